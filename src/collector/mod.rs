@@ -1,0 +1,52 @@
+//! Journal → decode → plan → commit. (to be written; the handle is fixed)
+
+use crate::domain::DeviceId;
+use crate::domain::presence::Connection;
+
+/// The collector's ear for what the REST API says about a device. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    tx: tokio::sync::mpsc::Sender<Request>,
+}
+
+/// Something said about a device over REST; handled by the one task that owns device state.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct Request {
+    pub device: DeviceId,
+    pub kind: RequestKind,
+    /// Answered after the commit: `false` = no such device.
+    pub reply: tokio::sync::oneshot::Sender<bool>,
+}
+
+/// What was said.
+#[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs)]
+pub enum RequestKind {
+    /// It is there.
+    Heartbeat,
+    /// Its status was set by hand.
+    SetStatus { connection: Connection, fw_version: Option<String> },
+    /// The registry changed (update, delete, registration, configuration): forget what is cached.
+    Reload,
+}
+
+/// The collector is stopping or has stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the collector is stopping")]
+pub struct Stopped;
+
+impl Handle {
+    /// A handle and the collector's end of it.
+    pub fn channel() -> (Self, tokio::sync::mpsc::Receiver<Request>) {
+        let (tx, rx) = tokio::sync::mpsc::channel(256);
+        (Self { tx }, rx)
+    }
+
+    /// Says `kind` about `device` and waits until it is committed. `Ok(false)` = no such device.
+    pub async fn tell(&self, device: DeviceId, kind: RequestKind) -> Result<bool, Stopped> {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        self.tx.send(Request { device, kind, reply }).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+}

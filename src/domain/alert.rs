@@ -1,0 +1,28 @@
+//! Alerts the system raises and clears by itself. At most one open alert a device and kind.
+
+/// The built-in kinds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum AlertKind {
+    /// No message within the presence timeout, or the last will arrived.
+    DeviceOffline,
+    /// Messages are missing between two that arrived.
+    SequenceGap,
+}
+
+impl AlertKind {
+    /// The alert's `alert_type`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::DeviceOffline => "device_offline",
+            Self::SequenceGap => "sequence_gap",
+        }
+    }
+
+    /// The alert's `severity`.
+    pub const fn severity(self) -> &'static str {
+        match self {
+            Self::DeviceOffline => "warning",
+            Self::SequenceGap => "info",
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Measured quantities: the registered types with unit and plausible range, and a datagram's values.
+
+use std::sync::Arc;
+
+/// Most measurements in a datagram.
+pub const MAX_MEASUREMENTS: usize = 200;
+/// Most distinct measurement types of one device.
+pub const MAX_METRICS_PER_DEVICE: usize = 64;
+
+/// A measurement type: one of the registered ones, or another under its own name.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Metric {
+    /// Registered: has a unit, a plausible range and a column of its own in the store.
+    Known(Known),
+    /// Not registered: `[A-Za-z0-9_.-]{1,64}`.
+    Other(Arc<str>),
+}
+
+/// The registered measurement types, in the order of the store's columns.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[allow(missing_docs)]
+pub enum Known {
+    VoltageDc,
+    CurrentDc,
+    VoltageAc,
+    CurrentAc,
+    Frequency,
+    Pf,
+    ThdV,
+    ThdI,
+    Temperature,
+    Battery,
+}
+
+/// `(type, name, unit, lowest plausible, highest plausible)`; the unit of a pure number is empty.
+const REGISTERED: [(Known, &str, &str, f64, f64); 10] = [
+    (Known::VoltageDc, "voltage_dc", "V", 0.0, 4000.0),
+    (Known::CurrentDc, "current_dc", "A", -5000.0, 5000.0),
+    (Known::VoltageAc, "voltage_ac", "V", 0.0, 30000.0),
+    (Known::CurrentAc, "current_ac", "A", 0.0, 2000.0),
+    (Known::Frequency, "frequency", "Hz", 15.0, 65.0),
+    (Known::Pf, "pf", "", -1.0, 1.0),
+    (Known::ThdV, "thd_v", "%", 0.0, 100.0),
+    (Known::ThdI, "thd_i", "%", 0.0, 1000.0),
+    (Known::Temperature, "temperature", "Cel", -40.0, 85.0),
+    (Known::Battery, "battery", "V", 0.0, 60.0),
+];
+
+impl Known {
+    /// All registered types, in column order.
+    pub const ALL: [Known; 10] = [
+        Known::VoltageDc,
+        Known::CurrentDc,
+        Known::VoltageAc,
+        Known::CurrentAc,
+        Known::Frequency,
+        Known::Pf,
+        Known::ThdV,
+        Known::ThdI,
+        Known::Temperature,
+        Known::Battery,
+    ];
+
+    /// The type's name on the wire, in the API and as a column.
+    pub const fn name(self) -> &'static str {
+        REGISTERED[self as usize].1
+    }
+
+    /// The type's unit; empty for a pure number.
+    pub const fn unit(self) -> &'static str {
+        REGISTERED[self as usize].2
+    }
+
+    /// Whether `value` lies in the plausible range.
+    pub fn is_plausible(self, value: f64) -> bool {
+        let (_, _, _, low, high) = REGISTERED[self as usize];
+        (low..=high).contains(&value)
+    }
+
+    /// The registered type of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        REGISTERED.iter().find(|row| row.1 == name).map(|row| row.0)
+    }
+}
+
+impl Metric {
+    /// The metric of that name; `None` when the name breaks `[A-Za-z0-9_.-]{1,64}`.
+    pub fn parse(name: &str) -> Option<Self> {
+        if let Some(known) = Known::from_name(name) {
+            return Some(Self::Known(known));
+        }
+        let ok = (1..=64).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+        ok.then(|| Self::Other(name.into()))
+    }
+
+    /// The name on the wire and in the API.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Known(known) => known.name(),
+            Self::Other(name) => name,
+        }
+    }
+
+    /// Whether `value` is plausible; an unregistered type has no range and is always so.
+    pub fn is_plausible(&self, value: f64) -> bool {
+        match self {
+            Self::Known(known) => known.is_plausible(value),
+            Self::Other(_) => true,
+        }
+    }
+}
+
+/// The values of one datagram: a common time axis and an array a type.
+///
+/// Invariant: every series has as many values as the axis has slots; `NaN` stands for «no value in this slot» (a
+/// measured NaN or infinity never gets here). Two measurements of one time and type take two slots of equal time, so
+/// that all are kept, in order.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Telemetry {
+    /// Sample time minus the message's `ts`, in microseconds, a slot each.
+    pub offsets_us: Vec<i64>,
+    /// A series a type, in order of first appearance.
+    pub series: Vec<Series>,
+    /// How many values lie outside their type's plausible range (they are kept).
+    pub flagged: u16,
+    /// How many measurements were dropped: not a number, no valid type name, or one type too many.
+    pub dropped: u16,
+}
+
+/// The values of one type on the datagram's time axis.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Series {
+    /// What was measured.
+    pub metric: Metric,
+    /// The unit as sent, when it differs from the registered one.
+    pub unit: Option<Arc<str>>,
+    /// A value a slot; `NaN` = none.
+    pub values: Vec<f64>,
+}
+
+impl Series {
+    /// The unit to show: as sent, else the registered one; `None` for a pure number or an unknown unit.
+    pub fn unit(&self) -> Option<&str> {
+        match (&self.unit, &self.metric) {
+            (Some(unit), _) => Some(unit),
+            (None, Metric::Known(known)) if !known.unit().is_empty() => Some(known.unit()),
+            _ => None,
+        }
+    }
+}
+
+impl Telemetry {
+    /// Adds one value; it takes the first slot of its time that its type has not filled yet, else a new slot.
+    pub fn push(&mut self, offset_us: i64, metric: Metric, unit: Option<&str>, value: f64) {
+        debug_assert!(value.is_finite(), "only finite values are measurements");
+        if !metric.is_plausible(value) {
+            self.flagged = self.flagged.saturating_add(1);
+        }
+        let row = self.series.iter().position(|s| s.metric == metric).unwrap_or_else(|| {
+            let unit = unit.filter(|u| !matches!(&metric, Metric::Known(k) if k.unit() == *u)).map(Arc::from);
+            let values = vec![f64::NAN; self.offsets_us.len()];
+            self.series.push(Series { metric, unit, values });
+            self.series.len() - 1
+        });
+        let slot = (0..self.offsets_us.len())
+            .find(|slot| self.offsets_us[*slot] == offset_us && self.series[row].values[*slot].is_nan());
+        match slot {
+            Some(slot) => self.series[row].values[slot] = value,
+            None => {
+                self.offsets_us.push(offset_us);
+                for (index, series) in self.series.iter_mut().enumerate() {
+                    series.values.push(if index == row { value } else { f64::NAN });
+                }
+            }
+        }
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.series.iter().map(|s| s.values.iter().filter(|v| !v.is_nan()).count()).sum()
+    }
+
+    /// Whether there is no value at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,22 @@
+//! What the system is about, without any input or output: ids, time, messages, sequence and gaps, presence, commands.
+//!
+//! Promise: every function here is pure, `(state, input, now) → (state, effects)`. A value of these types is valid by
+//! construction. Must not know: files, sockets, JSON, SQL, MQTT.
+//!
+//! Start from [`Message`], what a meter said, and [`DeviceState`], what is remembered of a meter.
+
+pub mod alert;
+pub mod command;
+pub mod device;
+pub mod ids;
+pub mod message;
+pub mod metric;
+pub mod presence;
+pub mod sequence;
+pub mod time;
+
+pub use device::{DeviceState, Registration};
+pub use ids::{CommandId, DeviceId};
+pub use message::{Body, Message, Refusal, Sequence};
+pub use metric::{Metric, Telemetry};
+pub use time::{Clock, Timestamp};

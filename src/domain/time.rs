@@ -1,0 +1,112 @@
+//! Time: microseconds since 1970-01-01T00:00:00Z, and the one clock.
+//!
+//! Invariant: nothing outside [`Clock`] asks the operating system what time it is; everything else is told `now`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use chrono::{DateTime, NaiveDateTime, SecondsFormat};
+
+/// An instant in microseconds since the Unix epoch, UTC.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// Reads an RFC 3339 / ISO 8601 time **with** a zone (`Z` or an offset); fractions are cut to microseconds.
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        DateTime::parse_from_rfc3339(text).ok().map(|t| Self(t.timestamp_micros()))
+    }
+
+    /// Like [`parse_rfc3339`](Self::parse_rfc3339), and a time without a zone is taken as UTC (version 1 meters).
+    pub fn parse_utc_default(text: &str) -> Option<Self> {
+        Self::parse_rfc3339(text).or_else(|| {
+            let naive = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f")
+                .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f"));
+            naive.ok().map(|t| Self(t.and_utc().timestamp_micros()))
+        })
+    }
+
+    /// Microseconds since the epoch.
+    pub const fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// This instant moved by `us` microseconds, saturating.
+    pub const fn plus_us(self, us: i64) -> Self {
+        Self(self.0.saturating_add(us))
+    }
+
+    /// This instant moved by `d`, saturating.
+    pub fn plus(self, d: Duration) -> Self {
+        self.plus_us(i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    /// Time from `earlier` to `self`; zero when `earlier` is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// RFC 3339 with `Z` and as many fraction digits as needed (none, 3 or 6).
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match DateTime::from_timestamp_micros(self.0) {
+            Some(t) => f.write_str(&t.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+            None => write!(f, "{}us", self.0),
+        }
+    }
+}
+
+/// The only reader of time. Clones share the same clock.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    manual: Option<Arc<AtomicI64>>,
+}
+
+impl Clock {
+    /// The operating system's wall clock.
+    pub fn system() -> Self {
+        Self { manual: None }
+    }
+
+    /// A clock that stands still until it is [`set`](Self::set): for tests.
+    pub fn manual(start: Timestamp) -> Self {
+        Self { manual: Some(Arc::new(AtomicI64::new(start.0))) }
+    }
+
+    /// Moves a manual clock; does nothing to the system clock.
+    pub fn set(&self, to: Timestamp) {
+        if let Some(cell) = &self.manual {
+            cell.store(to.0, Ordering::SeqCst);
+        }
+    }
+
+    /// The present instant.
+    pub fn now(&self) -> Timestamp {
+        match &self.manual {
+            Some(cell) => Timestamp(cell.load(Ordering::SeqCst)),
+            None => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_fractions_and_zones_become_utc_microseconds() {
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(Timestamp::parse_rfc3339(text).map(|t| t.to_string()).as_deref(), expected, "{text}");
+        };
+        check("2026-02-12T10:00:10.000Z", Some("2026-02-12T10:00:10Z"));
+        check("2026-02-12T11:00:01.123456+01:00", Some("2026-02-12T10:00:01.123456Z"));
+        check("2026-02-12T10:00:10", None);
+        check("yesterday", None);
+    }
+}

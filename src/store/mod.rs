@@ -1,0 +1,150 @@
+//! The database: registry (devices, alerts, commands, credentials) and telemetry.
+//!
+//! Promise: [`Store::commit`] is one transaction, rows and states and checkpoint together, and a message already stored is
+//! not stored again. Everything else is an ordinary query. All calls block: async callers go through [`run`].
+//! Must not know: HTTP, MQTT, the journal's files.
+//!
+//! Start from the [`Store`] trait; `rows` holds what goes in and out.
+
+mod error;
+mod rows;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+pub use error::Error;
+pub use rows::*;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
+
+/// A store shared by tasks.
+pub type SharedStore = Arc<dyn Store>;
+
+/// What every database must do. One implementation a dialect; chosen at run time by the URL's scheme.
+///
+/// Errors: [`Error::Unavailable`] is worth trying again (busy, away, disk full); anything else is not.
+pub trait Store: Send + Sync + 'static {
+    // ---- collector ---------------------------------------------------------------------------------------------
+
+    /// The journal offset up to which (exclusive) everything is stored; `None` in a new database.
+    fn checkpoint(&self) -> Result<Option<u64>, Error>;
+
+    /// States of those of `ids` that have any (registered or heard of). Order and absence as they come.
+    fn device_states(&self, ids: &[DeviceId]) -> Result<Vec<(DeviceId, DeviceState)>, Error>;
+
+    /// Every device that was online when last committed, with what presence needs.
+    fn online_devices(&self) -> Result<Vec<(DeviceId, DeviceState)>, Error>;
+
+    /// Stores a batch: registrations, telemetry, events, states, gaps, alerts, command changes and the checkpoint, in one
+    /// transaction. Rows whose identity is stored already are left as they are and counted as duplicates.
+    fn commit(&self, batch: &Batch) -> Result<Committed, Error>;
+
+    // ---- devices -----------------------------------------------------------------------------------------------
+
+    /// Adds a device; [`Outcome::Conflict`] when the id is taken.
+    fn create_device(&self, new: &NewDevice, now: Timestamp) -> Result<Outcome<Device>, Error>;
+    /// One device.
+    fn device(&self, id: &DeviceId) -> Result<Option<Device>, Error>;
+    /// Devices that match, newest first, and how many match in all.
+    fn devices(&self, filter: &DeviceFilter, page: Page) -> Result<Listing<Device>, Error>;
+    /// Changes the named fields; `None` = no such device. `expected_version`: [`Outcome::Conflict`] when it has moved on.
+    fn update_device(
+        &self,
+        id: &DeviceId,
+        change: &DeviceChange,
+        expected_version: Option<i64>,
+        now: Timestamp,
+    ) -> Result<Option<Outcome<Device>>, Error>;
+    /// Removes the device, its credentials, commands and alerts; with `purge` its telemetry, events and gaps too.
+    /// `false` = no such device.
+    fn delete_device(&self, id: &DeviceId, purge: bool) -> Result<bool, Error>;
+    /// Sets (or with `None` removes) the digest of the device's MQTT token. `false` = no such device.
+    fn set_device_token(&self, id: &DeviceId, token_sha256: Option<[u8; 32]>) -> Result<bool, Error>;
+    /// What a device may log in with; `None` = not registered.
+    fn device_credential(&self, id: &DeviceId) -> Result<Option<DeviceCredential>, Error>;
+    /// Figures of `GET /api/stats` and of the metrics page.
+    fn stats(&self) -> Result<Stats, Error>;
+
+    // ---- data --------------------------------------------------------------------------------------------------
+
+    /// Calls `each` with the telemetry rows of `id` whose message `ts` lies in `from..to`, ascending by (ts, seq), until it
+    /// breaks. Rows are read in pages, so that memory does not grow with the range and no lock is held while `each` runs.
+    fn scan_telemetry(
+        &self,
+        id: &DeviceId,
+        from: Timestamp,
+        to: Timestamp,
+        each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
+    ) -> Result<(), Error>;
+    /// Ledger entries of missing messages that touch `from..to` by time, newest first.
+    fn gaps(&self, id: &DeviceId, from: Timestamp, to: Timestamp, page: Page) -> Result<Listing<GapEntry>, Error>;
+    /// Hellos, status changes, acknowledgements and update progress, newest first.
+    fn events(&self, id: &DeviceId, kind: Option<&str>, page: Page) -> Result<Listing<EventRow>, Error>;
+
+    // ---- alerts ------------------------------------------------------------------------------------------------
+
+    /// Adds an alert by hand; `None` = no such device.
+    fn create_alert(&self, id: &DeviceId, new: &NewAlert, now: Timestamp) -> Result<Option<Alert>, Error>;
+    /// Alerts that match, newest first.
+    fn alerts(&self, filter: &AlertFilter, page: Page) -> Result<Listing<Alert>, Error>;
+    /// Marks an alert as seen (again is fine: the first who and when stay); `None` = no such alert.
+    fn acknowledge_alert(&self, alert: i64, by: &str, now: Timestamp) -> Result<Option<Alert>, Error>;
+
+    // ---- commands ----------------------------------------------------------------------------------------------
+
+    /// Adds a pending command; `None` = no such device.
+    fn create_command(&self, new: &NewCommand) -> Result<Option<Command>, Error>;
+    /// One command.
+    fn command(&self, id: CommandId) -> Result<Option<Command>, Error>;
+    /// Commands that match, newest first.
+    fn commands(&self, filter: &CommandFilter, page: Page) -> Result<Listing<Command>, Error>;
+    /// Commands of a device that are to be sent (pending or sent, not expired at `now`), oldest first.
+    fn deliverable_commands(&self, id: &DeviceId, now: Timestamp) -> Result<Vec<Command>, Error>;
+    /// Moves a command when its state allows it (see `domain::command`); `None` = no such command, `Conflict` = the state
+    /// forbids it and the command is returned as it is.
+    fn advance_command(&self, change: &CommandChange) -> Result<Option<Outcome<Command>>, Error>;
+    /// Expires what is overdue at `now`: pending or sent past `expires_at` → expired; delivered before
+    /// `delivered_before` and unanswered → timeout. Returns how many changed.
+    fn expire_commands(&self, now: Timestamp, delivered_before: Timestamp) -> Result<usize, Error>;
+
+    // ---- credentials -------------------------------------------------------------------------------------------
+
+    /// Adds an API key (only its digest).
+    fn create_api_key(&self, key: &ApiKey) -> Result<(), Error>;
+    /// The key with that public prefix.
+    fn api_key(&self, prefix: &str) -> Result<Option<ApiKey>, Error>;
+    /// All keys, newest first.
+    fn api_keys(&self) -> Result<Vec<ApiKey>, Error>;
+    /// Revokes a key; `false` = no such key.
+    fn revoke_api_key(&self, prefix: &str, now: Timestamp) -> Result<bool, Error>;
+
+    // ---- upkeep ------------------------------------------------------------------------------------------------
+
+    /// Whether the database answers and can be written to.
+    fn ping(&self) -> Result<(), Error>;
+    /// Deletes telemetry and events with `ts` before `before`, at most `limit` rows a call; returns how many.
+    fn trim(&self, before: Timestamp, limit: usize) -> Result<usize, Error>;
+}
+
+/// Opens the database of a URL: `sqlite:///path/to/file.db` (created when missing). An unknown scheme is an error, never
+/// a new file. Runs the embedded migrations.
+pub fn open(url: &str) -> Result<SharedStore, Error> {
+    match url.split_once("://") {
+        Some((scheme, _)) => Err(Error::UnknownScheme { scheme: scheme.to_owned() }),
+        None => Err(Error::UnknownScheme { scheme: String::new() }),
+    }
+}
+
+/// Runs a blocking store call away from the async workers.
+pub async fn run<T: Send + 'static>(
+    store: &SharedStore,
+    call: impl FnOnce(&dyn Store) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let store = Arc::clone(store);
+    match tokio::task::spawn_blocking(move || call(&*store)).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::Interrupted),
+    }
+}
