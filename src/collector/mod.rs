@@ -1,6 +1,21 @@
-//! Journal → decode → plan → commit. (to be written; the handle is fixed)
+//! Journal → decode → plan → commit: what meters said becomes rows, states, gaps and alerts.
+//!
+//! Promise: every journal record is looked at in order, its effects and the new checkpoint are committed in one
+//! transaction, and a record seen twice (a copy, a retransmission, a replay after a crash) changes nothing the second
+//! time. The database being away delays, it never drops. Must not know: sockets, HTTP.
+//!
+//! Start from [`plan::plan`], the pure heart; [`Collector`] is the thread around it; [`Handle`] is how the REST API
+//! speaks to the owner of device state.
 
-use crate::domain::DeviceId;
+mod cache;
+pub mod plan;
+#[cfg(test)]
+mod plan_tests;
+mod requests;
+mod task;
+
+pub use task::{Collector, Options};
+
 use crate::domain::presence::Connection;
 
 /// The collector's ear for what the REST API says about a device. Clones share it.

@@ -1,14 +1,45 @@
-//! Commands out to meters. (to be written; the handle is fixed)
+//! Commands out to meters: from the store's row to the meter's MQTT session.
+//!
+//! Promise: a command in the store that has not expired is handed to its meter as soon as that is connected and
+//! subscribed, also after a restart of the server; what became of it is written back. A command may be delivered again
+//! (the meter ignores a `cmd_id` it has done), it is never lost. Must not know: HTTP, packets.
+//!
+//! Start from [`Dispatcher`]; [`Handle`] is what the REST API holds.
 
-use std::sync::Arc;
+mod task;
+
+pub use task::{Dispatcher, Options, TASK};
+
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::mpsc;
 
 use crate::domain::DeviceId;
+
+/// Devices connected and subscribed to their commands; written by the dispatcher only.
+#[derive(Clone, Debug, Default)]
+pub struct Connected(Arc<RwLock<HashSet<DeviceId>>>);
+
+impl Connected {
+    fn insert(&self, device: DeviceId) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(device);
+    }
+
+    fn remove(&self, device: &DeviceId) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(device);
+    }
+
+    fn contains(&self, device: &DeviceId) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(device)
+    }
+}
 
 /// What the API may ask of the delivery side. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    tx: tokio::sync::mpsc::Sender<Request>,
-    connected: Arc<std::sync::RwLock<std::collections::HashSet<DeviceId>>>,
+    tx: mpsc::Sender<Request>,
+    connected: Connected,
 }
 
 /// What the API asks.
@@ -20,14 +51,19 @@ pub enum Request {
     Disconnect(DeviceId),
 }
 
+/// The dispatcher's end of a [`Handle`].
+#[derive(Debug)]
+pub struct Inbox {
+    rx: mpsc::Receiver<Request>,
+    connected: Connected,
+}
+
 impl Handle {
-    /// A handle, the dispatcher's end of it, and the set of connected devices that the dispatcher keeps.
-    #[allow(clippy::type_complexity)]
-    pub fn channel()
-    -> (Self, tokio::sync::mpsc::Receiver<Request>, Arc<std::sync::RwLock<std::collections::HashSet<DeviceId>>>) {
-        let (tx, rx) = tokio::sync::mpsc::channel(1024);
-        let connected = Arc::default();
-        (Self { tx, connected: Arc::clone(&connected) }, rx, connected)
+    /// A handle and the dispatcher's end of it.
+    pub fn channel() -> (Self, Inbox) {
+        let (tx, rx) = mpsc::channel(1024);
+        let connected = Connected::default();
+        (Self { tx, connected: connected.clone() }, Inbox { rx, connected })
     }
 
     /// Asks; does nothing when the process is stopping.
@@ -37,6 +73,6 @@ impl Handle {
 
     /// Whether the device is connected and subscribed to its commands now.
     pub fn is_connected(&self, device: &DeviceId) -> bool {
-        self.connected.read().unwrap_or_else(std::sync::PoisonError::into_inner).contains(device)
+        self.connected.contains(device)
     }
 }

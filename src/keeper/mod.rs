@@ -1,1 +1,56 @@
-//! (to be written)
+//! Upkeep of the store: what has passed its retention is deleted, in small steps.
+//!
+//! Promise: only rows older than `retention.telemetry_days` go, and a step never holds the store for long.
+//! Must not know: HTTP, MQTT.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::domain::Timestamp;
+use crate::observe::{Board, TaskState};
+use crate::store::{self, SharedStore};
+
+/// The name on the task board.
+pub const TASK: &str = "keeper";
+
+const PERIOD: Duration = Duration::from_secs(600);
+const ROWS_A_STEP: usize = 5_000;
+
+/// Runs until `stop` says so.
+pub async fn run(store: SharedStore, retention: Duration, board: Board, mut stop: watch::Receiver<bool>) {
+    board.set(TASK, TaskState::Running);
+    let mut tick = tokio::time::interval(PERIOD);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = stop.wait_for(|stopping| *stopping) => break,
+        }
+        let retention_us = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
+        let before = board.clock().now().plus_us(-retention_us);
+        match trim(&store, before, &stop).await {
+            Ok(0) => board.set(TASK, TaskState::Running),
+            Ok(rows) => {
+                tracing::info!(rows, %before, "rows past their retention were deleted");
+                board.set(TASK, TaskState::Running);
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "retention failed; trying again later");
+                board.set(TASK, TaskState::Retrying("the store failed to delete old rows".into()));
+            }
+        }
+    }
+    board.set(TASK, TaskState::Stopped);
+}
+
+async fn trim(store: &SharedStore, before: Timestamp, stop: &watch::Receiver<bool>) -> Result<usize, store::Error> {
+    let mut total = 0;
+    while !*stop.borrow() {
+        let rows = store::run(store, move |s| s.trim(before, ROWS_A_STEP)).await?;
+        total += rows;
+        if rows < ROWS_A_STEP {
+            break;
+        }
+    }
+    Ok(total)
+}

@@ -1,1 +1,141 @@
-//! (to be written)
+//! One process out of all rooms: bind what can fail, start, watch, stop.
+//!
+//! Promise: everything that can fail at the start (data directory, journal, store, archive, sockets) fails before the
+//! first client is let in; a task that ends unexpectedly ends the process with an error; stopping keeps everything
+//! acknowledged. Must not know: what any room does inside.
+//!
+//! Start from [`start`]; [`Running`] is the process while it serves.
+
+mod bind;
+mod datadir;
+mod demo;
+mod first_start;
+mod sampler;
+mod start;
+mod supervise;
+
+pub use datadir::{Addresses, DataDir, write_private};
+pub use start::start;
+
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::api;
+use crate::broker::Broker;
+use crate::config::Settings;
+use crate::domain::Clock;
+use crate::journal::Journal;
+use crate::observe::{Board, Progress};
+use crate::store::SharedStore;
+use supervise::Tasks;
+
+/// One deadline for the whole stop.
+const STOP_WITHIN: Duration = Duration::from_secs(25);
+/// Of it, what is kept for ending without the store or the archive.
+const GIVE_UP_WITHIN: Duration = Duration::from_secs(3);
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Checked settings.
+    pub settings: Settings,
+    /// No credential is asked for (the caller has made sure that every listener is on loopback, or that it is intended).
+    pub open: bool,
+    /// The one clock.
+    pub clock: Clock,
+    /// Simulated meters to run inside; 0 = none.
+    pub demo: u32,
+}
+
+/// What tasks share; clones are the same parts.
+#[derive(Clone)]
+struct Parts {
+    store: SharedStore,
+    journal: Journal,
+    broker: Broker,
+    board: Board,
+    collector_progress: Progress,
+    archiver_progress: Progress,
+}
+
+/// The serving process.
+pub struct Running {
+    data: DataDir,
+    addresses: Addresses,
+    admin_key: Option<String>,
+    parts: Parts,
+    /// Everything but the HTTP servers.
+    tasks: Tasks,
+    /// The HTTP servers: they end last, so that a stop can be watched.
+    http: Tasks,
+    servers: Vec<api::ServerHandle>,
+    stop: watch::Sender<bool>,
+    /// The journal's readers stop waiting for a store or an archive that is away.
+    give_up: watch::Sender<bool>,
+}
+
+impl Running {
+    /// The addresses really bound.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The admin key, when this start made it: to be shown once.
+    pub fn admin_key(&self) -> Option<&str> {
+        self.admin_key.as_deref()
+    }
+
+    /// Serves until `until` resolves or a task ends unexpectedly; then stops in good order.
+    pub async fn serve(mut self, until: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let failure = tokio::select! {
+            () = until => None,
+            error = self.tasks.first_end() => Some(error),
+            error = self.http.first_end() => Some(error),
+        };
+        if let Some(error) = &failure {
+            tracing::error!(error = format!("{error:#}"), "stopping because of a failure");
+        }
+        let stopped = self.stop().await;
+        match failure {
+            Some(error) => Err(error),
+            None => stopped,
+        }
+    }
+
+    /// Stops: listeners close, what was accepted is acknowledged, the journal closes, its readers drain, then the API.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        let end = Instant::now() + STOP_WITHIN;
+        let left = |reserve: Duration| end.saturating_duration_since(Instant::now()).saturating_sub(reserve);
+        tracing::info!("stopping");
+        if !self.parts.broker.stop(left(STOP_WITHIN / 2)).await {
+            tracing::warn!("some MQTT connections did not end in time and were cut off");
+        }
+        self.stop.send_replace(true);
+        let closed = self.parts.journal.close().await.context("the journal did not close cleanly");
+        let mut failures = self.tasks.drain(left(GIVE_UP_WITHIN)).await;
+        if !self.tasks.is_empty() {
+            self.give_up.send_replace(true);
+            failures.extend(self.tasks.drain(left(GIVE_UP_WITHIN / 2)).await);
+        }
+        for server in &self.servers {
+            server.stop(true).await;
+        }
+        failures.extend(self.http.drain(left(Duration::ZERO)).await);
+        failures.extend(closed.err());
+        let late: Vec<_> = self.tasks.names().into_iter().chain(self.http.names()).collect();
+        if !late.is_empty() {
+            failures.push(anyhow::anyhow!("these did not end in time: {}", late.join(", ")));
+        }
+        self.data.withdraw();
+        match failures.into_iter().next() {
+            Some(error) => Err(error),
+            None => {
+                tracing::info!("stopped");
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The pure heart of the collector: decoded messages and device states in, one [`Batch`] for the store out.
+//!
+//! Invariant: the same messages in the same order on the same states give the same batch; time comes in with the messages.
+
+use serde_json::json;
+
+use super::cache::States;
+use crate::domain::alert::AlertKind;
+use crate::domain::presence::Connection;
+use crate::domain::sequence::{Gap, Observation};
+use crate::domain::{Body, DeviceId, Message, Refusal, Registration, Timestamp};
+use crate::store::{AlertChange, Batch, CommandChange, EventRow, NewDevice, TelemetryRow};
+
+/// What to do with a message of a device that is not registered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UnknownDevices {
+    /// Register it, active.
+    Register,
+    /// Register it as `inactive` with `metadata.quarantined`: its data are stored, it raises no alerts.
+    Quarantine,
+    /// Refuse its messages; they stay in the archive.
+    Refuse,
+}
+
+/// One journal record, decoded or refused.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Decoded {
+    /// The topic's device.
+    pub device: DeviceId,
+    /// When this server received it.
+    pub received_at: Timestamp,
+    /// What it says.
+    pub result: Result<Message, Refusal>,
+}
+
+/// What a plan counted, for the metrics.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Tally {
+    /// Messages by kind.
+    pub kinds: Vec<(&'static str, u64)>,
+    /// Refused messages by reason.
+    pub refused: Vec<(Refusal, u64)>,
+    /// Values to be stored.
+    pub readings: u64,
+    /// Values outside their plausible range.
+    pub flagged: u64,
+    /// Measurements dropped from datagrams that were stored.
+    pub dropped: u64,
+    /// Gaps found.
+    pub gaps_opened: u64,
+    /// Gaps filled to the last message.
+    pub gaps_filled: u64,
+    /// Restarts of a meter's count.
+    pub reboots: u64,
+    /// Devices registered by their first message.
+    pub registered: u64,
+}
+
+impl Tally {
+    fn kind(&mut self, kind: &'static str) {
+        match self.kinds.iter_mut().find(|(k, _)| *k == kind) {
+            Some((_, n)) => *n += 1,
+            None => self.kinds.push((kind, 1)),
+        }
+    }
+
+    fn refuse(&mut self, reason: Refusal) {
+        match self.refused.iter_mut().find(|(r, _)| *r == reason) {
+            Some((_, n)) => *n += 1,
+            None => self.refused.push((reason, 1)),
+        }
+    }
+}
+
+/// Builds a batch message by message.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    states: &'a mut States,
+    unknown: UnknownDevices,
+    batch: Batch,
+    tally: Tally,
+}
+
+/// Plans a run of messages. The states of all their devices must be loaded.
+pub fn plan(states: &mut States, decoded: Vec<Decoded>, unknown: UnknownDevices) -> (Batch, Tally) {
+    let mut plan = Plan::new(states, unknown);
+    for message in decoded {
+        plan.take(message);
+    }
+    plan.finish()
+}
+
+impl<'a> Plan<'a> {
+    /// An empty plan on these states.
+    pub fn new(states: &'a mut States, unknown: UnknownDevices) -> Self {
+        Self { states, unknown, batch: Batch::default(), tally: Tally::default() }
+    }
+
+    /// The batch, with the states it changes.
+    pub fn finish(mut self) -> (Batch, Tally) {
+        self.batch.states = self.states.changes();
+        (self.batch, self.tally)
+    }
+
+    /// One more message.
+    pub fn take(&mut self, decoded: Decoded) {
+        let Decoded { device, received_at, result } = decoded;
+        match result {
+            Ok(message) if self.admit(&device) => self.message(message, received_at),
+            Ok(_) => self.tally.refuse(Refusal::UnknownDevice),
+            Err(reason) => {
+                self.tally.refuse(reason);
+                // A registered meter that sends nonsense is there all the same.
+                if self.states.get(&device).is_some_and(|s| s.registration.is_some()) {
+                    self.hear(&device, Connection::Online, received_at);
+                }
+            }
+        }
+    }
+
+    /// The device's status as said over REST or found by the presence timeout.
+    pub fn set_connection(&mut self, device: &DeviceId, to: Connection, at: Timestamp, why: &str) {
+        let state = self.states.edit(device);
+        let from = std::mem::replace(&mut state.connection, to);
+        let raises = state.registration.as_ref().is_some_and(|r| r.is_active);
+        match to {
+            Connection::Offline if from != to && raises => self.batch.alerts.push(AlertChange::Raise {
+                device: device.clone(),
+                kind: AlertKind::DeviceOffline,
+                message: format!("{device} is offline: {why}"),
+                at,
+            }),
+            Connection::Online if from != to => self.batch.alerts.push(AlertChange::Clear {
+                device: device.clone(),
+                kind: AlertKind::DeviceOffline,
+                at,
+            }),
+            _ => {}
+        }
+    }
+
+    /// The firmware as said over REST.
+    pub fn set_firmware(&mut self, device: &DeviceId, version: String) {
+        self.states.edit(device).fw_version = Some(version);
+    }
+
+    /// A sign of life (or, with `Offline`, the last will) received at `at`.
+    pub fn hear(&mut self, device: &DeviceId, connection: Connection, at: Timestamp) {
+        let state = self.states.edit(device);
+        state.last_seen = state.last_seen.max(Some(at));
+        self.set_connection(device, connection, at, "its last will was received");
+    }
+
+    /// Whether the device may be stored; registers an unknown one when the rule says so.
+    fn admit(&mut self, device: &DeviceId) -> bool {
+        if self.states.get(device).is_some_and(|s| s.registration.is_some()) {
+            return true;
+        }
+        if self.unknown == UnknownDevices::Refuse {
+            return false;
+        }
+        let is_active = self.unknown == UnknownDevices::Register;
+        let mut metadata = serde_json::Map::new();
+        if !is_active {
+            metadata.insert("quarantined".into(), json!(true));
+        }
+        self.batch.registrations.push(NewDevice {
+            device_id: device.clone(),
+            device_name: device.to_string(),
+            device_type: "meter".into(),
+            location: None,
+            is_active,
+            metadata,
+        });
+        self.tally.registered += 1;
+        self.states.edit(device).registration = Some(Registration { is_active, intervals: Default::default() });
+        true
+    }
+
+    fn message(&mut self, message: Message, received_at: Timestamp) {
+        let Message { device, ts, seq, body, .. } = message;
+        self.tally.kind(body.kind());
+        if let Some(counted) = seq.counted() {
+            self.count(&device, counted, ts, received_at);
+        }
+        let connection = match body {
+            Body::Status { online: false } => Connection::Offline,
+            _ => Connection::Online,
+        };
+        self.hear(&device, connection, received_at);
+        let kind = body.kind();
+        let body = match body {
+            Body::Telemetry(mut values) => {
+                self.states.edit(&device).absorb(&mut values, ts);
+                self.tally.readings += values.len() as u64;
+                self.tally.flagged += u64::from(values.flagged);
+                self.tally.dropped += u64::from(values.dropped);
+                self.batch.telemetry.push(TelemetryRow { device, ts, seq, received_at, values });
+                return;
+            }
+            Body::Hello(hello) => {
+                let json = json!({
+                    "fw_version": hello.fw_version, "uptime_s": hello.uptime_s,
+                    "broker_connections": hello.broker_connections, "buf_usage_pct": hello.buf_usage_pct,
+                    "temp_internal": hello.temp_internal,
+                });
+                self.set_firmware(&device, hello.fw_version);
+                json
+            }
+            Body::Status { online } => json!({ "status": if online { "online" } else { "offline" } }),
+            Body::CommandAck(ack) => {
+                self.batch.commands.push(CommandChange {
+                    cmd_id: ack.cmd_id,
+                    device: Some(device.clone()),
+                    to: ack.result.into(),
+                    detail: ack.detail.clone(),
+                    at: received_at,
+                });
+                json!({ "cmd_id": ack.cmd_id.to_string(), "result": ack.result.name(), "detail": ack.detail })
+            }
+            Body::OtaStatus(ota) => json!({
+                "cmd_id": ota.cmd_id.to_string(), "ota_state": ota.state.name(), "progress_pct": ota.progress_pct,
+                "fw_version_target": ota.fw_version_target, "detail": ota.detail,
+            }),
+        };
+        self.batch.events.push(EventRow { device, ts, seq, received_at, kind: kind.to_owned(), body });
+    }
+
+    /// Follows the meter's counter: gaps into the ledger, and the alert that goes with open ones.
+    fn count(&mut self, device: &DeviceId, counter: u32, ts: Timestamp, received_at: Timestamp) {
+        let state = self.states.edit(device);
+        let raises = state.registration.as_ref().is_some_and(|r| r.is_active);
+        let gap = match state.sequence.observe(counter, ts) {
+            Observation::First | Observation::Next | Observation::Known => return,
+            Observation::Reboot { gap } => {
+                self.tally.reboots += 1;
+                match gap {
+                    Some(gap) => gap,
+                    None => return,
+                }
+            }
+            Observation::Jump(gap) | Observation::Late(gap) => gap,
+        };
+        let alert = if gap.missing.is_empty() {
+            self.tally.gaps_filled += 1;
+            state.sequence.open.is_empty().then(|| AlertChange::Clear {
+                device: device.clone(),
+                kind: AlertKind::SequenceGap,
+                at: received_at,
+            })
+        } else if is_new(&gap) {
+            self.tally.gaps_opened += 1;
+            raises.then(|| AlertChange::Raise {
+                device: device.clone(),
+                kind: AlertKind::SequenceGap,
+                message: format!("{device}: messages {} to {} are missing", gap.first, gap.last),
+                at: received_at,
+            })
+        } else {
+            None
+        };
+        self.batch.alerts.extend(alert);
+        self.batch.gaps.push((device.clone(), gap, received_at));
+    }
+}
+
+/// Whether nothing of the gap has been filled yet.
+fn is_new(gap: &Gap) -> bool {
+    gap.missing == [(gap.first, gap.last)]
+}

@@ -1,0 +1,140 @@
+//! The plan's rules, message by message.
+
+use super::cache::States;
+use super::plan::{Decoded, Plan, Tally, UnknownDevices, plan};
+use crate::domain::message::{AckResult, CommandAck, Hello};
+use crate::domain::presence::Connection;
+use crate::domain::{
+    Body, CommandId, DeviceId, DeviceState, Message, Metric, Refusal, Registration, Sequence, Telemetry, Timestamp,
+};
+use crate::store::{AlertChange, Batch};
+
+fn id() -> DeviceId {
+    DeviceId::parse("m1").unwrap()
+}
+
+fn at(s: i64) -> Timestamp {
+    Timestamp(1_000_000_000_000_000 + s * 1_000_000)
+}
+
+fn said(ts: Timestamp, seq: u32, body: Body) -> Decoded {
+    let message = Message { device: id(), ts, seq: Sequence::Counted(seq), version: 2, body };
+    Decoded { device: id(), received_at: ts, result: Ok(message) }
+}
+
+fn volts(value: f64) -> Body {
+    let mut values = Telemetry::default();
+    values.push(0, Metric::parse("voltage_dc").unwrap(), Some("V"), value);
+    Body::Telemetry(values)
+}
+
+fn registered(is_active: bool) -> States {
+    let mut states = States::default();
+    states.edit(&id()).registration = Some(Registration { is_active, intervals: Default::default() });
+    states.settle(100);
+    states
+}
+
+fn run(states: &mut States, decoded: Vec<Decoded>, unknown: UnknownDevices) -> (Batch, Tally) {
+    let done = plan(states, decoded, unknown);
+    states.settle(100);
+    done
+}
+
+#[test]
+fn an_unknown_device_is_registered_quarantined_or_refused_as_the_rule_says() {
+    let check = |rule, registrations: &[bool], rows: usize, refused: u64| {
+        let (batch, tally) = run(&mut States::default(), vec![said(at(0), 0, volts(750.0))], rule);
+        let active: Vec<bool> = batch.registrations.iter().map(|d| d.is_active).collect();
+        assert_eq!(active, registrations, "{rule:?}");
+        assert_eq!(batch.telemetry.len(), rows, "{rule:?}");
+        assert_eq!(tally.refused.iter().map(|(_, n)| n).sum::<u64>(), refused, "{rule:?}");
+    };
+    check(UnknownDevices::Register, &[true], 1, 0);
+    check(UnknownDevices::Quarantine, &[false], 1, 0);
+    check(UnknownDevices::Refuse, &[], 0, 1);
+}
+
+#[test]
+fn a_device_is_registered_once_however_much_it_says() {
+    let messages = (0..5).map(|n| said(at(n), n as u32, volts(750.0))).collect();
+    let (batch, tally) = run(&mut States::default(), messages, UnknownDevices::Register);
+    assert_eq!((batch.registrations.len(), tally.registered, batch.telemetry.len()), (1, 1, 5));
+    assert_eq!(batch.states.len(), 1, "one state a device and batch");
+}
+
+#[test]
+fn going_offline_raises_one_alert_and_coming_back_clears_it() {
+    let mut states = registered(true);
+    let will = || said(at(5), 0, Body::Status { online: false });
+    run(&mut states, vec![said(at(0), 0, volts(1.0))], UnknownDevices::Refuse);
+    let (batch, _) = run(&mut states, vec![will(), will()], UnknownDevices::Refuse);
+    assert!(matches!(batch.alerts[..], [AlertChange::Raise { .. }]), "{:?}", batch.alerts);
+    let (batch, _) = run(&mut states, vec![said(at(9), 1, volts(1.0))], UnknownDevices::Refuse);
+    assert!(matches!(batch.alerts[..], [AlertChange::Clear { .. }]), "{:?}", batch.alerts);
+}
+
+#[test]
+fn an_inactive_device_is_stored_and_raises_no_alert() {
+    let mut states = registered(false);
+    let messages = vec![
+        said(at(0), 0, volts(1.0)),
+        said(at(9), 9, volts(1.0)),
+        said(at(10), 10, Body::Status { online: false }),
+    ];
+    let (batch, _) = run(&mut states, messages, UnknownDevices::Refuse);
+    assert_eq!((batch.telemetry.len(), batch.gaps.len()), (2, 1));
+    assert!(batch.alerts.iter().all(|a| !matches!(a, AlertChange::Raise { .. })), "{:?}", batch.alerts);
+}
+
+#[test]
+fn nonsense_from_a_registered_meter_is_a_sign_of_life_and_from_a_stranger_is_nothing() {
+    let nonsense = || Decoded { device: id(), received_at: at(3), result: Err(Refusal::Malformed) };
+    let mut states = registered(true);
+    let (batch, tally) = run(&mut states, vec![nonsense()], UnknownDevices::Register);
+    assert_eq!(batch.states[0].1.connection, Connection::Online);
+    assert_eq!(tally.refused, [(Refusal::Malformed, 1)]);
+    let (batch, _) = run(&mut States::default(), vec![nonsense()], UnknownDevices::Register);
+    assert_eq!(batch, Batch::default());
+}
+
+#[test]
+fn a_hello_tells_the_firmware_and_an_acknowledgement_moves_its_own_devices_command() {
+    let hello = Hello {
+        fw_version: "2.1.0".into(),
+        uptime_s: 5,
+        broker_connections: 1,
+        buf_usage_pct: 0.0,
+        temp_internal: None,
+    };
+    let ack = CommandAck { cmd_id: CommandId::random(), result: AckResult::Rejected, detail: None };
+    let mut states = registered(true);
+    let messages = vec![said(at(0), 0, Body::Hello(hello)), said(at(1), 1, Body::CommandAck(ack.clone()))];
+    let (batch, _) = run(&mut states, messages, UnknownDevices::Refuse);
+    assert_eq!(batch.states[0].1.fw_version.as_deref(), Some("2.1.0"));
+    assert_eq!(batch.commands[0].cmd_id, ack.cmd_id);
+    assert_eq!(batch.commands[0].device, Some(id()));
+    assert_eq!(batch.events.len(), 2);
+}
+
+#[test]
+fn a_filled_gap_clears_its_alert_only_when_no_other_is_open() {
+    let mut states = registered(true);
+    let seqs = [0, 2, 4];
+    run(&mut states, seqs.map(|s| said(at(i64::from(s)), s, volts(1.0))).to_vec(), UnknownDevices::Refuse);
+    let (batch, tally) = run(&mut states, vec![said(at(1), 1, volts(1.0))], UnknownDevices::Refuse);
+    assert_eq!((tally.gaps_filled, batch.alerts.len()), (1, 0), "3 is still missing");
+    let (batch, _) = run(&mut states, vec![said(at(3), 3, volts(1.0))], UnknownDevices::Refuse);
+    assert!(matches!(batch.alerts[..], [AlertChange::Clear { .. }]), "{:?}", batch.alerts);
+}
+
+#[test]
+fn the_same_messages_on_the_same_states_give_the_same_batch() {
+    let messages: Vec<Decoded> = [3, 1, 7, 7, 2].map(|s| said(at(i64::from(s)), s, volts(f64::from(s)))).to_vec();
+    let (mut one, mut two) = (registered(true), registered(true));
+    let first = plan(&mut one, messages.clone(), UnknownDevices::Refuse);
+    assert_eq!(first, plan(&mut two, messages, UnknownDevices::Refuse));
+    let untouched = Plan::new(&mut one, UnknownDevices::Refuse);
+    assert_eq!(untouched.finish().0.states.len(), 1, "changes stay until they are settled");
+    assert_eq!(DeviceState::default().connection, Connection::Unknown);
+}

@@ -1,0 +1,300 @@
+//! The collector's thread: reads the journal, commits, answers requests, watches presence.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+
+use super::cache::States;
+use super::plan::{Decoded, Plan, Tally, UnknownDevices, plan};
+use super::{Request, RequestKind, requests};
+use crate::domain::presence::{Connection, Deadlines};
+use crate::domain::{Clock, DeviceId, Refusal, Timestamp};
+use crate::journal::{self, Cursor, Journal, Offset};
+use crate::observe::{Board, Progress, TaskState, backoff::Backoff, metrics};
+use crate::payload::{self, Window};
+use crate::store::{self, Batch, SharedStore};
+
+/// The name on the task board and of the journal cursor.
+pub const TASK: &str = "collector";
+
+/// How often presence is looked at.
+const PRESENCE_PERIOD: Duration = Duration::from_secs(1);
+/// How long the thread sleeps at the journal's end before it looks for requests.
+const IDLE_WAIT: Duration = Duration::from_millis(20);
+
+/// Settings of the collector.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What to do with unknown devices.
+    pub unknown_devices: UnknownDevices,
+    /// Accepted range of message times.
+    pub window: Window,
+    /// Most records a transaction.
+    pub batch_records: usize,
+    /// Most payload bytes a transaction.
+    pub batch_bytes: usize,
+    /// Most device states kept in memory.
+    pub max_cached_devices: usize,
+}
+
+/// The owner of device state. Runs on a thread of its own, for the store's calls block.
+#[derive(Debug)]
+pub struct Collector {
+    options: Options,
+    store: SharedStore,
+    cursor: Cursor,
+    requests: mpsc::Receiver<Request>,
+    stop: watch::Receiver<bool>,
+    clock: Clock,
+    board: Board,
+    progress: Progress,
+    states: States,
+    deadlines: Deadlines,
+    next_presence: Timestamp,
+}
+
+/// The collector cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The journal cannot be read.
+    #[error("the collector cannot read the journal")]
+    Journal(#[source] journal::Error),
+    /// The store failed while the collector was starting.
+    #[error("the collector cannot read where it stopped")]
+    Store(#[source] store::Error),
+    /// The process was told to end while the store was away; what is left in the journal is stored at the next start.
+    #[error("the collector was stopped before it had stored everything; the rest follows at the next start")]
+    Unfinished,
+}
+
+impl Collector {
+    /// Finds its place: the store's checkpoint, or the journal's beginning where the two do not fit together (a restored
+    /// or a new database): what is read twice is stored once.
+    #[allow(clippy::too_many_arguments)]
+    pub fn open(
+        options: Options,
+        store: SharedStore,
+        journal: &Journal,
+        requests: mpsc::Receiver<Request>,
+        stop: watch::Receiver<bool>,
+        board: Board,
+        progress: Progress,
+    ) -> Result<Self, Error> {
+        let status = journal.status();
+        let checkpoint = store.checkpoint().map_err(Error::Store)?.map(Offset);
+        let start = match checkpoint {
+            Some(at) if (status.first..=status.head).contains(&at) => at,
+            Some(at) => {
+                tracing::warn!(
+                    checkpoint = at.0,
+                    first = status.first.0,
+                    head = status.head.0,
+                    "the database's checkpoint is outside the journal: reading the journal from its beginning"
+                );
+                status.first
+            }
+            None => status.first,
+        };
+        let cursor = journal.cursor(TASK, start).map_err(Error::Journal)?;
+        let clock = board.clock().clone();
+        let now = clock.now();
+        let mut deadlines = Deadlines::default();
+        for (id, state) in store.online_devices().map_err(Error::Store)? {
+            // Grace: the server may have been down for longer than the meter's timeout.
+            let intervals = state.registration.map(|r| r.intervals).unwrap_or_default();
+            deadlines.touch(&id, now.plus(intervals.presence_timeout()));
+        }
+        progress.set(start.0, None);
+        board.set(TASK, TaskState::Running);
+        Ok(Self {
+            options,
+            store,
+            cursor,
+            requests,
+            stop,
+            next_presence: now.plus(PRESENCE_PERIOD),
+            clock,
+            board,
+            progress,
+            states: States::default(),
+            deadlines,
+        })
+    }
+
+    /// Works until the journal is closed and read to its end.
+    pub fn run(mut self) -> Result<(), Error> {
+        loop {
+            self.answer_requests()?;
+            let batch = self
+                .cursor
+                .next_batch(self.options.batch_records, self.options.batch_bytes)
+                .map_err(Error::Journal)?;
+            if batch.is_empty() {
+                self.check_presence(self.clock.now())?;
+                if self.cursor.is_finished() {
+                    self.board.set(TASK, TaskState::Stopped);
+                    return Ok(());
+                }
+                self.cursor.wait(IDLE_WAIT);
+            } else {
+                let last = self.process(&batch)?;
+                // Behind the journal, time is when the last message came: silence is not a backlog.
+                self.check_presence(last)?;
+            }
+        }
+    }
+
+    /// Decodes, plans and commits one run of records; the receive time of the last one.
+    fn process(&mut self, records: &journal::Batch) -> Result<Timestamp, Error> {
+        let mut decoded = Vec::with_capacity(records.len());
+        let (mut last, mut foreign) = (Timestamp::default(), 0);
+        for record in records.iter() {
+            last = record.received_at;
+            match self.decode(&record) {
+                Some(message) => decoded.push(message),
+                None => foreign += 1,
+            }
+        }
+        if foreign > 0 {
+            metrics::MESSAGES_REFUSED.increment(&[("reason", Refusal::UnknownTopic.name())], foreign);
+        }
+        self.progress.set(self.progress.position(), records.iter().next().map(|r| r.received_at));
+        let mut devices: Vec<DeviceId> = decoded.iter().map(|d| d.device.clone()).collect();
+        devices.sort_unstable();
+        devices.dedup();
+        self.retry("load device states", |c| c.states.load(&*c.store, devices.clone()))?;
+        let (mut batch, tally) = plan(&mut self.states, decoded, self.options.unknown_devices);
+        let end = self.cursor.position();
+        batch.checkpoint = Some(end.0);
+        self.commit(&batch)?;
+        report(&tally);
+        self.cursor.release(end);
+        self.progress.set(end.0, None);
+        Ok(last)
+    }
+
+    fn decode(&self, record: &journal::Record<'_>) -> Option<Decoded> {
+        let (device, kind) = payload::parse_topic(record.topic)?;
+        let device = DeviceId::parse(device)?;
+        let received_at = record.received_at;
+        let result =
+            payload::decode(&device, kind, record.content_type, record.payload, received_at, self.options.window);
+        if let Err(reason) = &result {
+            tracing::debug!(device_id = %device, reason = reason.name(), offset = record.offset.0, "message kept as invalid");
+        }
+        Some(Decoded { device, received_at, result })
+    }
+
+    /// Commits, trying again for as long as it takes; then follows the deadlines of the devices that changed.
+    fn commit(&mut self, batch: &Batch) -> Result<(), Error> {
+        let started = std::time::Instant::now();
+        let done = self.retry("commit", |c| c.store.commit(batch))?;
+        metrics::COMMIT_SECONDS.observe(&[], started.elapsed());
+        metrics::MESSAGES_DUPLICATE.increment(&[], done.duplicates as u64);
+        for (id, state) in &batch.states {
+            match (state.connection, state.last_seen) {
+                (Connection::Online, Some(seen)) => {
+                    let intervals = state.registration.as_ref().map(|r| r.intervals).unwrap_or_default();
+                    self.deadlines.touch(id, seen.plus(intervals.presence_timeout()));
+                }
+                _ => self.deadlines.forget(id),
+            }
+        }
+        self.states.settle(self.options.max_cached_devices);
+        // An accepted `update_config` has changed the device's intervals in the registry.
+        for device in batch.commands.iter().filter_map(|change| change.device.as_ref()) {
+            self.states.forget(device);
+        }
+        Ok(())
+    }
+
+    /// Takes devices offline that have been silent for longer than their timeout.
+    fn check_presence(&mut self, now: Timestamp) -> Result<(), Error> {
+        if now < self.next_presence {
+            return Ok(());
+        }
+        self.next_presence = now.plus(PRESENCE_PERIOD);
+        let silent = self.deadlines.expired(now);
+        if silent.is_empty() {
+            return Ok(());
+        }
+        self.retry("load device states", |c| c.states.load(&*c.store, silent.clone()))?;
+        let is_online = |id: &&DeviceId| self.states.get(id).is_some_and(|s| s.connection == Connection::Online);
+        let online: Vec<DeviceId> = silent.iter().filter(is_online).cloned().collect();
+        let mut plan = Plan::new(&mut self.states, self.options.unknown_devices);
+        for id in &online {
+            plan.set_connection(id, Connection::Offline, now, "no message within its presence timeout");
+        }
+        let (batch, _) = plan.finish();
+        self.commit(&batch)
+    }
+
+    fn answer_requests(&mut self) -> Result<(), Error> {
+        while let Ok(Request { device, kind, reply }) = self.requests.try_recv() {
+            let now = self.clock.now();
+            let known = self.retry("apply a request", |c| {
+                requests::apply(&mut c.states, &*c.store, &device, &kind, now)
+            })?;
+            if known && kind != RequestKind::Reload {
+                if let Some(state) = self.states.get(&device)
+                    && state.connection == Connection::Online
+                {
+                    let intervals = state.registration.as_ref().map(|r| r.intervals).unwrap_or_default();
+                    self.deadlines.touch(&device, now.plus(intervals.presence_timeout()));
+                }
+                self.states.settle(self.options.max_cached_devices);
+            }
+            // The asker may have gone away; the change is made all the same.
+            let _ = reply.send(known);
+        }
+        Ok(())
+    }
+
+    /// Tries a store call until it succeeds, with back-off; gives up only when the process has to end.
+    fn retry<T>(
+        &mut self,
+        what: &'static str,
+        mut call: impl FnMut(&mut Self) -> Result<T, store::Error>,
+    ) -> Result<T, Error> {
+        let mut backoff = Backoff::default();
+        loop {
+            match call(self) {
+                Ok(value) => {
+                    if backoff.has_failed() {
+                        tracing::info!(operation = what, "the store is back");
+                        self.board.set(TASK, TaskState::Running);
+                    }
+                    return Ok(value);
+                }
+                Err(error) => {
+                    let pause = backoff.next_pause();
+                    tracing::error!(operation = what, error = &error as &dyn std::error::Error, ?pause, "the store failed; trying again");
+                    metrics::COMMIT_FAILURES.increment(&[], 1);
+                    self.board.set(TASK, TaskState::Retrying(format!("the store failed to {what}")));
+                    if *self.stop.borrow() {
+                        return Err(Error::Unfinished);
+                    }
+                    std::thread::sleep(pause);
+                }
+            }
+        }
+    }
+}
+
+/// Adds a plan's figures to the metrics.
+fn report(tally: &Tally) {
+    for (kind, n) in &tally.kinds {
+        metrics::MESSAGES_PROCESSED.increment(&[("kind", kind)], *n);
+    }
+    for (reason, n) in &tally.refused {
+        metrics::MESSAGES_REFUSED.increment(&[("reason", reason.name())], *n);
+    }
+    metrics::READINGS_STORED.increment(&[], tally.readings);
+    metrics::READINGS_FLAGGED.increment(&[], tally.flagged);
+    metrics::READINGS_DROPPED.increment(&[], tally.dropped);
+    metrics::SEQUENCE_GAPS.increment(&[], tally.gaps_opened);
+    metrics::SEQUENCE_GAPS_FILLED.increment(&[], tally.gaps_filled);
+    metrics::DEVICE_REBOOTS.increment(&[], tally.reboots);
+    metrics::DEVICES_REGISTERED.increment(&[], tally.registered);
+}

@@ -1,0 +1,132 @@
+//! Figures that are states, not events: read every few seconds and put on the metrics page.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::Parts;
+use crate::broker::Stats;
+use crate::journal::Journal;
+use crate::observe::{Board, Progress, TaskState, metrics};
+use crate::store;
+
+/// The name of the journal on the task board.
+pub const JOURNAL: &str = "journal";
+
+/// The store's counts cost a query: asked for less often than the rest.
+const STATS_EVERY: u32 = 3;
+
+/// Runs until `stop` says so.
+pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
+    let mut round = 0u32;
+    loop {
+        sample(&parts);
+        if round.is_multiple_of(STATS_EVERY) {
+            sample_store(&parts).await;
+        }
+        metrics::upkeep(&parts.board);
+        round = round.wrapping_add(1);
+        tokio::select! {
+            () = tokio::time::sleep(metrics::UPKEEP_EVERY) => {}
+            _ = stop.wait_for(|stopping| *stopping) => return,
+        }
+    }
+}
+
+/// Watches the journal: a full disk has to show on `/readyz` at once, a failed fsync ends the process.
+pub async fn watch_journal(board: Board, journal: Journal, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+    loop {
+        let state = match journal.status().stalled {
+            Some(reason) => TaskState::Retrying(reason),
+            None => TaskState::Running,
+        };
+        board.set(JOURNAL, state);
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(250)) => {}
+            error = journal.failed() => {
+                board.set(JOURNAL, TaskState::Failed("the disk failed; nothing is acknowledged any more".into()));
+                return Err(error.into());
+            }
+            _ = stop.wait_for(|stopping| *stopping) => return Ok(()),
+        }
+    }
+}
+
+fn sample(parts: &Parts) {
+    let journal = parts.journal.status();
+    metrics::JOURNAL_HEAD.set(&[], journal.head.0 as f64);
+    metrics::JOURNAL_DURABLE.set(&[], journal.durable.0 as f64);
+    metrics::JOURNAL_BYTES.set(&[], journal.bytes as f64);
+    metrics::JOURNAL_SEGMENTS.set(&[], journal.segments as f64);
+    let now = parts.board.clock().now();
+    let reader = |name: &str, progress: &Progress| {
+        let labels = [("reader", name)];
+        let position = progress.position();
+        metrics::READER_POSITION.set(&labels, position as f64);
+        metrics::READER_LAG_RECORDS.set(&labels, journal.durable.0.saturating_sub(position) as f64);
+        metrics::READER_LAG_SECONDS.set(&labels, progress.lag_s(now));
+    };
+    reader("collector", &parts.collector_progress);
+    reader("archiver", &parts.archiver_progress);
+    sample_broker(&parts.broker.stats());
+}
+
+async fn sample_store(parts: &Parts) {
+    // The collector's line on the board tells of a store that does not answer.
+    let Ok(stats) = store::run(&parts.store, |s| s.stats()).await else { return };
+    for (status, count) in &stats.device_by_status {
+        metrics::DEVICES.set(&[("status", status)], *count as f64);
+    }
+    for (state, count) in &stats.device_by_connection {
+        metrics::DEVICE_CONNECTIONS.set(&[("state", state)], *count as f64);
+    }
+    for (status, count) in &stats.commands_by_status {
+        metrics::COMMANDS.set(&[("status", status)], *count as f64);
+    }
+    metrics::ALERTS_UNACKNOWLEDGED.set(&[], stats.unacknowledged_alerts as f64);
+}
+
+fn sample_broker(stats: &Stats) {
+    metrics::MQTT_CONNECTIONS.set(&[], stats.connections as f64);
+    metrics::MQTT_SESSIONS.set(&[], stats.sessions as f64);
+    metrics::MQTT_SUBSCRIPTIONS.set(&[], stats.subscriptions as f64);
+    metrics::MQTT_RETAINED.set(&[], stats.retained as f64);
+    metrics::MQTT_RETAINED_BYTES.set(&[], stats.retained_bytes as f64);
+    metrics::MQTT_BYTES_IN.raise_to(&[], stats.bytes_in);
+    metrics::MQTT_BYTES_OUT.raise_to(&[], stats.bytes_out);
+    metrics::MESSAGES_RECEIVED.raise_to(&[], stats.meter_messages);
+    metrics::MQTT_MESSAGES_IN.raise_to(&[], stats.publishes_in);
+    metrics::MQTT_MESSAGES_OUT.raise_to(&[], stats.publishes_out);
+    metrics::MQTT_WILLS.raise_to(&[], stats.wills_fired);
+    metrics::MQTT_CONNECTS.raise_to(&[], stats.accepted);
+    metrics::COMMAND_EVENTS_LOST.raise_to(&[], stats.events_lost);
+    for (reason, total) in [
+        ("queue_full", stats.dropped_queued),
+        ("qos0_slow", stats.dropped_qos0),
+        ("retained_full", stats.retained_refused),
+    ] {
+        metrics::MQTT_MESSAGES_DROPPED.raise_to(&[("reason", reason)], total);
+    }
+    for (reason, total) in [
+        ("connection_limit", stats.refused_connection_limit),
+        ("session_limit", stats.refused_session_limit),
+        ("connect_timeout", stats.refused_connect_timeout),
+        ("version", stats.refused_version),
+        ("client_id", stats.refused_client_id),
+        ("credentials", stats.refused_credentials),
+        ("not_authorized", stats.refused_not_authorized),
+        ("unavailable", stats.refused_unavailable),
+    ] {
+        metrics::MQTT_REFUSED.raise_to(&[("reason", reason)], total);
+    }
+    for (reason, total) in [
+        ("malformed", stats.closed_malformed),
+        ("not_allowed", stats.closed_not_allowed),
+        ("keep_alive", stats.closed_keep_alive),
+        ("stalled", stats.closed_stalled),
+        ("taken_over", stats.closed_taken_over),
+    ] {
+        metrics::MQTT_CLOSED.raise_to(&[("reason", reason)], total);
+    }
+    metrics::MQTT_SUBSCRIPTIONS_REFUSED.raise_to(&[], stats.refused_subscriptions);
+}

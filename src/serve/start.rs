@@ -1,0 +1,290 @@
+//! The start, step by step: what can fail is opened first, then the tasks are started from the journal outwards.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::watch;
+
+use super::datadir::{Addresses, DataDir};
+use super::supervise::Tasks;
+use super::{Parts, Running, Start, bind, demo, first_start, sampler};
+use crate::archive::{self, Archiver, Bucket};
+use crate::broker::{self, Broker};
+use crate::collector::plan::UnknownDevices;
+use crate::collector::{self, Collector};
+use crate::config::{MetricsAccess, Settings, UnknownDevices as Unknown};
+use crate::dispatch::{self, Dispatcher};
+use crate::domain::Clock;
+use crate::journal::{self, Journal};
+use crate::observe::{Board, Progress, metrics};
+use crate::payload::Window;
+use crate::store::{self, SharedStore};
+use crate::{api, console, keeper};
+
+/// Bound listeners.
+struct Sockets {
+    http: TcpListener,
+    mqtt: TcpListener,
+    scrapes: Option<TcpListener>,
+}
+
+/// Starts everything; when it returns, clients are served.
+pub async fn start(start: Start) -> anyhow::Result<Running> {
+    let Start { settings, open, clock, demo } = start;
+    let data = DataDir::open(&settings.data_dir)?;
+    let node_id = data.node_id()?;
+    let (sockets, addresses) = bind_all(&settings)?;
+    let board = Board::new(clock.clone());
+    let store = open_store(&settings).await?;
+    let bucket = open_archive(&settings).await?;
+    let journal = open_journal(&settings, &data, node_id)?;
+    let admin_key = if open { None } else { first_start::admin_key(&store, &data, &clock).await? };
+
+    let (stop, stopping) = watch::channel(false);
+    let (give_up, giving_up) = watch::channel(false);
+    let broker = start_broker(&settings, open, &store, &journal, &clock, sockets.mqtt)?;
+    let (collector_progress, archiver_progress) = (Progress::default(), Progress::default());
+    let parts = Parts { store, journal, broker, board, collector_progress, archiver_progress };
+    let mut tasks = Tasks::default();
+    let raw = start_archiver(&settings, node_id, bucket, &parts, giving_up.clone(), &mut tasks)?;
+    let collector = start_collector(&settings, open, &parts, giving_up, &mut tasks)?;
+    let dispatch = start_dispatcher(&settings, &parts, &stopping, &mut tasks)?;
+    start_upkeep(&settings, &parts, &stopping, &mut tasks);
+    let journal_now = parts.journal.clone();
+    let services = api::Services {
+        store: Arc::clone(&parts.store),
+        raw: Arc::new(raw),
+        collector,
+        dispatch,
+        board: parts.board.clone(),
+        journal: Arc::new(move || journal_now.status()),
+        collector_progress: parts.collector_progress.clone(),
+        archiver_progress: parts.archiver_progress.clone(),
+        clock,
+        metrics: Some(Arc::new(metrics::render)),
+        node_id: node_id.to_string(),
+        open,
+    };
+    let mut http = Tasks::default();
+    let servers = start_http(&settings, services, sockets.http, sockets.scrapes, &mut http)?;
+    if demo > 0 {
+        let key = admin_key.clone().or_else(|| first_start::stored_key(&data));
+        demo::spawn(demo, &addresses, key.filter(|_| !open), parts.clone(), stopping, &mut tasks);
+    }
+    data.announce(&addresses)?;
+    tracing::info!(
+        http = %addresses.http, mqtt = %addresses.mqtt, data_dir = %settings.data_dir.display(), open, "ready"
+    );
+    Ok(Running { data, addresses, admin_key, parts, tasks, http, servers, stop, give_up })
+}
+
+fn bind_all(settings: &Settings) -> anyhow::Result<(Sockets, Addresses)> {
+    let http = bind::listen(settings.http.listen, "http.listen")?;
+    let mqtt = bind::listen(settings.mqtt.listen, "mqtt.listen")?;
+    let scrapes = settings.metrics.listen.map(|a| bind::listen(a, "metrics.listen")).transpose()?;
+    let addresses = Addresses {
+        http: http.local_addr()?,
+        mqtt: mqtt.local_addr()?,
+        metrics: scrapes.as_ref().map(TcpListener::local_addr).transpose()?,
+    };
+    Ok((Sockets { http, mqtt, scrapes }, addresses))
+}
+
+async fn open_store(settings: &Settings) -> anyhow::Result<SharedStore> {
+    let url = settings.database.url.clone();
+    let opened = tokio::task::spawn_blocking(move || store::open(url.reveal())).await;
+    Ok(opened.context("opening the database panicked")??)
+}
+
+async fn open_archive(settings: &Settings) -> anyhow::Result<Bucket> {
+    let (url, runtime) = (settings.archive.url.clone(), tokio::runtime::Handle::current());
+    let opened = tokio::task::spawn_blocking(move || Bucket::open(&url, runtime)).await;
+    Ok(opened.context("opening the archive panicked")??)
+}
+
+fn open_journal(settings: &Settings, data: &DataDir, node_id: uuid::Uuid) -> anyhow::Result<Journal> {
+    let options = journal::Options {
+        dir: data.path("journal"),
+        node_id,
+        segment_bytes: settings.journal.segment_bytes,
+        max_bytes: settings.journal.max_bytes,
+        queue_bytes: settings.journal.queue_bytes,
+        on_sync: Some(Arc::new(|took, _| metrics::JOURNAL_FSYNC_SECONDS.observe(&[], took))),
+    };
+    let (journal, recovery) = Journal::open(options).context(
+        "the journal cannot be opened; `iot-meter journal verify` explains what is damaged and how to go on without it",
+    )?;
+    if recovery.cut_bytes > 0 {
+        let head = recovery.head.0;
+        tracing::warn!(bytes = recovery.cut_bytes, head, "cut a torn tail off the journal: nothing in it was acknowledged");
+    }
+    Ok(journal)
+}
+
+/// The accepted range of message times.
+fn window(settings: &Settings) -> Window {
+    Window { past: retention(settings), future: Duration::from_secs(settings.ingest.future_s) }
+}
+
+fn retention(settings: &Settings) -> Duration {
+    Duration::from_secs(settings.retention.telemetry_days * 86_400)
+}
+
+fn start_broker(
+    settings: &Settings,
+    open: bool,
+    store: &SharedStore,
+    journal: &Journal,
+    clock: &Clock,
+    listener: TcpListener,
+) -> anyhow::Result<Broker> {
+    let mqtt = &settings.mqtt;
+    let options = broker::Options {
+        max_packet_size: mqtt.max_packet_bytes,
+        connect_timeout: Duration::from_secs(mqtt.connect_timeout_s),
+        max_connections: mqtt.max_connections,
+        max_sessions: mqtt.max_sessions,
+        max_inflight: mqtt.max_inflight,
+        max_queued_messages: mqtt.max_queued_messages,
+        max_queued_bytes: mqtt.max_queued_bytes,
+        max_subscriptions: mqtt.max_subscriptions,
+        session_expiry: Duration::from_secs(mqtt.session_expiry_max_s),
+        max_retained_messages: mqtt.retained_max_count,
+        max_retained_bytes: mqtt.retained_max_bytes,
+        max_keep_alive_s: mqtt.max_keepalive,
+        refused_filters: mqtt.refused_filters.clone(),
+        ..broker::Options::default()
+    };
+    let authenticator: Arc<dyn broker::Authenticator> = match open {
+        true => Arc::new(broker::OpenAuthenticator),
+        false => Arc::new(broker::StoreAuthenticator::new(Arc::clone(store))),
+    };
+    let deps = broker::Deps { journal: journal.clone(), authenticator, clock: clock.clone() };
+    Ok(Broker::start(options, deps, vec![listener])?)
+}
+
+fn start_collector(
+    settings: &Settings,
+    open: bool,
+    parts: &Parts,
+    giving_up: watch::Receiver<bool>,
+    tasks: &mut Tasks,
+) -> anyhow::Result<collector::Handle> {
+    let options = collector::Options {
+        unknown_devices: match settings.ingest.unknown_devices {
+            Unknown::Auto if open => UnknownDevices::Register,
+            Unknown::Register => UnknownDevices::Register,
+            Unknown::Auto | Unknown::Quarantine => UnknownDevices::Quarantine,
+            Unknown::Refuse => UnknownDevices::Refuse,
+        },
+        window: window(settings),
+        batch_records: settings.collector.batch_records,
+        batch_bytes: settings.collector.batch_bytes,
+        max_cached_devices: settings.collector.max_cached_devices,
+    };
+    let (handle, requests) = collector::Handle::channel();
+    let (board, progress) = (parts.board.clone(), parts.collector_progress.clone());
+    let collector =
+        Collector::open(options, Arc::clone(&parts.store), &parts.journal, requests, giving_up, board, progress)?;
+    tasks.spawn_thread(collector::TASK, move || Ok(collector.run()?))?;
+    Ok(handle)
+}
+
+fn start_archiver(
+    settings: &Settings,
+    node: uuid::Uuid,
+    bucket: Bucket,
+    parts: &Parts,
+    giving_up: watch::Receiver<bool>,
+    tasks: &mut Tasks,
+) -> anyhow::Result<archive::Reader> {
+    let (window, progress) = (window(settings), parts.archiver_progress.clone());
+    let options = archive::ArchiverOptions {
+        node,
+        flush_age: Duration::from_secs(settings.archive.flush_age_s),
+        flush_bytes: usize::try_from(settings.archive.flush_bytes).unwrap_or(usize::MAX),
+        clock: parts.board.clock().clone(),
+        window,
+        progress: progress.clone(),
+        board: parts.board.clone(),
+    };
+    let archiver = Archiver::new(options, bucket.clone(), &parts.journal)?;
+    tasks.spawn_thread("archiver", move || Ok(archiver.run(giving_up)?))?;
+    Ok(archive::Reader::new(archive::ReaderOptions { node, window, progress }, bucket, &parts.journal))
+}
+
+fn start_dispatcher(
+    settings: &Settings,
+    parts: &Parts,
+    stopping: &watch::Receiver<bool>,
+    tasks: &mut Tasks,
+) -> anyhow::Result<dispatch::Handle> {
+    let options = dispatch::Options { ack_timeout: Duration::from_secs(settings.commands.ack_timeout_s) };
+    let events = parts.broker.events().context("the broker's events are taken already")?;
+    let (handle, inbox) = dispatch::Handle::channel();
+    let (store, broker, board) = (Arc::clone(&parts.store), parts.broker.clone(), parts.board.clone());
+    let dispatcher = Dispatcher::new(options, store, broker, events, inbox, board);
+    let stopping = stopping.clone();
+    tasks.spawn(dispatch::TASK, async move {
+        dispatcher.run(stopping).await;
+        Ok(())
+    });
+    Ok(handle)
+}
+
+/// What looks after the others: retention, gauges, and the journal's health.
+fn start_upkeep(settings: &Settings, parts: &Parts, stopping: &watch::Receiver<bool>, tasks: &mut Tasks) {
+    let (store, board, stop) = (Arc::clone(&parts.store), parts.board.clone(), stopping.clone());
+    let retention = retention(settings);
+    tasks.spawn(keeper::TASK, async move {
+        keeper::run(store, retention, board, stop).await;
+        Ok(())
+    });
+    let (sampled, stop) = (parts.clone(), stopping.clone());
+    tasks.spawn("sampler", async move {
+        sampler::run(sampled, stop).await;
+        Ok(())
+    });
+    let (board, journal, stop) = (parts.board.clone(), parts.journal.clone(), stopping.clone());
+    tasks.spawn(sampler::JOURNAL, sampler::watch_journal(board, journal, stop));
+}
+
+fn start_http(
+    settings: &Settings,
+    services: api::Services,
+    listener: TcpListener,
+    scrapes: Option<TcpListener>,
+    tasks: &mut Tasks,
+) -> anyhow::Result<Vec<api::ServerHandle>> {
+    let http = &settings.http;
+    let processors = || std::thread::available_parallelism().map_or(2, usize::from);
+    let options = api::Options {
+        workers: if http.workers == 0 { processors() } else { http.workers },
+        body_limit_bytes: http.body_limit_bytes,
+        limits: api::LimitOptions {
+            read: Some(api::Allowance::new(http.read_per_s, http.read_burst)),
+            write: Some(api::Allowance::new(http.write_per_s, http.write_burst)),
+            command: Some(api::Allowance::new(http.command_per_s, http.command_burst)),
+            login: Some(api::Allowance::new(http.login_per_s, http.login_burst)),
+        },
+        metrics_access: match settings.metrics.access {
+            MetricsAccess::Loopback => api::MetricsAccess::Loopback,
+            MetricsAccess::Anyone => api::MetricsAccess::Anyone,
+            MetricsAccess::Key => api::MetricsAccess::Key,
+        },
+        pages: console::PAGES,
+        ..api::Options::default()
+    };
+    let mut servers = Vec::new();
+    if let Some(listener) = scrapes {
+        let (handle, running) = api::start_metrics(Arc::new(metrics::render), listener)?;
+        servers.push(handle);
+        tasks.spawn("metrics server", async move { Ok(running.await?) });
+    }
+    let (handle, running) = api::start(services, listener, options)?;
+    servers.push(handle);
+    tasks.spawn("HTTP server", async move { Ok(running.await?) });
+    Ok(servers)
+}

@@ -1,0 +1,206 @@
+//! A real server in this process, on free ports, with a data directory that goes away.
+
+pub mod http;
+pub mod mqtt;
+pub mod process;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use iot_meter::config::Settings;
+use iot_meter::domain::{Clock, Timestamp};
+use iot_meter::serve::{self, Start};
+use serde_json::json;
+
+pub use http::Api;
+pub use mqtt::{Client, Connect, Packet};
+
+/// How long a test waits for a condition before it fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running server.
+pub struct TestApp {
+    runtime: tokio::runtime::Runtime,
+    running: Option<serve::Running>,
+    settings: Settings,
+    open: bool,
+    clock: Clock,
+    base: Timestamp,
+    pub api: Api,
+    _dir: tempfile::TempDir,
+}
+
+/// How to start one.
+pub struct Builder {
+    open: bool,
+    clock: Clock,
+    change: Box<dyn FnOnce(&mut Settings)>,
+}
+
+impl Builder {
+    /// No credential needed.
+    pub fn open(self) -> Self {
+        Self { open: true, ..self }
+    }
+
+    /// A clock that stands still at `at` until the test moves it.
+    pub fn clock(self, at: &str) -> Self {
+        Self { clock: Clock::manual(Timestamp::parse_rfc3339(at).unwrap()), ..self }
+    }
+
+    /// Other settings than the default.
+    pub fn settings(self, change: impl FnOnce(&mut Settings) + 'static) -> Self {
+        Self { change: Box::new(change), ..self }
+    }
+
+    pub fn start(self) -> TestApp {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = Settings::default();
+        settings.data_dir = dir.path().join("data");
+        settings.http.listen = "127.0.0.1:0".parse().unwrap();
+        settings.mqtt.listen = "127.0.0.1:0".parse().unwrap();
+        (self.change)(&mut settings);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let base = Timestamp(self.clock.now().0 / 1_000_000 * 1_000_000).plus_us(-300_000_000);
+        let (running, api) = launch(&runtime, &settings, self.open, &self.clock);
+        TestApp { runtime, running: Some(running), settings, open: self.open, clock: self.clock, base, api, _dir: dir }
+    }
+}
+
+fn launch(runtime: &tokio::runtime::Runtime, settings: &Settings, open: bool, clock: &Clock) -> (serve::Running, Api) {
+    let start = Start { settings: settings.clone(), open, clock: clock.clone(), demo: 0 };
+    let running = runtime.block_on(serve::start(start)).unwrap_or_else(|e| panic!("the server starts: {e:#}"));
+    let key = (!open).then(|| {
+        let text = std::fs::read_to_string(settings.data_dir.join("admin.key")).expect("the admin key is written");
+        text.trim().to_owned()
+    });
+    let api = Api::new(running.addresses().http, key);
+    (running, api)
+}
+
+impl TestApp {
+    pub fn builder() -> Builder {
+        Builder { open: false, clock: Clock::system(), change: Box::new(|_| {}) }
+    }
+
+    /// With `--open`.
+    pub fn open() -> Self {
+        Self::builder().open().start()
+    }
+
+    fn running(&self) -> &serve::Running {
+        self.running.as_ref().expect("the server is running")
+    }
+
+    pub fn mqtt_address(&self) -> SocketAddr {
+        self.running().addresses().mqtt
+    }
+
+    /// Connects a client; it also says whether the server had its session.
+    pub fn mqtt(&self, how: &Connect<'_>) -> (Client, bool) {
+        Client::connect(self.mqtt_address(), how)
+    }
+
+    pub fn data_dir(&self) -> &std::path::Path {
+        &self.settings.data_dir
+    }
+
+    /// A time `seconds` after a base five minutes before the start.
+    pub fn at(&self, seconds: i64) -> Timestamp {
+        self.base.plus_us(seconds * 1_000_000)
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Moves a standing clock.
+    pub fn pass_s(&self, seconds: i64) {
+        self.clock.set(self.clock.now().plus_us(seconds * 1_000_000));
+    }
+
+    /// Waits until all that was accepted before this call is stored.
+    pub fn settled(&self) {
+        settled(&self.api);
+    }
+
+    /// Lets the collector look at the clock once: a request to it is answered after its turn.
+    pub fn tick(&self) {
+        for _ in 0..2 {
+            self.api.post("/api/devices/nobody-at-all/heartbeat", &json!({})).expect(404);
+        }
+    }
+
+    /// Waits until `condition` holds; fails with `what` when it never does.
+    pub fn eventually(&self, what: &str, condition: impl FnMut() -> bool) {
+        eventually(what, condition);
+    }
+
+    /// Registers a device over REST.
+    pub fn register(&self, device: &str) {
+        self.api.post("/api/devices", &json!({"device_id": device, "device_name": device})).expect(201);
+    }
+
+    /// All stored values of a metric, in order of time.
+    pub fn values(&self, device: &str, metric: &str) -> Vec<f64> {
+        let rows = self.api.get(&format!("/api/devices/{device}/metrics?start=-1h&metric={metric}")).expect(200).json();
+        rows.as_array().unwrap().iter().map(|r| r["value"].as_f64().unwrap()).collect()
+    }
+
+    /// Stops in good order, lets the test look at the data directory, and starts again.
+    pub fn stop_then(&mut self, look: impl FnOnce(&std::path::Path)) {
+        let running = self.running.take().expect("the server is running");
+        self.runtime.block_on(running.stop()).unwrap_or_else(|e| panic!("the server stops: {e:#}"));
+        look(&self.settings.data_dir);
+        let (running, api) = launch(&self.runtime, &self.settings, self.open, &self.clock);
+        self.running = Some(running);
+        self.api = api;
+    }
+
+    /// Stops in good order and starts again on the same data directory.
+    pub fn restart(&mut self) {
+        self.stop_then(|_| {});
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take()
+            && let Err(error) = self.runtime.block_on(running.stop())
+            && !std::thread::panicking()
+        {
+            panic!("the server stops: {error:#}");
+        }
+    }
+}
+
+/// Waits until all that was accepted before this call is stored.
+pub fn settled(api: &Api) {
+    let position = |name: &str, field: &str, status: &serde_json::Value| status[name][field].as_u64().unwrap();
+    let durable = position("journal", "durable", &api.get("/api/system/status").expect(200).json());
+    eventually("everything accepted is stored", || {
+        position("collector", "position", &api.get("/api/system/status").expect(200).json()) >= durable
+    });
+}
+
+/// Waits until `condition` holds; fails with `what` when it does not within half a minute.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A datagram of one voltage/current pair sampled at `ts`.
+pub fn telemetry(device: &str, ts: Timestamp, seq: u32, voltage: f64) -> String {
+    let ts = ts.to_string();
+    json!({
+        "v": 2, "device_id": device, "ts": ts, "seq": seq, "msg_type": "telemetry",
+        "measurements": [
+            {"ts": ts, "type": "voltage_dc", "val": voltage, "unit": "V"},
+            {"ts": ts, "type": "current_dc", "val": 100.0, "unit": "A"},
+        ]
+    })
+    .to_string()
+}

@@ -1,0 +1,81 @@
+//! The real executable, to be killed.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::http::Api;
+
+/// A running `iot-meter serve --open`.
+pub struct Server {
+    child: Child,
+    pub api: Api,
+    pub mqtt: SocketAddr,
+}
+
+/// The command line of a server on this data directory, on free ports.
+pub fn command(data_dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_iot-meter"));
+    command
+        .args(["serve", "--open", "--http-listen", "127.0.0.1:0", "--mqtt-listen", "127.0.0.1:0", "--data-dir"])
+        .arg(data_dir)
+        .current_dir(std::env::temp_dir())
+        .env("IOT_METER__LOG__LEVEL", "warn")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command
+}
+
+impl Server {
+    /// Starts it and waits until it is ready.
+    pub fn start(data_dir: &Path) -> Self {
+        Self::start_with(&mut command(data_dir), data_dir)
+    }
+
+    /// Starts that command and waits until it is ready.
+    pub fn start_with(command: &mut Command, data_dir: &Path) -> Self {
+        let announced = data_dir.join("run/addresses.json");
+        let _ = std::fs::remove_file(&announced);
+        let mut child = command.spawn().expect("the executable starts");
+        let mut found = None;
+        super::eventually("the server announces its addresses", || {
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("the server ended at its start: {status}");
+            }
+            found = std::fs::read(&announced).ok().and_then(|b| serde_json::from_slice::<serde_json::Value>(&b).ok());
+            found.is_some()
+        });
+        let found = found.expect("set above");
+        let address = |name: &str| found[name].as_str().unwrap().parse::<SocketAddr>().unwrap();
+        let api = Api::new(address("http"), None);
+        super::eventually("the server is ready", || {
+            api.try_send("GET", "/readyz", &[], None).is_ok_and(|answer| answer.status == 200)
+        });
+        Self { child, api, mqtt: address("mqtt") }
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; the exit code.
+    pub fn terminate(mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.child.wait().unwrap().code()
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
