@@ -71,7 +71,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let servers = start_http(&settings, services, sockets.http, sockets.scrapes, &mut http)?;
     if demo > 0 {
         let key = admin_key.clone().or_else(|| first_start::stored_key(&data));
-        demo::spawn(demo, &addresses, key.filter(|_| !open), parts.clone(), stopping, &mut tasks);
+        demo::spawn(demo, &addresses, key.filter(|_| !open), stopping, &mut tasks);
     }
     data.announce(&addresses)?;
     tracing::info!(
