@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::format::{Head, SEGMENT_HEADER};
+use super::format::{Head, RECORD_HEADER, SEGMENT_HEADER};
 use super::scan::{Scanner, Step};
 use super::shared::{Hold, Phase, Segment, Shared};
 use super::{Batch, Error, Fault, Offset, disk};
@@ -249,7 +249,7 @@ impl Parsed {
                     parsed.used += head.len;
                 }
                 Err(fault) => {
-                    parsed.need = Head::decode(rest, seed).map_or(LEAST_READ, |h| h.len as u64);
+                    parsed.need = Head::decode(rest, seed).map_or(RECORD_HEADER, |h| h.len) as u64;
                     parsed.fault = Some(fault);
                     break;
                 }
