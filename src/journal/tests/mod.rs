@@ -1,0 +1,156 @@
+//! Tests of the journal as a whole, and what they share: made-up entries and a disk that fails on demand.
+
+mod append;
+mod crash;
+mod damage;
+mod format;
+mod full;
+mod reading;
+mod trim;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::disk::Disk;
+use super::{Cursor, Entry, Flags, Journal, Offset, Options, Recovery};
+use crate::domain::Timestamp;
+
+/// Long enough for anything that is going to happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const NODE: uuid::Uuid = uuid::Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
+
+fn options(dir: &Path) -> Options {
+    Options { dir: dir.join("journal"), node_id: NODE, segment_bytes: 4096, max_bytes: 1 << 30, queue_bytes: 1 << 20 }
+}
+
+fn open(options: &Options) -> (Journal, Recovery) {
+    Journal::open(options.clone()).expect("the journal opens")
+}
+
+/// The payload of the record that is to have this number: `len` bytes that no other record has.
+fn payload(number: u64, len: usize) -> Vec<u8> {
+    (0..len as u64).map(|i| (number.wrapping_mul(31) ^ i.wrapping_mul(7)) as u8).collect()
+}
+
+fn entry(payload: &[u8]) -> Entry<'_> {
+    Entry {
+        received_at: Timestamp(1_700_000_000_000_000),
+        topic: "iot/m-1/telemetry",
+        identity: "m-1",
+        content_type: "application/json",
+        flags: Flags { qos: 1, retain: false, dup: true },
+        payload,
+    }
+}
+
+/// Appends `count` records of `len` bytes from number `first` on, as one append, and waits until they are on disk.
+async fn append(journal: &Journal, first: u64, count: u64, len: usize) -> Offset {
+    let payloads: Vec<_> = (first..first + count).map(|n| payload(n, len)).collect();
+    let entries: Vec<_> = payloads.iter().map(|p| entry(p)).collect();
+    let end = journal.append(&entries).await.expect("the journal takes it");
+    assert_eq!(end, Offset(first + count));
+    journal.wait_durable(end).await.expect("it gets on disk");
+    end
+}
+
+/// Reads to the durable end.
+fn drain(cursor: &mut Cursor) -> Vec<(u64, Vec<u8>)> {
+    let mut all = Vec::new();
+    loop {
+        let batch = cursor.next_batch(7, 2000).expect("the journal is readable");
+        if batch.is_empty() {
+            return all;
+        }
+        all.extend(batch.iter().map(|r| (r.offset.0, r.payload.to_vec())));
+    }
+}
+
+/// Names of the files in the journal's directory, sorted.
+fn files(options: &Options) -> Vec<String> {
+    let dir = std::fs::read_dir(&options.dir).expect("the directory is there");
+    let mut names: Vec<_> = dir.map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn segment(options: &Options, first: u64) -> PathBuf {
+    super::disk::segment_path(&options.dir, first)
+}
+
+/// Inverts the byte at `at` of the file.
+fn flip(path: &Path, at: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at] ^= 0xff;
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Where the nth record of the segment begins.
+fn position_of(path: &Path, nth: usize) -> usize {
+    let bytes = std::fs::read(path).unwrap();
+    (0..nth).fold(super::format::SEGMENT_HEADER, |at, _| {
+        at + u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap()) as usize
+    })
+}
+
+/// Switches of a [`FaultyDisk`], which its test keeps.
+struct Faults {
+    fail_sync: AtomicBool,
+    /// Bytes that still fit; the write that exceeds them is done in part.
+    space: AtomicI64,
+    /// While set, syncs block.
+    gate: Mutex<()>,
+    /// Ends of what was written and of what was synced in the newest segment.
+    written: AtomicU64,
+    synced: AtomicU64,
+    syncs: AtomicU64,
+}
+
+impl Faults {
+    fn none() -> Arc<Self> {
+        Arc::new(Self {
+            fail_sync: AtomicBool::new(false),
+            space: AtomicI64::new(i64::MAX),
+            gate: Mutex::new(()),
+            written: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
+            syncs: AtomicU64::new(0),
+        })
+    }
+
+    fn open(self: &Arc<Self>, options: &Options) -> Result<(Journal, Recovery), super::Error> {
+        Journal::open_on(Box::new(FaultyDisk(Arc::clone(self))), options.clone(), None)
+    }
+}
+
+struct FaultyDisk(Arc<Faults>);
+
+impl Disk for FaultyDisk {
+    fn write_at(&self, file: &File, bytes: &[u8], position: u64) -> io::Result<()> {
+        use std::os::unix::fs::FileExt;
+        let len = bytes.len() as i64;
+        let fits = self.0.space.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |s| (s >= len).then(|| s - len));
+        if let Err(left) = fits {
+            file.write_all_at(&bytes[..left as usize], position)?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        file.write_all_at(bytes, position)?;
+        self.0.written.store(position + bytes.len() as u64, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        let _open = self.0.gate.lock().unwrap();
+        if self.0.fail_sync.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the medium is gone"));
+        }
+        file.sync_data()?;
+        self.0.synced.store(self.0.written.load(Ordering::SeqCst), Ordering::SeqCst);
+        self.0.syncs.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}

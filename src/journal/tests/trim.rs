@@ -1,0 +1,137 @@
+//! Trimming and the limit on what is not released.
+
+use super::super::{Error, Journal, Offset, Options};
+use super::{PATIENCE, append, drain, entry, files, open, options};
+
+/// Waits until the journal begins at `first`; the writer does that in its own time.
+async fn settled(journal: &Journal, first: u64) {
+    let settled = async {
+        while journal.status().first != Offset(first) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, settled).await.expect("trimmed");
+}
+
+/// Segments of three records each: 0..3, 3..6, 6..9, 9..10.
+async fn four_segments(options: &mut Options) -> Journal {
+    options.segment_bytes = 3500;
+    let (journal, _) = open(options);
+    for n in 0..10 {
+        append(&journal, n, 1, 1000).await;
+    }
+    assert_eq!(journal.status().segments, 4);
+    journal
+}
+
+#[tokio::test]
+async fn a_segment_goes_when_all_cursors_have_released_it_and_the_active_one_never() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path());
+    let journal = four_segments(&mut options).await;
+    let a = journal.cursor("a", Offset(0)).unwrap();
+    let b = journal.cursor("b", Offset(0)).unwrap();
+    a.release(Offset(10));
+    b.release(Offset(2));
+    append(&journal, 10, 1, 10).await;
+    assert_eq!(journal.status().first, Offset(0), "b still needs record 2");
+    b.release(Offset(7));
+    settled(&journal, 6).await;
+    b.release(Offset(3));
+    b.release(Offset(999));
+    a.release(Offset(999));
+    settled(&journal, 9).await;
+    assert_eq!(journal.status().unreleased_bytes, 0);
+    append(&journal, 11, 1, 10).await;
+    assert_eq!(files(&options), ["00000000000000000009.journal"]);
+    drop((journal, a, b));
+    let (journal, recovery) = open(&options);
+    assert_eq!((recovery.first, recovery.head), (Offset(9), Offset(12)));
+    assert!(matches!(journal.cursor("a", Offset(8)), Err(Error::Trimmed { at: Offset(8), first: Offset(9) })));
+}
+
+#[tokio::test]
+async fn without_cursors_nothing_is_trimmed_and_a_dropped_cursor_still_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path());
+    let journal = four_segments(&mut options).await;
+    let a = journal.cursor("a", Offset(10)).unwrap();
+    a.retire();
+    append(&journal, 10, 1, 10).await;
+    assert_eq!(journal.status().first, Offset(0));
+    let a = journal.cursor("a", Offset(0)).unwrap();
+    let b = journal.cursor("b", Offset(0)).unwrap();
+    drop(a);
+    b.release(Offset(11));
+    append(&journal, 11, 1, 10).await;
+    assert_eq!(journal.status().first, Offset(0));
+    let a = journal.cursor("a", Offset(4)).unwrap();
+    assert_eq!(a.position(), Offset(4));
+    b.release(Offset(12));
+    settled(&journal, 3).await;
+    a.retire();
+    settled(&journal, 9).await;
+}
+
+#[tokio::test]
+async fn a_reader_skips_what_was_trimmed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path());
+    let journal = four_segments(&mut options).await;
+    let cursor = journal.cursor("a", Offset(0)).unwrap();
+    let mut started = journal.reader(Offset(0)).unwrap();
+    assert_eq!(started.next_batch(1, 1).unwrap().len(), 1);
+    let mut fresh = journal.reader(Offset(1)).unwrap();
+    cursor.release(Offset(6));
+    settled(&journal, 6).await;
+    for reader in [&mut started, &mut fresh] {
+        let offsets: Vec<_> = drain(reader).into_iter().map(|(offset, _)| offset).collect();
+        assert_eq!(offsets, [6, 7, 8, 9]);
+    }
+}
+
+#[tokio::test]
+async fn an_append_waits_at_the_limit_and_goes_on_when_a_cursor_releases() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path());
+    (options.max_bytes, options.segment_bytes) = (2500, 1 << 20);
+    let (journal, _) = open(&options);
+    let cursor = journal.cursor("a", Offset(0)).unwrap();
+    for n in 0..3 {
+        append(&journal, n, 1, 1000).await;
+    }
+    let payload = [7; 1000];
+    let entries = [entry(&payload)];
+    let mut waiting = Box::pin(journal.append(&entries));
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    assert!(journal.status().unreleased_bytes >= 2500);
+    // Inside the active segment, which is not trimmed: released is released.
+    cursor.release(Offset(2));
+    let end = tokio::time::timeout(PATIENCE, waiting).await.expect("it is woken").unwrap();
+    assert_eq!(end, Offset(4));
+    journal.wait_durable(end).await.unwrap();
+    drop(cursor);
+    drop(journal);
+    let (journal, _) = open(&options);
+    assert!(futures_util::poll!(Box::pin(journal.append(&entries))).is_pending(), "nothing is released yet");
+    let _cursor = journal.cursor("a", Offset(4)).unwrap();
+    journal.append(&entries).await.unwrap();
+}
+
+#[tokio::test]
+async fn closing_ends_a_wait_at_the_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path());
+    options.max_bytes = 1;
+    let (journal, _) = open(&options);
+    append(&journal, 0, 1, 10).await;
+    let entries = [entry(b"x")];
+    let mut waits = [Box::pin(journal.append(&entries)), Box::pin(journal.append(&entries))];
+    for wait in &mut waits {
+        assert!(futures_util::poll!(wait).is_pending());
+    }
+    journal.close().await.unwrap();
+    for wait in waits {
+        assert!(matches!(tokio::time::timeout(PATIENCE, wait).await.expect("woken"), Err(Error::Closed)));
+    }
+}
