@@ -12,7 +12,8 @@ use bytestring::ByteString;
 /// A packet identifier, 1…65535.
 pub type PacketId = NonZeroU16;
 
-/// Quality of service.
+/// Quality of service, by the specification's names.
+#[allow(clippy::enum_variant_names)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum QoS {
     /// 0: fire and forget.
