@@ -1,1 +1,24 @@
-//! (to be written)
+//! MQTT without sockets: packets, topics, one client's session, routing, retained messages.
+//!
+//! Promise: everything here is pure and sans-IO. Packets and the time go in, packets and actions come out; nothing
+//! blocks, nothing sleeps, every collection has a bound. Must not know: sockets, disk, meters.
+//!
+//! Rules are cited by the statement numbers of OASIS *MQTT Version 3.1.1*, for example `[MQTT-4.6.0-2]`. Another
+//! version adds a codec ([`codec::Version`]) and fields of [`packet::Publish`] and [`queue::Message`]; [`Session`] and
+//! [`Router`] speak only the internal packet types.
+//!
+//! Start from [`Session`], the state machine of one client, and [`Router`], who gets what.
+
+pub mod codec;
+pub mod packet;
+pub mod queue;
+pub mod retained;
+pub mod router;
+pub mod session;
+pub mod topic;
+
+pub use packet::{Packet, PacketId, Publish, QoS};
+pub use queue::{Delivery, Message, Queue};
+pub use retained::Retained;
+pub use router::Router;
+pub use session::{Action, Session, Ticket, Violation};

@@ -1,0 +1,91 @@
+//! Who is there: credentials of a CONNECT → an identity, or why not.
+//!
+//! Invariant: an identity is made only by an [`Authenticator`]; what it may do is the business of `acl`.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+
+use crate::domain::DeviceId;
+use crate::mqtt::packet::ConnectCode;
+
+/// What a client says of itself.
+#[derive(Clone, Copy)]
+#[allow(missing_docs)]
+pub struct Credentials<'a> {
+    /// Empty where the client left the choice to the server.
+    pub client_id: &'a str,
+    pub username: Option<&'a str>,
+    pub password: Option<&'a [u8]>,
+    pub peer: SocketAddr,
+}
+
+/// Who a client is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Identity {
+    /// A registered meter.
+    Device(DeviceId),
+    /// Anybody, where authentication is switched off.
+    Open,
+    /// Another program: reads everything, publishes nothing.
+    Service(std::sync::Arc<str>),
+}
+
+impl Identity {
+    /// As written to the journal: the device id, the service's name, or nothing for [`Identity::Open`].
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Device(id) => id.as_str(),
+            Self::Open => "",
+            Self::Service(name) => name,
+        }
+    }
+}
+
+/// Why a client is not let in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Denied {
+    /// Unknown name or wrong secret: one answer for both.
+    #[error("bad user name or password")]
+    BadCredentials,
+    /// Known, and not allowed to connect.
+    #[error("not authorized")]
+    NotAuthorized,
+    /// A device must use its id as client id.
+    #[error("the client id is not the device id")]
+    ClientId,
+    /// It cannot be found out now.
+    #[error("the credential store is unavailable")]
+    Unavailable,
+}
+
+impl Denied {
+    /// The answer to CONNECT.
+    pub const fn code(self) -> ConnectCode {
+        match self {
+            Self::BadCredentials => ConnectCode::BadUserNameOrPassword,
+            Self::NotAuthorized => ConnectCode::NotAuthorized,
+            Self::ClientId => ConnectCode::IdentifierRejected,
+            Self::Unavailable => ConnectCode::ServerUnavailable,
+        }
+    }
+}
+
+/// The answer of an [`Authenticator`], to be awaited.
+pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Identity, Denied>> + Send + 'a>>;
+
+/// Decides who a client is.
+pub trait Authenticator: Send + Sync + 'static {
+    /// Must not block; may be dropped half-way when the client goes or takes too long.
+    fn authenticate<'a>(&'a self, credentials: Credentials<'a>) -> Answer<'a>;
+}
+
+/// Lets everybody in (`--open`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenAuthenticator;
+
+impl Authenticator for OpenAuthenticator {
+    fn authenticate<'a>(&'a self, _credentials: Credentials<'a>) -> Answer<'a> {
+        Box::pin(std::future::ready(Ok(Identity::Open)))
+    }
+}

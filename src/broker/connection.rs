@@ -1,0 +1,419 @@
+//! One connected client, from CONNACK to the end of its session's stay.
+//!
+//! Invariants: a meter's publish is confirmed to the session only when the durable mark has passed it; publishes are
+//! routed and confirmed in the order in which they came; while the journal has no room the socket is not read, the
+//! keep-alive does not count, and messages to the client go on. All that a read brings is one append, all that an fsync
+//! releases is one write.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytestring::ByteString;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::acl::{self, command_device};
+use super::events::{self, Event};
+use super::hub::Attached;
+use super::io::{Io, Wake};
+use super::slot::{Signals, Slot};
+use super::{Shared, will};
+use crate::domain::{CommandId, DeviceId};
+use crate::journal::{Entry, Flags, Offset};
+use crate::mqtt::codec::{self, Version};
+use crate::mqtt::packet::ConnectCode;
+use crate::mqtt::{Action, Packet, PacketId, Publish, QoS, Session, Ticket, Violation};
+use crate::payload::parse_topic;
+
+/// Why a connection ends.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+enum End {
+    #[error("the client said goodbye")]
+    Goodbye,
+    #[error("closed by the peer")]
+    Closed,
+    #[error(transparent)]
+    Malformed(#[from] codec::Error),
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    #[error("not allowed to publish to {topic}")]
+    NotAllowed { topic: ByteString },
+    #[error("silent for longer than its keep-alive allows")]
+    KeepAlive,
+    #[error("takes no data")]
+    Stalled,
+    #[error("the client has connected again")]
+    TakenOver,
+    #[error("ended by an operator")]
+    Dismissed,
+    #[error("the journal has failed")]
+    JournalFailed,
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+/// What a connection waits for.
+enum Turn {
+    Io(Wake),
+    /// The durable mark has moved; `false` = it never will again.
+    Durable(bool),
+}
+
+/// A publish taken from the session, not yet confirmed.
+struct Taken {
+    ticket: Ticket,
+    publish: Publish,
+    is_meter: bool,
+}
+
+/// What one read brought; may be confirmed once `end` is durable and all before it is confirmed.
+struct Batch {
+    end: Offset,
+    items: Vec<Taken>,
+    bytes: usize,
+}
+
+/// See the module.
+pub(super) struct Connection<S> {
+    shared: Arc<Shared>,
+    io: Io<S>,
+    version: Version,
+    slot: Arc<Slot>,
+    session: Box<Session>,
+    peer: SocketAddr,
+    durable: watch::Receiver<Offset>,
+    pending: VecDeque<Batch>,
+    pending_messages: usize,
+    pending_bytes: usize,
+    events: Vec<Event>,
+    is_stopping: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// A client that has just logged in: CONNACK `[MQTT-3.2.0-1]` and what its session has to send again.
+    pub(super) fn new(shared: Arc<Shared>, io: Io<S>, version: Version, attached: Attached, peer: SocketAddr) -> Self {
+        let Attached { slot, session, is_present, resend } = attached;
+        let durable = shared.intake.durable();
+        let is_stopping = shared.is_stopping();
+        let (pending, events) = (VecDeque::new(), Vec::new());
+        let (pending_messages, pending_bytes) = (0, 0);
+        let mut this = Self {
+            shared,
+            io,
+            version,
+            slot,
+            session,
+            peer,
+            durable,
+            pending,
+            pending_messages,
+            pending_bytes,
+            events,
+            is_stopping,
+        };
+        let code = ConnectCode::Accepted;
+        this.send(&Packet::ConnAck { session_present: is_present, code }); // [MQTT-3.2.2-2]
+        for action in resend {
+            if let Action::Send(packet) = action {
+                this.send(&packet);
+            }
+        }
+        let devices = this.session.subscriptions().filter_map(|(filter, _)| ready(filter));
+        this.events.extend(devices);
+        this
+    }
+
+    /// Serves the client to its end.
+    pub(super) async fn run(mut self) {
+        let end = match self.drive().await {
+            Err(end) => end,
+            Ok(never) => match never {},
+        };
+        self.finish(end).await;
+    }
+
+    async fn drive(&mut self) -> Result<std::convert::Infallible, End> {
+        // The CONNECT may have brought more with it.
+        self.read().await?;
+        loop {
+            self.settle()?;
+            if self.is_stopping && self.pending.is_empty() && self.io.is_drained() {
+                return Err(End::Stopping);
+            }
+            self.report().await;
+            let may_read = self.may_read();
+            match self.wait(may_read).await {
+                Turn::Io(Wake::Read) => self.read().await?,
+                other => self.attend(&other, may_read)?,
+            }
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        let options = &self.shared.options;
+        self.pending_messages < options.max_pending_messages
+            && self.pending_bytes < options.max_pending_bytes
+            && !self.io.is_full()
+            && !self.is_stopping
+    }
+
+    /// Waits for the next thing to happen; nothing is lost when it is dropped.
+    async fn wait(&mut self, may_read: bool) -> Turn {
+        if let Some(at) = self.session.silent_at() {
+            self.io.arm(Instant::from_std(at));
+        }
+        let Self { io, slot, durable, pending, .. } = self;
+        tokio::select! {
+            biased;
+            changed = durable.changed(), if !pending.is_empty() => Turn::Durable(changed.is_ok()),
+            wake = poll_fn(|cx| io.poll(cx, may_read, Some(&slot.signal))) => Turn::Io(wake),
+        }
+    }
+
+    /// Everything but reading.
+    fn attend(&mut self, turn: &Turn, may_read: bool) -> Result<(), End> {
+        match turn {
+            Turn::Durable(true) | Turn::Io(Wake::Read | Wake::Drained) => {}
+            Turn::Durable(false) => return Err(End::JournalFailed),
+            Turn::Io(Wake::Closed) => return Err(End::Closed),
+            Turn::Io(Wake::Timer) => {
+                let now = Instant::now();
+                if self.io.is_stalled(now) {
+                    return Err(End::Stalled);
+                }
+                if !may_read {
+                    self.session.hear(now.into_std()); // we are the ones who do not listen
+                }
+                if self.session.silent_at().is_some_and(|at| at <= now.into_std()) {
+                    return Err(End::KeepAlive);
+                }
+            }
+            Turn::Io(Wake::Signal(signals)) => {
+                if signals.has(Signals::ABORT) {
+                    return Err(End::Stopping);
+                }
+                if signals.has(Signals::DISMISSED) {
+                    return Err(End::Dismissed);
+                }
+                if signals.has(Signals::TAKEN_OVER) {
+                    return Err(End::TakenOver);
+                }
+                self.is_stopping |= signals.has(Signals::STOP);
+            }
+        }
+        Ok(())
+    }
+
+    /// Confirms what has become durable, and fills the output from the outbox.
+    fn settle(&mut self) -> Result<(), End> {
+        if !self.pending.is_empty() {
+            let mark = *self.durable.borrow_and_update();
+            self.complete(mark)?;
+        }
+        let mut actions = Vec::new();
+        while !self.io.is_full() && !self.is_stopping {
+            let more = self.session.pull(&mut self.slot.outbox(), 64 << 10, &mut actions);
+            self.perform(&mut actions, &mut Vec::new())?;
+            if !more {
+                break;
+            }
+        }
+        let counters = &self.shared.hub.counters;
+        counters.bytes_in.fetch_add(std::mem::take(&mut self.io.bytes_in), Ordering::Relaxed);
+        counters.bytes_out.fetch_add(std::mem::take(&mut self.io.bytes_out), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Decodes and handles all whole packets of the input. What came before a fault is still taken.
+    async fn read(&mut self) -> Result<(), End> {
+        let mut taken = Vec::new();
+        let decoded = self.handle_input(&mut taken);
+        if self.io.input.is_empty() {
+            self.io.input = bytes::BytesMut::new();
+        }
+        if !taken.is_empty() {
+            self.take(taken).await?;
+        }
+        decoded
+    }
+
+    fn handle_input(&mut self, taken: &mut Vec<Taken>) -> Result<(), End> {
+        let now = Instant::now().into_std();
+        self.session.hear(now);
+        let mut actions = Vec::new();
+        while let Some(packet) = self.version.decode(&mut self.io.input, self.shared.options.max_packet_size)? {
+            self.session.handle(packet, now, &mut actions)?;
+            self.perform(&mut actions, taken)?;
+        }
+        Ok(())
+    }
+
+    /// Carries the session's actions out; publishes go to `taken`.
+    fn perform(&mut self, actions: &mut Vec<Action>, taken: &mut Vec<Taken>) -> Result<(), End> {
+        for action in actions.drain(..) {
+            match action {
+                Action::Send(packet) => self.send(&packet),
+                Action::Publish(ticket, publish) => {
+                    if !acl::may_publish(&self.slot.identity, &publish.topic) {
+                        return Err(End::NotAllowed { topic: publish.topic });
+                    }
+                    let is_meter = parse_topic(&publish.topic).is_some();
+                    taken.push(Taken { ticket, publish, is_meter });
+                }
+                Action::Subscribe { packet_id, filters } => self.subscribe(packet_id, &filters),
+                Action::Unsubscribe(filter) => {
+                    self.shared.hub.unsubscribe(&self.slot, &filter);
+                    self.events.extend(self.shared.hub.gone(&filter));
+                }
+                Action::Delivered(tag) => {
+                    self.slot.complete(tag);
+                    self.events.push(Event::Delivered { cmd_id: CommandId(uuid::Uuid::from_u128(tag.0)) });
+                }
+                Action::Disconnect => return Err(End::Goodbye),
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, packet: &Packet) {
+        if matches!(packet, Packet::Publish(_)) {
+            self.shared.count(|c| &c.publishes_out);
+        }
+        self.version.encode(packet, &mut self.io.output);
+    }
+
+    fn subscribe(&mut self, packet_id: PacketId, filters: &[(ByteString, QoS)]) {
+        let mut codes = Vec::with_capacity(filters.len());
+        for (filter, qos) in filters {
+            let is_allowed = acl::may_subscribe(&self.slot.identity, filter)
+                && !self.shared.options.refused_filters.iter().any(|refused| **refused == **filter);
+            if is_allowed && self.shared.hub.subscribe(&self.slot, &mut self.session, filter, *qos) {
+                self.events.extend(ready(filter));
+                codes.push(Some(*qos));
+            } else {
+                self.shared.count(|c| &c.refused_subscriptions);
+                codes.push(None);
+            }
+        }
+        self.send(&Packet::SubAck { packet_id, codes }); // [MQTT-3.8.4-1], [MQTT-3.8.4-5]
+    }
+
+    /// Gives the messages of meters among `items` to the journal, waiting for room, and notes all for confirmation.
+    async fn take(&mut self, items: Vec<Taken>) -> Result<(), End> {
+        let meter_messages = items.iter().filter(|t| t.is_meter).count();
+        let counters = &self.shared.hub.counters;
+        counters.publishes_in.fetch_add(items.len() as u64, Ordering::Relaxed);
+        counters.meter_messages.fetch_add(meter_messages as u64, Ordering::Relaxed);
+        let end = if meter_messages > 0 { self.append(&items, meter_messages).await? } else { Offset(0) };
+        let bytes = items.iter().map(|t| t.publish.topic.len() + t.publish.payload.len()).sum();
+        self.pending_messages += items.len();
+        self.pending_bytes += bytes;
+        self.pending.push_back(Batch { end, items, bytes });
+        Ok(())
+    }
+
+    async fn append(&mut self, items: &[Taken], meter_messages: usize) -> Result<Offset, End> {
+        let slot = Arc::clone(&self.slot);
+        let received_at = self.shared.clock.now();
+        let mut entries = Vec::with_capacity(meter_messages);
+        entries.extend(items.iter().filter(|t| t.is_meter).map(|Taken { publish, .. }| Entry {
+            received_at,
+            topic: &publish.topic,
+            identity: slot.identity.name(),
+            content_type: "",
+            flags: Flags { qos: publish.qos.level(), retain: publish.retain, dup: publish.dup },
+            payload: &publish.payload,
+        }));
+        let intake = Arc::clone(&self.shared.intake);
+        let mut append = intake.append(&entries);
+        loop {
+            let turn = tokio::select! {
+                biased;
+                end = &mut append => return end.map_err(|_| End::JournalFailed),
+                turn = self.wait(false) => turn,
+            };
+            self.attend(&turn, false)?;
+            self.settle()?;
+            self.report().await;
+        }
+    }
+
+    /// Routes and confirms everything before `mark`.
+    fn complete(&mut self, mark: Offset) -> Result<(), End> {
+        let mut actions = Vec::new();
+        let mut found = Vec::new();
+        while let Some(batch) = self.pending.pop_front_if(|batch| batch.end <= mark) {
+            self.pending_messages -= batch.items.len();
+            self.pending_bytes -= batch.bytes;
+            for Taken { ticket, publish, .. } in batch.items {
+                let Publish { topic, payload, qos, retain, .. } = publish;
+                self.shared.hub.publish(&topic, &payload, qos, retain, &mut found);
+                self.session.confirm(ticket, &mut actions);
+            }
+            self.perform(&mut actions, &mut Vec::new())?;
+        }
+        if self.pending.is_empty() {
+            self.pending = VecDeque::new();
+        }
+        Ok(())
+    }
+
+    async fn report(&mut self) {
+        if !self.events.is_empty() {
+            events::send_all(&self.shared.hub.events, &mut self.events, &self.shared.hub.counters).await;
+        }
+    }
+
+    /// The client is gone: what the journal has is still confirmed, then the will, then the session goes back.
+    async fn finish(mut self, end: End) {
+        self.note(&end);
+        self.io.close();
+        while !self.pending.is_empty() {
+            let is_live = match self.wait(false).await {
+                Turn::Durable(is_live) => is_live,
+                Turn::Io(Wake::Signal(signals)) => !signals.has(Signals::ABORT),
+                Turn::Io(_) => {
+                    self.session.hear(Instant::now().into_std());
+                    true
+                }
+            };
+            let mark = *self.durable.borrow_and_update();
+            if self.complete(mark).is_err() || !is_live {
+                break;
+            }
+        }
+        self.session.abandon_unconfirmed();
+        if !matches!(end, End::Goodbye | End::Stopping)
+            && let Some(will) = self.session.take_will()
+        {
+            will::fire(&self.shared, self.slot.identity.clone(), will).await;
+        }
+        let gone = self.shared.hub.go_offline(&self.slot, &self.session);
+        self.events.extend(gone);
+        self.report().await;
+        let discard = end == End::Dismissed;
+        self.shared.hub.release(&self.slot, self.session, discard, Instant::now().into_std());
+    }
+
+    fn note(&self, end: &End) {
+        match end {
+            End::Malformed(_) | End::Violation(_) => self.shared.count(|c| &c.closed_malformed),
+            End::NotAllowed { .. } => self.shared.count(|c| &c.closed_not_allowed),
+            End::KeepAlive => self.shared.count(|c| &c.closed_keep_alive),
+            End::Stalled => self.shared.count(|c| &c.closed_stalled),
+            End::TakenOver => self.shared.count(|c| &c.closed_taken_over),
+            End::Goodbye | End::Closed | End::Dismissed | End::JournalFailed | End::Stopping => {}
+        }
+        let device_id = self.slot.identity.name();
+        tracing::debug!(client_id = &*self.slot.client_id, device_id, peer = %self.peer, reason = %end, "connection closed");
+    }
+}
+
+/// [`Event::Ready`], if `filter` is a command topic.
+fn ready(filter: &str) -> Option<Event> {
+    command_device(filter).and_then(DeviceId::parse).map(|device| Event::Ready { device })
+}

@@ -1,0 +1,197 @@
+//! One socket: bytes in, bytes out, a timer and the signal, polled as one.
+//!
+//! Invariants: a connection at rest owns no buffer (reads go through one scratch buffer a thread); what is to be written
+//! is bounded by its filler looking at [`Io::is_full`]; time without any progress of a write is measured. Works on any
+//! byte stream. Knows nothing of packets.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::slot::{Signal, Signals};
+
+/// Bytes read at a time.
+const SCRATCH: usize = 64 << 10;
+
+/// Unwritten bytes at which no more is added.
+const FULL: usize = 64 << 10;
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// What has happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wake {
+    /// There are new bytes in [`Io::input`].
+    Read,
+    /// The peer has closed, or the socket failed.
+    Closed,
+    /// It was full and is no more.
+    Drained,
+    /// A time set by [`Io::arm`] has come, or an earlier one.
+    Timer,
+    /// Somebody has told the connection something.
+    Signal(Signals),
+}
+
+/// See the module.
+pub(super) struct Io<S> {
+    /// `None` once closed.
+    stream: Option<S>,
+    /// Bytes read and not yet decoded.
+    pub(super) input: BytesMut,
+    /// Bytes to write; the first `written` are done.
+    pub(super) output: Vec<u8>,
+    written: usize,
+    needs_flush: bool,
+    timer: Option<Pin<Box<Sleep>>>,
+    write_timeout: Duration,
+    blocked_since: Option<Instant>,
+    /// Counted since the last look.
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
+    pub(super) fn new(stream: S, write_timeout: Duration) -> Self {
+        Self {
+            stream: Some(stream),
+            input: BytesMut::new(),
+            output: Vec::new(),
+            written: 0,
+            needs_flush: false,
+            timer: None,
+            write_timeout,
+            blocked_since: None,
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+
+    /// Whether enough is waiting to be written.
+    pub(super) fn is_full(&self) -> bool {
+        self.output.len() - self.written >= FULL
+    }
+
+    /// Whether all is written.
+    pub(super) fn is_drained(&self) -> bool {
+        (self.output.is_empty() && !self.needs_flush) || self.stream.is_none()
+    }
+
+    /// Whether the peer has taken nothing for the write timeout.
+    pub(super) fn is_stalled(&self, now: Instant) -> bool {
+        self.blocked_since.is_some_and(|since| now >= since + self.write_timeout)
+    }
+
+    /// Sees to a [`Wake::Timer`] not later than `at`.
+    pub(super) fn arm(&mut self, at: Instant) {
+        match &mut self.timer {
+            Some(timer) if timer.deadline() <= at => {}
+            Some(timer) => timer.as_mut().reset(at),
+            None => self.timer = Some(Box::pin(tokio::time::sleep_until(at))),
+        }
+    }
+
+    /// Closes the socket; signals and the timer go on.
+    pub(super) fn close(&mut self) {
+        self.stream = None;
+        self.input = BytesMut::new();
+        self.output = Vec::new();
+        self.written = 0;
+    }
+
+    /// Writes what there is, reads if it may, and says the first thing that happened.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, may_read: bool, signal: Option<&Signal>) -> Poll<Wake> {
+        if let Some(signal) = signal {
+            let signals = signal.take(cx.waker());
+            if signals != Signals::NONE {
+                return Poll::Ready(Wake::Signal(signals));
+            }
+        }
+        let was_full = self.is_full();
+        if self.write(cx).is_err() {
+            return Poll::Ready(Wake::Closed);
+        }
+        if was_full && !self.is_full() {
+            return Poll::Ready(Wake::Drained);
+        }
+        if may_read && let Poll::Ready(wake) = self.read(cx) {
+            return Poll::Ready(wake);
+        }
+        if let Some(timer) = &mut self.timer
+            && timer.as_mut().poll(cx).is_ready()
+        {
+            self.timer = None;
+            return Poll::Ready(Wake::Timer);
+        }
+        if self.output.is_empty() {
+            self.output = Vec::new();
+        }
+        Poll::Pending
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        let Some(stream) = &mut self.stream else { return Poll::Pending };
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut space = ReadBuf::new(buffer);
+            match Pin::new(stream).poll_read(cx, &mut space) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Ok(())) if !space.filled().is_empty() => {
+                    self.input.extend_from_slice(space.filled());
+                    self.bytes_in += space.filled().len() as u64;
+                    Poll::Ready(Wake::Read)
+                }
+                Poll::Ready(_) => Poll::Ready(Wake::Closed),
+            }
+        })
+    }
+
+    /// As far as it goes now.
+    fn write(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        while self.written < self.output.len() {
+            match Pin::new(&mut *stream).poll_write(cx, &self.output[self.written..]) {
+                Poll::Ready(Ok(0)) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(n)) => {
+                    self.written += n;
+                    self.bytes_out += n as u64;
+                    self.blocked_since = None;
+                    self.needs_flush = true;
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => {
+                    self.block();
+                    return Ok(());
+                }
+            }
+        }
+        self.output.clear();
+        self.written = 0;
+        if self.needs_flush {
+            match Pin::new(&mut *stream).poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.needs_flush = false,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => self.block(),
+            }
+        }
+        Ok(())
+    }
+
+    fn block(&mut self) {
+        if self.blocked_since.is_none() {
+            let now = Instant::now();
+            self.blocked_since = Some(now);
+            self.arm(now + self.write_timeout);
+        }
+        if self.written >= FULL {
+            self.output.drain(..self.written);
+            self.written = 0;
+        }
+    }
+}

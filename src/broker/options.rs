@@ -1,0 +1,105 @@
+//! The broker's limits: every collection and every wait has one.
+
+use std::time::Duration;
+
+use crate::mqtt::session::Limits;
+
+/// Settings of the broker, with their units.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Options {
+    /// Largest packet a client may send, header included, in bytes.
+    pub max_packet_size: usize,
+    /// From accepting a connection to a complete, accepted CONNECT.
+    pub connect_timeout: Duration,
+    /// A client that takes no byte of what is written to it for this long is disconnected.
+    pub write_timeout: Duration,
+    /// Connections at a time; more are closed at once.
+    pub max_connections: usize,
+    /// Sessions at a time, connected or not; CONNECTs that need another are refused with code 3.
+    pub max_sessions: usize,
+    /// QoS 1 and 2 messages in flight to one client, 1…65535.
+    pub max_inflight: usize,
+    /// Messages waiting for one session; further ones are dropped and counted.
+    pub max_queued_messages: usize,
+    /// Bytes waiting for one session; further messages are dropped and counted.
+    pub max_queued_bytes: usize,
+    /// Publishes of one connection waiting for the journal; at this many its socket is not read (backpressure).
+    pub max_pending_messages: usize,
+    /// Bytes of these; the same.
+    pub max_pending_bytes: usize,
+    /// Filters one session may be subscribed to; further ones get SUBACK code 0x80.
+    pub max_subscriptions: usize,
+    /// How long a persistent session is kept without a connection.
+    pub session_expiry: Duration,
+    /// Retained messages kept; further topics are delivered, not kept, and counted.
+    pub max_retained_messages: usize,
+    /// Bytes of these.
+    pub max_retained_bytes: usize,
+    /// The longest keep-alive in seconds, also for clients that ask for none; 0 = no cap. MQTT 3.1.1 cannot tell the
+    /// client, so one that asked for more must send something more often than it thinks.
+    pub max_keep_alive_s: u16,
+    /// Filters answered with SUBACK code 0x80 whoever asks, compared as text.
+    pub refused_filters: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_packet_size: 256 << 10,
+            connect_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
+            max_connections: 20_000,
+            max_sessions: 100_000,
+            max_inflight: 256,
+            max_queued_messages: 1000,
+            max_queued_bytes: 4 << 20,
+            max_pending_messages: 4096,
+            max_pending_bytes: 4 << 20,
+            max_subscriptions: 256,
+            session_expiry: Duration::from_secs(24 * 3600),
+            max_retained_messages: 100_000,
+            max_retained_bytes: 64 << 20,
+            max_keep_alive_s: 0,
+            refused_filters: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    /// The bounds of one session.
+    pub(super) const fn session_limits(&self) -> Limits {
+        Limits {
+            max_inflight: self.max_inflight,
+            max_subscriptions: self.max_subscriptions,
+            max_backlog: self.max_retained_messages,
+        }
+    }
+
+    /// The keep-alive to hold a client to; `None` = none.
+    pub(super) fn keep_alive(&self, asked_s: u16) -> Option<Duration> {
+        let effective = match (asked_s, self.max_keep_alive_s) {
+            (asked, 0) => asked,
+            (0, cap) => cap,
+            (asked, cap) => asked.min(cap),
+        };
+        (effective > 0).then(|| Duration::from_secs(effective.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keep_alive_cap_holds_for_clients_that_ask_for_none() {
+        let check = |asked, cap, expected: Option<u64>| {
+            let options = Options { max_keep_alive_s: cap, ..Options::default() };
+            assert_eq!(options.keep_alive(asked), expected.map(Duration::from_secs), "{asked} {cap}");
+        };
+        check(0, 0, None);
+        check(15, 0, Some(15));
+        check(15, 60, Some(15));
+        check(90, 60, Some(60));
+        check(0, 60, Some(60));
+    }
+}

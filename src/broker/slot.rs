@@ -1,0 +1,150 @@
+//! The place of one session: its outbox, which any task may put into, and the session itself while nobody is connected.
+//!
+//! Invariant: exactly one of these has the session: the slot (offline), or one connection task.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use futures_util::task::AtomicWaker;
+use tokio::sync::Notify;
+
+use super::auth::Identity;
+use crate::mqtt::queue::{Pushed, Tag};
+use crate::mqtt::{Delivery, QoS, Queue, Session};
+
+/// What a connection task is told; a set of bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Signals(u8);
+
+impl Signals {
+    pub(super) const NONE: Self = Self(0);
+    /// There is something in the outbox.
+    pub(super) const MAIL: Self = Self(1);
+    /// The client has connected again.
+    pub(super) const TAKEN_OVER: Self = Self(2);
+    /// An operator ends the session.
+    pub(super) const DISMISSED: Self = Self(4);
+    /// The broker stops: finish what is begun.
+    pub(super) const STOP: Self = Self(8);
+    /// The time to stop is over.
+    pub(super) const ABORT: Self = Self(16);
+
+    pub(super) const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// Wakes a connection task.
+#[derive(Debug, Default)]
+pub(super) struct Signal {
+    waker: AtomicWaker,
+    flags: AtomicU8,
+}
+
+impl Signal {
+    /// Tells; a signal that is raised already wakes nobody again.
+    pub(super) fn raise(&self, signals: Signals) {
+        if self.flags.fetch_or(signals.0, Ordering::AcqRel) & signals.0 != signals.0 {
+            self.waker.wake();
+        }
+    }
+
+    /// Takes what was told, or has `waker` woken at the next telling.
+    pub(super) fn take(&self, waker: &Waker) -> Signals {
+        self.waker.register(waker);
+        self.clear()
+    }
+
+    /// Takes what was told.
+    pub(super) fn clear(&self) -> Signals {
+        Signals(self.flags.swap(0, Ordering::AcqRel))
+    }
+}
+
+/// Where the session is.
+pub(super) enum Place {
+    /// With a connection task.
+    Away,
+    /// Here, nobody is connected.
+    Here(Box<Session>),
+    /// Ended; the slot is on its way out.
+    Ended,
+}
+
+/// See the module.
+pub(super) struct Slot {
+    /// Its name in the routes.
+    pub(super) key: u32,
+    pub(super) client_id: Arc<str>,
+    pub(super) identity: Identity,
+    pub(super) signal: Signal,
+    /// A connection has the session and is not ending.
+    pub(super) is_online: AtomicBool,
+    pub(super) place: Mutex<Place>,
+    /// Notified when `place` leaves `Away`.
+    pub(super) freed: Notify,
+    outbox: Mutex<Queue>,
+}
+
+impl Slot {
+    /// A slot whose session is with its maker.
+    pub(super) fn new(key: u32, client_id: Arc<str>, identity: Identity, outbox: Queue) -> Self {
+        Self {
+            key,
+            client_id,
+            identity,
+            signal: Signal::default(),
+            is_online: AtomicBool::new(true),
+            place: Mutex::new(Place::Away),
+            freed: Notify::new(),
+            outbox: Mutex::new(outbox),
+        }
+    }
+
+    /// Puts a delivery into the outbox and wakes the connection. `None` = not wanted: QoS 0 and nobody there.
+    pub(super) fn offer(&self, delivery: Delivery) -> Option<Pushed> {
+        let mut outbox = self.outbox();
+        // Under the lock: after `Queue::go_offline` nothing comes in that it would have let go.
+        let is_online = self.is_online();
+        if !is_online && (delivery.qos == QoS::AtMostOnce || delivery.tag.is_some()) {
+            return None;
+        }
+        let pushed = outbox.push(delivery);
+        drop(outbox);
+        if pushed == Pushed::Queued && is_online {
+            self.signal.raise(Signals::MAIL);
+        }
+        Some(pushed)
+    }
+
+    /// Takes the session if it is here, and with it the slot: what was told to an earlier connection is forgotten.
+    pub(super) fn take(&self) -> Place {
+        let mut place = self.place();
+        match &*place {
+            Place::Away => Place::Away,
+            Place::Ended => Place::Ended,
+            Place::Here(_) => {
+                self.signal.clear();
+                std::mem::replace(&mut *place, Place::Away)
+            }
+        }
+    }
+
+    /// A tagged delivery is complete.
+    pub(super) fn complete(&self, tag: Tag) {
+        self.outbox().complete(tag);
+    }
+
+    pub(super) fn is_online(&self) -> bool {
+        self.is_online.load(Ordering::Acquire)
+    }
+
+    pub(super) fn outbox(&self) -> MutexGuard<'_, Queue> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
