@@ -12,6 +12,9 @@ use super::format::{Head, RECORD_HEADER};
 
 const CHUNK: u64 = 1 << 20;
 
+/// Compared with, to pass over space that was taken ahead of the writes.
+const ZEROS: [u8; 4096] = [0; 4096];
+
 /// A place in a segment file and the offset that should stand there.
 pub(super) struct Scanner<'f> {
     file: &'f File,
@@ -64,22 +67,26 @@ impl<'f> Scanner<'f> {
 
     /// The next place behind this one where the header of a record of offset `at_least` or more stands, if there is one.
     pub fn find(&mut self, at_least: u64) -> io::Result<Option<(u64, Head)>> {
-        let mut position = self.position + 1;
-        while position + RECORD_HEADER as u64 <= self.end {
-            self.position = position;
+        self.position += 1;
+        while self.position + RECORD_HEADER as u64 <= self.end {
             self.fill(RECORD_HEADER)?;
             let rest = self.rest();
-            let found = (0..=rest.len().saturating_sub(RECORD_HEADER)).find_map(|at| {
-                let head = Head::decode(&rest[at..], self.seed).ok()?;
-                (head.offset >= at_least).then_some((position + at as u64, head))
-            });
-            match found {
-                Some((at, head)) => {
-                    self.position = at;
-                    return Ok(Some((at, head)));
-                }
-                None => position += (rest.len() - (RECORD_HEADER - 1)) as u64,
+            let zeros = rest.chunks_exact(ZEROS.len()).take_while(|block| *block == ZEROS).count() * ZEROS.len();
+            if zeros > 0 {
+                // A header may begin with zeros, but it does not consist of them.
+                self.position += (zeros - RECORD_HEADER + 1) as u64;
+                continue;
             }
+            let candidates = (rest.len() - RECORD_HEADER + 1).min(4 * ZEROS.len());
+            let found = (0..candidates).find_map(|at| {
+                let head = Head::decode(&rest[at..], self.seed).ok()?;
+                (head.offset >= at_least).then_some((at as u64, head))
+            });
+            if let Some((at, head)) = found {
+                self.position += at;
+                return Ok(Some((self.position, head)));
+            }
+            self.position += candidates as u64;
         }
         self.position = self.end;
         Ok(None)
@@ -102,8 +109,10 @@ impl<'f> Scanner<'f> {
         while self.position < self.end {
             self.fill(1)?;
             let rest = self.rest();
-            if let Some(last) = rest.iter().rposition(|b| *b != 0) {
-                used = self.position + last as u64 + 1;
+            for (at, block) in (self.position..).step_by(ZEROS.len()).zip(rest.chunks(ZEROS.len())) {
+                if block != &ZEROS[..block.len()] {
+                    used = at + block.iter().rposition(|b| *b != 0).map_or(0, |last| last as u64 + 1);
+                }
             }
             self.position += rest.len() as u64;
         }

@@ -72,7 +72,7 @@ async fn an_append_waits_while_the_queue_is_full_and_a_dropped_wait_queues_nothi
     options.queue_bytes = 100;
     let faults = Faults::none();
     let (journal, _) = faults.open(&options).unwrap();
-    let gate = faults.gate.lock().unwrap();
+    faults.shut(true);
     // The first goes to the writer, which stands at the gate; the second fills the queue.
     journal.append(&[entry(&[1; 100])]).await.unwrap();
     let mut end = Offset(1);
@@ -94,7 +94,7 @@ async fn an_append_waits_while_the_queue_is_full_and_a_dropped_wait_queues_nothi
     let (mut a, mut b) = (Box::pin(journal.append(&entries)), Box::pin(journal.append(&entries)));
     assert!(futures_util::poll!(&mut a).is_pending() && futures_util::poll!(&mut b).is_pending());
     drop(a);
-    drop(gate);
+    faults.shut(false);
     let end = tokio::time::timeout(PATIENCE, b).await.expect("it is woken though the one before it gave up").unwrap();
     journal.wait_durable(end).await.unwrap();
     assert_eq!(journal.status().durable, end);
@@ -106,11 +106,11 @@ async fn one_sync_serves_all_that_queued_meanwhile() {
     let faults = Faults::none();
     let (journal, _) = faults.open(&options(dir.path())).unwrap();
     let before = faults.syncs.load(Ordering::SeqCst);
-    let gate = faults.gate.lock().unwrap();
+    faults.shut(true);
     for n in 0..10 {
         journal.append(&[entry(&payload(n, 10))]).await.unwrap();
     }
-    drop(gate);
+    faults.shut(false);
     journal.wait_durable(Offset(10)).await.unwrap();
     assert!(faults.syncs.load(Ordering::SeqCst) - before <= 2);
 }
@@ -120,13 +120,13 @@ async fn nothing_is_durable_or_readable_before_its_sync() {
     let dir = tempfile::tempdir().unwrap();
     let faults = Faults::none();
     let (journal, _) = faults.open(&options(dir.path())).unwrap();
-    let gate = faults.gate.lock().unwrap();
+    faults.shut(true);
     journal.append(&[entry(b"x")]).await.unwrap();
     let mut cursor = journal.reader(Offset(0)).unwrap();
     assert!(cursor.next_batch(10, 1000).unwrap().is_empty());
     assert!(futures_util::poll!(Box::pin(journal.wait_durable(Offset(1)))).is_pending());
     assert_eq!((journal.status().head, journal.status().durable), (Offset(1), Offset(0)));
-    drop(gate);
+    faults.shut(false);
     journal.wait_durable(Offset(1)).await.unwrap();
     assert_eq!(drain(&mut cursor).len(), 1);
 }

@@ -172,7 +172,7 @@ async fn damage_to_a_sealed_segment_is_refused_or_met_at_reading_and_salvage_giv
     check(&|o| cut(o, 0), true, 4..8).await;
     check(&|o| fs::remove_file(mid(o)).unwrap(), true, 4..8).await;
     check(&|o| fs::write(mid(o), vec![b'x'; 5000]).unwrap(), true, 4..8).await;
-    check(&|o| drop(fs::copy(segment(o, 0), mid(o)).unwrap()), true, 4..8).await;
+    check(&|o| assert!(fs::copy(segment(o, 0), mid(o)).is_ok()), true, 4..8).await;
 }
 
 #[tokio::test]

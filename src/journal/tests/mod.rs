@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use super::disk::Disk;
@@ -102,11 +102,9 @@ struct Faults {
     fail_sync: AtomicBool,
     /// Bytes that still fit; the write that exceeds them is done in part.
     space: AtomicI64,
-    /// While set, syncs block.
-    gate: Mutex<()>,
-    /// Ends of what was written and of what was synced in the newest segment.
-    written: AtomicU64,
-    synced: AtomicU64,
+    /// While it is shut, syncs wait.
+    is_shut: Mutex<bool>,
+    opened: Condvar,
     syncs: AtomicU64,
 }
 
@@ -115,11 +113,15 @@ impl Faults {
         Arc::new(Self {
             fail_sync: AtomicBool::new(false),
             space: AtomicI64::new(i64::MAX),
-            gate: Mutex::new(()),
-            written: AtomicU64::new(0),
-            synced: AtomicU64::new(0),
+            is_shut: Mutex::new(false),
+            opened: Condvar::new(),
             syncs: AtomicU64::new(0),
         })
+    }
+
+    fn shut(&self, is_shut: bool) {
+        *self.is_shut.lock().unwrap() = is_shut;
+        self.opened.notify_all();
     }
 
     fn open(self: &Arc<Self>, options: &Options) -> Result<(Journal, Recovery), super::Error> {
@@ -138,18 +140,16 @@ impl Disk for FaultyDisk {
             file.write_all_at(&bytes[..left as usize], position)?;
             return Err(io::ErrorKind::StorageFull.into());
         }
-        file.write_all_at(bytes, position)?;
-        self.0.written.store(position + bytes.len() as u64, Ordering::SeqCst);
-        Ok(())
+        file.write_all_at(bytes, position)
     }
 
     fn sync_data(&self, file: &File) -> io::Result<()> {
-        let _open = self.0.gate.lock().unwrap();
+        let is_shut = self.0.is_shut.lock().unwrap();
+        drop(self.0.opened.wait_timeout_while(is_shut, PATIENCE, |shut| *shut).unwrap());
         if self.0.fail_sync.load(Ordering::SeqCst) {
             return Err(io::Error::other("the medium is gone"));
         }
         file.sync_data()?;
-        self.0.synced.store(self.0.written.load(Ordering::SeqCst), Ordering::SeqCst);
         self.0.syncs.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
