@@ -8,8 +8,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::auth::{Credentials, Denied, Identity};
@@ -41,7 +42,7 @@ pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
                     shared.count(|c| &c.refused_connection_limit);
                     continue;
                 };
-                let _ = stream.set_nodelay(true); // a failure costs latency only
+                tune(&stream);
                 shared.spawn(serve(Arc::clone(&shared), stream, peer, permit));
             }
             Err(error) => {
@@ -51,6 +52,14 @@ pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
             }
         }
     }
+}
+
+/// No delay for small packets; a peer that has silently vanished is noticed even without an MQTT keep-alive. A failure
+/// costs only that.
+fn tune(stream: &TcpStream) {
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
 /// Why a connection does not become a client.
@@ -89,10 +98,8 @@ where
         Refusal::Answer(code) => {
             tracing::debug!(%peer, ?code, "log-in refused");
             Version::V311.encode(&Packet::ConnAck { session_present: false, code }, &mut io.output);
-            let written = poll_fn(|cx| {
-                let wake = io.poll(cx, false, None);
-                if io.is_drained() { std::task::Poll::Ready(()) } else { wake.map(|_| ()) }
-            });
+            io.is_ending = true;
+            let written = poll_fn(|cx| io.poll(cx, false, None));
             let _ = tokio::time::timeout(Duration::from_secs(1), written).await;
         }
     }

@@ -124,6 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let devices = this.session.subscriptions().filter_map(|(filter, _)| ready(filter));
         this.events.extend(devices);
+        this.io.is_ending = is_stopping;
         this
     }
 
@@ -203,6 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     return Err(End::TakenOver);
                 }
                 self.is_stopping |= signals.has(Signals::STOP);
+                self.io.is_ending = self.is_stopping;
             }
         }
         Ok(())

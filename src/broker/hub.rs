@@ -14,13 +14,13 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use tokio::sync::mpsc;
 
+use super::Shared;
 use super::acl::command_device;
 use super::auth::Identity;
 use super::events::Event;
 use super::options::Options;
 use super::slot::{Place, Signals, Slot};
 use super::stats::{Counters, Stats};
-use super::Shared;
 use crate::domain::{CommandId, DeviceId};
 use crate::mqtt::packet::ConnectCode;
 use crate::mqtt::queue::{Pushed, Tag};
@@ -152,7 +152,8 @@ impl Hub {
     pub(super) fn gone(&self, filter: &str) -> Option<Event> {
         let device = command_device(filter)?;
         let routes = self.routes();
-        let is_taken = routes.router.exact(filter).iter().any(|(key, _)| routes.slot(*key).is_some_and(|s| s.is_online()));
+        let is_taken =
+            routes.router.exact(filter).iter().any(|(key, _)| routes.slot(*key).is_some_and(|s| s.is_online()));
         if is_taken { None } else { DeviceId::parse(device).map(|device| Event::Gone { device }) }
     }
 
@@ -228,8 +229,7 @@ impl Hub {
             let delivery = Delivery { message: Arc::clone(&message), qos, retain: false, tag: None };
             if slot.offer(delivery) == Some(Pushed::Full) {
                 let counters = &self.counters;
-                let dropped =
-                    if qos == QoS::AtMostOnce { &counters.dropped_qos0 } else { &counters.dropped_queued };
+                let dropped = if qos == QoS::AtMostOnce { &counters.dropped_qos0 } else { &counters.dropped_queued };
                 dropped.fetch_add(1, Ordering::Relaxed);
             }
         }

@@ -32,7 +32,7 @@ pub(super) enum Wake {
     Read,
     /// The peer has closed, or the socket failed.
     Closed,
-    /// It was full and is no more.
+    /// It was full and is no more; where [`Io::is_ending`], it has written all.
     Drained,
     /// A time set by [`Io::arm`] has come, or an earlier one.
     Timer,
@@ -53,6 +53,8 @@ pub(super) struct Io<S> {
     timer: Option<Pin<Box<Sleep>>>,
     write_timeout: Duration,
     blocked_since: Option<Instant>,
+    /// Whether somebody waits for all to be written.
+    pub(super) is_ending: bool,
     /// Counted since the last look.
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
@@ -69,6 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
             timer: None,
             write_timeout,
             blocked_since: None,
+            is_ending: false,
             bytes_in: 0,
             bytes_out: 0,
         }
@@ -114,11 +117,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
                 return Poll::Ready(Wake::Signal(signals));
             }
         }
-        let was_full = self.is_full();
+        let (was_full, was_drained) = (self.is_full(), self.is_drained());
         if self.write(cx).is_err() {
             return Poll::Ready(Wake::Closed);
         }
-        if was_full && !self.is_full() {
+        if (was_full && !self.is_full()) || (self.is_ending && !was_drained && self.is_drained()) {
             return Poll::Ready(Wake::Drained);
         }
         if may_read && let Poll::Ready(wake) = self.read(cx) {

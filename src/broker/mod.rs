@@ -125,11 +125,7 @@ impl Broker {
             shared.spawn(accept::listen(Arc::clone(&shared), listener));
         }
         shared.spawn(hub::expire(Arc::clone(&shared)));
-        Ok(Self {
-            shared,
-            events: Arc::new(Mutex::new(Some(events))),
-            ended: Arc::new(tokio::sync::Mutex::new(ended)),
-        })
+        Ok(Self { shared, events: Arc::new(Mutex::new(Some(events))), ended: Arc::new(tokio::sync::Mutex::new(ended)) })
     }
 
     /// What happens to command subscriptions and commands. `Some` the first time only. Read it steadily: connections
@@ -147,7 +143,8 @@ impl Broker {
         self.shared.hub.send_command(device, command, &payload)
     }
 
-    /// Ends at once the sessions of this identity, and of the client with this id, with all they hold.
+    /// Ends at once the sessions of this identity, and of the client with this id, with all they hold. Their last wills
+    /// are published: for everybody else this is an end like any other.
     pub fn disconnect(&self, device: &DeviceId) {
         self.shared.hub.dismiss(device);
     }

@@ -60,7 +60,11 @@ fn judge(credential: Option<DeviceCredential>, token: &[u8]) -> Result<(), Denie
     let is_equal: bool = given.ct_eq(&stored.unwrap_or([0; 32])).into();
     match credential {
         Some(c) if is_equal && stored.is_some() => {
-            if c.is_active { Ok(()) } else { Err(Denied::NotAuthorized) }
+            if c.is_active {
+                Ok(())
+            } else {
+                Err(Denied::NotAuthorized)
+            }
         }
         _ => Err(Denied::BadCredentials),
     }

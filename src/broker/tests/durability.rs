@@ -117,7 +117,7 @@ async fn a_failed_journal_acknowledges_nothing_and_closes() {
 #[tokio::test]
 async fn many_unacknowledged_publishes_stop_reading_and_all_are_acknowledged_in_order() {
     let bed = Bed::with(Options { max_pending_messages: 10, ..Options::default() });
-    let mut meter = bed.client("m1").await;
+    let meter = bed.client("m1").await;
     bed.journal.hold();
     let mut bytes = Vec::new();
     for n in 1..=2000 {

@@ -22,11 +22,14 @@ async fn rumqttc_publishes_and_receives_at_every_qos() {
             match loop_of_watcher.poll().await.unwrap() {
                 ClientEvent::Incoming(ClientPacket::SubAck(_)) => {
                     for n in 0..90_u32 {
-                        let qos = [ClientQoS::AtMostOnce, ClientQoS::AtLeastOnce, ClientQoS::ExactlyOnce][n as usize % 3];
+                        let qos =
+                            [ClientQoS::AtMostOnce, ClientQoS::AtLeastOnce, ClientQoS::ExactlyOnce][n as usize % 3];
                         meter.publish("iot/m1/telemetry", qos, false, n.to_string()).await.unwrap();
                     }
                 }
-                ClientEvent::Incoming(ClientPacket::Publish(p)) => seen.push(String::from_utf8_lossy(&p.payload).into_owned()),
+                ClientEvent::Incoming(ClientPacket::Publish(p)) => {
+                    seen.push(String::from_utf8_lossy(&p.payload).into_owned())
+                }
                 _ => {}
             }
         }

@@ -117,11 +117,8 @@ async fn who_does_not_connect_in_time_is_closed() {
 
 #[tokio::test]
 async fn filters_beyond_the_limit_and_refused_ones_get_0x80() {
-    let bed = Bed::with(Options {
-        max_subscriptions: 2,
-        refused_filters: vec!["secret/#".into()],
-        ..Options::default()
-    });
+    let bed =
+        Bed::with(Options { max_subscriptions: 2, refused_filters: vec!["secret/#".into()], ..Options::default() });
     let mut client = bed.client("c").await;
     let filters = ["a", "secret/#", "b", "c"].map(|f| (f.into(), QoS::AtLeastOnce)).to_vec();
     client.send(Packet::Subscribe { packet_id: id(1), filters }).await;

@@ -29,11 +29,7 @@ fn bed() -> Bed {
 }
 
 fn login(client_id: &str, username: &str, password: &str) -> Connect {
-    Connect {
-        username: Some(username.into()),
-        password: Some(password.to_owned().into()),
-        ..connect(client_id, true)
-    }
+    Connect { username: Some(username.into()), password: Some(password.to_owned().into()), ..connect(client_id, true) }
 }
 
 async fn meter(bed: &Bed) -> Client {

@@ -80,7 +80,8 @@ async fn retained_messages_come_with_the_subscription_and_an_empty_one_removes()
     let bed = Bed::open();
     let mut client = bed.client("one").await;
     let retained = |topic: &str, payload: &str| Publish { retain: true, ..publish(topic, payload, 1, 1) };
-    for (topic, payload) in [("iot/m1/status", "old"), ("iot/m1/status", "online"), ("iot/m2/status", "offline"), ("x", "y")]
+    for (topic, payload) in
+        [("iot/m1/status", "old"), ("iot/m1/status", "online"), ("iot/m2/status", "offline"), ("x", "y")]
     {
         client.publish(retained(topic, payload)).await;
         client.expect(Packet::PubAck(id(1))).await;

@@ -161,6 +161,6 @@ async fn what_comes_right_behind_the_connect_is_served() {
         client.send_bytes(&[byte]).await;
     }
     client.expect(Packet::ConnAck { session_present: false, code: ConnectCode::Accepted }).await;
-    client.expect(Packet::PubAck(id(1))).await;
-    client.expect(Packet::PingResp).await;
+    let both = [client.receive().await.unwrap(), client.receive().await.unwrap()];
+    assert!(both.contains(&Packet::PubAck(id(1))) && both.contains(&Packet::PingResp), "{both:?}");
 }

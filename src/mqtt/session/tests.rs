@@ -78,7 +78,11 @@ fn a_repeated_qos_2_publish_is_handed_out_once_until_its_pubrel() {
     assert_eq!(confirm(&mut s, first), [Action::Send(Packet::PubRec(id(7)))]);
     assert_eq!(handle(&mut s, publish(7, QoS::ExactlyOnce)), [Action::Send(Packet::PubRec(id(7)))]);
     assert_eq!(handle(&mut s, Packet::PubRel(id(7))), [Action::Send(Packet::PubComp(id(7)))]);
-    assert_eq!(handle(&mut s, Packet::PubRel(id(7))), [Action::Send(Packet::PubComp(id(7)))], "unknown: still answered");
+    assert_eq!(
+        handle(&mut s, Packet::PubRel(id(7))),
+        [Action::Send(Packet::PubComp(id(7)))],
+        "unknown: still answered"
+    );
     ticket(&handle(&mut s, publish(7, QoS::ExactlyOnce)));
 }
 
