@@ -7,11 +7,13 @@
 
 pub mod alert;
 pub mod command;
+pub mod derived;
 pub mod device;
 pub mod ids;
 pub mod message;
 pub mod metric;
 pub mod presence;
+mod rfc3339;
 pub mod sequence;
 pub mod time;
 

@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, NaiveDateTime, SecondsFormat};
 
+use super::rfc3339;
+
 /// An instant in microseconds since the Unix epoch, UTC.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct Timestamp(pub i64);
@@ -16,7 +18,9 @@ pub struct Timestamp(pub i64);
 impl Timestamp {
     /// Reads an RFC 3339 / ISO 8601 time **with** a zone (`Z` or an offset); fractions are cut to microseconds.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
-        DateTime::parse_from_rfc3339(text).ok().map(|t| Self(t.timestamp_micros()))
+        rfc3339::parse_utc(text.as_bytes())
+            .map(Self)
+            .or_else(|| DateTime::parse_from_rfc3339(text).ok().map(|t| Self(t.timestamp_micros())))
     }
 
     /// Like [`parse_rfc3339`](Self::parse_rfc3339), and a time without a zone is taken as UTC (version 1 meters).
@@ -52,6 +56,10 @@ impl Timestamp {
 /// RFC 3339 with `Z` and as many fraction digits as needed (none, 3 or 6).
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut buffer = [0; rfc3339::LEN];
+        if let Some(text) = rfc3339::format_utc(self.0, &mut buffer) {
+            return f.write_str(text);
+        }
         match DateTime::from_timestamp_micros(self.0) {
             Some(t) => f.write_str(&t.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
             None => write!(f, "{}us", self.0),

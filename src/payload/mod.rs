@@ -1,6 +1,39 @@
-//! Payload bytes ⇄ domain. Pure. (to be written; the signature is fixed)
+//! Payload bytes ⇄ domain: version 1 and 2 of the meter protocol in JSON and CBOR. Pure.
+//!
+//! Promise: [`decode`] never panics and never loses a good measurement beside a bad one; the same structure in JSON and
+//! in CBOR gives the same [`Message`]. Both forms are read into one neutral form (`draft`), which the rules of version 1
+//! (`v1`) and 2 (`v2`) judge in a fixed order: malformed → version → device → time → window → sequence number → message
+//! type → fields. Must not know: files, sockets, the store.
+//!
+//! Malformed is: not UTF-8, not one JSON or CBOR map and nothing else (no byte order mark, nothing behind it), or a
+//! member that is read here named twice. Names not known here are skipped.
+//!
+//! Start from [`parse_topic`] and [`decode`]; [`encode`] is the way back, for the simulator and for tests, and
+//! [`encode_command`] makes what meters receive.
+
+mod cbor;
+mod command;
+mod draft;
+mod encode;
+mod fields;
+mod json;
+mod params;
+mod repair;
+mod topic;
+mod v1;
+mod v2;
+
+#[cfg(test)]
+mod tests;
 
 use crate::domain::{DeviceId, Message, Refusal, Timestamp};
+
+pub use command::{CommandRefusal, ReceivedCommand, canonical_json, decode_command, encode_command};
+pub use encode::{Form, body_json, encode};
+pub use params::{ParamFault, validate_command};
+pub use topic::{command_topic, parse_topic, topic};
+
+use draft::{Draft, Malformed};
 
 /// What kind of message a topic carries.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -13,9 +46,31 @@ pub enum Kind {
     OtaStatus,
 }
 
-/// Splits `iot/{device_id}/{telemetry|hello|status|command/ack|ota/status}`; `None` for any other topic.
-pub fn parse_topic(_topic: &str) -> Option<(&str, Kind)> {
-    unimplemented!()
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 5] = [Self::Telemetry, Self::Hello, Self::Status, Self::CommandAck, Self::OtaStatus];
+
+    /// The `msg_type`, and the raw-data category.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Telemetry => "telemetry",
+            Self::Hello => "hello",
+            Self::Status => "status",
+            Self::CommandAck => "command_ack",
+            Self::OtaStatus => "ota_status",
+        }
+    }
+
+    /// What follows the device id in the topic.
+    pub const fn topic_suffix(self) -> &'static str {
+        match self {
+            Self::Telemetry => "telemetry",
+            Self::Hello => "hello",
+            Self::Status => "status",
+            Self::CommandAck => "command/ack",
+            Self::OtaStatus => "ota/status",
+        }
+    }
 }
 
 /// Accepted range of `ts`, relative to the time of receipt (so that a replay judges as the first time did).
@@ -27,14 +82,71 @@ pub struct Window {
     pub future: std::time::Duration,
 }
 
+/// What is known of a message before its payload is read.
+struct Context<'a> {
+    device: &'a DeviceId,
+    kind: Kind,
+    payload: &'a [u8],
+    received_at: Timestamp,
+    oldest: Timestamp,
+    newest: Timestamp,
+}
+
+impl Context<'_> {
+    fn is_in_window(&self, ts: Timestamp) -> bool {
+        (self.oldest..=self.newest).contains(&ts)
+    }
+}
+
 /// Decodes one message. `content_type` empty = not said. Never panics, whatever the bytes.
 pub fn decode(
-    _device: &DeviceId,
-    _kind: Kind,
-    _content_type: &str,
-    _payload: &[u8],
-    _received_at: Timestamp,
-    _window: Window,
+    device: &DeviceId,
+    kind: Kind,
+    content_type: &str,
+    payload: &[u8],
+    received_at: Timestamp,
+    window: Window,
 ) -> Result<Message, Refusal> {
-    unimplemented!()
+    let past_us = i64::try_from(window.past.as_micros()).unwrap_or(i64::MAX);
+    let context = Context {
+        device,
+        kind,
+        payload,
+        received_at,
+        oldest: received_at.plus_us(past_us.saturating_neg()),
+        newest: received_at.plus(window.future),
+    };
+    if is_cbor(content_type, payload) {
+        return judge(&context, cbor::draft(payload)?, || cbor::flat(payload));
+    }
+    let text = std::str::from_utf8(payload).map_err(|_| Refusal::Malformed)?;
+    let attempt = |text: &str| judge(&context, json::draft(text)?, || json::flat(text));
+    match attempt(text) {
+        // Some meters print NaN or an overflowing number where JSON has no word for it: that is one bad value.
+        Err(Refusal::Malformed) => attempt(&repair::without_non_finite(text).ok_or(Refusal::Malformed)?),
+        judged => judged,
+    }
+}
+
+fn is_cbor(content_type: &str, payload: &[u8]) -> bool {
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    media_type.eq_ignore_ascii_case("application/cbor") || matches!(payload.first(), Some(0xA0..=0xBF))
+}
+
+/// Judges by the rules of the version the payload names; `flat` reads the payload as a flat object of numbers.
+fn judge<'a>(
+    context: &Context<'_>,
+    draft: Draft<'a>,
+    flat: impl FnOnce() -> Result<draft::Flat<'a>, Malformed>,
+) -> Result<Message, Refusal> {
+    match draft.version()? {
+        1 => v1::message(context, &draft, flat),
+        _ => v2::message(context, draft),
+    }
+}
+
+impl From<Malformed> for Refusal {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
 }
