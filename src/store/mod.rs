@@ -10,6 +10,8 @@ mod error;
 mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(test)]
+mod tests;
 
 pub use error::Error;
 pub use rows::*;
@@ -30,6 +32,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// The journal offset up to which (exclusive) everything is stored; `None` in a new database.
     fn checkpoint(&self) -> Result<Option<u64>, Error>;
+
+    /// Makes everything committed so far survive a power loss and returns the checkpoint that then does. **Only up to here
+    /// may the journal be trimmed**: a [`commit`](Self::commit) is complete or absent after a power loss, and what is
+    /// absent must still be in the journal.
+    fn durable_checkpoint(&self) -> Result<Option<u64>, Error>;
 
     /// States of those of `ids` that have any (registered or heard of). Order and absence as they come.
     fn device_states(&self, ids: &[DeviceId]) -> Result<Vec<(DeviceId, DeviceState)>, Error>;
@@ -128,13 +135,30 @@ pub trait Store: Send + Sync + 'static {
     fn trim(&self, before: Timestamp, limit: usize) -> Result<usize, Error>;
 }
 
-/// Opens the database of a URL: `sqlite:///path/to/file.db` (created when missing). An unknown scheme is an error, never
-/// a new file. Runs the embedded migrations.
+/// Opens the database of a URL: `sqlite:///path/to/file.db` (created when missing; `sqlite://file.db` is relative to the
+/// working directory). An unknown scheme is an error, never a new file. Runs the embedded migrations; refuses a schema
+/// newer than this program.
 pub fn open(url: &str) -> Result<SharedStore, Error> {
     match url.split_once("://") {
-        Some((scheme, _)) => Err(Error::UnknownScheme { scheme: scheme.to_owned() }),
-        None => Err(Error::UnknownScheme { scheme: String::new() }),
+        #[cfg(feature = "sqlite")]
+        Some(("sqlite", path)) => Ok(Arc::new(sqlite::open(path)?)),
+        other => Err(unknown(other)),
     }
+}
+
+/// Brings the schema of a URL's database up to date and returns the names of the migrations applied, oldest first; with
+/// `dry_run` returns those that would be, and changes and creates nothing.
+#[cfg_attr(not(feature = "sqlite"), allow(unused_variables))]
+pub fn migrate(url: &str, dry_run: bool) -> Result<Vec<String>, Error> {
+    match url.split_once("://") {
+        #[cfg(feature = "sqlite")]
+        Some(("sqlite", path)) => sqlite::migrate(path, dry_run),
+        other => Err(unknown(other)),
+    }
+}
+
+fn unknown(split: Option<(&str, &str)>) -> Error {
+    Error::UnknownScheme { scheme: split.map_or("", |(scheme, _)| scheme).to_owned() }
 }
 
 /// Runs a blocking store call away from the async workers.

@@ -1,0 +1,12 @@
+DROP VIEW readings;
+DROP TABLE collector_checkpoint;
+DROP TABLE api_keys;
+DROP TABLE device_commands;
+DROP TABLE device_alerts;
+DROP TABLE device_events;
+DROP TABLE telemetry;
+DROP TABLE sequence_gaps;
+DROP TABLE device_sequence;
+DROP TABLE device_configs;
+DROP TABLE devices;
+DROP TABLE device_keys;

@@ -1,0 +1,228 @@
+//! The registry of devices.
+
+use diesel::prelude::{AsChangeset, Insertable};
+use diesel::sql_types::{Bool, Double, Nullable, Text};
+use diesel::sqlite::Sqlite;
+use diesel::{
+    BoolExpressionMethods, EscapeExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, QueryResult,
+    Queryable, RunQueryDsl, SqliteConnection, TextExpressionMethods,
+};
+
+use super::fault::Fault;
+use super::listing;
+use super::schema::device_sequence;
+use super::schema::devices::{self, dsl};
+use crate::domain::presence::Connection;
+use crate::domain::{DeviceId, Timestamp};
+use crate::store::{Device, DeviceChange, DeviceFilter, Listing, NewDevice, Outcome, Page};
+
+#[derive(Queryable)]
+struct Row {
+    id: i64,
+    device_id: String,
+    device_name: String,
+    device_type: String,
+    location: Option<String>,
+    is_active: bool,
+    metadata: String,
+    _token_sha256: Option<Vec<u8>>,
+    created_at: i64,
+    updated_at: i64,
+    version: i64,
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = devices)]
+struct New<'a> {
+    device_id: &'a str,
+    device_name: &'a str,
+    device_type: &'a str,
+    location: Option<&'a str>,
+    is_active: bool,
+    metadata: String,
+    created_at: i64,
+    updated_at: i64,
+    version: i64,
+}
+
+#[derive(AsChangeset)]
+#[diesel(table_name = devices)]
+struct Change<'a> {
+    device_name: Option<&'a str>,
+    device_type: Option<&'a str>,
+    location: Option<&'a str>,
+    is_active: Option<bool>,
+    metadata: Option<String>,
+    updated_at: i64,
+}
+
+/// A row with what the device's messages made known of it.
+fn read(connection: &mut SqliteConnection, row: Row) -> Result<Device, Fault> {
+    let state: Option<(String, Option<i64>, Option<String>)> = device_sequence::table
+        .find(&row.device_id)
+        .select((device_sequence::connection_status, device_sequence::last_seen, device_sequence::fw_version))
+        .first(connection)
+        .optional()?;
+    let (status, last_seen, fw_version) = state.unwrap_or((Connection::Unknown.name().into(), None, None));
+    Ok(Device {
+        id: row.id,
+        device_id: listing::device_id(&row.device_id)?,
+        device_name: row.device_name,
+        device_type: row.device_type,
+        location: row.location,
+        is_active: row.is_active,
+        connection: Connection::from_name(&status).ok_or(Fault::Corrupt("connection status"))?,
+        last_seen: listing::time(last_seen),
+        fw_version,
+        created_at: Timestamp(row.created_at),
+        updated_at: Timestamp(row.updated_at),
+        metadata: listing::object(&row.metadata, "device metadata")?,
+        version: row.version,
+    })
+}
+
+/// Adds a device unless its id is taken; says whether it was added.
+pub(super) fn register(connection: &mut SqliteConnection, new: &NewDevice, now: Timestamp) -> QueryResult<bool> {
+    let row = New {
+        device_id: new.device_id.as_str(),
+        device_name: &new.device_name,
+        device_type: &new.device_type,
+        location: new.location.as_deref(),
+        is_active: new.is_active,
+        metadata: serde_json::json!(new.metadata).to_string(),
+        created_at: now.0,
+        updated_at: now.0,
+        version: 1,
+    };
+    let added = diesel::insert_into(dsl::devices).values(row).on_conflict_do_nothing().execute(connection)?;
+    Ok(added == 1)
+}
+
+/// See [`Store::create_device`](crate::store::Store::create_device).
+pub(super) fn create(
+    connection: &mut SqliteConnection,
+    new: &NewDevice,
+    now: Timestamp,
+) -> Result<Outcome<Device>, Fault> {
+    if !register(connection, new, now)? {
+        return Ok(Outcome::Conflict);
+    }
+    let device = find(connection, &new.device_id)?.ok_or(Fault::Sql(diesel::result::Error::NotFound))?;
+    Ok(Outcome::Done(device))
+}
+
+/// Whether the device is registered.
+pub(super) fn exists(connection: &mut SqliteConnection, id: &DeviceId) -> QueryResult<bool> {
+    let query = dsl::devices.filter(dsl::device_id.eq(id.as_str())).select(dsl::id);
+    Ok(query.first::<i64>(connection).optional()?.is_some())
+}
+
+/// One device.
+pub(super) fn find(connection: &mut SqliteConnection, id: &DeviceId) -> Result<Option<Device>, Fault> {
+    let row: Option<Row> = dsl::devices.filter(dsl::device_id.eq(id.as_str())).first(connection).optional()?;
+    row.map(|row| read(connection, row)).transpose()
+}
+
+/// See [`Store::devices`](crate::store::Store::devices).
+pub(super) fn list(
+    connection: &mut SqliteConnection,
+    filter: &DeviceFilter,
+    page: Page,
+) -> Result<Listing<Device>, Fault> {
+    let total: i64 = matching(filter).count().get_result(connection)?;
+    let rows: Vec<Row> = matching(filter)
+        .order(dsl::id.desc())
+        .limit(i64::from(page.limit))
+        .offset(listing::offset(page))
+        .load(connection)?;
+    let items = rows.into_iter().map(|row| read(connection, row)).collect::<Result<_, _>>()?;
+    Ok(Listing { items, total: listing::count(total) })
+}
+
+fn matching(filter: &DeviceFilter) -> devices::BoxedQuery<'_, Sqlite> {
+    let mut query = dsl::devices.into_boxed();
+    if let Some(is_active) = filter.is_active {
+        query = query.filter(dsl::is_active.eq(is_active));
+    }
+    if let Some(device_type) = &filter.device_type {
+        query = query.filter(dsl::device_type.eq(device_type));
+    }
+    if let Some(location) = &filter.location {
+        query = query.filter(dsl::location.eq(location));
+    }
+    if let Some(q) = &filter.q {
+        let part = containing(q);
+        query =
+            query.filter(dsl::device_id.like(part.clone()).escape('\\').or(dsl::device_name.like(part).escape('\\')));
+    }
+    let states = device_sequence::table.select(device_sequence::device_id);
+    let status = device_sequence::connection_status;
+    query = match filter.connection {
+        // Also a device never heard of.
+        Some(Connection::Unknown) => {
+            query.filter(dsl::device_id.ne_all(states.filter(status.ne(Connection::Unknown.name()))))
+        }
+        Some(connection) => query.filter(dsl::device_id.eq_any(states.filter(status.eq(connection.name())))),
+        None => query,
+    };
+    for (key, wanted) in &filter.metadata {
+        query = query.filter(member_is(key, wanted));
+    }
+    query
+}
+
+/// A LIKE pattern for `part` anywhere; its own wildcards are plain characters.
+fn containing(part: &str) -> String {
+    let escaped = part.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+    format!("%{escaped}%")
+}
+
+/// Whether the top-level member `key` has the JSON text `wanted` (a string: without quotes). Key and text are bound, never
+/// part of the statement.
+fn member_is<'a>(
+    key: &'a str,
+    wanted: &'a str,
+) -> Box<dyn diesel::BoxableExpression<dsl::devices, Sqlite, SqlType = Bool> + 'a> {
+    // A real number is compared as one: SQLite's text of it has fewer digits than JSON's.
+    let real = wanted.parse().ok().filter(|real: &f64| serde_json::json!(real).to_string() == wanted);
+    Box::new(
+        diesel::dsl::sql::<Bool>("EXISTS (SELECT 1 FROM json_each(devices.metadata) AS m WHERE m.key = ")
+            .bind::<Text, _>(key)
+            .sql(
+                " AND CASE m.type WHEN 'text' THEN m.atom WHEN 'integer' THEN CAST(m.atom AS TEXT) \
+                 WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' WHEN 'real' THEN \
+                 CASE WHEN m.atom = ",
+            )
+            .bind::<Nullable<Double>, _>(real)
+            .sql(" THEN ")
+            .bind::<Text, _>(wanted)
+            .sql(" END END = ")
+            .bind::<Text, _>(wanted)
+            .sql(")"),
+    )
+}
+
+/// See [`Store::update_device`](crate::store::Store::update_device).
+pub(super) fn update(
+    connection: &mut SqliteConnection,
+    id: &DeviceId,
+    change: &DeviceChange,
+    expected_version: Option<i64>,
+    now: Timestamp,
+) -> Result<Option<Outcome<Device>>, Fault> {
+    let row = dsl::devices.filter(dsl::device_id.eq(id.as_str()));
+    let Some(version) = row.select(dsl::version).first::<i64>(connection).optional()? else { return Ok(None) };
+    if expected_version.is_some_and(|expected| expected != version) {
+        return Ok(Some(Outcome::Conflict));
+    }
+    let change = Change {
+        device_name: change.device_name.as_deref(),
+        device_type: change.device_type.as_deref(),
+        location: change.location.as_deref(),
+        is_active: change.is_active,
+        metadata: change.metadata.as_ref().map(|metadata| serde_json::json!(metadata).to_string()),
+        updated_at: now.0,
+    };
+    diesel::update(row).set((change, dsl::version.eq(version + 1))).execute(connection)?;
+    Ok(find(connection, id)?.map(Outcome::Done))
+}

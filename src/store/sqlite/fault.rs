@@ -1,0 +1,87 @@
+//! What a failed statement means: worth trying again or not.
+//!
+//! Diesel passes on SQLite's words but not its code, so the words decide: they are fixed strings of SQLite's source.
+//! Nothing of them reaches `Display` of [`Error`]; the log has them through `source()`.
+
+use diesel::result::{ConnectionError, Error as SqlError};
+
+use crate::store::Error;
+
+/// What a statement, or the reading of its rows, failed with.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The database said no.
+    Sql(SqlError),
+    /// A connection could not be had.
+    Connect(Box<dyn std::error::Error + Send + Sync>),
+    /// A stored value cannot be read.
+    Corrupt(&'static str),
+}
+
+impl From<SqlError> for Fault {
+    fn from(error: SqlError) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<ConnectionError> for Fault {
+    fn from(error: ConnectionError) -> Self {
+        Self::Connect(Box::new(error))
+    }
+}
+
+impl Fault {
+    /// The room's error for a fault met while trying to `operation`.
+    pub(super) fn during(self, operation: &'static str) -> Error {
+        match self {
+            Self::Corrupt(what) => Error::Corrupt { what },
+            Self::Connect(source) => Error::Unavailable { operation, source },
+            Self::Sql(error) if is_transient(&error) => Error::Unavailable { operation, source: Box::new(error) },
+            Self::Sql(error) => Error::Failed { operation, source: Box::new(error) },
+        }
+    }
+}
+
+/// SQLITE_BUSY, LOCKED, PROTOCOL, FULL, IOERR, CANTOPEN, NOMEM.
+fn is_transient(error: &SqlError) -> bool {
+    const WORDS: [&str; 7] = [
+        "database is locked",
+        "database table is locked",
+        "locking protocol",
+        "database or disk is full",
+        "disk I/O error",
+        "unable to open database file",
+        "out of memory",
+    ];
+    match error {
+        SqlError::DatabaseError(_, info) => WORDS.iter().any(|words| info.message().contains(words)),
+        SqlError::RollbackErrorOnCommit { commit_error, .. } => is_transient(commit_error),
+        SqlError::BrokenTransactionManager => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::result::DatabaseErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn a_busy_or_full_database_is_worth_another_try_and_a_broken_rule_is_not() {
+        let check = |message: &str, expected: bool| {
+            let error = SqlError::DatabaseError(DatabaseErrorKind::Unknown, Box::new(message.to_owned()));
+            let error = Fault::from(error).during("store a batch");
+            assert_eq!(error.is_transient(), expected, "{message}");
+            assert!(!error.to_string().contains(message), "SQLite's words stay out of Display: {error}");
+        };
+        check("database is locked", true);
+        check("database table is locked: devices", true);
+        check("database or disk is full", true);
+        check("disk I/O error", true);
+        check("unable to open database file", true);
+        check("UNIQUE constraint failed: devices.device_id", false);
+        check("no such table: devices", false);
+        check("database disk image is malformed", false);
+    }
+}

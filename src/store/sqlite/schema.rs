@@ -1,0 +1,117 @@
+//! The registry's tables as Diesel sees them. The large tables (`telemetry`, `device_events`) and the wide joins of device
+//! states are not here: their statements stand in `statement` users, so that each is prepared once.
+//!
+//! Invariant: the same columns as `migrations/sqlite`; times are microseconds, JSON is text.
+
+diesel::table! {
+    devices (id) {
+        id -> BigInt,
+        device_id -> Text,
+        device_name -> Text,
+        device_type -> Text,
+        location -> Nullable<Text>,
+        is_active -> Bool,
+        metadata -> Text,
+        token_sha256 -> Nullable<Binary>,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    device_sequence (device_id) {
+        device_id -> Text,
+        connection_status -> Text,
+        last_seen -> Nullable<BigInt>,
+        fw_version -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    sequence_gaps (id) {
+        id -> BigInt,
+        device_id -> Text,
+        first_seq -> BigInt,
+        last_seq -> BigInt,
+        after_ts -> BigInt,
+        before_ts -> BigInt,
+        missing -> Text,
+        detected_at -> BigInt,
+        filled_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    device_keys (device_key) {
+        device_key -> BigInt,
+        device_id -> Text,
+    }
+}
+
+diesel::table! {
+    device_events (device_key, ts, seq) {
+        device_key -> BigInt,
+        ts -> BigInt,
+        seq -> BigInt,
+        received_at -> BigInt,
+        kind -> Text,
+        body -> Text,
+    }
+}
+
+diesel::table! {
+    device_alerts (id) {
+        id -> BigInt,
+        device_id -> Text,
+        alert_type -> Text,
+        severity -> Text,
+        message -> Text,
+        is_builtin -> Bool,
+        created_at -> BigInt,
+        cleared_at -> Nullable<BigInt>,
+        acknowledged_at -> Nullable<BigInt>,
+        acknowledged_by -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    device_commands (id) {
+        id -> BigInt,
+        cmd_id -> Text,
+        device_id -> Text,
+        cmd -> Text,
+        params -> Text,
+        status -> Text,
+        detail -> Nullable<Text>,
+        created_at -> BigInt,
+        created_by -> Text,
+        expires_at -> BigInt,
+        sent_at -> Nullable<BigInt>,
+        delivered_at -> Nullable<BigInt>,
+        finished_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    api_keys (id) {
+        id -> BigInt,
+        prefix -> Text,
+        key_sha256 -> Binary,
+        role -> Text,
+        name -> Text,
+        device_prefix -> Nullable<Text>,
+        created_at -> BigInt,
+        expires_at -> Nullable<BigInt>,
+        revoked_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    collector_checkpoint (id) {
+        id -> BigInt,
+        next_offset -> BigInt,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(devices, device_sequence);

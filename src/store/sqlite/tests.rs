@@ -1,0 +1,165 @@
+//! The suite on SQLite, and what only a file has: reopening, a full disk, readers beside the writer, the view.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use diesel::connection::SimpleConnection;
+use diesel::sql_types::{BigInt, Double, Nullable, Text};
+use diesel::{QueryableByName, RunQueryDsl, sql_query};
+
+use super::super::tests::{at, id, new_device, row, scan, suite};
+use super::*;
+use crate::domain::metric::Known;
+use crate::domain::{Metric, Sequence, Telemetry};
+
+fn open_in(dir: &Path) -> SqliteStore {
+    open(dir.join("a.db").to_str().unwrap()).unwrap()
+}
+
+fn batch(checkpoint: u64, telemetry: Vec<TelemetryRow>) -> Batch {
+    Batch { checkpoint: Some(checkpoint), telemetry, ..Batch::default() }
+}
+
+#[test]
+fn sqlite_keeps_every_promise_of_a_store() {
+    let dir = tempfile::tempdir().unwrap();
+    suite(&open_in(dir.path()));
+}
+
+#[test]
+fn a_url_names_a_file_or_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", dir.path().join("a.db").display());
+    assert_eq!(crate::store::migrate(&url, true).unwrap().len(), 1);
+    assert!(!dir.path().join("a.db").exists());
+    crate::store::open(&url).unwrap().ping().unwrap();
+    assert_eq!(crate::store::migrate(&url, false).unwrap(), Vec::<String>::new());
+    let check = |url: &str| crate::store::open(url).map(drop).unwrap_err();
+    assert!(matches!(check("postgres://host/db"), Error::UnknownScheme { scheme } if scheme == "postgres"));
+    assert!(matches!(check("a.db"), Error::UnknownScheme { .. }));
+    assert!(matches!(check("sqlite://"), Error::Open { .. }));
+    assert!(matches!(check("sqlite:///no/such/directory/a.db"), Error::Open { .. }));
+    std::fs::write(dir.path().join("text"), "not a database, but long enough to look like one ".repeat(99)).unwrap();
+    assert!(matches!(check(&format!("sqlite://{}", dir.path().join("text").display())), Error::Open { .. }));
+}
+
+#[test]
+fn what_was_committed_is_there_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_in(dir.path());
+    store.commit(&batch(5, vec![row("a", 1, 1)])).unwrap();
+    drop(store);
+    let store = open_in(dir.path());
+    assert_eq!(store.checkpoint().unwrap(), Some(5));
+    assert_eq!(scan(&store, "a", 0, 9), [row("a", 1, 1)]);
+    assert_eq!(store.commit(&batch(6, vec![row("a", 1, 1)])).unwrap().duplicates, 1);
+}
+
+#[test]
+fn a_batch_that_fails_changes_nothing_and_the_next_one_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_in(dir.path());
+    store.commit(&batch(5, vec![row("a", 1, 1)])).unwrap();
+    let bad = Batch { registrations: vec![new_device("a")], ..batch(u64::MAX, vec![row("a", 2, 2)]) };
+    assert!(store.commit(&bad).is_err_and(|error| !error.is_transient()), "the checkpoint does not fit");
+    assert_eq!(store.checkpoint().unwrap(), Some(5));
+    assert_eq!(scan(&store, "a", 0, 9).len(), 1);
+    assert_eq!(store.device(&id("a")).unwrap(), None);
+    store.commit(&batch(6, vec![row("a", 2, 2)])).unwrap();
+    assert_eq!(store.checkpoint().unwrap(), Some(6));
+}
+
+#[test]
+fn a_call_that_panics_leaves_the_store_usable() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_in(dir.path());
+    let work = || store.connections.write(Sync::Lazy, |_| -> Result<(), fault::Fault> { panic!("on purpose") });
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err());
+    store.commit(&batch(1, vec![row("a", 1, 1)])).unwrap();
+}
+
+#[test]
+fn a_full_disk_is_worth_another_try_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_in(dir.path());
+    store.commit(&batch(1, vec![row("a", 1, 1)])).unwrap();
+    limit_pages(&store, "PRAGMA max_page_count = 60");
+    let rows = |from: u32| (from..from + 2000).map(|n| row("a", i64::from(n) + 10, n)).collect::<Vec<_>>();
+    let error = store.commit(&batch(2, rows(10))).unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+    assert_eq!(store.checkpoint().unwrap(), Some(1));
+    assert_eq!(scan(&store, "a", 0, 99_999).len(), 1);
+    assert_eq!(store.commit(&batch(2, rows(10))).unwrap().telemetry, 2000, "there is room again");
+    assert_eq!(store.checkpoint().unwrap(), Some(2));
+}
+
+/// The limit of one connection: it stands for a disk that fills up, with SQLite's own SQLITE_FULL.
+fn limit_pages(store: &SqliteStore, pragma: &str) {
+    store.connections.write(Sync::Lazy, |connection| Ok(connection.batch_execute(pragma)?)).unwrap();
+}
+
+#[test]
+fn readers_see_whole_batches_while_the_writer_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_in(dir.path());
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Acquire) {
+                    let (checkpoint, rows) = (store.checkpoint().unwrap().unwrap_or(0), scan(&store, "a", 0, 99_999));
+                    assert!(rows.len() as u64 >= checkpoint * 7, "{} rows at {checkpoint}", rows.len());
+                    assert_eq!(rows.len() % 7, 0, "part of a batch");
+                }
+            });
+        }
+        for n in 0..60 {
+            let rows = (0..7).map(|i| row("a", i64::from(n * 7 + i), n * 7 + i)).collect();
+            store.commit(&batch(u64::from(n) + 1, rows)).unwrap();
+        }
+        is_done.store(true, Ordering::Release);
+    });
+    assert_eq!(scan(&store, "a", 0, 99_999).len(), 420);
+}
+
+#[derive(QueryableByName, PartialEq, Debug)]
+struct Reading {
+    #[diesel(sql_type = Text)]
+    device_id: String,
+    #[diesel(sql_type = Text)]
+    ts: String,
+    #[diesel(sql_type = Nullable<Double>)]
+    voltage_dc: Option<f64>,
+    #[diesel(sql_type = Nullable<Double>)]
+    battery: Option<f64>,
+    #[diesel(sql_type = Nullable<Text>)]
+    other: Option<String>,
+    #[diesel(sql_type = BigInt)]
+    ts_us: i64,
+}
+
+#[test]
+fn the_view_readings_has_one_row_a_slot() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_in(dir.path());
+    let mut values = Telemetry::default();
+    values.push(-1_500_000, Metric::Known(Known::VoltageDc), Some("V"), 751.5);
+    values.push(0, Metric::Known(Known::VoltageDc), Some("V"), 752.0);
+    values.push(0, Metric::Known(Known::Battery), Some("V"), 3.6);
+    values.push(0, Metric::parse("x.y").unwrap(), Some("m"), 4.0);
+    let plain = TelemetryRow { values, seq: Sequence::Counted(4), ..row("train-1", 10, 4) };
+    store.commit(&batch(1, vec![plain, row("train-2", 10, 4)])).unwrap();
+    let query = "SELECT * FROM readings WHERE device_id = 'train-1' AND message_us >= 0 ORDER BY ts_us";
+    let rows: Vec<Reading> = store.connections.read(|c| Ok(sql_query(query).load(c)?)).unwrap();
+    let reading = |second: &str, voltage, battery, other: &str, ts_us| Reading {
+        device_id: "train-1".into(),
+        ts: format!("2026-02-12T10:00:{second}Z"),
+        voltage_dc: Some(voltage),
+        battery,
+        other: Some(other.into()),
+        ts_us,
+    };
+    let first = reading("08.500", 751.5, None, r#"{"x.y":null}"#, at(10).0 - 1_500_000);
+    let second = reading("10.000", 752.0, Some(3.6), r#"{"x.y":4.0}"#, at(10).0);
+    assert_eq!(rows, [first, second]);
+}

@@ -1,0 +1,515 @@
+//! What every database must do, as one set of tests: [`suite`] runs on an empty store of any kind.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::*;
+use crate::domain::alert::AlertKind;
+use crate::domain::command::CommandStatus;
+use crate::domain::device::{Intervals, Latest};
+use crate::domain::metric::Known;
+use crate::domain::presence::Connection;
+use crate::domain::sequence::{Gap, MAX_OPEN_GAPS, SequenceState};
+use crate::domain::{Metric, Registration, Sequence, Telemetry};
+
+const T: Timestamp = Timestamp(1_770_890_400_000_000);
+const ALL: Page = Page { offset: 0, limit: 500 };
+
+/// Every promise of [`Store`], each with devices of its own name.
+pub(super) fn suite(store: &dyn Store) {
+    a_batch_is_stored_once_and_moves_the_checkpoint(store);
+    states_come_back_whole(store);
+    only_the_newest_open_gaps_are_followed(store);
+    many_ids_are_asked_for_at_once(store);
+    a_registration_in_a_batch_leaves_an_existing_device_alone(store);
+    telemetry_is_read_in_order_and_until_the_reader_stops(store);
+    the_ledger_shows_gaps_by_time(store);
+    events_are_listed_newest_first(store);
+    devices_are_created_changed_and_found(store);
+    devices_are_filtered(store);
+    deleting_keeps_or_purges_the_data(store);
+    alerts_open_once_and_are_acknowledged_once(store);
+    commands_advance_as_their_states_allow(store);
+    a_confirmed_configuration_becomes_the_registrations_intervals(store);
+    commands_expire_and_time_out(store);
+    credentials_are_kept_as_digests(store);
+    old_rows_are_trimmed_in_parts(store);
+    store.ping().unwrap();
+}
+
+pub(super) fn id(text: &str) -> DeviceId {
+    DeviceId::parse(text).unwrap()
+}
+
+pub(super) fn at(seconds: i64) -> Timestamp {
+    T.plus_us(seconds * 1_000_000)
+}
+
+pub(super) fn row(device: &str, second: i64, seq: u32) -> TelemetryRow {
+    let mut values = Telemetry::default();
+    for slot in -1..=0 {
+        values.push(slot * 1_000_000, Metric::Known(Known::VoltageDc), Some("V"), 750.1 + f64::from(seq));
+        values.push(slot * 1_000_000, Metric::Known(Known::CurrentDc), Some("A"), -0.3);
+    }
+    let received_at = at(second).plus(Duration::from_millis(300));
+    TelemetryRow { device: id(device), ts: at(second), seq: Sequence::Counted(seq), received_at, values }
+}
+
+fn event(device: &str, second: i64, seq: u32, kind: &str) -> EventRow {
+    EventRow {
+        device: id(device),
+        ts: at(second),
+        seq: Sequence::Counted(seq),
+        received_at: at(second),
+        kind: kind.into(),
+        body: json!({ "uptime_s": second }),
+    }
+}
+
+pub(super) fn new_device(device: &str) -> NewDevice {
+    NewDevice {
+        device_id: id(device),
+        device_name: format!("Meter {device}"),
+        device_type: "dc750".into(),
+        location: None,
+        is_active: true,
+        metadata: serde_json::Map::new(),
+    }
+}
+
+fn create(store: &dyn Store, new: &NewDevice) -> Device {
+    match store.create_device(new, T).unwrap() {
+        Outcome::Done(device) => device,
+        Outcome::Conflict => panic!("{:?} is taken", new.device_id),
+    }
+}
+
+pub(super) fn scan(store: &dyn Store, device: &str, from: i64, to: i64) -> Vec<TelemetryRow> {
+    let mut rows = Vec::new();
+    let mut each = |row| {
+        rows.push(row);
+        ControlFlow::Continue(())
+    };
+    store.scan_telemetry(&id(device), at(from), at(to), &mut each).unwrap();
+    rows
+}
+
+fn state_of(store: &dyn Store, device: &str) -> Option<DeviceState> {
+    store.device_states(&[id(device)]).unwrap().pop().map(|(_, state)| state)
+}
+
+fn a_batch_is_stored_once_and_moves_the_checkpoint(store: &dyn Store) {
+    assert_eq!(store.checkpoint().unwrap(), None);
+    assert_eq!(store.durable_checkpoint().unwrap(), None);
+    let telemetry = vec![row("once", 10, 1), row("once", 10, 2), row("once", 10, 1)];
+    let events = vec![event("once", 1, 0, "hello")];
+    let batch = Batch { checkpoint: Some(7), telemetry, events, ..Batch::default() };
+    assert_eq!(store.commit(&batch).unwrap(), Committed { telemetry: 2, events: 1, duplicates: 1 });
+    let mut changed = row("once", 10, 2);
+    changed.values.series[0].values[0] = 1.0;
+    let telemetry = vec![changed, row("once", 40, 2)];
+    let batch = Batch { checkpoint: Some(9), telemetry, events: batch.events, ..Batch::default() };
+    assert_eq!(store.commit(&batch).unwrap(), Committed { telemetry: 1, events: 0, duplicates: 2 });
+    assert_eq!(scan(store, "once", 0, 99), [row("once", 10, 1), row("once", 10, 2), row("once", 40, 2)]);
+    store.commit(&Batch::default()).unwrap();
+    assert_eq!(store.checkpoint().unwrap(), Some(9));
+    assert_eq!(store.durable_checkpoint().unwrap(), Some(9));
+}
+
+fn gap(first: u32, after: i64, missing: &[(u32, u32)]) -> Gap {
+    Gap { first, last: first.wrapping_add(2), after: at(after), before: at(after + 4), missing: missing.to_vec() }
+}
+
+fn states_come_back_whole(store: &dyn Store) {
+    let latest = |value: f64, unit: Option<&str>| Latest { ts: at(3), value, unit: unit.map(Into::into) };
+    let open = vec![gap(u32::MAX, 1, &[(u32::MAX, 0)]), gap(8, 5, &[(8, 8), (10, 10)])];
+    let state = DeviceState {
+        registration: None,
+        sequence: SequenceState { head: Some((u32::MAX, at(9))), reboots: 3, open: open.clone() },
+        connection: Connection::Online,
+        last_seen: Some(at(10)),
+        fw_version: Some("1.2".into()),
+        latest: BTreeMap::from([
+            (Metric::parse("voltage_dc").unwrap(), latest(0.1 + 0.2, None)),
+            (Metric::parse("x.y").unwrap(), latest(-5e-324, Some("\"µ\""))),
+        ]),
+        span_us: 9_000_000,
+    };
+    let gaps = open.iter().map(|gap| (id("state"), gap.clone(), at(10))).collect();
+    let states = vec![(id("state"), state.clone())];
+    store.commit(&Batch { states, gaps, ..Batch::default() }).unwrap();
+    assert_eq!(state_of(store, "state"), Some(state.clone()));
+    assert!(store.online_devices().unwrap().contains(&(id("state"), state.clone())));
+    assert_eq!(state_of(store, "never-heard-of"), None);
+    create(store, &new_device("state"));
+    let registration = Some(Registration { is_active: true, intervals: Intervals::default() });
+    let state = DeviceState { registration, connection: Connection::Offline, ..state };
+    store.commit(&Batch { states: vec![(id("state"), state.clone())], ..Batch::default() }).unwrap();
+    assert_eq!(state_of(store, "state"), Some(state));
+    assert!(store.online_devices().unwrap().iter().all(|(device, _)| *device != id("state")));
+    create(store, &new_device("silent"));
+    assert_eq!(state_of(store, "silent"), Some(DeviceState { registration, ..DeviceState::default() }));
+}
+
+fn only_the_newest_open_gaps_are_followed(store: &dyn Store) {
+    let all: Vec<Gap> = (0..200u32).map(|n| gap(n * 10, i64::from(n), &[(n * 10, n * 10)])).collect();
+    let gaps = all.iter().map(|gap| (id("holes"), gap.clone(), at(0))).collect();
+    let states = vec![(id("holes"), DeviceState::default())];
+    store.commit(&Batch { gaps, states, ..Batch::default() }).unwrap();
+    let open = state_of(store, "holes").unwrap().sequence.open;
+    assert_eq!(open, all[200 - MAX_OPEN_GAPS..]);
+}
+
+fn many_ids_are_asked_for_at_once(store: &dyn Store) {
+    let states: Vec<_> = (0..40_000).map(|n| (id(&format!("many-{n}")), DeviceState::default())).collect();
+    let ids: Vec<_> = states.iter().map(|(device, _)| device.clone()).collect();
+    store.commit(&Batch { states, ..Batch::default() }).unwrap();
+    assert_eq!(store.device_states(&ids).unwrap().len(), ids.len());
+}
+
+fn a_registration_in_a_batch_leaves_an_existing_device_alone(store: &dyn Store) {
+    create(store, &new_device("old"));
+    let renamed = NewDevice { device_name: "other".into(), is_active: false, ..new_device("old") };
+    let batch = Batch {
+        registrations: vec![renamed, new_device("fresh")],
+        telemetry: vec![row("fresh", 20, 1)],
+        states: vec![(id("fresh"), DeviceState { connection: Connection::Online, ..DeviceState::default() })],
+        alerts: vec![raise("fresh", 20)],
+        ..Batch::default()
+    };
+    store.commit(&batch).unwrap();
+    assert_eq!(store.device(&id("old")).unwrap().unwrap().device_name, "Meter old");
+    let fresh = store.device(&id("fresh")).unwrap().unwrap();
+    assert_eq!((fresh.connection, fresh.created_at), (Connection::Online, row("fresh", 20, 1).received_at));
+    assert!(state_of(store, "fresh").unwrap().registration.is_some());
+    assert_eq!(alerts_of(store, "fresh", None).len(), 1);
+}
+
+fn telemetry_is_read_in_order_and_until_the_reader_stops(store: &dyn Store) {
+    let mut odd = row("series", 3, 0);
+    odd.seq = Sequence::Digest(1 << 63 | 5);
+    odd.values = Telemetry { flagged: 2, dropped: 1, ..Telemetry::default() };
+    odd.values.push(0, Metric::Known(Known::Battery), Some("mV"), 1e300);
+    odd.values.push(0, Metric::parse("a.b-c").unwrap(), None, -0.0);
+    let mut telemetry: Vec<_> = (0..1203u32).rev().map(|n| row("series", i64::from(n / 3), n)).collect();
+    telemetry.push(odd.clone());
+    store.commit(&Batch { telemetry, ..Batch::default() }).unwrap();
+    let rows = scan(store, "series", 0, 1000);
+    assert_eq!(rows.len(), 1204);
+    assert!(rows.is_sorted_by_key(|row| (row.ts, row.seq.to_i64())));
+    assert_eq!(scan(store, "series", 3, 4)[0], odd, "a digest sorts before the counted ones");
+    assert_eq!(scan(store, "series", 2, 4).len(), 7, "from is in, to is out");
+    assert_eq!(scan(store, "nobody", 0, 1000), []);
+    let mut seen = 0;
+    let mut each = |_| {
+        seen += 1;
+        if seen == 600 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    store.scan_telemetry(&id("series"), at(0), at(1000), &mut each).unwrap();
+    assert_eq!(seen, 600);
+}
+
+fn the_ledger_shows_gaps_by_time(store: &dyn Store) {
+    let change = |gap: Gap, second| (id("ledger"), gap, at(second));
+    let gaps = vec![change(gap(5, 10, &[(5, 7)]), 20), change(gap(50, 100, &[(50, 52)]), 110)];
+    store.commit(&Batch { gaps, ..Batch::default() }).unwrap();
+    let gaps = vec![change(gap(5, 10, &[(6, 6)]), 30), change(gap(5, 10, &[]), 40), change(gap(5, 10, &[]), 50)];
+    store.commit(&Batch { gaps, ..Batch::default() }).unwrap();
+    let list = |from, to, page| store.gaps(&id("ledger"), at(from), at(to), page).unwrap();
+    let filled = GapEntry { gap: gap(5, 10, &[]), detected_at: at(20), filled_at: Some(at(40)) };
+    let open = GapEntry { gap: gap(50, 100, &[(50, 52)]), detected_at: at(110), filled_at: None };
+    assert_eq!(list(0, 200, ALL), Listing { items: vec![open.clone(), filled.clone()], total: 2 });
+    assert_eq!(list(0, 200, Page { offset: 1, limit: 1 }), Listing { items: vec![filled.clone()], total: 2 });
+    assert_eq!(list(14, 100, ALL), Listing { items: vec![filled], total: 1 });
+    assert_eq!(list(103, 104, ALL), Listing { items: vec![open], total: 1 });
+}
+
+fn events_are_listed_newest_first(store: &dyn Store) {
+    let events = vec![event("talker", 1, 1, "hello"), event("talker", 3, 3, "status"), event("talker", 2, 2, "hello")];
+    store.commit(&Batch { events: events.clone(), ..Batch::default() }).unwrap();
+    let list = |kind, page| store.events(&id("talker"), kind, page).unwrap();
+    let [a, c, b] = <[EventRow; 3]>::try_from(events).unwrap();
+    assert_eq!(list(None, ALL), Listing { items: vec![c, b.clone(), a.clone()], total: 3 });
+    assert_eq!(list(Some("hello"), ALL), Listing { items: vec![b, a.clone()], total: 2 });
+    assert_eq!(list(Some("hello"), Page { offset: 1, limit: 5 }), Listing { items: vec![a], total: 2 });
+    assert_eq!(store.events(&id("nobody"), None, ALL).unwrap().total, 0);
+}
+
+fn devices_are_created_changed_and_found(store: &dyn Store) {
+    let device = create(store, &new_device("reg"));
+    assert_eq!((device.version, device.connection, device.created_at), (1, Connection::Unknown, T));
+    assert_eq!(store.create_device(&new_device("reg"), T).unwrap(), Outcome::Conflict);
+    assert_eq!(store.device(&id("reg")).unwrap(), Some(device.clone()));
+    let metadata = json!({ "train": "ICE 1" }).as_object().cloned();
+    let change =
+        DeviceChange { device_name: Some("Neu".into()), metadata: metadata.clone(), ..DeviceChange::default() };
+    let update = |device: &str, version| store.update_device(&id(device), &change, version, at(5)).unwrap();
+    assert_eq!(update("nobody", None), None);
+    assert_eq!(update("reg", Some(2)), Some(Outcome::Conflict));
+    let changed =
+        Device { device_name: "Neu".into(), metadata: metadata.unwrap(), updated_at: at(5), version: 2, ..device };
+    assert_eq!(update("reg", Some(1)), Some(Outcome::Done(changed.clone())));
+    assert_eq!(store.device(&id("reg")).unwrap(), Some(changed));
+    assert_eq!(update("reg", None).map(|outcome| matches!(outcome, Outcome::Done(d) if d.version == 3)), Some(true));
+}
+
+fn devices_are_filtered(store: &dyn Store) {
+    let device = |name: &str, device_type: &str, metadata: serde_json::Value| NewDevice {
+        device_name: name.into(),
+        device_type: device_type.into(),
+        location: Some(format!("{device_type} depot")),
+        is_active: device_type == "f-ac",
+        metadata: metadata.as_object().unwrap().clone(),
+        ..new_device(&format!("f-{name}").replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "_"))
+    };
+    let key = "a.b\"'] OR 1=1 --";
+    create(store, &device("hundred % sure", "f-ac", json!({ key: "x", "n": 1, "f": 0.30000000000000004 })));
+    create(store, &device("snake_case", "f-dc", json!({ "n": "1", "ok": true, "f": 1.0 })));
+    create(store, &device("snakeXcase", "f-dc", json!({ "n": 2, "ok": "true", "big": { "n": 1 } })));
+    let heard = |device: &str, connection| (id(device), DeviceState { connection, ..DeviceState::default() });
+    let states = vec![heard("f-snake_case", Connection::Online), heard("f-snakeXcase", Connection::Offline)];
+    store.commit(&Batch { states, ..Batch::default() }).unwrap();
+    let check = |filter: DeviceFilter, expected: &[&str]| {
+        let filter = DeviceFilter { q: filter.q.or(Some("F-".into())), ..filter };
+        let found = store.devices(&filter, ALL).unwrap();
+        let names: Vec<_> = found.items.iter().map(|d| d.device_name.as_str()).collect();
+        assert_eq!((names.as_slice(), found.total), (expected, expected.len() as u64), "{filter:?}");
+        let second = store.devices(&filter, Page { offset: 1, limit: 1 }).unwrap();
+        assert_eq!(second.items.first(), found.items.get(1));
+        assert_eq!(second.total, found.total);
+    };
+    let none = DeviceFilter::default;
+    let (percent, snake, other) = ("hundred % sure", "snake_case", "snakeXcase");
+    check(none(), &[other, snake, percent]);
+    check(DeviceFilter { is_active: Some(true), ..none() }, &[percent]);
+    check(DeviceFilter { device_type: Some("f-dc".into()), ..none() }, &[other, snake]);
+    check(DeviceFilter { location: Some("f-ac depot".into()), ..none() }, &[percent]);
+    check(DeviceFilter { connection: Some(Connection::Online), ..none() }, &[snake]);
+    check(DeviceFilter { connection: Some(Connection::Offline), ..none() }, &[other]);
+    check(DeviceFilter { connection: Some(Connection::Unknown), ..none() }, &[percent]);
+    check(DeviceFilter { q: Some("SNAKE_".into()), ..none() }, &[snake]);
+    check(DeviceFilter { q: Some("d % s".into()), ..none() }, &[percent]);
+    check(DeviceFilter { q: Some("\\".into()), ..none() }, &[]);
+    let metadata = |key: &str, text: &str, expected: &[&str]| {
+        check(DeviceFilter { metadata: vec![(key.into(), text.into())], ..none() }, expected);
+    };
+    metadata("n", "1", &[snake, percent]);
+    metadata("n", "2", &[other]);
+    metadata("f", "0.30000000000000004", &[percent]);
+    metadata("f", "0.3", &[]);
+    metadata("f", "1.0", &[snake]);
+    metadata("f", "1", &[]);
+    metadata("ok", "true", &[other, snake]);
+    metadata(key, "x", &[percent]);
+    metadata("x\" OR 1=1 --", "x", &[]);
+    metadata("big", "{\"n\":1}", &[]);
+    let both = vec![("n".into(), "1".into()), ("ok".into(), "true".into())];
+    check(DeviceFilter { metadata: both, device_type: Some("f-dc".into()), ..none() }, &[snake]);
+}
+
+fn deleting_keeps_or_purges_the_data(store: &dyn Store) {
+    let fill = |device: &str| {
+        create(store, &new_device(device));
+        let batch = Batch {
+            telemetry: vec![row(device, 1, 1)],
+            events: vec![event(device, 2, 2, "hello")],
+            states: vec![(id(device), DeviceState { span_us: 5, ..DeviceState::default() })],
+            gaps: vec![(id(device), gap(3, 1, &[(3, 3)]), at(3))],
+            alerts: vec![raise(device, 4)],
+            ..Batch::default()
+        };
+        store.commit(&batch).unwrap();
+        store.create_command(&new_command(device, "reboot", json!({}))).unwrap().unwrap();
+        store.set_device_token(&id(device), Some([1; 32])).unwrap();
+    };
+    for purge in [false, true] {
+        let device = if purge { "purged" } else { "removed" };
+        fill(device);
+        assert!(store.delete_device(&id(device), purge).unwrap());
+        assert!(!store.delete_device(&id(device), purge).unwrap());
+        assert_eq!(store.device(&id(device)).unwrap(), None);
+        assert_eq!(state_of(store, device), None);
+        assert!(store.device_credential(&id(device)).unwrap().is_none());
+        assert_eq!(alerts_of(store, device, None), []);
+        let of_device = CommandFilter { device: Some(id(device)), status: None };
+        assert_eq!(store.commands(&of_device, ALL).unwrap().total, 0);
+        create(store, &new_device(device));
+        assert!(store.device_credential(&id(device)).unwrap().unwrap().token_sha256.is_none());
+        let kept = usize::from(!purge);
+        assert_eq!(scan(store, device, 0, 9).len(), kept, "a device registered again sees its old data");
+        assert_eq!(store.events(&id(device), None, ALL).unwrap().items.len(), kept);
+        assert_eq!(store.gaps(&id(device), at(0), at(9), ALL).unwrap().items.len(), kept);
+    }
+}
+
+fn raise(device: &str, second: i64) -> AlertChange {
+    AlertChange::Raise {
+        device: id(device),
+        kind: AlertKind::DeviceOffline,
+        message: format!("silent since {second}"),
+        at: at(second),
+    }
+}
+
+fn alerts_of(store: &dyn Store, device: &str, is_open: Option<bool>) -> Vec<Alert> {
+    let filter = AlertFilter { device: Some(id(device)), is_open, ..AlertFilter::default() };
+    store.alerts(&filter, ALL).unwrap().items
+}
+
+fn alerts_open_once_and_are_acknowledged_once(store: &dyn Store) {
+    create(store, &new_device("alarm"));
+    let clear = AlertChange::Clear { device: id("alarm"), kind: AlertKind::DeviceOffline, at: at(3) };
+    let alerts =
+        vec![raise("alarm", 1), raise("alarm", 2), clear, raise("alarm", 4), raise("alarm", 5), raise("gone", 1)];
+    store.commit(&Batch { alerts, ..Batch::default() }).unwrap();
+    let all = alerts_of(store, "alarm", None);
+    let times: Vec<_> = all.iter().map(|alert| (alert.created_at, alert.cleared_at)).collect();
+    assert_eq!(times, [(at(4), None), (at(1), Some(at(3)))]);
+    assert_eq!((all[0].alert_type.as_str(), all[0].severity.as_str()), ("device_offline", "warning"));
+    assert_eq!(alerts_of(store, "gone", None), [], "nobody is registered under that name");
+    let new = NewAlert { alert_type: "device_offline".into(), severity: "critical".into(), message: "by hand".into() };
+    let by_hand = store.create_alert(&id("alarm"), &new, at(6)).unwrap().unwrap();
+    assert!(store.create_alert(&id("gone"), &new, at(6)).unwrap().is_none());
+    assert_eq!(alerts_of(store, "alarm", Some(true)).len(), 2);
+    let unseen = store.stats().unwrap().unacknowledged_alerts;
+    let seen = store.acknowledge_alert(by_hand.id, "ann", at(7)).unwrap().unwrap();
+    assert_eq!(store.acknowledge_alert(by_hand.id, "bob", at(8)).unwrap(), Some(seen.clone()));
+    assert_eq!((seen.acknowledged_by.as_deref(), seen.acknowledged_at), (Some("ann"), Some(at(7))));
+    assert_eq!(store.acknowledge_alert(i64::MAX, "ann", at(7)).unwrap(), None);
+    assert_eq!(store.stats().unwrap().unacknowledged_alerts, unseen - 1);
+    let filter = |acknowledged, severity: Option<&str>| AlertFilter {
+        device: Some(id("alarm")),
+        acknowledged,
+        severity: severity.map(Into::into),
+        is_open: None,
+    };
+    assert_eq!(store.alerts(&filter(Some(true), None), ALL).unwrap().items, [seen]);
+    assert_eq!(store.alerts(&filter(Some(false), Some("warning")), ALL).unwrap().total, 2);
+}
+
+fn new_command(device: &str, cmd: &str, params: serde_json::Value) -> NewCommand {
+    NewCommand {
+        cmd_id: CommandId::random(),
+        device: id(device),
+        cmd: cmd.into(),
+        params: params.as_object().unwrap().clone(),
+        created_at: at(0),
+        created_by: "ann".into(),
+        expires_at: at(100),
+    }
+}
+
+fn step(cmd_id: CommandId, device: Option<&str>, to: CommandStatus, second: i64) -> CommandChange {
+    CommandChange { cmd_id, device: device.map(id), to, detail: Some(format!("at {second}")), at: at(second) }
+}
+
+fn commands_advance_as_their_states_allow(store: &dyn Store) {
+    create(store, &new_device("cmd"));
+    let new = new_command("cmd", "reboot", json!({ "a": [1] }));
+    let command = store.create_command(&new).unwrap().unwrap();
+    assert_eq!((command.status, &command.params), (CommandStatus::Pending, &new.params));
+    assert_eq!(store.create_command(&new_command("nobody", "reboot", json!({}))).unwrap(), None);
+    let second = store.create_command(&new_command("cmd", "reboot", json!({}))).unwrap().unwrap();
+    let deliverable = |now| store.deliverable_commands(&id("cmd"), at(now)).unwrap();
+    assert_eq!(deliverable(99), [command.clone(), second.clone()]);
+    assert_eq!(deliverable(100), []);
+    let advance = |change: &CommandChange| store.advance_command(change).unwrap();
+    assert_eq!(advance(&step(CommandId::random(), None, CommandStatus::Sent, 1)), None);
+    assert_eq!(advance(&step(new.cmd_id, Some("other"), CommandStatus::Sent, 1)), None);
+    assert_eq!(store.command(new.cmd_id).unwrap(), Some(command));
+    assert!(matches!(advance(&step(new.cmd_id, None, CommandStatus::Sent, 1)), Some(Outcome::Done(_))));
+    let accepted = vec![
+        step(new.cmd_id, Some("cmd"), CommandStatus::Accepted, 2),
+        step(new.cmd_id, Some("other"), CommandStatus::Rejected, 3),
+    ];
+    store.commit(&Batch { commands: accepted, ..Batch::default() }).unwrap();
+    assert_eq!(advance(&step(new.cmd_id, None, CommandStatus::Delivered, 4)), Some(Outcome::Conflict));
+    let done = store.command(new.cmd_id).unwrap().unwrap();
+    assert_eq!((done.status, done.detail.as_deref()), (CommandStatus::Accepted, Some("at 2")));
+    assert_eq!((done.sent_at, done.delivered_at, done.finished_at), (Some(at(1)), None, Some(at(2))));
+    let list = |status| store.commands(&CommandFilter { device: Some(id("cmd")), status }, ALL).unwrap();
+    assert_eq!(list(None), Listing { items: vec![second.clone(), done.clone()], total: 2 });
+    assert_eq!(list(Some(CommandStatus::Accepted)), Listing { items: vec![done], total: 1 });
+    assert_eq!(deliverable(5), [second]);
+}
+
+fn a_confirmed_configuration_becomes_the_registrations_intervals(store: &dyn Store) {
+    create(store, &new_device("conf"));
+    let intervals = || state_of(store, "conf").unwrap().registration.unwrap().intervals;
+    let send = |params, to| {
+        let command = store.create_command(&new_command("conf", "update_config", params)).unwrap().unwrap();
+        store.commit(&Batch { commands: vec![step(command.cmd_id, Some("conf"), to, 1)], ..Batch::default() }).unwrap();
+    };
+    send(json!({ "send_interval_s": 60 }), CommandStatus::Rejected);
+    assert_eq!(intervals(), Intervals::default());
+    send(json!({ "send_interval_s": 60 }), CommandStatus::Accepted);
+    assert_eq!(intervals(), Intervals { send_interval_s: 60, ..Intervals::default() });
+    send(json!({ "hello_interval_s": 5, "sampling_cadence_ms": 200 }), CommandStatus::Accepted);
+    assert_eq!(intervals(), Intervals { send_interval_s: 60, hello_interval_s: 5 });
+}
+
+fn commands_expire_and_time_out(store: &dyn Store) {
+    create(store, &new_device("late"));
+    let make = |to: &[CommandStatus]| {
+        let command = store.create_command(&new_command("late", "reboot", json!({}))).unwrap().unwrap();
+        for to in to {
+            store.advance_command(&step(command.cmd_id, None, *to, 10)).unwrap();
+        }
+        command.cmd_id
+    };
+    let ids = [make(&[]), make(&[CommandStatus::Sent]), make(&[CommandStatus::Delivered])];
+    let status = || ids.map(|id| store.command(id).unwrap().unwrap().status);
+    store.expire_commands(at(99), at(10)).unwrap();
+    assert_eq!(status(), [CommandStatus::Pending, CommandStatus::Sent, CommandStatus::Delivered]);
+    assert!(store.expire_commands(at(100), at(11)).unwrap() >= 3);
+    assert_eq!(status(), [CommandStatus::Expired, CommandStatus::Expired, CommandStatus::Timeout]);
+    assert_eq!(store.expire_commands(at(100), at(11)).unwrap(), 0);
+    let counts = store.stats().unwrap().commands_by_status;
+    assert!(counts.iter().any(|(name, count)| name == "timeout" && *count == 1), "{counts:?}");
+}
+
+fn credentials_are_kept_as_digests(store: &dyn Store) {
+    create(store, &new_device("token"));
+    assert!(store.device_credential(&id("nobody")).unwrap().is_none());
+    assert!(
+        store.device_credential(&id("token")).unwrap()
+            == Some(DeviceCredential { is_active: true, token_sha256: None })
+    );
+    assert!(store.set_device_token(&id("token"), Some([7; 32])).unwrap());
+    assert!(!store.set_device_token(&id("nobody"), Some([7; 32])).unwrap());
+    assert!(store.device_credential(&id("token")).unwrap().unwrap().token_sha256 == Some([7; 32]));
+    let key = |prefix: &str, role| ApiKey {
+        prefix: prefix.into(),
+        key_sha256: [9; 32],
+        role,
+        name: "a client".into(),
+        device_prefix: Some("train-".into()),
+        created_at: at(1),
+        expires_at: Some(at(50)),
+        revoked_at: None,
+    };
+    let (a, b) = (key("aaa", Role::Viewer), key("bbb", Role::Admin));
+    store.create_api_key(&a).unwrap();
+    store.create_api_key(&b).unwrap();
+    assert!(store.create_api_key(&a).is_err_and(|error| !error.is_transient()));
+    assert!(store.api_key("aaa").unwrap() == Some(a.clone()));
+    assert!(store.api_key("ccc").unwrap().is_none());
+    assert!(store.revoke_api_key("aaa", at(3)).unwrap() && store.revoke_api_key("aaa", at(4)).unwrap());
+    assert!(!store.revoke_api_key("ccc", at(3)).unwrap());
+    assert!(store.api_keys().unwrap() == [b, ApiKey { revoked_at: Some(at(3)), ..a }]);
+}
+
+fn old_rows_are_trimmed_in_parts(store: &dyn Store) {
+    let old = |second| at(second).plus_us(-1_000_000_000_000);
+    let telemetry = (0..10).map(|n| TelemetryRow { ts: old(n), ..row("aged", n, 1) }).collect();
+    let events = (0..10).map(|n| EventRow { ts: old(n), ..event("aged", n, 2, "hello") }).collect();
+    store.commit(&Batch { telemetry, events, ..Batch::default() }).unwrap();
+    assert_eq!(store.trim(old(8), 10).unwrap(), 10);
+    assert_eq!(store.trim(old(8), 10).unwrap(), 6);
+    assert_eq!(store.trim(old(8), 10).unwrap(), 0);
+    assert_eq!(store.events(&id("aged"), None, ALL).unwrap().total, 2);
+    assert_eq!(scan(store, "aged", -2_000_000, 0).len(), 2);
+}
