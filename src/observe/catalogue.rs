@@ -1,0 +1,338 @@
+//! The one catalogue of metrics: name, kind, unit, labels and help of everything the process counts.
+//!
+//! Invariant: no series exists that is not defined here; the README's table is written from this list and a test keeps
+//! the two in step. Base units (seconds, bytes), counters end in `_total`, names begin with `iot_meter_`.
+//! A label's values are a closed list, or the empty list where the set is open (then bounded by the recorder).
+
+use std::fmt::Write as _;
+
+use super::metrics::{Counter, Gauge, Histogram};
+use crate::domain::Refusal;
+use crate::domain::command::CommandStatus;
+
+/// What a metric is.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Kind {
+    /// Only grows while the process lives.
+    Counter,
+    /// A value of now.
+    Gauge,
+    /// A distribution with these upper bounds.
+    Histogram(&'static [f64]),
+}
+
+/// A metric's definition.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct MetricDef {
+    /// Full name.
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: Kind,
+    /// What one of it is.
+    pub unit: &'static str,
+    /// Labels, each with all its values; an empty list of values = open but bounded.
+    pub labels: &'static [(&'static str, &'static [&'static str])],
+    /// One sentence.
+    pub help: &'static str,
+}
+
+impl MetricDef {
+    /// Whether all label values are known beforehand.
+    pub fn is_closed(&self) -> bool {
+        self.labels.iter().all(|(_, values)| !values.is_empty())
+    }
+
+    /// All combinations of a closed label set, the last label varying fastest.
+    pub fn combinations(&self) -> Vec<Vec<&'static str>> {
+        self.labels.iter().fold(vec![Vec::new()], |done, (_, values)| {
+            let extend = |head: &Vec<&'static str>| {
+                let head = head.clone();
+                values.iter().map(move |value| head.iter().copied().chain([*value]).collect())
+            };
+            done.iter().flat_map(extend).collect()
+        })
+    }
+}
+
+/// Kinds of message, as in the topics and the archive.
+pub const MESSAGE_KINDS: [&str; 5] = ["telemetry", "hello", "status", "command_ack", "ota_status"];
+/// States of a task.
+pub const TASK_STATES: [&str; 5] = ["starting", "running", "retrying", "stopped", "failed"];
+/// Readers of the journal.
+pub const READERS: [&str; 2] = ["collector", "archiver"];
+
+const REFUSALS: [&str; Refusal::ALL.len()] = {
+    let mut names = [""; Refusal::ALL.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = Refusal::ALL[i].name();
+        i += 1;
+    }
+    names
+};
+
+const COMMAND_STATES: [&str; CommandStatus::ALL.len()] = {
+    let mut names = [""; CommandStatus::ALL.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = CommandStatus::ALL[i].name();
+        i += 1;
+    }
+    names
+};
+
+const REQUEST_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const DISK_BUCKETS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+
+macro_rules! kind {
+    (counter) => {
+        Kind::Counter
+    };
+    (gauge) => {
+        Kind::Gauge
+    };
+    (histogram $buckets:expr) => {
+        Kind::Histogram($buckets)
+    };
+}
+
+macro_rules! handle {
+    (counter) => {
+        Counter
+    };
+    (gauge) => {
+        Gauge
+    };
+    (histogram) => {
+        Histogram
+    };
+}
+
+macro_rules! catalogue {
+    ($($kind:ident $id:ident $(($buckets:expr))? = $name:literal, $unit:literal,
+       [$($label:literal: $values:expr),*], $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub static $id: handle!($kind) = <handle!($kind)>::new(&MetricDef {
+                name: concat!("iot_meter_", $name),
+                kind: kind!($kind $($buckets)?),
+                unit: $unit,
+                labels: &[$(($label, &$values)),*],
+                help: $help,
+            });
+        )*
+
+        /// Every metric, in the order of the README's table.
+        pub static CATALOGUE: &[&MetricDef] = &[
+            $(&MetricDef {
+                name: concat!("iot_meter_", $name),
+                kind: kind!($kind $($buckets)?),
+                unit: $unit,
+                labels: &[$(($label, &$values)),*],
+                help: $help,
+            },)*
+            PROCESS_CPU_SECONDS,
+        ];
+
+        /// Makes the series of counters and histograms with a closed label set. Gauges appear when they are first set: a
+        /// value nobody knows yet is not zero.
+        pub(super) fn prepare_closed() {
+            $($id.prepare();)*
+        }
+    };
+}
+
+/// Processor time; rendered by hand because it is the one counter that is not a whole number.
+pub(super) const PROCESS_CPU_SECONDS: &MetricDef = &MetricDef {
+    name: "iot_meter_process_cpu_seconds_total",
+    kind: Kind::Counter,
+    unit: "seconds",
+    labels: &[],
+    help: "User and system processor time of the process.",
+};
+
+const OPEN: [&str; 0] = [];
+
+catalogue! {
+    counter MESSAGES_RECEIVED = "messages_received_total", "messages", ["kind": MESSAGE_KINDS],
+        "Messages of meters accepted into the journal, copies included.";
+    counter MESSAGES_PROCESSED = "messages_processed_total", "messages", ["kind": MESSAGE_KINDS],
+        "Messages of meters decoded and committed to the database, copies excluded.";
+    counter MESSAGES_REFUSED = "messages_refused_total", "messages", ["reason": REFUSALS],
+        "Messages that could not be used; their bytes are kept as category invalid.";
+    counter MESSAGES_DUPLICATE = "messages_duplicate_total", "messages", [],
+        "Copies of messages already stored.";
+    counter READINGS_STORED = "readings_stored_total", "readings", [],
+        "Measured values committed to the database.";
+    counter READINGS_DROPPED = "readings_dropped_total", "readings", ["reason": ["bad_value", "too_many_types"]],
+        "Single measurements left out of a stored datagram.";
+    counter READINGS_FLAGGED = "readings_flagged_total", "readings", [],
+        "Stored values outside the plausible range of their type.";
+    counter SEQUENCE_GAPS = "sequence_gaps_total", "gaps", [],
+        "Ranges of missing sequence numbers found.";
+    counter SEQUENCE_MISSING = "sequence_missing_messages_total", "messages", [],
+        "Messages found missing by their sequence number.";
+    counter SEQUENCE_HEALED = "sequence_healed_messages_total", "messages", [],
+        "Messages once missing that arrived late.";
+    counter DEVICE_REBOOTS = "device_reboots_total", "reboots", [],
+        "Restarts of meters seen in their sequence numbers.";
+    histogram COMMIT_SECONDS (DISK_BUCKETS) = "commit_duration_seconds", "seconds", [],
+        "Duration of a database transaction of the collector.";
+    counter COMMIT_FAILURES = "commit_failures_total", "transactions", [],
+        "Transactions of the collector that failed and were tried again.";
+
+    gauge JOURNAL_HEAD = "journal_head_records", "records", [],
+        "Records ever appended to the journal (exclusive end of its offsets).";
+    gauge JOURNAL_DURABLE = "journal_durable_records", "records", [],
+        "Records of the journal known to be on disk (exclusive end of their offsets).";
+    gauge JOURNAL_BYTES = "journal_size_bytes", "bytes", [],
+        "Bytes of the journal's segment files.";
+    gauge JOURNAL_SEGMENTS = "journal_segments", "segments", [],
+        "Segment files of the journal.";
+    histogram JOURNAL_FSYNC_SECONDS (DISK_BUCKETS) = "journal_fsync_duration_seconds", "seconds", [],
+        "Duration of the journal's fsync; one for all messages waiting for it.";
+    counter JOURNAL_SYNCED_BYTES = "journal_synced_bytes_total", "bytes", [],
+        "Bytes the journal has brought to disk.";
+    gauge JOURNAL_UNRELEASED_BYTES = "journal_unreleased_bytes", "bytes", [],
+        "Bytes of the journal not yet both stored and archived; senders are slowed down at journal.max_bytes.";
+    gauge JOURNAL_STALLED = "journal_stalled", "", [],
+        "1 while the journal cannot write (disk full, or failed) and nothing is acknowledged.";
+    gauge READER_POSITION = "reader_position_records", "records", ["reader": READERS],
+        "Records of the journal a reader has processed and committed.";
+    gauge READER_LAG_RECORDS = "reader_lag_records", "records", ["reader": READERS],
+        "Durable records of the journal a reader has still to process.";
+    gauge READER_LAG_SECONDS = "reader_lag_seconds", "seconds", ["reader": READERS],
+        "Age of the oldest record a reader has still to process; for the collector: of the oldest unstored message.";
+
+    counter ARCHIVE_OBJECTS = "archive_objects_total", "objects", [],
+        "Objects written to the archive.";
+    counter ARCHIVE_BYTES = "archive_written_bytes_total", "bytes", [],
+        "Bytes of objects written to the archive.";
+    histogram ARCHIVE_WRITE_SECONDS (REQUEST_BUCKETS) = "archive_write_duration_seconds", "seconds", [],
+        "Duration of writing one object to the archive.";
+    counter ARCHIVE_FAILURES = "archive_failures_total", "objects", [],
+        "Writes to the archive that failed and were tried again.";
+
+    gauge MQTT_CONNECTIONS = "mqtt_connections", "connections", [],
+        "MQTT clients connected now.";
+    counter MQTT_ACCEPTED = "mqtt_accepted_total", "connections", [],
+        "TCP connections taken by the MQTT listeners.";
+    counter MQTT_REFUSED = "mqtt_refused_total", "connections",
+        ["reason": ["connection_limit", "session_limit", "connect_timeout", "version", "client_id", "credentials",
+            "not_authorized", "unavailable"]],
+        "MQTT connections that did not get as far as an accepted CONNECT.";
+    counter MQTT_CLOSED = "mqtt_closed_total", "connections",
+        ["reason": ["malformed", "not_allowed", "keep_alive", "stalled", "taken_over"]],
+        "MQTT connections closed by the server after an accepted CONNECT.";
+    counter MQTT_WILLS = "mqtt_wills_total", "messages", [],
+        "Last wills published.";
+    gauge MQTT_SESSIONS = "mqtt_sessions", "sessions", [],
+        "MQTT sessions kept, connected or not.";
+    gauge MQTT_SUBSCRIPTIONS = "mqtt_subscriptions", "subscriptions", [],
+        "Subscriptions of all MQTT sessions.";
+    counter MQTT_SUBSCRIPTIONS_REFUSED = "mqtt_subscriptions_refused_total", "subscriptions", [],
+        "Subscriptions answered with a refusal.";
+    gauge MQTT_RETAINED = "mqtt_retained_messages", "messages", [],
+        "Retained messages kept.";
+    gauge MQTT_RETAINED_BYTES = "mqtt_retained_bytes", "bytes", [],
+        "Bytes of retained messages kept.";
+    gauge MQTT_INFLIGHT = "mqtt_inflight_messages", "messages", [],
+        "Messages sent to subscribers at QoS 1 or 2 and not yet acknowledged by them.";
+    counter MQTT_MESSAGES_IN = "mqtt_messages_in_total", "messages", [],
+        "PUBLISH packets taken from clients, repetitions of QoS 2 not counted.";
+    counter MQTT_MESSAGES_OUT = "mqtt_messages_out_total", "messages", [],
+        "PUBLISH packets written to clients.";
+    counter MQTT_MESSAGES_DROPPED = "mqtt_messages_dropped_total", "messages",
+        ["reason": ["qos0_slow", "queue_full", "retained_full"]],
+        "Messages not delivered to a subscriber, or not retained; what meters sent is stored all the same.";
+    counter MQTT_BYTES_IN = "mqtt_received_bytes_total", "bytes", [],
+        "Bytes read from MQTT clients.";
+    counter MQTT_BYTES_OUT = "mqtt_sent_bytes_total", "bytes", [],
+        "Bytes written to MQTT clients.";
+    counter AUTH_REFUSALS = "auth_refusals_total", "refusals",
+        ["via": ["http", "mqtt"], "reason": ["no_credential", "bad_credential", "forbidden", "rate_limited"]],
+        "Requests, connections and packets refused for want of a credential or a right.";
+
+    counter HTTP_REQUESTS = "http_requests_total", "requests", ["route": OPEN, "method": OPEN, "status": OPEN],
+        "HTTP requests answered, by route pattern.";
+    histogram HTTP_REQUEST_SECONDS (REQUEST_BUCKETS) = "http_request_duration_seconds", "seconds",
+        ["route": OPEN, "method": OPEN],
+        "Time from the head of a request to the end of its answer's head.";
+    gauge HTTP_IN_FLIGHT = "http_requests_in_flight", "requests", [],
+        "HTTP requests being answered now.";
+    counter HTTP_RATE_LIMITED = "http_rate_limited_total", "requests", ["limit": ["read", "write", "command", "login"]],
+        "HTTP requests refused by a rate limit.";
+
+    gauge DEVICES = "devices", "devices", ["status": ["active", "inactive"]],
+        "Registered devices by status.";
+    gauge DEVICE_CONNECTIONS = "device_connections", "devices", ["state": ["online", "offline", "unknown"]],
+        "Registered devices by connection status.";
+    gauge ALERTS_UNACKNOWLEDGED = "alerts_unacknowledged", "alerts", [],
+        "Alerts nobody has acknowledged.";
+    gauge COMMANDS = "commands", "commands", ["status": COMMAND_STATES],
+        "Commands to meters by status.";
+
+    gauge TASK_STATE = "task_state", "", ["task": OPEN, "state": TASK_STATES],
+        "1 for the state a task of the process is in, 0 for the others.";
+    gauge UPTIME_SECONDS = "uptime_seconds", "seconds", [],
+        "Time since the process started.";
+    gauge BUILD_INFO = "build_info", "", ["version": [env!("CARGO_PKG_VERSION")]],
+        "Always 1; the label says what runs.";
+    gauge PROCESS_RESIDENT_BYTES = "process_resident_memory_bytes", "bytes", [],
+        "Resident memory of the process.";
+    gauge PROCESS_THREADS = "process_threads", "threads", [],
+        "Threads of the process.";
+    gauge PROCESS_OPEN_FDS = "process_open_fds", "descriptors", [],
+        "Open file descriptors.";
+    gauge PROCESS_MAX_FDS = "process_max_fds", "descriptors", [],
+        "Most file descriptors the process may open.";
+}
+
+/// The README's table.
+pub fn markdown() -> String {
+    let mut table = String::from("| metric | type | unit | labels | meaning |\n|---|---|---|---|---|\n");
+    for def in CATALOGUE {
+        let kind = match def.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram(_) => "histogram",
+        };
+        let labels: Vec<String> = def.labels.iter().map(|(name, _)| format!("`{name}`")).collect();
+        let _ = writeln!(table, "| `{}` | {kind} | {} | {} | {} |", def.name, def.unit, labels.join(" "), def.help);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules_of_prometheus() {
+        let mut seen = std::collections::HashSet::new();
+        for def in CATALOGUE {
+            let name = def.name;
+            assert!(seen.insert(name), "{name} twice");
+            assert!(name.starts_with("iot_meter_"), "{name}");
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{name}");
+            assert_eq!(name.ends_with("_total"), def.kind == Kind::Counter, "{name}");
+            if let Kind::Histogram(buckets) = def.kind {
+                assert!(!buckets.is_empty() && buckets.is_sorted(), "{name}");
+                assert!(name.ends_with("_seconds") && def.unit == "seconds", "{name}");
+            }
+            assert!(def.help.ends_with('.') && !def.help.contains('|'), "{name}");
+        }
+    }
+
+    #[test]
+    fn combinations_vary_the_last_label_fastest() {
+        let def = MetricDef {
+            name: "x",
+            kind: Kind::Gauge,
+            unit: "",
+            labels: &[("a", &["1", "2"]), ("b", &["x", "y"])],
+            help: "",
+        };
+        assert_eq!(def.combinations(), [["1", "x"], ["1", "y"], ["2", "x"], ["2", "y"]]);
+    }
+}
