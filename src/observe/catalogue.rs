@@ -154,26 +154,26 @@ pub(super) const PROCESS_CPU_SECONDS: &MetricDef = &MetricDef {
 const OPEN: [&str; 0] = [];
 
 catalogue! {
-    counter MESSAGES_RECEIVED = "messages_received_total", "messages", ["kind": MESSAGE_KINDS],
+    counter MESSAGES_RECEIVED = "messages_received_total", "messages", [],
         "Messages of meters accepted into the journal, copies included.";
     counter MESSAGES_PROCESSED = "messages_processed_total", "messages", ["kind": MESSAGE_KINDS],
-        "Messages of meters decoded and committed to the database, copies excluded.";
+        "Messages of meters decoded and committed to the database, copies included.";
     counter MESSAGES_REFUSED = "messages_refused_total", "messages", ["reason": REFUSALS],
         "Messages that could not be used; their bytes are kept as category invalid.";
     counter MESSAGES_DUPLICATE = "messages_duplicate_total", "messages", [],
         "Copies of messages already stored.";
     counter READINGS_STORED = "readings_stored_total", "readings", [],
-        "Measured values committed to the database.";
-    counter READINGS_DROPPED = "readings_dropped_total", "readings", ["reason": ["bad_value", "too_many_types"]],
-        "Single measurements left out of a stored datagram.";
+        "Measured values committed to the database, those of copies included.";
+    counter READINGS_DROPPED = "readings_dropped_total", "readings", [],
+        "Single measurements left out of a stored datagram: not a number, no valid type, or one type too many.";
     counter READINGS_FLAGGED = "readings_flagged_total", "readings", [],
         "Stored values outside the plausible range of their type.";
     counter SEQUENCE_GAPS = "sequence_gaps_total", "gaps", [],
         "Ranges of missing sequence numbers found.";
-    counter SEQUENCE_MISSING = "sequence_missing_messages_total", "messages", [],
-        "Messages found missing by their sequence number.";
-    counter SEQUENCE_HEALED = "sequence_healed_messages_total", "messages", [],
-        "Messages once missing that arrived late.";
+    counter SEQUENCE_GAPS_FILLED = "sequence_gaps_filled_total", "gaps", [],
+        "Ranges once missing whose last message has arrived.";
+    counter DEVICES_REGISTERED = "devices_registered_total", "devices", [],
+        "Devices registered by their first message.";
     counter DEVICE_REBOOTS = "device_reboots_total", "reboots", [],
         "Restarts of meters seen in their sequence numbers.";
     histogram COMMIT_SECONDS (DISK_BUCKETS) = "commit_duration_seconds", "seconds", [],
@@ -215,8 +215,8 @@ catalogue! {
 
     gauge MQTT_CONNECTIONS = "mqtt_connections", "connections", [],
         "MQTT clients connected now.";
-    counter MQTT_ACCEPTED = "mqtt_accepted_total", "connections", [],
-        "TCP connections taken by the MQTT listeners.";
+    counter MQTT_CONNECTS = "mqtt_accepts_total", "connections", [],
+        "TCP connections accepted by the MQTT listeners.";
     counter MQTT_REFUSED = "mqtt_refused_total", "connections",
         ["reason": ["connection_limit", "session_limit", "connect_timeout", "version", "client_id", "credentials",
             "not_authorized", "unavailable"]],
@@ -226,6 +226,8 @@ catalogue! {
         "MQTT connections closed by the server after an accepted CONNECT.";
     counter MQTT_WILLS = "mqtt_wills_total", "messages", [],
         "Last wills published.";
+    counter COMMAND_EVENTS_LOST = "command_events_lost_total", "events", [],
+        "Delivery receipts of commands lost because the command side was too slow; the command is sent again.";
     gauge MQTT_SESSIONS = "mqtt_sessions", "sessions", [],
         "MQTT sessions kept, connected or not.";
     gauge MQTT_SUBSCRIPTIONS = "mqtt_subscriptions", "subscriptions", [],
@@ -236,8 +238,6 @@ catalogue! {
         "Retained messages kept.";
     gauge MQTT_RETAINED_BYTES = "mqtt_retained_bytes", "bytes", [],
         "Bytes of retained messages kept.";
-    gauge MQTT_INFLIGHT = "mqtt_inflight_messages", "messages", [],
-        "Messages sent to subscribers at QoS 1 or 2 and not yet acknowledged by them.";
     counter MQTT_MESSAGES_IN = "mqtt_messages_in_total", "messages", [],
         "PUBLISH packets taken from clients, repetitions of QoS 2 not counted.";
     counter MQTT_MESSAGES_OUT = "mqtt_messages_out_total", "messages", [],

@@ -195,3 +195,30 @@ fn rooms_use_only_rooms_above_them() {
     found.dedup();
     refuse("uses against the order of the rooms", found);
 }
+
+#[test]
+fn every_metric_of_the_catalogue_is_counted_somewhere() {
+    let files = rust_files("src");
+    let catalogue = files.iter().find(|f| f.name == "src/observe/catalogue.rs").expect("the catalogue is there");
+    let id = |line: &str| {
+        let mut words = line.trim_start().split_whitespace();
+        let is_metric = matches!(words.next()?, "counter" | "gauge" | "histogram") && line.starts_with("    ");
+        let id = words.next()?;
+        (is_metric && id.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')).then(|| id.to_owned())
+    };
+    let ids: Vec<String> = catalogue.text.lines().filter_map(id).collect();
+    assert!(ids.len() > 20, "the catalogue was not understood: {ids:?}");
+    let others: Vec<String> = files
+        .iter()
+        .filter(|f| f.name != catalogue.name)
+        .map(|f| f.code().map(|(_, line)| format!("{line}\n")).collect())
+        .collect();
+    let is_word = |text: &str, id: &str| {
+        text.match_indices(id).any(|(at, _)| {
+            let inside = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+            !inside(text[..at].chars().next_back()) && !inside(text[at + id.len()..].chars().next())
+        })
+    };
+    let idle = ids.into_iter().filter(|id| !others.iter().any(|text| is_word(text, id))).collect();
+    refuse("metrics nobody counts", idle);
+}
