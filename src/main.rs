@@ -1,3 +1,7 @@
-//! The executable.
+//! The executable: everything is in the library's `cli` room.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    iot_meter::cli::main()
+}

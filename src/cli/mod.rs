@@ -1,1 +1,141 @@
-//! (to be written)
+//! The command line: one file a subcommand, each with its arguments, its help and a `run`.
+//!
+//! Promise: exit codes are 0 good, 1 failed while running, 2 bad usage, 78 bad configuration; answers go to stdout,
+//! everything else to stderr; `--output json` gives one JSON value instead of text. Composition only: a subcommand calls
+//! the room that does the work. Completions and manual pages come from the same definitions.
+//!
+//! Start from [`main`].
+
+mod check_config;
+mod client;
+mod completions;
+mod device;
+mod global;
+mod healthcheck;
+mod journal;
+mod key;
+mod load;
+mod migrate;
+mod openapi;
+mod output;
+mod serve;
+mod simulate;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::ConfigError;
+use global::Global;
+
+/// Exit code of a bad configuration (`EX_CONFIG` of sysexits).
+const EXIT_CONFIG: u8 = 78;
+
+const EXAMPLES: &str = "\
+Examples:
+  iot-meter serve --demo 20 --open        see twenty simulated meters being measured
+  iot-meter serve --data-dir /var/lib/iot-meter
+  iot-meter check-config                  what is in force, and where each value came from
+  iot-meter device add dc-meter-007       register a meter at the server running on this machine
+
+Settings: flag, then environment (IOT_METER__SECTION__KEY), then file, then default.";
+
+/// Collects power measurements from meters on trains: MQTT broker, collector, REST API, console and metrics in one process.
+#[derive(Debug, Parser)]
+#[command(name = "iot-meter", version, after_help = EXAMPLES, arg_required_else_help = true, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::ServeArgs),
+    Simulate(simulate::SimulateArgs),
+    Load(load::LoadArgs),
+    Migrate(migrate::MigrateArgs),
+    CheckConfig(check_config::CheckConfigArgs),
+    Healthcheck(healthcheck::HealthcheckArgs),
+    Openapi(openapi::OpenapiArgs),
+    Key(key::KeyArgs),
+    Device(device::DeviceArgs),
+    Journal(journal::JournalArgs),
+    Completions(completions::CompletionsArgs),
+    Man(completions::ManArgs),
+}
+
+/// Runs the command line of the process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    run(cli).unwrap_or_else(|error| report(&error))
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Serve(args) => serve::run(args, global),
+        Command::Simulate(args) => simulate::run(args, global),
+        Command::Load(args) => load::run(args, global),
+        Command::Migrate(args) => migrate::run(args, global),
+        Command::CheckConfig(args) => check_config::run(args, global),
+        Command::Healthcheck(args) => healthcheck::run(args, global),
+        Command::Openapi(args) => openapi::run(args, global),
+        Command::Key(args) => key::run(args, global),
+        Command::Device(args) => device::run(args, global),
+        Command::Journal(args) => journal::run(args, global),
+        Command::Completions(args) => completions::run(args, Cli::command()),
+        Command::Man(args) => completions::run_man(args, Cli::command()),
+    }
+}
+
+/// Says what went wrong, with its causes, and chooses the exit code.
+fn report(error: &anyhow::Error) -> ExitCode {
+    if output::is_broken_pipe(error) {
+        // The reader has seen enough (`| head`).
+        return ExitCode::SUCCESS;
+    }
+    if let Some(config) = error.downcast_ref::<ConfigError>() {
+        eprintln!("error: {config}");
+        return ExitCode::from(EXIT_CONFIG);
+    }
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_has_help_with_examples() {
+        let mut cli = Cli::command();
+        cli.build();
+        for command in cli.get_subcommands().filter(|c| c.get_name() != "help") {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{} has no example", command.get_name());
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn usage_errors_exit_with_2_and_help_with_0() {
+        let code = |args: &[&str]| Cli::try_parse_from(args).expect_err("is no command to run").exit_code();
+        assert_eq!(code(&["iot-meter", "serve", "--nonsense"]), 2);
+        assert_eq!(code(&["iot-meter", "nonsense"]), 2);
+        assert_eq!(code(&["iot-meter", "--help"]), 0);
+        assert_eq!(code(&["iot-meter", "serve", "--help"]), 0);
+    }
+}

@@ -1,1 +1,31 @@
-//! (to be written)
+//! Settings of every room, gathered, checked and explained.
+//!
+//! Promise: a [`Settings`] is complete and within range; whatever was wrong in the file, the environment or the flags is
+//! reported at once, each fault with its key and where it came from. Precedence: flag, environment, file, default.
+//! The table in `keys` is the only list of keys: structures, defaults, ranges, `config/default.toml` and the text of
+//! `check-config` all come from it. Must not know: what a room does with its settings.
+//!
+//! Start from [`load`] (pure) or [`Sources::of_process`] (reads the real file and environment).
+
+mod document;
+mod keys;
+mod load;
+mod secret;
+mod value;
+
+pub use document::{default_toml, effective_json, effective_text};
+pub use keys::*;
+pub use load::{ConfigError, Fault, FileText, Flag, Loaded, Source, Sources, load};
+pub use secret::Secret;
+pub use value::{Kind, MetricsAccess, UnknownDevices};
+
+/// How `serve` was asked to run, beside the settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServeOptions {
+    /// Every setting.
+    pub settings: Settings,
+    /// Authentication is off.
+    pub open: bool,
+    /// Simulated meters to run inside, if any.
+    pub demo: Option<u32>,
+}

@@ -97,9 +97,15 @@ macro_rules! kind {
 }
 
 macro_rules! handle {
-    (counter) => { Counter };
-    (gauge) => { Gauge };
-    (histogram) => { Histogram };
+    (counter) => {
+        Counter
+    };
+    (gauge) => {
+        Gauge
+    };
+    (histogram) => {
+        Histogram
+    };
 }
 
 macro_rules! catalogue {
@@ -128,7 +134,8 @@ macro_rules! catalogue {
             PROCESS_CPU_SECONDS,
         ];
 
-        /// Makes the series of every metric with a closed label set.
+        /// Makes the series of counters and histograms with a closed label set. Gauges appear when they are first set: a
+        /// value nobody knows yet is not zero.
         pub(super) fn prepare_closed() {
             $($id.prepare();)*
         }
@@ -184,6 +191,12 @@ catalogue! {
         "Segment files of the journal.";
     histogram JOURNAL_FSYNC_SECONDS (DISK_BUCKETS) = "journal_fsync_duration_seconds", "seconds", [],
         "Duration of the journal's fsync; one for all messages waiting for it.";
+    counter JOURNAL_SYNCED_BYTES = "journal_synced_bytes_total", "bytes", [],
+        "Bytes the journal has brought to disk.";
+    gauge JOURNAL_UNRELEASED_BYTES = "journal_unreleased_bytes", "bytes", [],
+        "Bytes of the journal not yet both stored and archived; senders are slowed down at journal.max_bytes.";
+    gauge JOURNAL_STALLED = "journal_stalled", "", [],
+        "1 while the journal cannot write (disk full, or failed) and nothing is acknowledged.";
     gauge READER_POSITION = "reader_position_records", "records", ["reader": READERS],
         "Records of the journal a reader has processed and committed.";
     gauge READER_LAG_RECORDS = "reader_lag_records", "records", ["reader": READERS],
@@ -201,19 +214,17 @@ catalogue! {
         "Writes to the archive that failed and were tried again.";
 
     gauge MQTT_CONNECTIONS = "mqtt_connections", "connections", [],
-        "MQTT connections open now.";
+        "MQTT clients connected now.";
     counter MQTT_CONNECTS = "mqtt_accepts_total", "connections", [],
         "TCP connections accepted by the MQTT listeners.";
     counter MQTT_REFUSED = "mqtt_refused_total", "connections",
         ["reason": ["connection_limit", "session_limit", "connect_timeout", "version", "client_id", "credentials",
             "not_authorized", "unavailable"]],
-        "MQTT connections refused, by reason.";
+        "MQTT connections that did not get as far as an accepted CONNECT.";
     counter MQTT_CLOSED = "mqtt_closed_total", "connections",
         ["reason": ["malformed", "not_allowed", "keep_alive", "stalled", "taken_over"]],
-        "MQTT connections closed by the server, by reason.";
-    counter MQTT_SUBSCRIPTIONS_REFUSED = "mqtt_subscriptions_refused_total", "subscriptions", [],
-        "Subscriptions answered with a failure code.";
-    counter MQTT_WILLS = "mqtt_wills_fired_total", "messages", [],
+        "MQTT connections closed by the server after an accepted CONNECT.";
+    counter MQTT_WILLS = "mqtt_wills_total", "messages", [],
         "Last wills published.";
     counter COMMAND_EVENTS_LOST = "command_events_lost_total", "events", [],
         "Delivery receipts of commands lost because the command side was too slow; the command is sent again.";
@@ -221,21 +232,23 @@ catalogue! {
         "MQTT sessions kept, connected or not.";
     gauge MQTT_SUBSCRIPTIONS = "mqtt_subscriptions", "subscriptions", [],
         "Subscriptions of all MQTT sessions.";
+    counter MQTT_SUBSCRIPTIONS_REFUSED = "mqtt_subscriptions_refused_total", "subscriptions", [],
+        "Subscriptions answered with a refusal.";
     gauge MQTT_RETAINED = "mqtt_retained_messages", "messages", [],
         "Retained messages kept.";
     gauge MQTT_RETAINED_BYTES = "mqtt_retained_bytes", "bytes", [],
-        "Bytes of retained messages kept, topics included.";
+        "Bytes of retained messages kept.";
     counter MQTT_MESSAGES_IN = "mqtt_messages_in_total", "messages", [],
-        "PUBLISH packets received, repetitions of QoS 2 excluded.";
+        "PUBLISH packets taken from clients, repetitions of QoS 2 not counted.";
     counter MQTT_MESSAGES_OUT = "mqtt_messages_out_total", "messages", [],
-        "PUBLISH packets sent.";
+        "PUBLISH packets written to clients.";
     counter MQTT_MESSAGES_DROPPED = "mqtt_messages_dropped_total", "messages",
-        ["reason": ["queue_full", "qos0_slow", "retained_full"]],
+        ["reason": ["qos0_slow", "queue_full", "retained_full"]],
         "Messages not delivered to a subscriber, or not retained; what meters sent is stored all the same.";
     counter MQTT_BYTES_IN = "mqtt_received_bytes_total", "bytes", [],
-        "Bytes read from MQTT connections.";
+        "Bytes read from MQTT clients.";
     counter MQTT_BYTES_OUT = "mqtt_sent_bytes_total", "bytes", [],
-        "Bytes written to MQTT connections.";
+        "Bytes written to MQTT clients.";
     counter AUTH_REFUSALS = "auth_refusals_total", "refusals",
         ["via": ["http", "mqtt"], "reason": ["no_credential", "bad_credential", "forbidden", "rate_limited"]],
         "Requests, connections and packets refused for want of a credential or a right.";

@@ -105,9 +105,9 @@ impl<H: Handle> Metric<H> {
         found
     }
 
-    /// Makes all series of a closed label set.
+    /// Makes all series of a closed label set, unless it is a gauge.
     pub(super) fn prepare(&self) {
-        if self.def.is_closed() {
+        if self.def.is_closed() && self.def.kind != Kind::Gauge {
             self.closed();
         }
     }
@@ -145,7 +145,8 @@ impl<H: Handle> Metric<H> {
         if labels.len() != self.def.labels.len() {
             return None;
         }
-        let values: Vec<&str> = self.def.labels.iter().map(|(name, _)| value_of(labels, name)).collect::<Option<_>>()?;
+        let values: Vec<&str> =
+            self.def.labels.iter().map(|(name, _)| value_of(labels, name)).collect::<Option<_>>()?;
         let key = values.join("\u{1f}");
         let map = self.open.get_or_init(RwLock::default);
         if let Some(handle) = map.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
@@ -160,8 +161,13 @@ impl<H: Handle> Metric<H> {
     }
 
     fn register(&self, values: &[&str]) -> H {
-        let labels: Vec<Label> =
-            self.def.labels.iter().zip(values).map(|((name, _), value)| Label::new(*name, (*value).to_owned())).collect();
+        let labels: Vec<Label> = self
+            .def
+            .labels
+            .iter()
+            .zip(values)
+            .map(|((name, _), value)| Label::new(*name, (*value).to_owned()))
+            .collect();
         H::register(&RECORDER.0, &Key::from_parts(self.def.name, labels))
     }
 }
@@ -221,7 +227,7 @@ fn three_digits(status: u16, text: &mut [u8; 3]) -> &str {
     std::str::from_utf8(text).unwrap_or("000")
 }
 
-/// Makes every series of a closed label set, so that it shows as 0 before the first event.
+/// Makes the series that are known beforehand, so that a count shows as 0 before the first event.
 fn prepare() {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| {
@@ -265,9 +271,10 @@ mod tests {
 
     #[test]
     fn a_closed_series_shows_as_zero_before_its_first_event() {
-        assert_eq!(line("iot_meter_messages_refused_total{reason=\"bad_seq\"}").as_deref(), Some(
-            "iot_meter_messages_refused_total{reason=\"bad_seq\"} 0"
-        ));
+        assert_eq!(
+            line("iot_meter_messages_refused_total{reason=\"bad_seq\"}").as_deref(),
+            Some("iot_meter_messages_refused_total{reason=\"bad_seq\"} 0")
+        );
     }
 
     #[test]
@@ -275,9 +282,10 @@ mod tests {
         http_request("/t/{id}", "GET", 404, Duration::from_millis(3));
         HTTP_REQUESTS.increment(&[("status", "404"), ("method", "GET"), ("route", "/t/{id}")], 2);
         let found = line("iot_meter_http_requests_total{route=\"/t/{id}\"");
-        assert_eq!(found.as_deref(), Some(
-            "iot_meter_http_requests_total{route=\"/t/{id}\",method=\"GET\",status=\"404\"} 3"
-        ));
+        assert_eq!(
+            found.as_deref(),
+            Some("iot_meter_http_requests_total{route=\"/t/{id}\",method=\"GET\",status=\"404\"} 3")
+        );
         assert!(line("iot_meter_http_request_duration_seconds_bucket{route=\"/t/{id}\"").is_some());
     }
 

@@ -65,7 +65,10 @@ mod tests {
     #[test]
     fn a_field_is_the_first_number_behind_its_name() {
         assert_eq!(field("VmHWM:\t1 kB\nVmRSS:\t  5120 kB\n", "VmRSS:"), Some(5120.0));
-        assert_eq!(field("Max open files            1024                 4096   files", "Max open files"), Some(1024.0));
+        assert_eq!(
+            field("Max open files            1024                 4096   files", "Max open files"),
+            Some(1024.0)
+        );
         assert_eq!(field("Max open files            unlimited            unlimited   files", "Max open files"), None);
     }
 }

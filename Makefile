@@ -1,0 +1,49 @@
+# Every task of the repository by name; `make help` lists them.
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+
+.PHONY: help build test lint fmt fmt-fix bench doc docs-update openapi demo deny image ci clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## the executable, optimised
+	$(CARGO) build --release
+
+test: ## all tests
+	$(CARGO) test
+
+lint: ## lints of all targets, warnings are errors
+	$(CARGO) clippy --all-targets --all-features -- -D warnings
+
+fmt: ## check the formatting
+	$(CARGO) fmt --check
+
+fmt-fix: ## format
+	$(CARGO) fmt
+
+bench: ## benchmarks, each beside its limit
+	$(CARGO) bench
+
+doc: ## the code's documentation, warnings are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+
+docs-update: ## rewrite config/default.toml and the README's tables from the code
+	UPDATE_DOCS=1 $(CARGO) test --test it docs::
+
+openapi: ## print the OpenAPI document
+	@$(CARGO) run --quiet --release -- openapi
+
+demo: ## twenty simulated meters on this machine
+	$(CARGO) run --release -- serve --demo 20 --open
+
+deny: ## licences, bans, sources and advisories, where cargo-deny is installed
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check; else echo "cargo-deny is not installed: skipped"; fi
+
+image: ## the container image
+	docker build -t iot-meter:latest .
+
+ci: fmt lint doc test deny ## everything the continuous integration checks
+
+clean: ## remove what was built
+	$(CARGO) clean

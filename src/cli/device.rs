@@ -1,0 +1,297 @@
+//! `device`: meters in the registry, through the API of the running server.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use super::client::{Client, ClientError, Device};
+use super::global::{ApiArgs, Global};
+use super::output;
+use crate::domain::DeviceId;
+
+/// Longest line of an import.
+const MAX_LINE_BYTES: u64 = 1 << 20;
+
+/// Register, list, show and remove meters at a running server
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  iot-meter device add dc-meter-007 --name \"Unit 7, car A\" --type dc_meter --location Depot
+  iot-meter device import meters.jsonl            one JSON object a line, as POST /api/devices takes it
+  iot-meter device list --connection offline
+  iot-meter device show dc-meter-007 --output json
+  iot-meter device remove dc-meter-007 --purge")]
+pub(super) struct DeviceArgs {
+    #[command(flatten)]
+    api: ApiArgs,
+    #[command(subcommand)]
+    command: DeviceCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum DeviceCommand {
+    /// Register a meter; prints its MQTT token, which is shown only this once
+    Add(AddArgs),
+    /// Register many meters: one JSON object a line; goes on after a refused one
+    Import {
+        /// The file; `-` reads stdin
+        file: PathBuf,
+    },
+    /// List meters
+    List(ListArgs),
+    /// Show a meter
+    Show {
+        #[arg(value_parser = device_id)]
+        id: String,
+    },
+    /// Remove a meter from the registry; what it measured is kept
+    Remove {
+        #[arg(value_parser = device_id)]
+        id: String,
+        /// Delete what it measured too
+        #[arg(long)]
+        purge: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct AddArgs {
+    /// 1 to 128 of A-Z a-z 0-9 . _ -
+    #[arg(value_parser = device_id)]
+    id: String,
+    /// For people [default: the id]
+    #[arg(long)]
+    name: Option<String>,
+    /// Kind of meter
+    #[arg(long = "type", value_name = "TYPE")]
+    device_type: Option<String>,
+    /// Where it is
+    #[arg(long)]
+    location: Option<String>,
+    /// Further facts; repeatable
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    metadata: Vec<(String, String)>,
+    /// Register it inactive
+    #[arg(long)]
+    inactive: bool,
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    /// Only those with this status
+    #[arg(long, value_parser = ["active", "inactive"])]
+    status: Option<String>,
+    /// Only those with this connection status
+    #[arg(long, value_parser = ["online", "offline", "unknown"])]
+    connection: Option<String>,
+    /// Only those of this type
+    #[arg(long = "type", value_name = "TYPE")]
+    device_type: Option<String>,
+    /// Only those whose id or name contains this
+    #[arg(long)]
+    query: Option<String>,
+}
+
+pub(super) fn run(args: DeviceArgs, global: &Global) -> anyhow::Result<ExitCode> {
+    global.log_quietly()?;
+    let client = args.api.client(global)?;
+    match args.command {
+        DeviceCommand::Add(add) => {
+            let answer = client.post("/api/devices", &body_of(&add))?.body;
+            let device: Device = client.decode("/api/devices", answer.clone())?;
+            output::print(global.output, &answer, || added(&device))?;
+        }
+        DeviceCommand::Import { file } => return import(&client, &file, global),
+        DeviceCommand::List(filter) => {
+            let devices = Value::Array(client.get_all("/api/devices", &query_of(&filter))?);
+            let rows: Vec<Device> = client.decode("/api/devices", devices.clone())?;
+            output::print(global.output, &devices, || listed(&rows))?;
+        }
+        DeviceCommand::Show { id } => {
+            let path = format!("/api/devices/{id}");
+            let answer = client.get(&path, &[])?.body;
+            output::print(global.output, &answer, || shown(&answer))?;
+        }
+        DeviceCommand::Remove { id, purge } => {
+            let query: &[_] = if purge { &[("purge", "true")] } else { &[] };
+            let answer = client.delete(&format!("/api/devices/{id}"), query)?.body;
+            output::print(global.output, &answer, || format!("{id} is removed\n"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn device_id(text: &str) -> Result<String, String> {
+    let id = DeviceId::parse(text).ok_or("not a device id: 1 to 128 of A-Z a-z 0-9 . _ -, not starting with . or -")?;
+    Ok(id.as_str().to_owned())
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn body_of(add: &AddArgs) -> Value {
+    let name = add.name.as_ref().unwrap_or(&add.id);
+    let status = if add.inactive { "inactive" } else { "active" };
+    let mut body = json!({"device_id": add.id, "device_name": name, "status": status});
+    let members = [("device_type", &add.device_type), ("location", &add.location)];
+    for (member, value) in members.into_iter().filter_map(|(m, v)| Some((m, v.as_ref()?))) {
+        body[member] = json!(value);
+    }
+    if !add.metadata.is_empty() {
+        body["metadata"] = add.metadata.iter().map(|(n, v)| (n.clone(), json!(v))).collect::<Map<_, _>>().into();
+    }
+    body
+}
+
+fn query_of(filter: &ListArgs) -> Vec<(&'static str, &str)> {
+    let all = [
+        ("status", &filter.status),
+        ("connection_status", &filter.connection),
+        ("type", &filter.device_type),
+        ("q", &filter.query),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect()
+}
+
+fn added(device: &Device) -> String {
+    let id = &device.device_id;
+    match &device.token {
+        Some(token) => {
+            format!("{id} is registered\nMQTT user name: {id}\nMQTT password:  {token}   (shown only now)\n")
+        }
+        None => format!("{id} is registered\n"),
+    }
+}
+
+fn listed(devices: &[Device]) -> String {
+    let row = |d: &Device| {
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        vec![
+            d.device_id.clone(),
+            d.device_name.clone(),
+            text(&d.device_type),
+            text(&d.location),
+            d.status.clone(),
+            d.connection_status.clone(),
+            text(&d.last_seen),
+            text(&d.fw_version),
+        ]
+    };
+    let head = ["ID", "NAME", "TYPE", "LOCATION", "STATUS", "CONNECTION", "LAST SEEN", "FIRMWARE"];
+    output::table(&head, &devices.iter().map(row).collect::<Vec<_>>())
+}
+
+fn shown(device: &Value) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let members = device.as_object().into_iter().flatten();
+    output::table(&["FIELD", "VALUE"], &members.map(|(n, v)| vec![n.clone(), text(v)]).collect::<Vec<_>>())
+}
+
+/// Registers line by line; a refused line is told and counted, the rest goes on.
+fn import(client: &Client, file: &PathBuf, global: &Global) -> anyhow::Result<ExitCode> {
+    let input: Box<dyn Read> = match file.to_str() {
+        Some("-") => Box::new(std::io::stdin()),
+        _ => Box::new(std::fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?),
+    };
+    let mut reader = BufReader::new(input);
+    let mut verdicts = Vec::new();
+    let mut refused = 0_usize;
+    for number in 1_u64.. {
+        let mut line = String::new();
+        let n = reader.by_ref().take(MAX_LINE_BYTES).read_line(&mut line).with_context(|| format!("line {number}"))?;
+        if n == 0 {
+            break;
+        }
+        anyhow::ensure!(n < usize::try_from(MAX_LINE_BYTES)?, "line {number} is longer than {MAX_LINE_BYTES} bytes");
+        if line.trim().is_empty() {
+            continue;
+        }
+        let verdict = import_line(client, &line)?;
+        refused += usize::from(verdict.get("error").is_some());
+        let mut row = json!({"line": number});
+        row.as_object_mut().into_iter().for_each(|r| r.extend(verdict.clone()));
+        verdicts.push(row);
+    }
+    let all = json!({"registered": verdicts.len() - refused, "refused": refused, "lines": verdicts});
+    output::print(global.output, &all, || imported(&verdicts, refused))?;
+    Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What became of a line. An error means that going on is no use.
+fn import_line(client: &Client, line: &str) -> Result<Map<String, Value>, ClientError> {
+    let member = |name: &str, value: Value| Map::from_iter([(name.to_owned(), value)]);
+    let body: Value = match serde_json::from_str(line) {
+        Ok(body) => body,
+        Err(error) => return Ok(member("error", json!(format!("is not JSON: {error}")))),
+    };
+    match client.post("/api/devices", &body) {
+        Ok(answer) => {
+            let device: Device = client.decode("/api/devices", answer.body)?;
+            let mut row = member("device_id", json!(device.device_id));
+            row.extend(device.token.map(|token| ("token".to_owned(), json!(token))));
+            Ok(row)
+        }
+        Err(ClientError::Refused { status: 400 | 409 | 413 | 422, detail }) => Ok(member("error", json!(detail))),
+        Err(error) => Err(error),
+    }
+}
+
+fn imported(verdicts: &[Value], refused: usize) -> String {
+    let text = |row: &Value, name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let row = |v: &Value| vec![v["line"].to_string(), text(v, "device_id"), text(v, "token"), text(v, "error")];
+    let table = output::table(&["LINE", "ID", "TOKEN", "ERROR"], &verdicts.iter().map(row).collect::<Vec<_>>());
+    format!("{table}{} registered, {refused} refused\n", verdicts.len() - refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::client::tests::{answer, serve_once};
+    use super::*;
+
+    const DEVICE: &str =
+        r#"{"id":1,"device_id":"m1","device_name":"m1","status":"active","connection_status":"unknown","token":"t"}"#;
+
+    #[test]
+    fn what_is_not_given_is_not_sent() {
+        let add = AddArgs {
+            id: "m1".into(),
+            name: None,
+            device_type: None,
+            location: Some("Depot".into()),
+            metadata: vec![("car".into(), "A".into())],
+            inactive: false,
+        };
+        let expected = json!({"device_id": "m1", "device_name": "m1", "status": "active", "location": "Depot", "metadata": {"car": "A"}});
+        assert_eq!(body_of(&add), expected);
+    }
+
+    #[test]
+    fn an_import_goes_on_after_a_refused_line() {
+        let (url, server) = serve_once(vec![
+            answer("409 Conflict", "", r#"{"detail":"m1 exists"}"#),
+            answer("201 Created", "", DEVICE),
+        ]);
+        let client = Client::new(&url, None).expect("a good address");
+        let verdicts: Vec<_> = ["{\"device_id\":\"m1\"}", "{", "{\"device_id\":\"m1\"}"]
+            .iter()
+            .map(|line| import_line(&client, line).expect("is judged"))
+            .collect();
+        server.join().expect("served");
+        assert_eq!(verdicts[0]["error"], "m1 exists");
+        assert!(verdicts[1]["error"].as_str().is_some_and(|e| e.starts_with("is not JSON")));
+        assert_eq!((&verdicts[2]["device_id"], &verdicts[2]["token"]), (&json!("m1"), &json!("t")));
+    }
+
+    #[test]
+    fn ids_and_pairs_are_checked_before_anything_is_sent() {
+        assert!(device_id("m1").is_ok() && device_id("../x").is_err() && device_id("").is_err());
+        assert!(pair("a=b=c").is_ok_and(|(n, v)| n == "a" && v == "b=c"));
+        assert!(pair("=b").is_err() && pair("a").is_err());
+    }
+}

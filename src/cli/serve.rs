@@ -1,0 +1,152 @@
+//! `serve`: everything in one process. Here: flags, settings, logging, and the refusal to be open to other machines.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::global::Global;
+use crate::config::{ConfigError, Fault, Flag, Loaded, ServeOptions, Source};
+use crate::observe::log;
+
+/// Run everything: broker, collector, API, console and metrics
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  iot-meter serve --demo 20 --open                     look around: simulated meters, no credentials, this machine only
+  iot-meter serve --data-dir /var/lib/iot-meter        with credentials; the first start writes admin.key there
+  iot-meter serve --http-listen 0.0.0.0:8080 --mqtt-listen 0.0.0.0:1883
+  iot-meter serve --set retention.telemetry_days=90 --set mqtt.max_connections=50000
+
+Settings come from flags, then the environment, then the file, then defaults; see `iot-meter check-config`.")]
+pub(super) struct ServeArgs {
+    /// Run this many simulated meters inside, on an otherwise empty data directory
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    demo: Option<u32>,
+    /// Ask nobody for credentials; refused unless every listener is on loopback, or with =i-understand
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "loopback",
+          value_parser = ["loopback", "i-understand"])]
+    open: Option<String>,
+    /// Where the database is [database.url]
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
+    /// Where the archive is [archive.url]
+    #[arg(long, value_name = "URL")]
+    archive_url: Option<String>,
+    /// Address of the API and the console [http.listen]
+    #[arg(long, value_name = "ADDR:PORT")]
+    http_listen: Option<String>,
+    /// Address of the MQTT broker [mqtt.listen]
+    #[arg(long, value_name = "ADDR:PORT")]
+    mqtt_listen: Option<String>,
+    /// Address of a metrics listener of its own, or off [metrics.listen]
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics_listen: Option<String>,
+    /// Any other setting; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    set: Vec<(String, String)>,
+}
+
+impl ServeArgs {
+    /// The given flags as settings.
+    fn flags(&self) -> Vec<Flag> {
+        let named = [
+            ("--database-url", "database.url", &self.database_url),
+            ("--archive-url", "archive.url", &self.archive_url),
+            ("--http-listen", "http.listen", &self.http_listen),
+            ("--mqtt-listen", "mqtt.listen", &self.mqtt_listen),
+            ("--metrics-listen", "metrics.listen", &self.metrics_listen),
+        ];
+        let flag = |flag: String, key: &str, value: &str| Flag { flag, key: key.to_owned(), value: value.to_owned() };
+        let set = self.set.iter().map(|(key, value)| flag(format!("--set {key}"), key, value));
+        let named = named.into_iter().filter_map(|(f, key, value)| Some(flag(f.to_owned(), key, value.as_deref()?)));
+        set.chain(named).collect()
+    }
+
+    fn options(&self, loaded: &Loaded) -> Result<ServeOptions, ConfigError> {
+        if self.open.as_deref() == Some("loopback") {
+            refuse_public_listeners(loaded)?;
+        }
+        Ok(ServeOptions { settings: loaded.settings.clone(), open: self.open.is_some(), demo: self.demo })
+    }
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("write KEY=VALUE")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+/// `--open` means that anybody who can connect may do everything: only for this machine.
+fn refuse_public_listeners(loaded: &Loaded) -> Result<(), ConfigError> {
+    let source_of = |key: &str| {
+        let found = loaded.effective.iter().find(|(k, _, _)| k.path == key);
+        found.map_or(Source::Default, |(_, _, source)| source.clone())
+    };
+    let fault = |(key, addr): (&str, std::net::SocketAddr)| Fault {
+        key: key.to_owned(),
+        source: source_of(key),
+        message: format!(
+            "{addr} can be reached from other machines and --open asks nobody for credentials; listen on loopback, or say --open=i-understand"
+        ),
+    };
+    let faults: Vec<Fault> = loaded.settings.public_listeners().into_iter().map(fault).collect();
+    if faults.is_empty() { Ok(()) } else { Err(ConfigError { faults }) }
+}
+
+pub(super) fn run(args: ServeArgs, global: &Global) -> anyhow::Result<ExitCode> {
+    let loaded = global.load(args.flags())?;
+    let options = args.options(&loaded)?;
+    log::init(&options.settings.log.level, options.settings.log.format)?;
+    for (key, value, source) in loaded.effective.iter().filter(|(_, _, source)| *source != Source::Default) {
+        tracing::debug!(key = key.path, %value, %source, "setting");
+    }
+    anyhow::bail!("the server is not part of this build yet")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+    use clap::Parser as _;
+
+    fn parse(args: &[&str]) -> ServeArgs {
+        let args = ["iot-meter", "serve"].iter().chain(args);
+        match super::super::Cli::try_parse_from(args).expect("good usage").command {
+            super::super::Command::Serve(args) => args,
+            other => unreachable!("asked for serve, got {other:?}"),
+        }
+    }
+
+    fn options(args: &[&str]) -> Result<ServeOptions, ConfigError> {
+        let args = parse(args);
+        args.options(&load(&Sources { flags: args.flags(), working_dir: "/srv".into(), ..Sources::default() })?)
+    }
+
+    #[test]
+    fn open_is_refused_on_a_listener_that_others_can_reach() {
+        assert!(options(&["--open"]).is_ok_and(|o| o.open));
+        assert!(!options(&[]).expect("is good").open);
+        let public = ["--http-listen", "0.0.0.0:8080", "--metrics-listen", "[::]:9100"];
+        let error = options(&[&["--open"], &public[..]].concat()).expect_err("is refused");
+        let keys: Vec<_> = error.faults.iter().map(|f| (f.key.as_str(), f.source.to_string())).collect();
+        assert_eq!(
+            keys,
+            [("http.listen", "flag --http-listen".to_owned()), ("metrics.listen", "flag --metrics-listen".to_owned())]
+        );
+        assert!(options(&[&["--open=i-understand"], &public[..]].concat()).is_ok_and(|o| o.open));
+        assert!(options(&public).is_ok_and(|o| !o.open));
+    }
+
+    #[test]
+    fn open_does_not_swallow_the_next_argument() {
+        let args = parse(&["--open", "--demo", "20"]);
+        assert_eq!((args.open.as_deref(), args.demo), (Some("loopback"), Some(20)));
+    }
+
+    #[test]
+    fn any_key_is_a_flag_and_the_named_flag_wins() {
+        let options =
+            options(&["--set", "http.workers=3", "--set", "mqtt.listen=127.0.0.1:1", "--mqtt-listen", "127.0.0.1:2"]);
+        let settings = options.expect("is good").settings;
+        assert_eq!((settings.http.workers, settings.mqtt.listen.port()), (3, 2));
+    }
+}

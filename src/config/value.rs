@@ -1,0 +1,455 @@
+//! Kinds of values: how a text or a TOML value becomes a checked one, and how that shows again.
+//!
+//! Pure. Does not know which key has which kind, nor where a value came from.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::secret::Secret;
+use crate::observe::log::{self, Format};
+
+/// Type and range of a key.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// A whole number, both ends allowed.
+    Int {
+        /// Smallest.
+        min: u64,
+        /// Largest.
+        max: u64,
+        /// Of what.
+        unit: &'static str,
+    },
+    /// A number of bytes, or a text such as `64 MiB`; both ends allowed.
+    Size {
+        /// Smallest.
+        min: u64,
+        /// Largest.
+        max: u64,
+    },
+    /// `address:port`.
+    Listen {
+        /// Whether `off` is allowed.
+        may_be_off: bool,
+    },
+    /// A path.
+    Path,
+    /// A URL of one of these schemes.
+    Url {
+        /// Allowed schemes.
+        schemes: &'static [&'static str],
+    },
+    /// A URL that may hold a password.
+    SecretUrl {
+        /// Allowed schemes.
+        schemes: &'static [&'static str],
+    },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A list of MQTT topic filters.
+    Filters,
+    /// A filter of log lines.
+    LogFilter,
+}
+
+/// A value as given, before any check.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Raw {
+    /// From the environment or a flag: its type is what the key wants.
+    Word(String),
+    /// A TOML string.
+    Text(String),
+    /// A TOML integer; `None` = beyond 64 bits or negative.
+    Int(Option<u64>),
+    /// A TOML array of strings.
+    List(Vec<String>),
+    /// Any other TOML value, by the name of its type.
+    Other(&'static str),
+}
+
+/// A checked value.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Value {
+    Int(u64),
+    Addr(Option<SocketAddr>),
+    Text(String),
+    Secret(Secret),
+    List(Vec<String>),
+}
+
+/// An enum whose variants are words of the settings.
+macro_rules! words {
+    ($(#[doc = $doc:literal])* $name:ident { $($(#[doc = $variant_doc:literal])* $variant:ident = $word:literal,)* }) => {
+        $(#[doc = $doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum $name {
+            $($(#[doc = $variant_doc])* $variant,)*
+        }
+
+        impl $name {
+            /// As written in the settings.
+            pub const NAMES: [&'static str; [$($word),*].len()] = [$($word),*];
+
+            fn from_name(name: &str) -> Option<Self> {
+                match name {
+                    $($word => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+
+        impl FromValue for $name {
+            fn from_value(value: &Value) -> Self {
+                Self::from_name(word(value)).expect("the choice was checked against its names")
+            }
+        }
+    };
+}
+
+words! {
+    /// What happens with meters nobody registered.
+    UnknownDevices {
+        /// `Register` in open mode, `Quarantine` otherwise.
+        Auto = "auto",
+        /// They are registered, active.
+        Register = "register",
+        /// They are registered inactive: data stored, no alerts.
+        Quarantine = "quarantine",
+        /// Their messages are refused.
+        Refuse = "refuse",
+    }
+}
+
+words! {
+    /// Who may read the metrics page without a key.
+    MetricsAccess {
+        /// Peers on this machine.
+        Loopback = "loopback",
+        /// Nobody.
+        Key = "key",
+        /// Anybody.
+        Anyone = "anyone",
+    }
+}
+
+impl Kind {
+    /// Checks a value; the error says what would be right.
+    pub(super) fn check(&self, raw: &Raw) -> Result<Value, String> {
+        match self {
+            Self::Int { min, max, unit } => within(integer(raw)?, *min, *max, unit).map(Value::Int),
+            Self::Size { min, max } => within(bytes(raw)?, *min, *max, "bytes").map(Value::Int),
+            Self::Listen { may_be_off } => listen(text(raw)?, *may_be_off).map(Value::Addr),
+            Self::Path => match text(raw)? {
+                "" => Err("a path is wanted".to_owned()),
+                path => Ok(Value::Text(path.to_owned())),
+            },
+            Self::Url { schemes } => url(text(raw)?, schemes).map(Value::Text),
+            Self::SecretUrl { schemes } => url(text(raw)?, schemes).map(|u| Value::Secret(Secret::new(u))),
+            Self::Choice(words) => choice(text(raw)?, words).map(Value::Text),
+            Self::Filters => list(raw)?.into_iter().map(filter).collect::<Result<_, _>>().map(Value::List),
+            Self::LogFilter => {
+                let filter = text(raw)?;
+                log::check_filter(filter).map_err(|e| e.to_string())?;
+                Ok(Value::Text(filter.to_owned()))
+            }
+        }
+    }
+
+    /// Type and range in words.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Int { min, max, unit } => format!("{min} … {max} {unit}"),
+            Self::Size { min, max } => {
+                format!("{} … {} (bytes, or a text with KiB, MiB, GiB)", show_size(*min), show_size(*max))
+            }
+            Self::Listen { may_be_off: true } => "address:port, or \"off\"".to_owned(),
+            Self::Listen { may_be_off: false } => "address:port".to_owned(),
+            Self::Path => "a path".to_owned(),
+            Self::Url { schemes } | Self::SecretUrl { schemes } => {
+                schemes.iter().map(|s| format!("{s}://…")).collect::<Vec<_>>().join(" or ")
+            }
+            Self::Choice(words) => words.join(" | "),
+            Self::Filters => "a list of topic filters (in the environment separated by commas)".to_owned(),
+            Self::LogFilter => "a level or a list of target=level".to_owned(),
+        }
+    }
+}
+
+impl Value {
+    /// As it would be written in TOML, with what is secret hidden.
+    pub(super) fn show(&self) -> String {
+        match self {
+            Self::Int(n) => n.to_string(),
+            Self::Addr(None) => "\"off\"".to_owned(),
+            Self::Addr(Some(a)) => format!("\"{a}\""),
+            Self::Text(t) => format!("{t:?}"),
+            Self::Secret(s) => format!("{:?}", s.redacted()),
+            Self::List(items) => format!("{items:?}"),
+        }
+    }
+}
+
+fn text(raw: &Raw) -> Result<&str, String> {
+    match raw {
+        Raw::Word(t) | Raw::Text(t) => Ok(t),
+        Raw::Int(_) => Err("a text in quotes is wanted, not an integer".to_owned()),
+        Raw::List(_) => Err("a text in quotes is wanted, not a list".to_owned()),
+        Raw::Other(name) => Err(format!("a text in quotes is wanted, not {name}")),
+    }
+}
+
+fn integer(raw: &Raw) -> Result<u64, String> {
+    match raw {
+        Raw::Int(Some(n)) => Ok(*n),
+        Raw::Int(None) => Err("is not in range".to_owned()),
+        Raw::Word(word) => word.trim().parse().map_err(|_| format!("{word:?} is not a whole number")),
+        Raw::Text(_) => Err("a whole number without quotes is wanted".to_owned()),
+        Raw::List(_) => Err("a whole number is wanted, not a list".to_owned()),
+        Raw::Other(name) => Err(format!("a whole number is wanted, not {name}")),
+    }
+}
+
+fn bytes(raw: &Raw) -> Result<u64, String> {
+    match raw {
+        Raw::Word(t) | Raw::Text(t) => {
+            parse_size(t).ok_or_else(|| format!("{t:?} is not a size; write bytes, or a text such as \"64 MiB\""))
+        }
+        other => integer(other),
+    }
+}
+
+/// `123`, `64 KiB`, `64MiB`, `1 GiB`; also `B`, and `kB`, `MB`, `GB` in thousands.
+fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let factor: u64 = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+fn show_size(bytes: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let fits = units.into_iter().find(|(bits, _)| bytes >= 1 << bits && bytes % (1 << bits) == 0);
+    fits.map_or_else(|| bytes.to_string(), |(bits, unit)| format!("{} {unit}", bytes >> bits))
+}
+
+fn within(n: u64, min: u64, max: u64, unit: &str) -> Result<u64, String> {
+    match (min..=max).contains(&n) {
+        true => Ok(n),
+        false if unit == "bytes" => Err(format!("{n} is not within {} … {}", show_size(min), show_size(max))),
+        false => Err(format!("{n} is not within {min} … {max} {unit}")),
+    }
+}
+
+fn listen(text: &str, may_be_off: bool) -> Result<Option<SocketAddr>, String> {
+    if may_be_off && text == "off" {
+        return Ok(None);
+    }
+    let local = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
+    let local = local.map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    let off = if may_be_off { ", or off" } else { "" };
+    local
+        .or_else(|| text.parse().ok())
+        .map(Some)
+        .ok_or_else(|| format!("{text:?} is not an address with a port, such as 127.0.0.1:8080 or [::1]:8080{off}"))
+}
+
+fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
+    // The text itself may hold a password and is not repeated.
+    match text.split_once("://") {
+        Some((scheme, rest)) if schemes.contains(&scheme) && !rest.is_empty() => Ok(text.to_owned()),
+        Some((scheme, _)) if !schemes.contains(&scheme) => {
+            Err(format!("{scheme:?} is not a scheme this build knows; known: {}", schemes.join(", ")))
+        }
+        _ => Err(format!("a URL is wanted, beginning with {}", prefixes(schemes))),
+    }
+}
+
+fn prefixes(schemes: &[&str]) -> String {
+    schemes.iter().map(|s| format!("{s}://")).collect::<Vec<_>>().join(" or ")
+}
+
+fn choice(text: &str, words: &[&str]) -> Result<String, String> {
+    match words.contains(&text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("{text:?} is none of {}", words.join(", "))),
+    }
+}
+
+fn list(raw: &Raw) -> Result<Vec<String>, String> {
+    match raw {
+        Raw::List(items) => Ok(items.clone()),
+        Raw::Word(word) => {
+            Ok(word.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
+        }
+        _ => Err("a list of texts is wanted, such as [\"#\", \"$SYS/#\"]".to_owned()),
+    }
+}
+
+/// MQTT 3.1.1 section 4.7: `#` stands alone in the last level, `+` alone in its level.
+fn filter(text: String) -> Result<String, String> {
+    let levels: Vec<&str> = text.split('/').collect();
+    let last = levels.len() - 1;
+    let is_good = |(place, level): (usize, &&str)| {
+        let wild = level.contains(['#', '+']);
+        !wild || *level == "+" || (*level == "#" && place == last)
+    };
+    match !text.is_empty() && !text.contains('\0') && levels.iter().enumerate().all(is_good) {
+        true => Ok(text),
+        false => Err(format!("{text:?} is not a topic filter")),
+    }
+}
+
+/// How a field of the settings is made from its checked value. A kind always gives the same variant of [`Value`], so a
+/// mismatch between a field's type and its kind fails for every value, the default's included: the tests would stop.
+pub(super) trait FromValue {
+    fn from_value(value: &Value) -> Self;
+}
+
+macro_rules! from_int {
+    ($($ty:ty),*) => {$(
+        impl FromValue for $ty {
+            fn from_value(value: &Value) -> Self {
+                let Value::Int(n) = value else { unreachable!("the table gives whole numbers a numeric kind") };
+                <$ty>::try_from(*n).unwrap_or(<$ty>::MAX)
+            }
+        }
+    )*};
+}
+
+from_int!(u16, u32, u64, usize);
+
+fn word(value: &Value) -> &str {
+    let Value::Text(text) = value else { unreachable!("the table gives texts a textual kind") };
+    text
+}
+
+impl FromValue for String {
+    fn from_value(value: &Value) -> Self {
+        word(value).to_owned()
+    }
+}
+
+impl FromValue for PathBuf {
+    fn from_value(value: &Value) -> Self {
+        word(value).into()
+    }
+}
+
+impl FromValue for Format {
+    fn from_value(value: &Value) -> Self {
+        Self::from_name(word(value)).expect("the choice was checked against its names")
+    }
+}
+
+impl FromValue for Secret {
+    fn from_value(value: &Value) -> Self {
+        let Value::Secret(secret) = value else { unreachable!("the table gives secrets a secret kind") };
+        secret.clone()
+    }
+}
+
+impl FromValue for Vec<String> {
+    fn from_value(value: &Value) -> Self {
+        let Value::List(items) = value else { unreachable!("the table gives lists a list's kind") };
+        items.clone()
+    }
+}
+
+impl FromValue for Option<SocketAddr> {
+    fn from_value(value: &Value) -> Self {
+        let Value::Addr(addr) = value else { unreachable!("the table gives listeners a listener's kind") };
+        *addr
+    }
+}
+
+impl FromValue for SocketAddr {
+    fn from_value(value: &Value) -> Self {
+        Option::from_value(value).expect("only a listener that may be off is an option")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn word_of(text: &str) -> Raw {
+        Raw::Word(text.to_owned())
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_texts_with_a_unit() {
+        let check = |text: &str, expected: Option<u64>| assert_eq!(parse_size(text), expected, "{text:?}");
+        check("0", Some(0));
+        check("64 MiB", Some(64 << 20));
+        check("64MiB", Some(64 << 20));
+        check(" 1 GiB ", Some(1 << 30));
+        check("5 kB", Some(5000));
+        check("64 mb", None);
+        check("MiB", None);
+        check("-1", None);
+        check("1.5 GiB", None);
+        check("99999999999 GiB", None);
+    }
+
+    #[test]
+    fn a_size_shows_in_the_largest_unit_that_divides_it() {
+        let check = |bytes: u64, expected: &str| assert_eq!(show_size(bytes), expected);
+        check(0, "0");
+        check(1023, "1023");
+        check(1 << 20, "1 MiB");
+        check((1 << 20) + 1024, "1025 KiB");
+    }
+
+    #[test]
+    fn listeners_are_addresses_with_ports() {
+        let kind = Kind::Listen { may_be_off: false };
+        let check = |text: &str, good: bool| assert_eq!(kind.check(&word_of(text)).is_ok(), good, "{text:?}");
+        check("127.0.0.1:0", true);
+        check("[::]:8080", true);
+        check("localhost:8080", true);
+        check("8080", false);
+        check("off", false);
+        check("127.0.0.1:99999", false);
+        assert_eq!(Kind::Listen { may_be_off: true }.check(&word_of("off")), Ok(Value::Addr(None)));
+    }
+
+    #[test]
+    fn filters_are_checked_by_the_rules_of_mqtt() {
+        let check = |text: &str, good: bool| assert_eq!(filter(text.to_owned()).is_ok(), good, "{text:?}");
+        check("#", true);
+        check("iot/+/telemetry", true);
+        check("iot/#", true);
+        check("iot/#/x", false);
+        check("iot/a+", false);
+        check("", false);
+    }
+
+    #[test]
+    fn a_url_is_never_repeated_in_an_error() {
+        let kind = Kind::SecretUrl { schemes: &["sqlite"] };
+        let error = kind.check(&word_of("postgres://me:hunter2@db/x")).expect_err("is refused");
+        assert!(!error.contains("hunter2"), "{error}");
+        assert!(kind.check(&word_of("sqlite://")).is_err());
+    }
+
+    #[test]
+    fn toml_types_are_told_apart() {
+        let kind = Kind::Int { min: 1, max: 5, unit: "s" };
+        assert_eq!(kind.check(&Raw::Int(Some(5))), Ok(Value::Int(5)));
+        assert!(kind.check(&Raw::Int(Some(6))).is_err());
+        assert!(kind.check(&Raw::Text("5".to_owned())).is_err());
+        assert_eq!(kind.check(&word_of("5")), Ok(Value::Int(5)));
+        assert!(Kind::Path.check(&Raw::Int(Some(5))).is_err());
+    }
+}

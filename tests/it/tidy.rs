@@ -1,0 +1,224 @@
+//! The tree keeps its own rules: file heads and lengths, no leftovers, and rooms that only use rooms above them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const MAX_LINES: usize = 500;
+
+struct Source {
+    /// Relative to the repository.
+    name: String,
+    text: String,
+}
+
+impl Source {
+    /// The first folder or file below `src`: the room. `None` for the roots.
+    fn room(&self) -> Option<&str> {
+        let below = self.name.strip_prefix("src/")?;
+        let first = below.split('/').next()?;
+        let room = first.strip_suffix(".rs").unwrap_or(first);
+        (!matches!(room, "lib" | "main")).then_some(room)
+    }
+
+    /// The lines that ship: numbered, without comments, up to the tests at the end of the file.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let is_test = self.name.contains("/tests/") || self.name.ends_with("tests.rs") || self.name.starts_with("tests/");
+        let lines = self.text.lines().enumerate().map(|(at, line)| (at + 1, line));
+        let mut before = "";
+        lines
+            .take_while(move |(_, line)| {
+                let in_tests = before.trim() == "#[cfg(test)]" && line.trim_start().contains("mod tests");
+                before = line;
+                !is_test && !in_tests
+            })
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+}
+
+fn rust_files(dir: &str) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    let mut dirs = vec![root.join(dir)];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display())) {
+            let path: PathBuf = entry.expect("the directory is readable").path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let name = path.strip_prefix(root).expect("is below the root").to_string_lossy().into_owned();
+                found.push(Source { name, text: fs::read_to_string(&path).expect("is text") });
+            }
+        }
+    }
+    found
+}
+
+/// Every Rust file of the repository.
+fn all_files() -> Vec<Source> {
+    let has_benches = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches").is_dir();
+    let benches = if has_benches { rust_files("benches") } else { Vec::new() };
+    let all: Vec<Source> = rust_files("src").into_iter().chain(rust_files("tests")).chain(benches).collect();
+    assert!(all.len() > 20, "only {} files found: the walk is broken", all.len());
+    all
+}
+
+/// Fails with all findings at once.
+fn refuse(what: &str, findings: Vec<String>) {
+    assert!(findings.is_empty(), "{what}:\n  {}", findings.join("\n  "));
+}
+
+#[test]
+fn every_file_begins_by_saying_what_it_is() {
+    let bare = all_files().into_iter().filter(|f| !f.text.starts_with("//! ")).map(|f| f.name).collect();
+    refuse("files without a //! head", bare);
+}
+
+#[test]
+fn no_file_is_longer_than_500_lines() {
+    let long = |f: &Source| (f.text.lines().count() > MAX_LINES).then(|| format!("{}: {}", f.name, f.text.lines().count()));
+    refuse("files to split", all_files().iter().filter_map(long).collect());
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    // Written in two parts, so that this file does not find itself.
+    let leftovers = [["TO", "DO"], ["FIX", "ME"], ["unimple", "mented!"], ["to", "do!("], ["#[ign", "ore"], ["(to be", " written"]];
+    let words = leftovers.map(|parts| parts.concat());
+    let mut found = Vec::new();
+    for file in all_files() {
+        let lines = file.text.lines().enumerate().filter(|(_, line)| words.iter().any(|w| line.contains(w.as_str())));
+        found.extend(lines.map(|(at, line)| format!("{}:{}: {}", file.name, at + 1, line.trim())));
+    }
+    refuse("leftovers", found);
+}
+
+#[test]
+fn nothing_that_ships_unwraps() {
+    let mut found = Vec::new();
+    for file in rust_files("src") {
+        let lines = file.code().filter(|(_, line)| line.contains(".unwrap()"));
+        found.extend(lines.map(|(at, line)| format!("{}:{at}: {}", file.name, line.trim())));
+    }
+    refuse("unwraps outside tests", found);
+}
+
+#[test]
+fn metrics_are_counted_through_the_catalogue_only() {
+    let is_macro = |line: &str| ["counter!", "gauge!", "histogram!"].iter().any(|m| line.contains(&format!("metrics::{m}")));
+    let mut found = Vec::new();
+    for file in rust_files("src") {
+        found.extend(file.code().filter(|(_, l)| is_macro(l)).map(|(at, _)| format!("{}:{at}", file.name)));
+    }
+    refuse("metrics outside the catalogue", found);
+}
+
+/// The rooms in their order: `pub mod` lines of lib.rs.
+fn rooms() -> Vec<String> {
+    let lib = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).expect("is there");
+    let name = |line: &str| line.trim().strip_prefix("pub mod ")?.strip_suffix(';').map(str::to_owned);
+    lib.lines().filter_map(name).collect()
+}
+
+/// Rooms a text names by `crate::room` or `crate::{room, …}`, with the line.
+fn rooms_used(code: &str) -> Vec<String> {
+    let mut used = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let before = code[..at].chars().next_back();
+        if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$') {
+            continue;
+        }
+        let rest = &code[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            Some(group) => used.extend(group_heads(group)),
+            None => used.push(ident(rest)),
+        }
+    }
+    used
+}
+
+fn ident(text: &str) -> String {
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+/// First names of a `use` group's items: `a::b, c::{d, e}, f}` gives a, c, f.
+fn group_heads(group: &str) -> Vec<String> {
+    let mut heads = Vec::new();
+    let (mut depth, mut start) = (0_usize, 0);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => {
+                heads.push(ident(group[start..at].trim()));
+                break;
+            }
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                heads.push(ident(group[start..at].trim()));
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    heads.retain(|h| !h.is_empty());
+    heads
+}
+
+#[test]
+fn the_parser_of_uses_sees_groups_and_paths() {
+    let check = |code: &str, expected: &[&str]| assert_eq!(rooms_used(code), expected, "{code}");
+    check("use crate::domain::Clock;", &["domain"]);
+    check("use crate::{store::{Error, Page}, domain::X, observe};", &["store", "domain", "observe"]);
+    check("use crate::{\n    store,\n    domain::X,\n};", &["store", "domain"]);
+    check("let x = crate::api::y(); $crate::z!();", &["api"]);
+    check("use super::x; mycrate::y;", &[]);
+}
+
+#[test]
+fn rooms_use_only_rooms_above_them() {
+    let rooms = rooms();
+    assert!(rooms.len() > 10, "lib.rs was not understood: {rooms:?}");
+    let place = |room: &str| rooms.iter().position(|r| r == room);
+    let mut found = Vec::new();
+    for file in rust_files("src") {
+        let Some(own) = file.room() else { continue };
+        let Some(own_place) = place(own) else {
+            found.push(format!("{} is in no room of lib.rs", file.name));
+            continue;
+        };
+        let code: String = file.code().map(|(_, line)| format!("{line}\n")).collect();
+        for used in rooms_used(&code) {
+            if place(&used).is_some_and(|p| p > own_place) {
+                found.push(format!("{} uses {used}, which stands below {own}", file.name));
+            }
+        }
+    }
+    found.dedup();
+    refuse("uses against the order of the rooms", found);
+}
+
+#[test]
+fn every_metric_of_the_catalogue_is_counted_somewhere() {
+    let files = rust_files("src");
+    let catalogue = files.iter().find(|f| f.name == "src/observe/catalogue.rs").expect("the catalogue is there");
+    let id = |line: &str| {
+        let mut words = line.trim_start().split_whitespace();
+        let is_metric = matches!(words.next()?, "counter" | "gauge" | "histogram") && line.starts_with("    ");
+        let id = words.next()?;
+        (is_metric && id.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')).then(|| id.to_owned())
+    };
+    let ids: Vec<String> = catalogue.text.lines().filter_map(id).collect();
+    assert!(ids.len() > 20, "the catalogue was not understood: {ids:?}");
+    let others: Vec<String> = files
+        .iter()
+        .filter(|f| f.name != catalogue.name)
+        .map(|f| f.code().map(|(_, line)| format!("{line}\n")).collect())
+        .collect();
+    let is_word = |text: &str, id: &str| {
+        text.match_indices(id).any(|(at, _)| {
+            let inside = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+            !inside(text[..at].chars().next_back()) && !inside(text[at + id.len()..].chars().next())
+        })
+    };
+    let idle = ids.into_iter().filter(|id| !others.iter().any(|text| is_word(text, id))).collect();
+    refuse("metrics nobody counts", idle);
+}
