@@ -7,6 +7,7 @@
 use super::metric::{Known, Metric, Telemetry};
 
 /// A derived quantity.
+#[allow(clippy::enum_variant_names, reason = "the field's words, as in the API")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Derived {
     /// P in W: DC V · I, AC V · I · pf; negative = regenerating.
@@ -64,8 +65,7 @@ impl Derived {
 
     /// The quantity of each sample of a datagram that has it, as (sample time − message time in µs, value).
     pub fn of_datagram(self, telemetry: &Telemetry) -> impl Iterator<Item = (i64, f64)> + '_ {
-        const INPUTS: [Known; 5] =
-            [Known::VoltageDc, Known::CurrentDc, Known::VoltageAc, Known::CurrentAc, Known::Pf];
+        const INPUTS: [Known; 5] = [Known::VoltageDc, Known::CurrentDc, Known::VoltageAc, Known::CurrentAc, Known::Pf];
         let series = INPUTS.map(|known| telemetry.series.iter().find(|s| s.metric == Metric::Known(known)));
         telemetry.offsets_us.iter().enumerate().filter_map(move |(slot, offset_us)| {
             let value = |known| {

@@ -176,6 +176,28 @@ impl Telemetry {
         }
     }
 
+    /// Takes out the series whose metric is not wanted, counts their values as dropped, and closes up the time axis.
+    pub fn retain(&mut self, is_wanted: impl Fn(&Metric) -> bool) {
+        if self.series.iter().all(|series| is_wanted(&series.metric)) {
+            return;
+        }
+        let before = self.len();
+        self.series.retain(|series| is_wanted(&series.metric));
+        let has_value = |series: &[Series], slot: usize| series.iter().any(|s| !s.values[slot].is_nan());
+        let kept: Vec<bool> = (0..self.offsets_us.len()).map(|slot| has_value(&self.series, slot)).collect();
+        let mut slot = kept.iter();
+        self.offsets_us.retain(|_| slot.next().copied().unwrap_or(true));
+        self.flagged = 0;
+        for series in &mut self.series {
+            let mut slot = kept.iter();
+            series.values.retain(|_| slot.next().copied().unwrap_or(true));
+            let implausible = series.values.iter().filter(|v| !v.is_nan() && !series.metric.is_plausible(**v)).count();
+            self.flagged = self.flagged.saturating_add(u16::try_from(implausible).unwrap_or(u16::MAX));
+        }
+        let dropped = u16::try_from(before - self.len()).unwrap_or(u16::MAX);
+        self.dropped = self.dropped.saturating_add(dropped);
+    }
+
     /// Number of values.
     pub fn len(&self) -> usize {
         self.series.iter().map(|s| s.values.iter().filter(|v| !v.is_nan()).count()).sum()

@@ -25,7 +25,8 @@ const WRAP_MARGIN: u32 = 65_536;
 /// stamps and counts in two steps.
 const JITTER: (u32, Duration) = (4, Duration::from_millis(100));
 
-/// How far behind the head, in number and in time, a copy over a slower way may be when the clock is set back.
+/// How far behind the last message, in number and in time, a copy over a slower way may be. Only asked where number and
+/// time contradict each other.
 const COPY_LAG: (u32, Duration) = (1024, Duration::from_secs(600));
 
 /// Position in one meter's count. Bounded: at most [`MAX_OPEN_GAPS`] gaps and [`MAX_MISSING_PARTS`] ranges.
@@ -116,24 +117,27 @@ impl SequenceState {
             self.head = Some((seq, ts));
             return Observation::First;
         };
+        if (seq, ts) == head {
+            self.note_aside(seq, ts);
+            return Observation::Known;
+        }
         let goes_on_aside = self.goes_on_aside(seq, ts);
-        match place(head, seq, ts) {
-            Place::Ahead if goes_on_aside && seq != head.0.wrapping_add(1) && self.aside_since_head().is_some() => {
-                self.restart(head, seq, ts)
-            }
-            Place::Ahead => self.advance(head, seq, ts),
-            Place::ClockSetBack if !goes_on_aside => {
-                let latest = self.hints.before_step.filter(|(_, t)| *t > head.1).unwrap_or(head);
-                self.hints.before_step = Some(latest);
+        let place = place(head, seq, ts);
+        if place == Place::Ahead {
+            let is_next = seq == head.0.wrapping_add(1);
+            let was_heard_aside = goes_on_aside && self.aside_since_head().is_some();
+            return if was_heard_aside && !is_next { self.restart(head, seq, ts) } else { self.advance(head, seq, ts) };
+        }
+        if let Some(gap) = self.heal(seq, ts) {
+            return Observation::Late(gap);
+        }
+        match place {
+            Place::ClockSetBack if !goes_on_aside && !self.is_copy_from_aside(seq, ts) => {
+                self.hints.before_step = Some(self.hints.before_step.filter(|(_, t)| *t > head.1).unwrap_or(head));
                 self.advance(head, seq, ts)
             }
-            place => {
-                if let Some(gap) = self.heal(seq, ts) {
-                    return Observation::Late(gap);
-                }
-                if place == Place::Again && !self.is_copy_from_before_step(seq, ts) {
-                    return self.restart(head, seq, ts);
-                }
+            Place::Again if !self.is_copy_from_before_step(seq, ts) => self.restart(head, seq, ts),
+            _ => {
                 self.note_aside(seq, ts);
                 Observation::Known
             }
@@ -204,6 +208,9 @@ impl SequenceState {
     }
 
     fn note_aside(&mut self, seq: u32, ts: Timestamp) {
+        if self.is_copy_from_aside(seq, ts) {
+            return;
+        }
         let since = if self.goes_on_aside(seq, ts) { self.aside_since_head() } else { Some(seq) };
         self.hints.aside = Some(Aside { last: (seq, ts), since });
     }
@@ -215,11 +222,18 @@ impl SequenceState {
     }
 
     fn is_copy_from_before_step(&self, seq: u32, ts: Timestamp) -> bool {
-        let (numbers, time) = COPY_LAG;
-        self.hints.before_step.is_some_and(|(last, at)| {
-            last.wrapping_sub(seq) < numbers && ts <= at && at.since(ts) < time
-        })
+        self.hints.before_step.is_some_and(|last| is_copy_behind(last, seq, ts))
     }
+
+    fn is_copy_from_aside(&self, seq: u32, ts: Timestamp) -> bool {
+        self.hints.aside.is_some_and(|aside| is_copy_behind(aside.last, seq, ts))
+    }
+}
+
+/// Whether a message can be a copy, over a slower way, of one shortly before `last` or of that itself.
+fn is_copy_behind(last: (u32, Timestamp), seq: u32, ts: Timestamp) -> bool {
+    let (numbers, time) = COPY_LAG;
+    last.0.wrapping_sub(seq) < numbers && ts <= last.1 && last.1.since(ts) < time
 }
 
 /// Where a message stands to the head.

@@ -86,9 +86,12 @@ fn the_start_of_a_power_on_that_is_missing_is_a_gap_and_heals() {
 #[test]
 fn a_message_of_the_last_power_on_is_neither_a_reboot_nor_ahead() {
     check(&[(500, 0), (0, 60), (502, 2), (501, 1), (1, 61)], 1, &[]);
+    // A late message that fills a gap of the last power-on, and has the number after the present head.
+    check(&[(0, 0), (3, 3), (0, 60), (1, 1), (1, 61), (2, 62)], 1, &[(2, 2)]);
     // Copies over a slower broker, running on after the reboot with numbers around the new head.
     check(&[(0, 0), (0, 0), (1, 1), (2, 2), (0, 60), (1, 1), (2, 2), (1, 61), (2, 62)], 1, &[]);
-    // A backfill whose numbers run past the head.
+    // A backfill whose numbers run past the head, over two brokers.
+    check(&[(0, 3600), (0, 0), (1, 10), (2, 20), (1, 10), (2, 20), (1, 3610), (3, 30), (2, 3620)], 0, &[]);
     check(&[(0, 3600), (1, 3610), (0, 0), (1, 10), (2, 20), (3, 30), (2, 3620), (4, 40), (3, 3630)], 0, &[]);
 }
 

@@ -107,9 +107,7 @@ fn members(body: &Body) -> Vec<(&'static str, Member<'_>)> {
             members.extend(hello.temp_internal.map(|celsius| ("temp_internal", Member::Number(celsius))));
             (members, None)
         }
-        Body::Status { online } => {
-            (vec![("status", Member::Text(if *online { "online" } else { "offline" }))], None)
-        }
+        Body::Status { online } => (vec![("status", Member::Text(if *online { "online" } else { "offline" }))], None),
         Body::CommandAck(ack) => {
             let members = vec![("cmd_id", Member::Command(ack.cmd_id)), ("result", Member::Text(ack.result.name()))];
             (members, ack.detail.as_deref())
