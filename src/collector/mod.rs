@@ -14,8 +14,9 @@ mod plan_tests;
 mod requests;
 mod task;
 
-pub use task::{Collector, Options};
+pub use task::{Collector, Options, TASK};
 
+use crate::domain::DeviceId;
 use crate::domain::presence::Connection;
 
 /// The collector's ear for what the REST API says about a device. Clones share it.

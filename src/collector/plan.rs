@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::cache::States;
 use crate::domain::alert::AlertKind;
-use crate::domain::presence::Connection;
+use crate::domain::presence::{Connection, PresenceChange};
 use crate::domain::sequence::{Gap, Observation};
 use crate::domain::{Body, DeviceId, Message, Refusal, Registration, Timestamp};
 use crate::store::{AlertChange, Batch, CommandChange, EventRow, NewDevice, TelemetryRow};
@@ -121,20 +121,14 @@ impl<'a> Plan<'a> {
     /// The device's status as said over REST or found by the presence timeout.
     pub fn set_connection(&mut self, device: &DeviceId, to: Connection, at: Timestamp, why: &str) {
         let state = self.states.edit(device);
-        let from = std::mem::replace(&mut state.connection, to);
         let raises = state.registration.as_ref().is_some_and(|r| r.is_active);
-        match to {
-            Connection::Offline if from != to && raises => self.batch.alerts.push(AlertChange::Raise {
-                device: device.clone(),
-                kind: AlertKind::DeviceOffline,
-                message: format!("{device} is offline: {why}"),
-                at,
-            }),
-            Connection::Online if from != to => self.batch.alerts.push(AlertChange::Clear {
-                device: device.clone(),
-                kind: AlertKind::DeviceOffline,
-                at,
-            }),
+        let (device, kind) = (device.clone(), AlertKind::DeviceOffline);
+        match state.connect(to) {
+            PresenceChange::WentOffline if raises => {
+                let message = format!("{device} is offline: {why}");
+                self.batch.alerts.push(AlertChange::Raise { device, kind, message, at });
+            }
+            PresenceChange::WentOnline => self.batch.alerts.push(AlertChange::Clear { device, kind, at }),
             _ => {}
         }
     }

@@ -8,8 +8,9 @@ use tokio::sync::watch;
 use super::cache::States;
 use super::plan::{Decoded, Plan, Tally, UnknownDevices, plan};
 use super::{Request, RequestKind, requests};
+use crate::domain::device::Intervals;
 use crate::domain::presence::{Connection, Deadlines};
-use crate::domain::{Clock, DeviceId, Refusal, Timestamp};
+use crate::domain::{Clock, DeviceId, DeviceState, Refusal, Timestamp};
 use crate::journal::{self, Cursor, Journal, Offset};
 use crate::observe::{Board, Progress, TaskState, backoff::Backoff, metrics};
 use crate::payload::{self, Window};
@@ -39,7 +40,6 @@ pub struct Options {
 }
 
 /// The owner of device state. Runs on a thread of its own, for the store's calls block.
-#[derive(Debug)]
 pub struct Collector {
     options: Options,
     store: SharedStore,
@@ -52,6 +52,8 @@ pub struct Collector {
     states: States,
     deadlines: Deadlines,
     next_presence: Timestamp,
+    /// Silence before this was ours, not the meters'.
+    started_at: Timestamp,
 }
 
 /// The collector cannot go on.
@@ -101,9 +103,7 @@ impl Collector {
         let now = clock.now();
         let mut deadlines = Deadlines::default();
         for (id, state) in store.online_devices().map_err(Error::Store)? {
-            // Grace: the server may have been down for longer than the meter's timeout.
-            let intervals = state.registration.map(|r| r.intervals).unwrap_or_default();
-            deadlines.touch(&id, now.plus(intervals.presence_timeout()));
+            watch_presence(&mut deadlines, &id, &state, now);
         }
         progress.set(start.0, None);
         board.set(TASK, TaskState::Running);
@@ -114,6 +114,7 @@ impl Collector {
             requests,
             stop,
             next_presence: now.plus(PRESENCE_PERIOD),
+            started_at: now,
             clock,
             board,
             progress,
@@ -193,13 +194,7 @@ impl Collector {
         metrics::COMMIT_SECONDS.observe(&[], started.elapsed());
         metrics::MESSAGES_DUPLICATE.increment(&[], done.duplicates as u64);
         for (id, state) in &batch.states {
-            match (state.connection, state.last_seen) {
-                (Connection::Online, Some(seen)) => {
-                    let intervals = state.registration.as_ref().map(|r| r.intervals).unwrap_or_default();
-                    self.deadlines.touch(id, seen.plus(intervals.presence_timeout()));
-                }
-                _ => self.deadlines.forget(id),
-            }
+            watch_presence(&mut self.deadlines, id, state, self.started_at);
         }
         self.states.settle(self.options.max_cached_devices);
         // An accepted `update_config` has changed the device's intervals in the registry.
@@ -215,15 +210,26 @@ impl Collector {
             return Ok(());
         }
         self.next_presence = now.plus(PRESENCE_PERIOD);
-        let silent = self.deadlines.expired(now);
+        // All that come due are looked at: what is known of them may have to be read first.
+        let due = self.deadlines.expired(now, |_| Some(Timestamp(i64::MIN)));
+        if due.is_empty() {
+            return Ok(());
+        }
+        self.retry("load device states", |c| c.states.load(&*c.store, due.clone()))?;
+        let mut silent = Vec::new();
+        for id in due {
+            let deadline = self.states.get(&id).and_then(|state| state.deadline(intervals(state), self.started_at));
+            match deadline {
+                Some(deadline) if deadline < now => silent.push(id),
+                Some(deadline) => self.deadlines.touch(&id, deadline),
+                None => {}
+            }
+        }
         if silent.is_empty() {
             return Ok(());
         }
-        self.retry("load device states", |c| c.states.load(&*c.store, silent.clone()))?;
-        let is_online = |id: &&DeviceId| self.states.get(id).is_some_and(|s| s.connection == Connection::Online);
-        let online: Vec<DeviceId> = silent.iter().filter(is_online).cloned().collect();
         let mut plan = Plan::new(&mut self.states, self.options.unknown_devices);
-        for id in &online {
+        for id in &silent {
             plan.set_connection(id, Connection::Offline, now, "no message within its presence timeout");
         }
         let (batch, _) = plan.finish();
@@ -237,11 +243,8 @@ impl Collector {
                 requests::apply(&mut c.states, &*c.store, &device, &kind, now)
             })?;
             if known && kind != RequestKind::Reload {
-                if let Some(state) = self.states.get(&device)
-                    && state.connection == Connection::Online
-                {
-                    let intervals = state.registration.as_ref().map(|r| r.intervals).unwrap_or_default();
-                    self.deadlines.touch(&device, now.plus(intervals.presence_timeout()));
+                if let Some(state) = self.states.get(&device) {
+                    watch_presence(&mut self.deadlines, &device, state, self.started_at);
                 }
                 self.states.settle(self.options.max_cached_devices);
             }
@@ -279,6 +282,17 @@ impl Collector {
                 }
             }
         }
+    }
+}
+
+fn intervals(state: &DeviceState) -> Intervals {
+    state.registration.as_ref().map(|r| r.intervals).unwrap_or_default()
+}
+
+/// Sees to it that the device is looked at when its silence becomes absence.
+fn watch_presence(deadlines: &mut Deadlines, id: &DeviceId, state: &DeviceState, started_at: Timestamp) {
+    if let Some(deadline) = state.deadline(intervals(state), started_at) {
+        deadlines.touch(id, deadline);
     }
 }
 

@@ -30,7 +30,6 @@ pub struct Options {
 }
 
 /// Hands commands to the broker and keeps their states.
-#[derive(Debug)]
 pub struct Dispatcher {
     options: Options,
     store: SharedStore,
@@ -43,6 +42,12 @@ pub struct Dispatcher {
     due: HashSet<DeviceId>,
     /// State changes that the store has not taken yet, oldest first.
     receipts: VecDeque<CommandChange>,
+}
+
+/// Resolves when the process stops.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone: nobody is left to stop for.
+    let _ = stop.wait_for(|stopping| *stopping).await;
 }
 
 impl Dispatcher {
@@ -72,7 +77,7 @@ impl Dispatcher {
                 },
                 Some(request) = self.inbox.rx.recv() => self.on_request(request).await,
                 _ = tick.tick() => self.upkeep().await,
-                _ = stop.wait_for(|stopping| *stopping) => break,
+                () = stopped(&mut stop) => break,
             }
         }
         self.write_receipts().await;

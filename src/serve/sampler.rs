@@ -58,6 +58,8 @@ fn sample(parts: &Parts) {
     metrics::JOURNAL_DURABLE.set(&[], journal.durable.0 as f64);
     metrics::JOURNAL_BYTES.set(&[], journal.bytes as f64);
     metrics::JOURNAL_SEGMENTS.set(&[], journal.segments as f64);
+    metrics::JOURNAL_UNRELEASED_BYTES.set(&[], journal.unreleased_bytes as f64);
+    metrics::JOURNAL_STALLED.set(&[], f64::from(u8::from(journal.stalled.is_some())));
     let now = parts.board.clock().now();
     let reader = |name: &str, progress: &Progress| {
         let labels = [("reader", name)];

@@ -111,9 +111,12 @@ fn open_journal(settings: &Settings, data: &DataDir, node_id: uuid::Uuid) -> any
         segment_bytes: settings.journal.segment_bytes,
         max_bytes: settings.journal.max_bytes,
         queue_bytes: settings.journal.queue_bytes,
-        on_sync: Some(Arc::new(|took, _| metrics::JOURNAL_FSYNC_SECONDS.observe(&[], took))),
     };
-    let (journal, recovery) = Journal::open(options).context(
+    let on_sync: journal::OnSync = Arc::new(|took, bytes| {
+        metrics::JOURNAL_FSYNC_SECONDS.observe(&[], took);
+        metrics::JOURNAL_SYNCED_BYTES.increment(&[], bytes);
+    });
+    let (journal, recovery) = Journal::open_observed(options, Some(on_sync)).context(
         "the journal cannot be opened; `iot-meter journal verify` explains what is damaged and how to go on without it",
     )?;
     if recovery.cut_bytes > 0 {

@@ -146,7 +146,7 @@ fn states_come_back_whole(store: &dyn Store) {
     assert_eq!(state_of(store, "never-heard-of"), None);
     create(store, &new_device("state"));
     let registration = Some(Registration { is_active: true, intervals: Intervals::default() });
-    let state = DeviceState { registration, connection: Connection::Offline, ..state };
+    let state = DeviceState { registration: registration.clone(), connection: Connection::Offline, ..state };
     store.commit(&Batch { states: vec![(id("state"), state.clone())], ..Batch::default() }).unwrap();
     assert_eq!(state_of(store, "state"), Some(state));
     assert!(store.online_devices().unwrap().iter().all(|(device, _)| *device != id("state")));
@@ -192,8 +192,8 @@ fn telemetry_is_read_in_order_and_until_the_reader_stops(store: &dyn Store) {
     let mut odd = row("series", 3, 0);
     odd.seq = Sequence::Digest(1 << 63 | 5);
     odd.values = Telemetry { flagged: 2, dropped: 1, ..Telemetry::default() };
-    odd.values.push(0, Metric::Known(Known::Battery), Some("mV"), 1e300);
     odd.values.push(0, Metric::parse("a.b-c").unwrap(), None, -0.0);
+    odd.values.push(0, Metric::Known(Known::Battery), Some("mV"), 1e300);
     let mut telemetry: Vec<_> = (0..1203u32).rev().map(|n| row("series", i64::from(n / 3), n)).collect();
     telemetry.push(odd.clone());
     store.commit(&Batch { telemetry, ..Batch::default() }).unwrap();

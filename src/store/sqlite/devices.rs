@@ -184,7 +184,8 @@ fn member_is<'a>(
     wanted: &'a str,
 ) -> Box<dyn diesel::BoxableExpression<dsl::devices, Sqlite, SqlType = Bool> + 'a> {
     // A real number is compared as one: SQLite's text of it has fewer digits than JSON's.
-    let real = wanted.parse().ok().filter(|real: &f64| serde_json::json!(real).to_string() == wanted);
+    let is_text_of = |real: &f64| serde_json::Number::from_f64(*real).is_some_and(|n| n.to_string() == wanted);
+    let real = wanted.parse().ok().filter(is_text_of);
     Box::new(
         diesel::dsl::sql::<Bool>("EXISTS (SELECT 1 FROM json_each(devices.metadata) AS m WHERE m.key = ")
             .bind::<Text, _>(key)

@@ -27,6 +27,8 @@ pub(super) fn run(connection: &mut SqliteConnection) -> Result<Vec<String>, Erro
     let known = known()?;
     let applied = applied(connection).map_err(|fault| fault.during("read the schema's version"))?;
     let missing = missing(&known, &applied)?;
+    // Makes the table of versions.
+    connection.applied_migrations().map_err(|error| failed("table of versions", &error))?;
     for migration in &missing {
         connection.run_migration(*migration).map_err(|error| failed(&migration.name().to_string(), &error))?;
     }

@@ -163,6 +163,7 @@ fn read(connection: &mut SqliteConnection, row: Row) -> Result<(DeviceId, Device
             head: head_seq.zip(row.head_ts.map(Timestamp)),
             reboots: listing::count(row.reboots.unwrap_or(0)),
             open: gaps::open(connection, &row.device_id)?,
+            ..SequenceState::default()
         },
         connection: status.map_or(Some(Connection::Unknown), Connection::from_name).ok_or(CORRUPT)?,
         last_seen: listing::time(row.last_seen),
