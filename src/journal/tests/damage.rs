@@ -81,6 +81,26 @@ async fn a_bad_record_in_the_last_segment_with_good_ones_behind_is_refused_namin
 }
 
 #[tokio::test]
+async fn offsets_that_only_a_header_still_tells_of_are_not_given_out_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(dir.path());
+    let (journal, _) = open(&options);
+    for n in 0..5 {
+        append(&journal, n, 1, 100).await;
+    }
+    drop(journal);
+    let path = segment(&options, 0);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes.truncate(position_of(&path, 5));
+    bytes[position_of(&path, 3)] ^= 1;
+    bytes[position_of(&path, 4) + 50] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert!(matches!(refusal(&options), Error::Damaged { offset: Offset(3), .. }));
+    assert_eq!(salvaged(&options), (2, vec![0, 1, 2]));
+    assert_eq!(open(&options).1.head, Offset(5));
+}
+
+#[tokio::test]
 async fn a_torn_tail_is_cut_and_the_journal_goes_on_behind_the_last_good_record() {
     for cut in [1, 50, 60, 150, 190] {
         let dir = tempfile::tempdir().unwrap();
@@ -95,6 +115,11 @@ async fn a_torn_tail_is_cut_and_the_journal_goes_on_behind_the_last_good_record(
         assert!(report.is_sound(), "{:?}", report.findings);
         let (journal, Recovery { head, cut_bytes, .. }) = open(&options);
         assert_eq!((head, cut_bytes > 0), (report.head, !report.findings.is_empty()));
+        assert_eq!(
+            fs::metadata(&path).unwrap().len(),
+            journal.status().bytes,
+            "nothing is left behind the last record"
+        );
         append(&journal, head.0, 2, 10).await;
         assert_eq!(drain(&mut journal.reader(Offset(0)).unwrap()).len() as u64, head.0 + 2);
     }

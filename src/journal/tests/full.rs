@@ -154,6 +154,8 @@ async fn closing_on_a_full_disk_ends_with_an_error_and_what_was_acknowledged_is_
     let closed = tokio::time::timeout(PATIENCE, journal.close()).await.expect("it does not wait for ever");
     assert!(matches!(closed, Err(Error::DiskFull { .. })), "{closed:?}");
     assert!(journal.wait_durable(end).await.is_err());
+    let left = std::fs::metadata(super::segment(&options, 0)).unwrap().len();
+    assert_eq!(left, journal.status().bytes, "what was written in part is cut off");
     drop(journal);
     assert_eq!(open(&options).1.head, Offset(2));
 }

@@ -119,6 +119,29 @@ async fn an_append_waits_at_the_limit_and_goes_on_when_a_cursor_releases() {
 }
 
 #[tokio::test]
+async fn appends_that_wait_go_on_in_their_order_and_nobody_overtakes_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path());
+    options.max_bytes = 1;
+    let (journal, _) = open(&options);
+    let cursor = journal.cursor("a", Offset(0)).unwrap();
+    append(&journal, 0, 1, 10).await;
+    let entries = [entry(b"x")];
+    let mut first = Box::pin(journal.append(&entries));
+    let mut second = Box::pin(journal.append(&entries));
+    assert!(futures_util::poll!(&mut first).is_pending() && futures_util::poll!(&mut second).is_pending());
+    cursor.release(Offset(1));
+    let mut late = Box::pin(journal.append(&entries));
+    assert!(futures_util::poll!(&mut late).is_pending(), "there is room, but not for it");
+    for (waiting, expected) in [(first, 2), (second, 3), (late, 4)] {
+        let end = tokio::time::timeout(PATIENCE, waiting).await.expect("woken").unwrap();
+        assert_eq!(end, Offset(expected));
+        journal.wait_durable(end).await.unwrap();
+        cursor.release(end);
+    }
+}
+
+#[tokio::test]
 async fn closing_ends_a_wait_at_the_limit() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = options(dir.path());
