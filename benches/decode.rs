@@ -9,10 +9,11 @@ use iot_meter::domain::metric::Known;
 use iot_meter::domain::{Body, DeviceId, Message, Metric, Sequence, Telemetry, Timestamp};
 use iot_meter::payload::{Form, Kind, Window, decode, encode};
 
-/// The shortest of several runs, in nanoseconds a call: what the machine can do when nothing disturbs it.
+/// The shortest of many runs, in nanoseconds a call. A run is shorter than a time slice of the operating system, so that
+/// on a busy machine some run is undisturbed.
 fn nanoseconds(mut call: impl FnMut()) -> f64 {
-    const CALLS: u32 = 20_000;
-    let runs = (0..15).map(|_| {
+    const CALLS: u32 = 100;
+    let runs = (0..2000).map(|_| {
         let start = Instant::now();
         (0..CALLS).for_each(|_| call());
         start.elapsed().as_nanos() as f64 / f64::from(CALLS)

@@ -8,7 +8,7 @@
 //! Malformed is: not UTF-8, not one JSON or CBOR map and nothing else (no byte order mark, nothing behind it), or a
 //! member that is read here named twice. Names not known here are skipped.
 //!
-//! Start from [`parse_topic`] and [`decode`]; [`encode`] is the way back, for the simulator and for tests, and
+//! Start from [`parse_topic`] and [`decode`]; [`encode()`] is the way back, for the simulator and for tests, and
 //! [`encode_command`] makes what meters receive.
 
 mod cbor;
