@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::acl::{self, command_device};
-use super::events::{self, Event};
+use super::events::Event;
 use super::hub::Attached;
 use super::io::{Io, Wake};
 use super::slot::{Signals, Slot};
@@ -366,7 +366,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn report(&mut self) {
         if !self.events.is_empty() {
-            events::send_all(&self.shared.hub.events, &mut self.events, &self.shared.hub.counters).await;
+            self.shared.hub.events.send_all(&mut self.events, &self.shared.hub.counters).await;
         }
     }
 

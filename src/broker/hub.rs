@@ -12,12 +12,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use tokio::sync::mpsc;
 
 use super::Shared;
 use super::acl::command_device;
 use super::auth::Identity;
-use super::events::Event;
+use super::events::{self, Event};
 use super::options::Options;
 use super::slot::{Place, Signals, Slot};
 use super::stats::{Counters, Stats};
@@ -32,7 +31,7 @@ use crate::mqtt::{Action, Delivery, Message, QoS, Queue, Retained, Router, Sessi
 pub(super) struct Hub {
     options: Options,
     pub(super) counters: Counters,
-    pub(super) events: mpsc::Sender<Event>,
+    pub(super) events: events::Sender,
     connections: AtomicU64,
     sessions: Mutex<HashMap<Arc<str>, Arc<Slot>>>,
     routes: RwLock<Routes>,
@@ -57,7 +56,7 @@ pub(super) struct Attached {
 }
 
 impl Hub {
-    pub(super) fn new(options: Options, events: mpsc::Sender<Event>) -> Self {
+    pub(super) fn new(options: Options, events: events::Sender) -> Self {
         Self {
             retained: Mutex::new(Retained::new(options.max_retained_messages, options.max_retained_bytes)),
             options,

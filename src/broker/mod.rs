@@ -108,7 +108,7 @@ impl Broker {
         listeners: Vec<TcpListener>,
     ) -> Result<Self, Error> {
         let listeners = listeners.into_iter().map(into_tokio).collect::<Result<Vec<_>, _>>()?;
-        let (events_tx, events) = mpsc::channel(events::CAPACITY);
+        let (events_tx, events) = events::Sender::channel();
         let (alive, ended) = mpsc::channel(1);
         let connections = Arc::new(Semaphore::new(options.max_connections));
         let shared = Arc::new(Shared {
@@ -129,8 +129,9 @@ impl Broker {
     }
 
     /// What happens to command subscriptions and commands. `Some` the first time only. Read it steadily: connections
-    /// wait up to a second for a full channel before an event is lost (and counted).
+    /// wait up to a second for a full channel before an event is lost (and counted). Until it is taken, 4096 are held.
     pub fn events(&self) -> Option<mpsc::Receiver<Event>> {
+        self.shared.hub.events.is_taken.store(true, Ordering::Relaxed);
         self.events.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
