@@ -20,7 +20,7 @@ mod template;
 mod verify;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -54,7 +54,7 @@ pub async fn run(options: Options, stop: watch::Receiver<bool>) -> Result<Report
         tasks.spawn(connection.run(inner_stopped.clone()));
     }
     let progress = report::show_progress(shared.clone(), options.is_progress_shown);
-    let mut ended = Box::pin(wait_for_end(options.duration, stop));
+    let mut ended = Box::pin(simulate::wait_for_end(options.duration, stop));
     let mut outcomes: Vec<Outcome> = Vec::with_capacity(options.connections);
     let mut is_ending = false;
     let mut sending_s = None;
@@ -81,18 +81,6 @@ pub async fn run(options: Options, stop: watch::Receiver<bool>) -> Result<Report
         report.verification = Some(tokio::task::spawn_blocking(work).await.map_err(|source| Error::Task { source })??);
     }
     Ok(report)
-}
-
-async fn wait_for_end(duration: Option<Duration>, mut stop: watch::Receiver<bool>) {
-    let stopped = stop.wait_for(|stop| *stop);
-    match duration {
-        Some(duration) => {
-            let _ = tokio::time::timeout(duration, stopped).await;
-        }
-        None => {
-            let _ = stopped.await;
-        }
-    }
 }
 
 /// The MQTT password of each connection.

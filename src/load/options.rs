@@ -66,6 +66,7 @@ pub enum Error {
 
 /// Quality of service of the publishes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[expect(clippy::enum_variant_names, reason = "the standard's own names")]
 pub enum Qos {
     /// Nothing is acknowledged.
     AtMostOnce,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use rumqttc::mqttbytes::v4::Packet;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -73,7 +73,8 @@ pub async fn run(options: Options, stop: watch::Receiver<bool>) -> Result<Report
     Ok(report)
 }
 
-async fn wait_for_end(duration: Option<Duration>, mut stop: watch::Receiver<bool>) {
+/// Returns when `duration` has passed, or `stop` is true or its sender gone.
+pub(crate) async fn wait_for_end(duration: Option<Duration>, mut stop: watch::Receiver<bool>) {
     let stopped = stop.wait_for(|stop| *stop);
     match duration {
         Some(duration) => {
