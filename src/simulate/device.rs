@@ -128,6 +128,8 @@ struct Device {
     held: Option<Outgoing>,
     /// Commands that wait to be obeyed.
     commands: VecDeque<Bytes>,
+    /// From DISCONNECT on: a connection that ends is not a lost one.
+    is_leaving: bool,
 }
 
 impl Device {
@@ -150,6 +152,7 @@ impl Device {
             downloads_to,
             held: None,
             commands: VecDeque::new(),
+            is_leaving: false,
         };
         plan.logins.into_iter().for_each(|login| device.open(login));
         device
@@ -192,7 +195,9 @@ impl Device {
                 link.on_up(session_present, self.meter.online(self.clock.now()));
             }
             News::Down => {
-                count(&self.counters.lost_connections);
+                if !self.is_leaving {
+                    count(&self.counters.lost_connections);
+                }
                 link.on_down();
             }
             News::Assigned(packet) => link.on_assigned(packet),
@@ -304,6 +309,7 @@ impl Device {
         let offline = self.meter.offline(self.clock.now());
         self.send(offline);
         self.finish().await;
+        self.is_leaving = true;
         let deadline = Instant::now() + LAST_WORDS;
         for (_, link) in self.links.iter_mut().filter(|(_, link)| link.is_up()) {
             if !link.disconnect() {

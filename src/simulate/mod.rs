@@ -73,7 +73,8 @@ pub async fn run(options: Options, stop: watch::Receiver<bool>) -> Result<Report
     Ok(report)
 }
 
-async fn wait_for_end(duration: Option<Duration>, mut stop: watch::Receiver<bool>) {
+/// Returns when `duration` has passed, or `stop` is true or its sender gone.
+pub(crate) async fn wait_for_end(duration: Option<Duration>, mut stop: watch::Receiver<bool>) {
     let stopped = stop.wait_for(|stop| *stop);
     match duration {
         Some(duration) => {
@@ -94,3 +95,7 @@ async fn register_fleet(options: &Options, fleet: &[(String, Profile)]) -> Resul
         fleet.iter().map(|(id, profile)| (id.clone(), profile.device_type())).collect();
     tokio::task::spawn_blocking(move || register(&api, &devices)).await.map_err(|source| Error::MeterTask { source })?
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;
