@@ -39,12 +39,12 @@ fn datagram(device: &DeviceId, index: usize, round: usize) -> TelemetryRow {
     for slot in 0..SLOTS {
         let offset = (slot as i64 + 1 - SLOTS as i64) * 1_000_000;
         let wave = ((index * 31 + round * 17 + slot * 7) % 400) as f64;
-        values.push(offset, Metric::Known(Known::VoltageDc), Some("V"), 730.0 + wave / 10.0);
+        values.push(offset, Metric::Known(Known::VoltageDc), Some("V"), (7300.0 + wave) / 10.0);
         values.push(
             offset,
             Metric::Known(Known::CurrentDc),
             Some("A"),
-            (wave * 37.0).rem_euclid(14_000.0) / 10.0 - 500.0,
+            ((wave * 37.0).rem_euclid(14_000.0) - 5000.0) / 10.0,
         );
     }
     let ts = Timestamp(START + round as i64 * 10_000_000 + index as i64 * 997);
@@ -84,14 +84,14 @@ fn state(row: &TelemetryRow) -> DeviceState {
 fn commit(path: &Path, rows: usize) -> f64 {
     let store = store::open(&format!("sqlite://{}", path.display())).expect("a new database");
     let devices = devices();
-    let mut times: Vec<Duration> = Vec::new();
+    let (mut times, mut busy) = (Vec::new(), Some(Duration::ZERO));
     for batch in batches(&devices, rows) {
         let start = Instant::now();
-        let done = store.commit(&batch).expect("a commit");
+        let done = measured(&mut busy, || store.commit(&batch)).expect("a commit");
         times.push(start.elapsed());
         assert_eq!(done.telemetry, batch.telemetry.len(), "every row is new");
     }
-    let rate = report("commit", rows, &mut times);
+    let rate = report("commit", rows, &mut times, busy);
     scan(&*store, &devices[7]);
     drop(store);
     let bytes = std::fs::metadata(path).expect("the database").len() as f64;
@@ -117,12 +117,28 @@ fn scan(store: &dyn store::Store, device: &DeviceId) {
     println!("read one device                {rows:>9} datagrams, {values} values in {took:.1?}");
 }
 
-fn report(what: &str, rows: usize, times: &mut [Duration]) -> f64 {
+/// Time this thread has been running, where the system tells: on a machine shared with others the fairer measure.
+fn cpu() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+}
+
+/// Runs `work`; adds the CPU it took.
+fn measured<T>(total: &mut Option<Duration>, work: impl FnOnce() -> T) -> T {
+    let before = cpu();
+    let done = work();
+    *total = total.zip(cpu().zip(before)).map(|(total, (after, before))| total + (after - before));
+    done
+}
+
+fn report(what: &str, rows: usize, times: &mut [Duration], cpu: Option<Duration>) -> f64 {
     let total: Duration = times.iter().sum();
     times.sort();
     let rate = rows as f64 / total.as_secs_f64();
+    let busy =
+        cpu.map(|cpu| format!(", {:.1} µs of CPU each", cpu.as_secs_f64() * 1e6 / rows as f64)).unwrap_or_default();
     let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
-    println!("{what:<30} {rate:>9.0} datagrams/s   a batch: median {median:.1?}, longest {worst:.1?}");
+    println!("{what:<30} {rate:>9.0} datagrams/s{busy}; a batch: median {median:.1?}, longest {worst:.1?}");
     rate
 }
 
@@ -134,17 +150,17 @@ fn raw(path: &Path, rows: usize) -> f64 {
     for pragma in ["synchronous = NORMAL", "cache_size = -16384", "wal_autocheckpoint = 8192"] {
         connection.batch_execute(&format!("PRAGMA {pragma}")).expect("a pragma");
     }
-    let mut times = Vec::new();
+    let (mut times, mut busy) = (Vec::new(), Some(Duration::ZERO));
     let devices = devices();
     for batch in batches(&devices, rows) {
         let mut inserts: Vec<Insert> = batch.telemetry.iter().map(|row| Insert::new(&devices, row)).collect();
         inserts.sort_by_key(|insert| (insert.device_key, insert.ts));
         let start = Instant::now();
         let all = |c: &mut SqliteConnection| inserts.iter().try_for_each(|insert| insert.execute(c).map(drop));
-        connection.immediate_transaction(all).expect("an insert");
+        measured(&mut busy, || connection.immediate_transaction(all)).expect("an insert");
         times.push(start.elapsed());
     }
-    report("raw insert of the same bytes", rows, &mut times)
+    report("raw insert of the same bytes", rows, &mut times, busy)
 }
 
 struct Insert {

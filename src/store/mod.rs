@@ -10,7 +10,7 @@ mod error;
 mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(test)]
+#[cfg(all(test, feature = "sqlite"))]
 mod tests;
 
 pub use error::Error;

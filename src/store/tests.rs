@@ -1,5 +1,7 @@
 //! What every database must do, as one set of tests: [`suite`] runs on an empty store of any kind.
 
+mod registry;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -8,7 +10,6 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::alert::AlertKind;
-use crate::domain::command::CommandStatus;
 use crate::domain::device::{Intervals, Latest};
 use crate::domain::metric::Known;
 use crate::domain::presence::Connection;
@@ -28,14 +29,14 @@ pub(super) fn suite(store: &dyn Store) {
     telemetry_is_read_in_order_and_until_the_reader_stops(store);
     the_ledger_shows_gaps_by_time(store);
     events_are_listed_newest_first(store);
-    devices_are_created_changed_and_found(store);
-    devices_are_filtered(store);
+    registry::devices_are_created_changed_and_found(store);
+    registry::devices_are_filtered(store);
     deleting_keeps_or_purges_the_data(store);
-    alerts_open_once_and_are_acknowledged_once(store);
-    commands_advance_as_their_states_allow(store);
-    a_confirmed_configuration_becomes_the_registrations_intervals(store);
-    commands_expire_and_time_out(store);
-    credentials_are_kept_as_digests(store);
+    registry::alerts_open_once_and_are_acknowledged_once(store);
+    registry::commands_advance_as_their_states_allow(store);
+    registry::a_confirmed_configuration_becomes_the_registrations_intervals(store);
+    registry::commands_expire_and_time_out(store);
+    registry::credentials_are_kept_as_digests(store);
     old_rows_are_trimmed_in_parts(store);
     store.ping().unwrap();
 }
@@ -238,78 +239,6 @@ fn events_are_listed_newest_first(store: &dyn Store) {
     assert_eq!(store.events(&id("nobody"), None, ALL).unwrap().total, 0);
 }
 
-fn devices_are_created_changed_and_found(store: &dyn Store) {
-    let device = create(store, &new_device("reg"));
-    assert_eq!((device.version, device.connection, device.created_at), (1, Connection::Unknown, T));
-    assert_eq!(store.create_device(&new_device("reg"), T).unwrap(), Outcome::Conflict);
-    assert_eq!(store.device(&id("reg")).unwrap(), Some(device.clone()));
-    let metadata = json!({ "train": "ICE 1" }).as_object().cloned();
-    let change =
-        DeviceChange { device_name: Some("Neu".into()), metadata: metadata.clone(), ..DeviceChange::default() };
-    let update = |device: &str, version| store.update_device(&id(device), &change, version, at(5)).unwrap();
-    assert_eq!(update("nobody", None), None);
-    assert_eq!(update("reg", Some(2)), Some(Outcome::Conflict));
-    let changed =
-        Device { device_name: "Neu".into(), metadata: metadata.unwrap(), updated_at: at(5), version: 2, ..device };
-    assert_eq!(update("reg", Some(1)), Some(Outcome::Done(changed.clone())));
-    assert_eq!(store.device(&id("reg")).unwrap(), Some(changed));
-    assert_eq!(update("reg", None).map(|outcome| matches!(outcome, Outcome::Done(d) if d.version == 3)), Some(true));
-}
-
-fn devices_are_filtered(store: &dyn Store) {
-    let device = |name: &str, device_type: &str, metadata: serde_json::Value| NewDevice {
-        device_name: name.into(),
-        device_type: device_type.into(),
-        location: Some(format!("{device_type} depot")),
-        is_active: device_type == "f-ac",
-        metadata: metadata.as_object().unwrap().clone(),
-        ..new_device(&format!("f-{name}").replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "_"))
-    };
-    let key = "a.b\"'] OR 1=1 --";
-    create(store, &device("hundred % sure", "f-ac", json!({ key: "x", "n": 1, "f": 0.30000000000000004 })));
-    create(store, &device("snake_case", "f-dc", json!({ "n": "1", "ok": true, "f": 1.0 })));
-    create(store, &device("snakeXcase", "f-dc", json!({ "n": 2, "ok": "true", "big": { "n": 1 } })));
-    let heard = |device: &str, connection| (id(device), DeviceState { connection, ..DeviceState::default() });
-    let states = vec![heard("f-snake_case", Connection::Online), heard("f-snakeXcase", Connection::Offline)];
-    store.commit(&Batch { states, ..Batch::default() }).unwrap();
-    let check = |filter: DeviceFilter, expected: &[&str]| {
-        let filter = DeviceFilter { q: filter.q.or(Some("F-".into())), ..filter };
-        let found = store.devices(&filter, ALL).unwrap();
-        let names: Vec<_> = found.items.iter().map(|d| d.device_name.as_str()).collect();
-        assert_eq!((names.as_slice(), found.total), (expected, expected.len() as u64), "{filter:?}");
-        let second = store.devices(&filter, Page { offset: 1, limit: 1 }).unwrap();
-        assert_eq!(second.items.first(), found.items.get(1));
-        assert_eq!(second.total, found.total);
-    };
-    let none = DeviceFilter::default;
-    let (percent, snake, other) = ("hundred % sure", "snake_case", "snakeXcase");
-    check(none(), &[other, snake, percent]);
-    check(DeviceFilter { is_active: Some(true), ..none() }, &[percent]);
-    check(DeviceFilter { device_type: Some("f-dc".into()), ..none() }, &[other, snake]);
-    check(DeviceFilter { location: Some("f-ac depot".into()), ..none() }, &[percent]);
-    check(DeviceFilter { connection: Some(Connection::Online), ..none() }, &[snake]);
-    check(DeviceFilter { connection: Some(Connection::Offline), ..none() }, &[other]);
-    check(DeviceFilter { connection: Some(Connection::Unknown), ..none() }, &[percent]);
-    check(DeviceFilter { q: Some("SNAKE_".into()), ..none() }, &[snake]);
-    check(DeviceFilter { q: Some("d % s".into()), ..none() }, &[percent]);
-    check(DeviceFilter { q: Some("\\".into()), ..none() }, &[]);
-    let metadata = |key: &str, text: &str, expected: &[&str]| {
-        check(DeviceFilter { metadata: vec![(key.into(), text.into())], ..none() }, expected);
-    };
-    metadata("n", "1", &[snake, percent]);
-    metadata("n", "2", &[other]);
-    metadata("f", "0.30000000000000004", &[percent]);
-    metadata("f", "0.3", &[]);
-    metadata("f", "1.0", &[snake]);
-    metadata("f", "1", &[]);
-    metadata("ok", "true", &[other, snake]);
-    metadata(key, "x", &[percent]);
-    metadata("x\" OR 1=1 --", "x", &[]);
-    metadata("big", "{\"n\":1}", &[]);
-    let both = vec![("n".into(), "1".into()), ("ok".into(), "true".into())];
-    check(DeviceFilter { metadata: both, device_type: Some("f-dc".into()), ..none() }, &[snake]);
-}
-
 fn deleting_keeps_or_purges_the_data(store: &dyn Store) {
     let fill = |device: &str| {
         create(store, &new_device(device));
@@ -322,7 +251,7 @@ fn deleting_keeps_or_purges_the_data(store: &dyn Store) {
             ..Batch::default()
         };
         store.commit(&batch).unwrap();
-        store.create_command(&new_command(device, "reboot", json!({}))).unwrap().unwrap();
+        store.create_command(&registry::new_command(device, "reboot", json!({}))).unwrap().unwrap();
         store.set_device_token(&id(device), Some([1; 32])).unwrap();
     };
     for purge in [false, true] {
@@ -357,149 +286,6 @@ fn raise(device: &str, second: i64) -> AlertChange {
 fn alerts_of(store: &dyn Store, device: &str, is_open: Option<bool>) -> Vec<Alert> {
     let filter = AlertFilter { device: Some(id(device)), is_open, ..AlertFilter::default() };
     store.alerts(&filter, ALL).unwrap().items
-}
-
-fn alerts_open_once_and_are_acknowledged_once(store: &dyn Store) {
-    create(store, &new_device("alarm"));
-    let clear = AlertChange::Clear { device: id("alarm"), kind: AlertKind::DeviceOffline, at: at(3) };
-    let alerts =
-        vec![raise("alarm", 1), raise("alarm", 2), clear, raise("alarm", 4), raise("alarm", 5), raise("gone", 1)];
-    store.commit(&Batch { alerts, ..Batch::default() }).unwrap();
-    let all = alerts_of(store, "alarm", None);
-    let times: Vec<_> = all.iter().map(|alert| (alert.created_at, alert.cleared_at)).collect();
-    assert_eq!(times, [(at(4), None), (at(1), Some(at(3)))]);
-    assert_eq!((all[0].alert_type.as_str(), all[0].severity.as_str()), ("device_offline", "warning"));
-    assert_eq!(alerts_of(store, "gone", None), [], "nobody is registered under that name");
-    let new = NewAlert { alert_type: "device_offline".into(), severity: "critical".into(), message: "by hand".into() };
-    let by_hand = store.create_alert(&id("alarm"), &new, at(6)).unwrap().unwrap();
-    assert!(store.create_alert(&id("gone"), &new, at(6)).unwrap().is_none());
-    assert_eq!(alerts_of(store, "alarm", Some(true)).len(), 2);
-    let unseen = store.stats().unwrap().unacknowledged_alerts;
-    let seen = store.acknowledge_alert(by_hand.id, "ann", at(7)).unwrap().unwrap();
-    assert_eq!(store.acknowledge_alert(by_hand.id, "bob", at(8)).unwrap(), Some(seen.clone()));
-    assert_eq!((seen.acknowledged_by.as_deref(), seen.acknowledged_at), (Some("ann"), Some(at(7))));
-    assert_eq!(store.acknowledge_alert(i64::MAX, "ann", at(7)).unwrap(), None);
-    assert_eq!(store.stats().unwrap().unacknowledged_alerts, unseen - 1);
-    let filter = |acknowledged, severity: Option<&str>| AlertFilter {
-        device: Some(id("alarm")),
-        acknowledged,
-        severity: severity.map(Into::into),
-        is_open: None,
-    };
-    assert_eq!(store.alerts(&filter(Some(true), None), ALL).unwrap().items, [seen]);
-    assert_eq!(store.alerts(&filter(Some(false), Some("warning")), ALL).unwrap().total, 2);
-}
-
-fn new_command(device: &str, cmd: &str, params: serde_json::Value) -> NewCommand {
-    NewCommand {
-        cmd_id: CommandId::random(),
-        device: id(device),
-        cmd: cmd.into(),
-        params: params.as_object().unwrap().clone(),
-        created_at: at(0),
-        created_by: "ann".into(),
-        expires_at: at(100),
-    }
-}
-
-fn step(cmd_id: CommandId, device: Option<&str>, to: CommandStatus, second: i64) -> CommandChange {
-    CommandChange { cmd_id, device: device.map(id), to, detail: Some(format!("at {second}")), at: at(second) }
-}
-
-fn commands_advance_as_their_states_allow(store: &dyn Store) {
-    create(store, &new_device("cmd"));
-    let new = new_command("cmd", "reboot", json!({ "a": [1] }));
-    let command = store.create_command(&new).unwrap().unwrap();
-    assert_eq!((command.status, &command.params), (CommandStatus::Pending, &new.params));
-    assert_eq!(store.create_command(&new_command("nobody", "reboot", json!({}))).unwrap(), None);
-    let second = store.create_command(&new_command("cmd", "reboot", json!({}))).unwrap().unwrap();
-    let deliverable = |now| store.deliverable_commands(&id("cmd"), at(now)).unwrap();
-    assert_eq!(deliverable(99), [command.clone(), second.clone()]);
-    assert_eq!(deliverable(100), []);
-    let advance = |change: &CommandChange| store.advance_command(change).unwrap();
-    assert_eq!(advance(&step(CommandId::random(), None, CommandStatus::Sent, 1)), None);
-    assert_eq!(advance(&step(new.cmd_id, Some("other"), CommandStatus::Sent, 1)), None);
-    assert_eq!(store.command(new.cmd_id).unwrap(), Some(command));
-    assert!(matches!(advance(&step(new.cmd_id, None, CommandStatus::Sent, 1)), Some(Outcome::Done(_))));
-    let accepted = vec![
-        step(new.cmd_id, Some("cmd"), CommandStatus::Accepted, 2),
-        step(new.cmd_id, Some("other"), CommandStatus::Rejected, 3),
-    ];
-    store.commit(&Batch { commands: accepted, ..Batch::default() }).unwrap();
-    assert_eq!(advance(&step(new.cmd_id, None, CommandStatus::Delivered, 4)), Some(Outcome::Conflict));
-    let done = store.command(new.cmd_id).unwrap().unwrap();
-    assert_eq!((done.status, done.detail.as_deref()), (CommandStatus::Accepted, Some("at 2")));
-    assert_eq!((done.sent_at, done.delivered_at, done.finished_at), (Some(at(1)), None, Some(at(2))));
-    let list = |status| store.commands(&CommandFilter { device: Some(id("cmd")), status }, ALL).unwrap();
-    assert_eq!(list(None), Listing { items: vec![second.clone(), done.clone()], total: 2 });
-    assert_eq!(list(Some(CommandStatus::Accepted)), Listing { items: vec![done], total: 1 });
-    assert_eq!(deliverable(5), [second]);
-}
-
-fn a_confirmed_configuration_becomes_the_registrations_intervals(store: &dyn Store) {
-    create(store, &new_device("conf"));
-    let intervals = || state_of(store, "conf").unwrap().registration.unwrap().intervals;
-    let send = |params, to| {
-        let command = store.create_command(&new_command("conf", "update_config", params)).unwrap().unwrap();
-        store.commit(&Batch { commands: vec![step(command.cmd_id, Some("conf"), to, 1)], ..Batch::default() }).unwrap();
-    };
-    send(json!({ "send_interval_s": 60 }), CommandStatus::Rejected);
-    assert_eq!(intervals(), Intervals::default());
-    send(json!({ "send_interval_s": 60 }), CommandStatus::Accepted);
-    assert_eq!(intervals(), Intervals { send_interval_s: 60, ..Intervals::default() });
-    send(json!({ "hello_interval_s": 5, "sampling_cadence_ms": 200 }), CommandStatus::Accepted);
-    assert_eq!(intervals(), Intervals { send_interval_s: 60, hello_interval_s: 5 });
-}
-
-fn commands_expire_and_time_out(store: &dyn Store) {
-    create(store, &new_device("late"));
-    let make = |to: &[CommandStatus]| {
-        let command = store.create_command(&new_command("late", "reboot", json!({}))).unwrap().unwrap();
-        for to in to {
-            store.advance_command(&step(command.cmd_id, None, *to, 10)).unwrap();
-        }
-        command.cmd_id
-    };
-    let ids = [make(&[]), make(&[CommandStatus::Sent]), make(&[CommandStatus::Delivered])];
-    let status = || ids.map(|id| store.command(id).unwrap().unwrap().status);
-    store.expire_commands(at(99), at(10)).unwrap();
-    assert_eq!(status(), [CommandStatus::Pending, CommandStatus::Sent, CommandStatus::Delivered]);
-    assert!(store.expire_commands(at(100), at(11)).unwrap() >= 3);
-    assert_eq!(status(), [CommandStatus::Expired, CommandStatus::Expired, CommandStatus::Timeout]);
-    assert_eq!(store.expire_commands(at(100), at(11)).unwrap(), 0);
-    let counts = store.stats().unwrap().commands_by_status;
-    assert!(counts.iter().any(|(name, count)| name == "timeout" && *count == 1), "{counts:?}");
-}
-
-fn credentials_are_kept_as_digests(store: &dyn Store) {
-    create(store, &new_device("token"));
-    assert!(store.device_credential(&id("nobody")).unwrap().is_none());
-    assert!(
-        store.device_credential(&id("token")).unwrap()
-            == Some(DeviceCredential { is_active: true, token_sha256: None })
-    );
-    assert!(store.set_device_token(&id("token"), Some([7; 32])).unwrap());
-    assert!(!store.set_device_token(&id("nobody"), Some([7; 32])).unwrap());
-    assert!(store.device_credential(&id("token")).unwrap().unwrap().token_sha256 == Some([7; 32]));
-    let key = |prefix: &str, role| ApiKey {
-        prefix: prefix.into(),
-        key_sha256: [9; 32],
-        role,
-        name: "a client".into(),
-        device_prefix: Some("train-".into()),
-        created_at: at(1),
-        expires_at: Some(at(50)),
-        revoked_at: None,
-    };
-    let (a, b) = (key("aaa", Role::Viewer), key("bbb", Role::Admin));
-    store.create_api_key(&a).unwrap();
-    store.create_api_key(&b).unwrap();
-    assert!(store.create_api_key(&a).is_err_and(|error| !error.is_transient()));
-    assert!(store.api_key("aaa").unwrap() == Some(a.clone()));
-    assert!(store.api_key("ccc").unwrap().is_none());
-    assert!(store.revoke_api_key("aaa", at(3)).unwrap() && store.revoke_api_key("aaa", at(4)).unwrap());
-    assert!(!store.revoke_api_key("ccc", at(3)).unwrap());
-    assert!(store.api_keys().unwrap() == [b, ApiKey { revoked_at: Some(at(3)), ..a }]);
 }
 
 fn old_rows_are_trimmed_in_parts(store: &dyn Store) {

@@ -45,7 +45,7 @@ CREATE TABLE device_sequence (
     fw_version TEXT,
     latest TEXT NOT NULL,
     span_us BIGINT NOT NULL
-);
+) WITHOUT ROWID;
 CREATE INDEX device_sequence_online ON device_sequence (device_id) WHERE connection_status = 'online';
 
 -- The ledger of missing messages. `missing`: [[first, last], …] still missing; filled_at set = none.

@@ -11,7 +11,7 @@
 //!
 //! Durability: see `commit` (what the journal can bring back) and `connection` (everything else is fsynced).
 //! Checkpoints of the WAL happen in the commit that fills it: nobody waits for a commit but the collector, whose
-//! acknowledgements went out before, and the next writer, for some ten milliseconds.
+//! acknowledgements went out before, and the next writer, for as long as the disk takes for 32 MiB.
 //! Must not know: what the values mean; who asks.
 
 mod alerts;
