@@ -1,0 +1,278 @@
+//! The task that moves records from the journal into objects.
+//!
+//! Order, which is the whole of its safety: read → write the object (never over another) → release the journal. A crash
+//! anywhere repeats work and changes nothing; see `recover`.
+//!
+//! Invariant: memory holds one batch (`flush_bytes`) and one encoded object. Does not know how objects are read back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use tokio::sync::watch;
+
+use super::Error;
+use super::batch::Pending;
+use super::bucket::Bucket;
+use super::classify::{Classify, classify};
+use super::encode;
+use super::key::{Hour, ROOT};
+use super::log::{Follow, Log};
+use super::object::{Footers, Object, footers};
+use super::recover::{Resume, resume};
+use crate::domain::{Clock, Timestamp};
+use crate::journal::Journal;
+use crate::observe::{Board, Progress, TaskState};
+use crate::payload::Window;
+
+/// Its name on the task board.
+const TASK: &str = "archiver";
+/// Limits of one read of the journal.
+const READ_RECORDS: usize = 4096;
+const READ_BYTES: usize = 1024 * 1024;
+/// Largest wait for records, so that being told to give up is noticed.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// How to archive.
+#[derive(Clone, Debug)]
+pub struct ArchiverOptions {
+    /// This node's id: part of the objects' names.
+    pub node: uuid::Uuid,
+    /// A batch is written when its first record was read this long ago (60 s).
+    pub flush_age: Duration,
+    /// A batch is written when it takes this much memory (32 MiB).
+    pub flush_bytes: usize,
+    /// The clock of `flush_age`.
+    pub clock: Clock,
+    /// Accepted range of `ts`.
+    pub window: Window,
+    /// Where to say how far it has come.
+    pub progress: Progress,
+    /// Where to say how it is.
+    pub board: Board,
+}
+
+/// Waits between attempts: from `first`, doubling up to `most`, each ± a quarter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backoff {
+    pub(crate) first: Duration,
+    pub(crate) most: Duration,
+}
+
+/// The task. Making it holds back the journal's trimming, so make it before anything that releases records.
+pub struct Archiver {
+    options: ArchiverOptions,
+    node: String,
+    bucket: Bucket,
+    footers: Footers,
+    log: Arc<dyn Log>,
+    hold: Box<dyn Follow>,
+    pub(crate) classify: Classify,
+    pub(crate) backoff: Backoff,
+}
+
+impl std::fmt::Debug for Archiver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Archiver").field("options", &self.options).field("bucket", &self.bucket).finish_non_exhaustive()
+    }
+}
+
+impl Archiver {
+    /// An archiver of `journal` into `bucket`. Touches neither the disk nor the network.
+    pub fn new(options: ArchiverOptions, bucket: Bucket, journal: &Journal) -> Result<Self, Error> {
+        Self::over(options, bucket, Arc::new(journal.clone()))
+    }
+
+    pub(crate) fn over(options: ArchiverOptions, bucket: Bucket, log: Arc<dyn Log>) -> Result<Self, Error> {
+        options.board.set(TASK, TaskState::Starting);
+        let hold = log.hold(log.first())?;
+        let node = options.node.hyphenated().to_string();
+        let backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(30) };
+        Ok(Self { options, node, bucket, footers: footers(), log, hold, classify, backoff })
+    }
+
+    /// Archives until the journal is closed and everything in it is written. Blocks: give it a thread of its own.
+    ///
+    /// The object store failing is retried for ever and shows on the board. `abandon` becoming `true` (the deadline of
+    /// stopping has passed) ends it with what is not written left in the journal for the next start.
+    pub fn run(mut self, mut abandon: watch::Receiver<bool>) -> Result<(), Error> {
+        let result = self.work(&mut abandon);
+        let state = match &result {
+            Ok(()) => TaskState::Stopped,
+            Err(e) if matches!(e, Error::Journal { .. }) => TaskState::Failed("the journal cannot be read".into()),
+            Err(_) => TaskState::Failed("the archive cannot be written".into()),
+        };
+        self.options.board.set(TASK, state);
+        result
+    }
+
+    fn work(&mut self, abandon: &mut watch::Receiver<bool>) -> Result<(), Error> {
+        let found = self.persist(abandon, |a| resume(&a.bucket, &a.footers, &*a.log, &a.node))?;
+        let Some(Resume { next, redo_until }) = found else { return Ok(()) };
+        self.released(next, None);
+        self.sweep(next);
+        self.options.board.set(TASK, TaskState::Running);
+        let mut reader = self.log.reader(next)?;
+        if let Some(end) = redo_until {
+            let mut pending = Pending::default();
+            let mut at = next;
+            while at < end {
+                let most = READ_RECORDS.min(usize::try_from(end - at).unwrap_or(READ_RECORDS));
+                if self.read(&mut *reader, most, &mut pending, &mut at)? == 0 {
+                    break;
+                }
+            }
+            if !self.flush(&mut pending, abandon)? {
+                return Ok(());
+            }
+        }
+        self.follow(&mut *reader, abandon)
+    }
+
+    /// Reads and writes until there will be nothing more.
+    fn follow(&mut self, reader: &mut dyn Follow, abandon: &mut watch::Receiver<bool>) -> Result<(), Error> {
+        let mut pending = Pending::default();
+        let mut since: Option<Timestamp> = None;
+        while !*abandon.borrow() {
+            let now = self.options.clock.now();
+            // A clock set back must not put off the writing.
+            since = since.map(|t| t.min(now));
+            let left = since.map_or(WAIT, |t| self.options.flush_age.saturating_sub(now.since(t)));
+            let finished = reader.is_finished();
+            if finished || left.is_zero() || pending.bytes() >= self.options.flush_bytes {
+                if !self.flush(&mut pending, abandon)? || finished {
+                    return Ok(());
+                }
+                since = None;
+            } else if reader.wait(left.min(WAIT)) && self.read(reader, READ_RECORDS, &mut pending, &mut 0)? > 0 {
+                since = since.or(Some(now));
+                self.options.progress.set(self.options.progress.position(), pending.oldest());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads some records; `at` becomes the exclusive end of what was read.
+    fn read(
+        &self,
+        reader: &mut dyn Follow,
+        most: usize,
+        pending: &mut Pending,
+        at: &mut u64,
+    ) -> Result<usize, Error> {
+        let read = reader.read(most, READ_BYTES, &mut |record| {
+            pending.push(record, (self.classify)(record, self.options.window));
+            *at = record.offset.0 + 1;
+        });
+        Ok(read?)
+    }
+
+    /// Writes what is pending and releases it; `false` when it was abandoned.
+    fn flush(&self, pending: &mut Pending, abandon: &mut watch::Receiver<bool>) -> Result<bool, Error> {
+        let oldest = pending.oldest();
+        let Some(batch) = pending.take() else { return Ok(true) };
+        self.options.progress.set(self.options.progress.position(), oldest);
+        let parts = batch.parts(&self.node);
+        let keys: Vec<Path> = parts.iter().map(|part| part.name.key(part.hour)).collect();
+        let siblings = keys.iter().map(Path::as_ref).collect::<Vec<_>>().join(" ");
+        for (part, key) in parts.iter().zip(&keys) {
+            let digest = encode::digest(&batch, part);
+            let bytes = encode::encode(&batch, part, &siblings, digest.clone())
+                .map_err(|source| Error::Encode { key: key.to_string(), source })?;
+            tracing::debug!(%key, records = part.order.len(), bytes = bytes.len(), "archiving");
+            if self.persist(abandon, |a| a.put(key, &bytes, &digest))?.is_none() {
+                return Ok(false);
+            }
+        }
+        self.released(batch.end(), None);
+        Ok(true)
+    }
+
+    /// Writes an object, or finds that it is there already.
+    fn put(&self, key: &Path, bytes: &Bytes, digest: &str) -> Result<(), Error> {
+        if self.bucket.put_new(key, bytes.clone())? {
+            return Ok(());
+        }
+        let size = self.bucket.size(key)?.unwrap_or(0);
+        let there = Object::open(&self.bucket, &self.footers, key, size)?;
+        match there.as_ref().and_then(Object::digest) == Some(digest) {
+            true => Ok(()),
+            false => Err(Error::Conflict { key: key.to_string() }),
+        }
+    }
+
+    /// Removes leftovers of a crash: they can only lie where the record at `next` was being archived, or later.
+    fn sweep(&self, next: u64) {
+        let swept = self.log.reader(next).map_err(Error::from).and_then(|mut reader| {
+            let mut from = None;
+            reader.read(1, 1, &mut |record| from = Some(Hour::of(record.received_at)))?;
+            let mut swept = 0;
+            for date in self.bucket.folders(&Path::from(ROOT))? {
+                if from.is_some_and(|hour| date < hour.date_folder()) {
+                    continue;
+                }
+                for folder in self.bucket.folders(&date)? {
+                    swept += self.bucket.sweep(&folder, &self.node)?;
+                }
+            }
+            Ok(swept)
+        });
+        match swept {
+            Ok(0) => {}
+            Ok(files) => tracing::info!(files, "removed unfinished archive writes of an earlier run"),
+            Err(error) => tracing::warn!(%error, "cannot remove unfinished archive writes of an earlier run"),
+        }
+    }
+
+    fn released(&self, below: u64, oldest: Option<Timestamp>) {
+        self.hold.release(below);
+        self.options.progress.set(below, oldest);
+    }
+
+    /// Tries until it works; `None` when told to give up.
+    fn persist<T>(
+        &self,
+        abandon: &mut watch::Receiver<bool>,
+        attempt: impl Fn(&Self) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        let mut delay = self.backoff.first;
+        loop {
+            match attempt(self) {
+                Ok(value) => {
+                    self.options.board.set(TASK, TaskState::Running);
+                    return Ok(Some(value));
+                }
+                Err(e) if !e.is_transient() => return Err(e),
+                Err(e) => self.report(&e),
+            }
+            if *abandon.borrow() || self.pause(abandon, delay.mul_f64(rand::random_range(0.75..1.25))) {
+                return Ok(None);
+            }
+            delay = (delay * 2).min(self.backoff.most);
+        }
+    }
+
+    /// The log has the cause; the board, which anybody may see, only the kind.
+    fn report(&self, error: &Error) {
+        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        tracing::warn!(%error, %cause, "the archive does not take data; trying again");
+        let text = match error {
+            Error::Conflict { .. } => "an archive object exists with other records",
+            _ => "the archive cannot be reached or written",
+        };
+        self.options.board.set(TASK, TaskState::Retrying(text.into()));
+    }
+
+    /// Waits; `true` when told to give up meanwhile.
+    fn pause(&self, abandon: &mut watch::Receiver<bool>, delay: Duration) -> bool {
+        self.bucket.runtime().block_on(async {
+            let sleep = tokio::time::sleep(delay);
+            tokio::pin!(sleep);
+            tokio::select! {
+                Ok(_) = abandon.wait_for(|told| *told) => true,
+                () = sleep => false,
+            }
+        })
+    }
+}

@@ -1,0 +1,187 @@
+//! Records collected in memory until they are worth an object, and how they are split into objects. Pure.
+//!
+//! A batch is a gapless run of offsets. It becomes one object an hour of receipt in it, so almost always one.
+//!
+//! Invariant: equal records give equal parts, in equal order; nothing here depends on time or chance. Does not know
+//! Parquet or where objects are kept.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::classify::{Class, device_of};
+use super::key::{Hour, ObjectName};
+use crate::domain::Timestamp;
+use crate::journal::Record;
+
+/// One record: its numbers, and where in the batch's bytes its texts are.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) offset: u64,
+    pub(crate) received_at: Timestamp,
+    pub(crate) class: Class,
+    pub(crate) qos: u8,
+    pub(crate) retain: bool,
+    pub(crate) device: Range<usize>,
+    pub(crate) topic: Range<usize>,
+    pub(crate) content_type: Range<usize>,
+    pub(crate) payload: Range<usize>,
+}
+
+/// Records being collected.
+#[derive(Default, Debug)]
+pub(crate) struct Pending {
+    text: Vec<u8>,
+    rows: Vec<Row>,
+}
+
+impl Pending {
+    /// Adds the next record.
+    pub(crate) fn push(&mut self, record: &Record<'_>, class: Class) {
+        let row = Row {
+            offset: record.offset.0,
+            received_at: record.received_at,
+            class,
+            qos: record.flags.qos,
+            retain: record.flags.retain,
+            device: self.keep(device_of(record).as_bytes()),
+            topic: self.keep(record.topic.as_bytes()),
+            content_type: self.keep(record.content_type.as_bytes()),
+            payload: self.keep(record.payload),
+        };
+        self.rows.push(row);
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.text.len();
+        self.text.extend_from_slice(bytes);
+        start..self.text.len()
+    }
+
+    /// Memory its records take.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.text.len() + self.rows.len() * size_of::<Row>()
+    }
+
+    /// When its first record was received.
+    pub(crate) fn oldest(&self) -> Option<Timestamp> {
+        self.rows.first().map(|row| row.received_at)
+    }
+
+    /// The records as a batch; `None` when there are none. Leaves nothing behind.
+    pub(crate) fn take(&mut self) -> Option<Batch> {
+        let Self { text, rows } = std::mem::take(self);
+        (!rows.is_empty()).then(|| Batch { text: Bytes::from(text), rows })
+    }
+}
+
+/// A run of records that become objects together.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    text: Bytes,
+    rows: Vec<Row>,
+}
+
+/// The records of a batch that go into one object.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) struct Part {
+    pub(crate) hour: Hour,
+    pub(crate) name: ObjectName,
+    /// Indices of its rows, sorted by (device, received_at, offset).
+    pub(crate) order: Vec<usize>,
+}
+
+impl Batch {
+    /// Exclusive end of its offsets.
+    pub(crate) fn end(&self) -> u64 {
+        self.rows.last().map_or(0, |row| row.offset + 1)
+    }
+
+    /// A row by index.
+    pub(crate) fn row(&self, index: usize) -> &Row {
+        &self.rows[index]
+    }
+
+    /// Bytes of a row's text, shared.
+    pub(crate) fn bytes(&self, range: &Range<usize>) -> Bytes {
+        self.text.slice(range.clone())
+    }
+
+    /// Its split into objects of `node`, by hour.
+    pub(crate) fn parts(&self, node: &str) -> Vec<Part> {
+        let mut hours: BTreeMap<Hour, Vec<usize>> = BTreeMap::new();
+        for (index, row) in self.rows.iter().enumerate() {
+            hours.entry(Hour::of(row.received_at)).or_default().push(index);
+        }
+        hours.into_iter().map(|(hour, indices)| self.part(node, hour, indices)).collect()
+    }
+
+    fn part(&self, node: &str, hour: Hour, mut order: Vec<usize>) -> Part {
+        let bound = |index: Option<&usize>| index.map_or(0, |&i| self.rows[i].offset);
+        let name = ObjectName { node: node.to_owned(), first: bound(order.first()), last: bound(order.last()) };
+        let key = |&i: &usize| (&self.text[self.rows[i].device.clone()], self.rows[i].received_at, self.rows[i].offset);
+        order.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
+        Part { hour, name, order }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Flags, Offset};
+    use proptest::prelude::*;
+
+    fn batch(records: &[(&str, i64)]) -> Option<Batch> {
+        let mut pending = Pending::default();
+        for (offset, (device, us)) in (100u64..).zip(records) {
+            let record = Record {
+                offset: Offset(offset),
+                received_at: Timestamp(*us),
+                topic: &format!("iot/{device}/hello"),
+                identity: device,
+                content_type: "",
+                flags: Flags::default(),
+                payload: b"{}",
+            };
+            pending.push(&record, Class { category: "hello", ts: None, seq: None, reason: None });
+        }
+        let batch = pending.take();
+        assert_eq!((pending.bytes(), pending.oldest()), (0, None));
+        batch
+    }
+
+    #[test]
+    fn rows_are_sorted_by_device_and_time_and_split_at_the_hour() {
+        const H: i64 = 3_600_000_000;
+        let batch = batch(&[("b", H - 2), ("a", H - 1), ("b", H), ("a", H - 3), ("b", H + 1)]).unwrap();
+        let parts = batch.parts("n");
+        let shown: Vec<_> = parts.iter().map(|p| (p.name.first, p.name.last, p.order.clone())).collect();
+        assert_eq!(shown, [(100, 103, vec![3, 1, 0]), (102, 104, vec![2, 4])]);
+        assert_eq!(batch.end(), 105);
+    }
+
+    #[test]
+    fn nothing_collected_is_no_batch() {
+        assert!(batch(&[]).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn every_record_is_in_exactly_one_part_and_in_its_hour(times in prop::collection::vec(0i64..20_000_000_000, 1..60)) {
+            let records: Vec<_> = times.iter().map(|us| (if us % 3 == 0 { "a" } else { "b" }, *us)).collect();
+            let batch = batch(&records).unwrap();
+            let mut seen = Vec::new();
+            for part in batch.parts("n") {
+                for &i in &part.order {
+                    let row = batch.row(i);
+                    prop_assert_eq!(Hour::of(row.received_at), part.hour);
+                    prop_assert!(part.name.spans(row.offset));
+                    seen.push(row.offset);
+                }
+            }
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (100..100 + times.len() as u64).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Where objects are kept: an object store chosen by URL, called from blocking threads.
+//!
+//! Invariant: [`Bucket::put_new`] never replaces an object, and when it returns the object survives power loss. Does not
+//! know what is in an object.
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::ops::Range;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use tokio::runtime::Handle;
+
+use super::Error;
+
+/// An open object store. Clones share it. Its calls block: never call them on an async worker.
+#[derive(Clone)]
+pub struct Bucket {
+    store: Arc<dyn ObjectStore>,
+    runtime: Handle,
+    /// The directory, where the store is one.
+    dir: Option<PathBuf>,
+}
+
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Bucket({})", self.store)
+    }
+}
+
+impl Bucket {
+    /// Opens the store of `url`: `file:///directory` (made if missing, mode 0700, every object synced; `%20` and the like
+    /// are decoded). `runtime` drives the store's requests and must outlive it.
+    pub fn open(url: &str, runtime: Handle) -> Result<Self, Error> {
+        let Some((scheme, rest)) = url.split_once("://") else {
+            return Err(Error::BadUrl { url: url.to_owned() });
+        };
+        match scheme {
+            "file" if rest.starts_with('/') => {
+                let dir = percent_decoded(rest).map(PathBuf::from);
+                let dir = dir.ok_or_else(|| Error::BadUrl { url: url.to_owned() })?;
+                Self::open_dir(&dir, runtime)
+            }
+            "file" => Err(Error::BadUrl { url: url.to_owned() }),
+            other => Err(Error::UnknownScheme { scheme: other.to_owned() }),
+        }
+    }
+
+    fn open_dir(dir: &FilePath, runtime: Handle) -> Result<Self, Error> {
+        let failed = |source| Error::Directory { dir: dir.to_owned(), source };
+        make_dir(dir).map_err(failed)?;
+        let store = LocalFileSystem::new_with_prefix(dir).map_err(|e| failed(std::io::Error::other(e)))?;
+        Ok(Self { store: Arc::new(store.with_fsync(true)), runtime, dir: Some(dir.to_owned()) })
+    }
+
+    /// A bucket over any store, for tests.
+    #[cfg(test)]
+    pub(crate) fn over(store: Arc<dyn ObjectStore>, runtime: Handle) -> Self {
+        Self { store, runtime, dir: None }
+    }
+
+    /// The runtime that drives its requests.
+    pub(crate) const fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Writes an object unless there is one of that name; `false` when there is.
+    pub(crate) fn put_new(&self, key: &Path, bytes: Bytes) -> Result<bool, Error> {
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match self.runtime.block_on(self.store.put_opts(key, bytes.into(), options)) {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+            Err(source) => Err(Error::store("write", key, source)),
+        }
+    }
+
+    /// Bytes of an object.
+    pub(crate) fn get_range(&self, key: &Path, range: Range<u64>) -> object_store::Result<Bytes> {
+        self.runtime.block_on(self.store.get_range(key, range))
+    }
+
+    /// Size of an object; `None` = no such object.
+    pub(crate) fn size(&self, key: &Path) -> Result<Option<u64>, Error> {
+        match self.runtime.block_on(self.store.head(key)) {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(Error::store("look up", key, source)),
+        }
+    }
+
+    /// Objects in a folder and below.
+    pub(crate) fn objects(&self, folder: &Path) -> Result<Vec<ObjectMeta>, Error> {
+        let listed = self.runtime.block_on(self.store.list(Some(folder)).try_collect());
+        match listed {
+            Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
+            other => other.map_err(|source| Error::store("list", folder, source)),
+        }
+    }
+
+    /// Folders directly in a folder, in order.
+    pub(crate) fn folders(&self, folder: &Path) -> Result<Vec<Path>, Error> {
+        let mut folders = match self.runtime.block_on(self.store.list_with_delimiter(Some(folder))) {
+            Ok(listed) => listed.common_prefixes,
+            Err(object_store::Error::NotFound { .. }) => Vec::new(),
+            Err(source) => return Err(Error::store("list", folder, source)),
+        };
+        folders.sort_unstable();
+        Ok(folders)
+    }
+
+    /// Removes what a crash left of unfinished writes of `node` in a folder: files named `<object>#<number>`, which
+    /// listings do not show. Returns how many. Where the store is no directory there is nothing of the kind.
+    pub(crate) fn sweep(&self, folder: &Path, node: &str) -> Result<usize, Error> {
+        let Some(dir) = self.dir.as_ref().map(|dir| dir.join(folder.as_ref())) else { return Ok(0) };
+        let failed = |source| Error::Directory { dir: dir.clone(), source };
+        let entries = match std::fs::read_dir(&dir) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(0),
+            entries => entries.map_err(failed)?,
+        };
+        let mut swept = 0;
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            if entry.file_name().to_str().is_some_and(|name| is_leftover(name, node)) {
+                std::fs::remove_file(entry.path()).map_err(failed)?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+}
+
+fn is_leftover(name: &str, node: &str) -> bool {
+    let Some((object, number)) = name.rsplit_once('#') else { return false };
+    object.starts_with(node) && object.ends_with(".parquet") && number.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Makes a directory and its parents, private to the user, and syncs the entry.
+fn make_dir(dir: &FilePath) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(dir)?;
+    match dir.parent() {
+        Some(parent) if cfg!(unix) => std::fs::File::open(parent)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+/// RFC 3986 percent-decoding; `None` when a `%` is not followed by two hex digits, or the result is not UTF-8.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (code, rest) = part.split_at_checked(2)?;
+        bytes.extend(hex::decode(code).ok()?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn an_unknown_scheme_is_an_error_that_names_it() {
+        let runtime = runtime();
+        let check = |url: &str, expected: &str| {
+            assert_eq!(Bucket::open(url, runtime.handle().clone()).unwrap_err().to_string(), expected);
+        };
+        check("s3://bucket/x", "the archive URL's scheme \"s3\" is not supported (known: file)");
+        check("archive", "the archive URL \"archive\" is not of the form file:///directory");
+        check("file://host/x", "the archive URL \"file://host/x\" is not of the form file:///directory");
+        check("file:///x%zz", "the archive URL \"file:///x%zz\" is not of the form file:///directory");
+    }
+
+    #[test]
+    fn an_object_is_written_once_and_never_replaced() {
+        let (runtime, dir) = (runtime(), tempfile::tempdir().unwrap());
+        let url = format!("file://{}/a%20b/c", dir.path().display());
+        let bucket = Bucket::open(&url, runtime.handle().clone()).unwrap();
+        let key = Path::from("raw/v1/x");
+        assert_eq!(bucket.size(&key).unwrap(), None);
+        assert!(bucket.put_new(&key, Bytes::from_static(b"one")).unwrap());
+        assert!(!bucket.put_new(&key, Bytes::from_static(b"two!")).unwrap());
+        assert_eq!(bucket.get_range(&key, 0..3).unwrap(), "one");
+        assert_eq!(std::fs::read(dir.path().join("a b/c/raw/v1/x")).unwrap(), b"one");
+        assert_eq!(bucket.folders(&Path::from("raw")).unwrap(), [Path::from("raw/v1")]);
+        assert!(bucket.folders(&Path::from("none")).unwrap().is_empty());
+        assert!(bucket.objects(&Path::from("none")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_sweep_removes_this_nodes_unfinished_writes_and_nothing_else() {
+        let (runtime, dir) = (runtime(), tempfile::tempdir().unwrap());
+        let bucket = Bucket::open(&format!("file://{}", dir.path().display()), runtime.handle().clone()).unwrap();
+        std::fs::create_dir(dir.path().join("f")).unwrap();
+        for name in ["n-1.parquet", "n-1.parquet#1", "n-2.parquet#12", "m-1.parquet#1", "n-1.txt#1"] {
+            std::fs::write(dir.path().join("f").join(name), b"").unwrap();
+        }
+        assert_eq!(bucket.sweep(&Path::from("f"), "n").unwrap(), 2);
+        assert_eq!(bucket.sweep(&Path::from("nowhere"), "n").unwrap(), 0);
+        assert_eq!(std::fs::read_dir(dir.path().join("f")).unwrap().count(), 3);
+    }
+}

@@ -1,0 +1,299 @@
+//! One archive object, read in ranges: its footer, the rows of one device, the payload of one row.
+//!
+//! Costs: the footer is one range (small objects come whole with it) and is cached, because objects never change. The rows
+//! of a device are one range for each row group that may hold it: all columns but the payload. A payload is one page.
+//!
+//! Invariant: reads no payload page but the one asked for. Does not know where an object lies in time.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use parquet::column::reader::{ColumnReaderImpl, get_column_reader};
+use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{
+    ColumnChunkMask, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
+};
+use parquet::file::page_index::offset_index::PageLocation;
+use parquet::file::reader::SerializedPageReader;
+use parquet::file::statistics::Statistics;
+use quick_cache::{Weighter, sync::Cache};
+
+use super::Error;
+use super::bucket::Bucket;
+use super::encode::{BATCH_KEY, Column, DIGEST_KEY};
+use super::key::MessageName;
+use super::source::Source;
+use crate::domain::Timestamp;
+
+/// Bytes read from an object's end in the hope of its whole footer.
+const TAIL_BYTES: u64 = 32 * 1024;
+/// Memory for footers.
+const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Footers of objects seen lately.
+pub(crate) type Footers = Cache<String, Arc<Footer>, Weight>;
+
+/// An empty footer cache.
+pub(crate) fn footers() -> Footers {
+    Cache::with_weighter(512, CACHE_BYTES, Weight)
+}
+
+/// What is known of an object from its footer.
+#[derive(Debug)]
+pub(crate) struct Footer {
+    metadata: ParquetMetaData,
+    weight: u64,
+}
+
+/// Weighs a footer by its memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Weight;
+
+impl Weighter<String, Arc<Footer>> for Weight {
+    fn weight(&self, key: &String, footer: &Arc<Footer>) -> u64 {
+        footer.weight + key.len() as u64
+    }
+}
+
+/// A message found, here or in the journal.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Entry {
+    pub(crate) received_at: Timestamp,
+    pub(crate) offset: u64,
+    pub(crate) category: String,
+    pub(crate) size: u64,
+}
+
+impl Entry {
+    /// Whether it is the message of that name.
+    pub(crate) fn has_name(&self, name: &MessageName) -> bool {
+        self.offset == name.offset && self.received_at == name.received_at && self.category == name.category
+    }
+}
+
+/// A row found in an object.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) entry: Entry,
+    group: usize,
+    row: usize,
+}
+
+/// An object opened for reading.
+#[derive(Debug)]
+pub(crate) struct Object<'a> {
+    bucket: &'a Bucket,
+    key: Path,
+    size: u64,
+    footer: Arc<Footer>,
+    /// The object's end, when it was just read: saves reading it again.
+    tail: Option<(u64, Bytes)>,
+}
+
+impl<'a> Object<'a> {
+    /// Opens an object of `size` bytes; `None` when it is gone.
+    pub(crate) fn open(bucket: &'a Bucket, cache: &Footers, key: &Path, size: u64) -> Result<Option<Self>, Error> {
+        let key = key.clone();
+        if let Some(footer) = cache.get(key.as_ref()) {
+            return Ok(Some(Self { bucket, key, size, footer, tail: None }));
+        }
+        match load(bucket, &key, size) {
+            Ok((metadata, start, tail)) => {
+                let weight = metadata.memory_size() as u64;
+                let footer = Arc::new(Footer { metadata, weight });
+                cache.insert(key.to_string(), Arc::clone(&footer));
+                Ok(Some(Self { bucket, key, size, footer, tail: Some((start, tail)) }))
+            }
+            Err(e) => gone(Error::reading(&key, e)),
+        }
+    }
+
+    /// Receive times of its oldest and newest row.
+    pub(crate) fn received(&self) -> Option<(Timestamp, Timestamp)> {
+        let bounds = self.groups().map(|group| match group.column(Column::ReceivedAt as usize).statistics() {
+            Some(Statistics::Int64(s)) => Some((Timestamp(*s.min_opt()?), Timestamp(*s.max_opt()?))),
+            _ => None,
+        });
+        bounds.flatten().reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// Keys of all objects of its batch.
+    pub(crate) fn batch(&self) -> Vec<Path> {
+        self.entry(BATCH_KEY).unwrap_or_default().split_whitespace().map(Path::from).collect()
+    }
+
+    /// Checksum of its records.
+    pub(crate) fn digest(&self) -> Option<&str> {
+        self.entry(DIGEST_KEY)
+    }
+
+    /// The rows of a device, oldest first. `None`: the object is gone.
+    pub(crate) fn rows_of(&self, device: &str) -> Result<Option<Vec<Found>>, Error> {
+        let mut found = Vec::new();
+        for (index, group) in self.groups().enumerate() {
+            if may_hold(group, device)
+                && let Err(e) = self.group_rows(index, group, device, &mut found)
+            {
+                return gone(Error::reading(&self.key, e));
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// Content type and payload of a row. `None`: the object is gone.
+    pub(crate) fn content(&self, found: &Found) -> Result<Option<(String, Vec<u8>)>, Error> {
+        self.row_content(found).map(Some).or_else(|e| gone(Error::reading(&self.key, e)))
+    }
+
+    fn groups(&self) -> impl Iterator<Item = &RowGroupMetaData> {
+        self.footer.metadata.row_groups().iter()
+    }
+
+    fn entry(&self, key: &str) -> Option<&str> {
+        let entries = self.footer.metadata.file_metadata().key_value_metadata()?;
+        entries.iter().find(|entry| entry.key == key)?.value.as_deref()
+    }
+
+    fn group_rows(
+        &self,
+        index: usize,
+        group: &RowGroupMetaData,
+        device: &str,
+        found: &mut Vec<Found>,
+    ) -> Result<(), ParquetError> {
+        let source = Arc::new(self.source(group)?);
+        let all = 0..usize::try_from(group.num_rows())?;
+        let devices = read::<ByteArrayType>(&source, group, Column::DeviceId, all)?;
+        let start = devices.partition_point(|d| d.data() < device.as_bytes());
+        let rows = start..start + devices[start..].partition_point(|d| d.data() == device.as_bytes());
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let times = read::<Int64Type>(&source, group, Column::ReceivedAt, rows.clone())?;
+        let offsets = read::<Int64Type>(&source, group, Column::JournalOffset, rows.clone())?;
+        let sizes = read::<Int32Type>(&source, group, Column::SizeBytes, rows.clone())?;
+        let categories = read::<ByteArrayType>(&source, group, Column::Category, rows.clone())?;
+        let columns = times.into_iter().zip(offsets).zip(sizes).zip(categories).zip(rows);
+        for ((((time, offset), size), category), row) in columns {
+            let size = u64::try_from(size).unwrap_or(0);
+            let (received_at, offset) = (Timestamp(time), offset.cast_unsigned());
+            let entry = Entry { received_at, offset, category: text(&category), size };
+            found.push(Found { entry, group: index, row });
+        }
+        Ok(())
+    }
+
+    fn row_content(&self, found: &Found) -> Result<(String, Vec<u8>), ParquetError> {
+        let group = self.footer.metadata.row_group(found.group);
+        let source = Arc::new(self.source(group)?);
+        let content_type = {
+            let mut column = open::<ByteArrayType>(&source, group, Column::ContentType, None)?;
+            column.skip_records(found.row)?;
+            let (mut values, mut levels) = (Vec::new(), Vec::new());
+            column.read_records(1, Some(&mut levels), None, &mut values)?;
+            values.first().map(text).unwrap_or_default()
+        };
+        let pages = self.footer.metadata.page_index_for_row_group(found.group);
+        let pages = pages.page_locations(Column::Payload as usize).cloned();
+        let mut column = open::<ByteArrayType>(&source, group, Column::Payload, pages)?;
+        column.skip_records(found.row)?;
+        let mut values = Vec::new();
+        column.read_records(1, None, None, &mut values)?;
+        let payload = values.pop().ok_or_else(|| ParquetError::EOF("the payload is missing".into()))?;
+        Ok((content_type, payload.data().to_vec()))
+    }
+
+    /// A source that has everything of a row group but its payloads at hand.
+    fn source(&self, group: &RowGroupMetaData) -> Result<Source, ParquetError> {
+        let (start, _) = group.column(0).byte_range();
+        let (end, _) = group.column(Column::Payload as usize).byte_range();
+        let at_hand = match &self.tail {
+            Some((at, bytes)) if *at <= start => (*at, bytes.clone()),
+            _ => (start, self.bucket.get_range(&self.key, start..end).map_err(external)?),
+        };
+        Ok(Source { bucket: self.bucket.clone(), key: self.key.clone(), size: self.size, at_hand })
+    }
+}
+
+/// Reads and checks a footer; also gives the bytes read from the object's end and where they start.
+fn load(bucket: &Bucket, key: &Path, size: u64) -> Result<(ParquetMetaData, u64, Bytes), ParquetError> {
+    let mut want = TAIL_BYTES;
+    loop {
+        let start = size.saturating_sub(want);
+        let tail = bucket.get_range(key, start..size).map_err(external)?;
+        let mut reader = ParquetMetaDataReader::new()
+            .with_column_index_policy(PageIndexPolicy::Skip)
+            .with_offset_index_policy(PageIndexPolicy::Optional)
+            .with_offset_index_mask(ColumnChunkMask::columns([Column::Payload as usize]));
+        match reader.try_parse_sized(&tail, size) {
+            Ok(()) => {
+                let metadata = reader.finish()?;
+                let columns = metadata.file_metadata().schema_descr().num_columns();
+                if columns != Column::Payload as usize + 1 {
+                    return Err(ParquetError::General(format!("{columns} columns")));
+                }
+                return Ok((metadata, start, tail));
+            }
+            // Asks for more than was read, so that this ends.
+            Err(ParquetError::NeedMoreData(needed)) if needed as u64 > want => want = needed as u64,
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// An object that vanished (retention) is not an error.
+fn gone<T>(error: Error) -> Result<Option<T>, Error> {
+    match error {
+        Error::Store { source: object_store::Error::NotFound { .. }, .. } => Ok(None),
+        other => Err(other),
+    }
+}
+
+fn external(error: object_store::Error) -> ParquetError {
+    ParquetError::External(Box::new(error))
+}
+
+fn text(value: &ByteArray) -> String {
+    String::from_utf8_lossy(value.data()).into_owned()
+}
+
+/// Whether the statistics leave room for the device.
+fn may_hold(group: &RowGroupMetaData, device: &str) -> bool {
+    let Some(statistics) = group.column(Column::DeviceId as usize).statistics() else { return true };
+    let device = device.as_bytes();
+    statistics.min_bytes_opt().is_none_or(|min| min <= device)
+        && statistics.max_bytes_opt().is_none_or(|max| device <= max)
+}
+
+fn open<T: DataType>(
+    source: &Arc<Source>,
+    group: &RowGroupMetaData,
+    column: Column,
+    pages: Option<Vec<PageLocation>>,
+) -> Result<ColumnReaderImpl<T>, ParquetError> {
+    let chunk = group.column(column as usize);
+    let rows = usize::try_from(group.num_rows())?;
+    let reader = SerializedPageReader::new(Arc::clone(source), chunk, rows, pages)?;
+    let reader = get_column_reader(chunk.column_descr_ptr(), Box::new(reader));
+    T::get_column_reader(reader).ok_or_else(|| ParquetError::General(format!("column {column:?} has another type")))
+}
+
+/// Values of some rows of a column without nulls.
+fn read<T: DataType>(
+    source: &Arc<Source>,
+    group: &RowGroupMetaData,
+    column: Column,
+    rows: Range<usize>,
+) -> Result<Vec<T::T>, ParquetError> {
+    let mut reader = open::<T>(source, group, column, None)?;
+    reader.skip_records(rows.start)?;
+    let mut values = Vec::with_capacity(rows.len());
+    reader.read_records(rows.len(), None, None, &mut values)?;
+    if values.len() != rows.len() {
+        return Err(ParquetError::EOF(format!("column {column:?} is too short")));
+    }
+    Ok(values)
+}

@@ -1,0 +1,169 @@
+//! Reading back: the archive and the journal's tail as one list.
+//!
+//! Why nothing is missing or shown twice while an object is being written: the tail is taken first and says which offsets
+//! it has seen; the archive is listed afterwards and gives all of this node's others. A record leaves the journal only
+//! after its object exists, so whatever the tail came too late for, the listing finds.
+//!
+//! Invariant: blocking work runs on blocking threads, [`READS`] at a time. Of other nodes only what they have archived is
+//! seen, not their journals.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::bucket::Bucket;
+use super::classify::{Classify, classify, device_of};
+use super::key::{MessageName, message_name};
+use super::log::Log;
+use super::object::{Entry, Footers, footers};
+use super::tail::{Judge, Tail, Wanted, scan};
+use super::walk::{Newest, Shelf};
+use super::{Error, RawEntry};
+use crate::domain::DeviceId;
+use crate::journal::Journal;
+use crate::observe::Progress;
+use crate::payload::Window;
+
+/// The most messages one listing gives.
+pub const MAX_LIST: usize = 10_000;
+/// Reads that run at once; others wait.
+const READS: usize = 4;
+
+/// What a reader needs to know.
+#[derive(Clone, Debug)]
+pub struct ReaderOptions {
+    /// This node's id, as the archiver has it.
+    pub node: uuid::Uuid,
+    /// Accepted range of `ts`, as the archiver has it.
+    pub window: Window,
+    /// The archiver's progress.
+    pub progress: Progress,
+}
+
+/// Reads the archive and the journal's not yet archived tail as one list. Clones share it.
+#[derive(Clone)]
+pub struct Reader {
+    inner: Arc<Inner>,
+    permits: Arc<Semaphore>,
+}
+
+struct Inner {
+    node: String,
+    judge: Judge,
+    progress: Progress,
+    bucket: Bucket,
+    footers: Footers,
+    log: Arc<dyn Log>,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").field("node", &self.inner.node).field("bucket", &self.inner.bucket).finish()
+    }
+}
+
+impl Reader {
+    /// A reader of `bucket` and `journal`.
+    pub fn new(options: ReaderOptions, bucket: Bucket, journal: &Journal) -> Self {
+        Self::over(options, bucket, Arc::new(journal.clone()), classify)
+    }
+
+    pub(crate) fn over(options: ReaderOptions, bucket: Bucket, log: Arc<dyn Log>, classify: Classify) -> Self {
+        let inner = Inner {
+            node: options.node.hyphenated().to_string(),
+            judge: Judge { classify, window: options.window },
+            progress: options.progress,
+            bucket,
+            footers: footers(),
+            log,
+        };
+        Self { inner: Arc::new(inner), permits: Arc::new(Semaphore::new(READS)) }
+    }
+
+    /// The newest `limit` (at most [`MAX_LIST`]) messages of a device by time of receipt, newest first; only those whose
+    /// category is `category` if given. Looks at a bounded number of objects: see `walk`.
+    pub async fn list(
+        &self,
+        device: &DeviceId,
+        category: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<RawEntry>, Error> {
+        let (device, category) = (device.clone(), category.map(str::to_owned));
+        let limit = limit.min(MAX_LIST);
+        self.blocking(move |inner| inner.list(Wanted { device: &device, category: category.as_deref(), limit })).await
+    }
+
+    /// The exact bytes of a message named by a listing (content type, empty where the sender said none; payload). The
+    /// device in front of the name may be left out. `None` = no such message.
+    pub async fn read(&self, device: &DeviceId, filename: &str) -> Result<Option<(String, Vec<u8>)>, Error> {
+        let Some(name) = MessageName::parse(device, filename) else { return Ok(None) };
+        let device = device.clone();
+        self.blocking(move |inner| inner.read(&device, &name)).await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Error::Interrupted)?;
+        let inner = Arc::clone(&self.inner);
+        let task = self.inner.bucket.runtime().spawn_blocking(move || {
+            let result = work(&inner);
+            drop(permit);
+            result
+        });
+        task.await.map_err(|_| Error::Interrupted)?
+    }
+}
+
+impl Inner {
+    const fn shelf(&self) -> Shelf<'_> {
+        Shelf { bucket: &self.bucket, footers: &self.footers }
+    }
+
+    fn list(&self, wanted: Wanted<'_>) -> Result<Vec<RawEntry>, Error> {
+        if wanted.limit == 0 {
+            return Ok(Vec::new());
+        }
+        let mut tail = scan(&*self.log, self.progress.position(), wanted, self.judge)?;
+        let mut newest = Newest::new(wanted.limit);
+        newest.add(std::mem::take(&mut tail.entries));
+        let skip = |node: &str, offset: u64| node == self.node && Tail::has_seen(&tail, offset);
+        self.shelf().list(wanted, &mut newest, &skip)?;
+        let device = wanted.device.as_str();
+        let shown = newest.into_entries().into_iter().map(|entry| RawEntry {
+            filename: message_name(device, &entry.category, entry.received_at, entry.offset),
+            size: entry.size,
+            last_modified: entry.received_at,
+        });
+        Ok(shown.collect())
+    }
+
+    fn read(&self, device: &DeviceId, name: &MessageName) -> Result<Option<(String, Vec<u8>)>, Error> {
+        match self.read_tail(device, name)? {
+            Some(content) => Ok(Some(content)),
+            None => self.shelf().find(device.as_str(), name),
+        }
+    }
+
+    /// The journal is asked first: what is not there any more is in the archive.
+    fn read_tail(&self, device: &DeviceId, name: &MessageName) -> Result<Option<(String, Vec<u8>)>, Error> {
+        if !(self.log.first()..self.log.durable()).contains(&name.offset) {
+            return Ok(None);
+        }
+        let mut content = None;
+        self.log.reader(name.offset)?.read(1, 1, &mut |record| {
+            let entry = Entry {
+                received_at: record.received_at,
+                offset: record.offset.0,
+                category: (self.judge.classify)(record, self.judge.window).category.to_owned(),
+                size: record.payload.len() as u64,
+            };
+            if entry.has_name(name) && device_of(record) == device.as_str() {
+                content = Some((record.content_type.to_owned(), record.payload.to_vec()));
+            }
+        })?;
+        Ok(content)
+    }
+}

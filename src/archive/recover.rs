@@ -1,0 +1,97 @@
+//! Where archiving goes on after a restart.
+//!
+//! The listing of the archive is the only truth; there is no position file that could be lost or disagree. It is enough
+//! because of three rules: an object's folder is the hour in which its records were received, its name holds their lowest
+//! and highest offset, and a batch's objects are all written before the next batch is begun. So whether the record with
+//! offset `n` is archived shows in one folder: there is an object of this node that spans `n`. Starting at the oldest
+//! record the journal still has, that question is asked once for each hour already archived.
+//!
+//! Only the last batch can be incomplete (it crossed an hour and the process died between its objects). Each object names
+//! all objects of its batch, so that is seen, and the batch is written again with exactly its old bounds: same names, same
+//! bytes, what exists is left alone.
+
+use object_store::path::Path;
+
+use super::Error;
+use super::bucket::Bucket;
+use super::key::{Hour, ObjectName};
+use super::log::Log;
+use super::object::{Footers, Object};
+use crate::domain::Timestamp;
+
+/// What to do next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Resume {
+    /// Everything below is archived.
+    pub(crate) next: u64,
+    /// The first batch must end exactly here (exclusive): it was begun before.
+    pub(crate) redo_until: Option<u64>,
+}
+
+/// Finds out by listing.
+pub(crate) fn resume(bucket: &Bucket, footers: &Footers, log: &dyn Log, node: &str) -> Result<Resume, Error> {
+    let mut next = log.first();
+    while let Some((offset, received_at)) = record_at(log, next)? {
+        next = offset;
+        let Some(batch) = batch_of(bucket, footers, node, offset, received_at)? else { break };
+        if !batch.complete {
+            return Ok(Resume { next: batch.first, redo_until: Some(batch.end) });
+        }
+        next = batch.end;
+    }
+    Ok(Resume { next, redo_until: None })
+}
+
+/// The first record at or behind `at`: one at `at` may have been trimmed.
+fn record_at(log: &dyn Log, at: u64) -> Result<Option<(u64, Timestamp)>, Error> {
+    let mut found = None;
+    log.reader(at)?.read(1, 1, &mut |record| {
+        found.get_or_insert((record.offset.0, record.received_at));
+    })?;
+    Ok(found)
+}
+
+struct Written {
+    first: u64,
+    end: u64,
+    complete: bool,
+}
+
+/// The last batch of the unbroken run of objects in the record's folder that begins with the one holding the record.
+fn batch_of(
+    bucket: &Bucket,
+    footers: &Footers,
+    node: &str,
+    offset: u64,
+    received_at: Timestamp,
+) -> Result<Option<Written>, Error> {
+    let mut objects: Vec<(ObjectName, u64, Path)> = bucket
+        .objects(&Hour::of(received_at).folder())?
+        .into_iter()
+        .filter_map(|meta| Some((ObjectName::parse(&meta.location)?, meta.size, meta.location)))
+        .filter(|(name, ..)| name.node == node && name.last >= offset)
+        .collect();
+    objects.sort_unstable();
+    let Some((name, size, key)) = objects.first().filter(|(name, ..)| name.spans(offset)) else { return Ok(None) };
+    let Some(object) = Object::open(bucket, footers, key, *size)? else { return Ok(None) };
+    // Another journal's object (the directory was emptied, the node id kept) spans the number but not the time.
+    if !object.received().is_some_and(|(oldest, newest)| oldest <= received_at && received_at <= newest) {
+        return Ok(None);
+    }
+    let mut last = (name, *size, key);
+    for (name, size, key) in &objects[1..] {
+        if name.first != last.0.last + 1 {
+            break;
+        }
+        last = (name, *size, key);
+    }
+    let Some(object) = Object::open(bucket, footers, last.2, last.1)? else { return Ok(None) };
+    let mut written = Written { first: last.0.first, end: last.0.last + 1, complete: true };
+    for sibling in object.batch() {
+        let Some(name) = ObjectName::parse(&sibling) else { continue };
+        written.first = written.first.min(name.first);
+        written.end = written.end.max(name.last + 1);
+        written.complete &= bucket.size(&sibling)?.is_some();
+    }
+    Ok(Some(written))
+}
