@@ -154,13 +154,7 @@ impl Archiver {
     }
 
     /// Reads some records; `at` becomes the exclusive end of what was read.
-    fn read(
-        &self,
-        reader: &mut dyn Follow,
-        most: usize,
-        pending: &mut Pending,
-        at: &mut u64,
-    ) -> Result<usize, Error> {
+    fn read(&self, reader: &mut dyn Follow, most: usize, pending: &mut Pending, at: &mut u64) -> Result<usize, Error> {
         let read = reader.read(most, READ_BYTES, &mut |record| {
             pending.push(record, (self.classify)(record, self.options.window));
             *at = record.offset.0 + 1;

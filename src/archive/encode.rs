@@ -169,10 +169,7 @@ fn write_group(
     write::<ByteArrayType>(group, &all(&|r| text(&r.payload)))
 }
 
-fn write<T: DataType>(
-    group: &mut SerializedRowGroupWriter<'_, Vec<u8>>,
-    values: &[T::T],
-) -> Result<(), ParquetError> {
+fn write<T: DataType>(group: &mut SerializedRowGroupWriter<'_, Vec<u8>>, values: &[T::T]) -> Result<(), ParquetError> {
     let mut column = group.next_column()?.ok_or_else(|| ParquetError::General("more values than columns".into()))?;
     column.typed::<T>().write_batch(values, None, None)?;
     column.close()

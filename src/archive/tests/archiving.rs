@@ -32,7 +32,8 @@ fn all_columns_are_there_for_other_engines() {
     invalid.payload = b"bad".to_vec();
     let bench = Bench::new(&[rec("m-1", HOUR, 0), invalid]);
     bench.archive().unwrap();
-    let get = async { bench.store.get(&bench.keys()[0].as_str().into()).await?.bytes().await };
+    let key = bench.keys().remove(0);
+    let get = async { bench.store.get(&key.as_str().into()).await?.bytes().await };
     let file = SerializedFileReader::new(bench.runtime.block_on(get).unwrap()).unwrap();
     let rows: Vec<String> = file.get_row_iter(None).unwrap().map(|row| row.unwrap().to_string()).collect();
     assert_eq!(
