@@ -102,6 +102,11 @@ impl Memory {
         self.state.lock().unwrap().later.extend(records.iter().cloned());
     }
 
+    /// Loses the newest record, as a salvage of a damaged journal may: its offset is not given again.
+    pub(super) fn lose_newest(&self) {
+        self.state.lock().unwrap().records.pop_last();
+    }
+
     /// Forgets everything below `below`, as trimming does.
     pub(super) fn trim(&self, below: u64) {
         let mut state = self.state.lock().unwrap();
