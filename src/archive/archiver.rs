@@ -100,7 +100,7 @@ impl Archiver {
         let result = self.work(&mut abandon);
         let state = match &result {
             Ok(()) => TaskState::Stopped,
-            Err(e) if matches!(e, Error::Journal { .. }) => TaskState::Failed("the journal cannot be read".into()),
+            Err(Error::Journal { .. }) => TaskState::Failed("the journal cannot be read".into()),
             Err(_) => TaskState::Failed("the archive cannot be written".into()),
         };
         self.options.board.set(TASK, state);
@@ -113,21 +113,21 @@ impl Archiver {
         self.released(next, None);
         self.sweep(next);
         self.options.board.set(TASK, TaskState::Running);
-        let mut reader = self.log.reader(next)?;
-        if let Some(end) = redo_until {
-            let mut pending = Pending::default();
-            let mut at = next;
-            while at < end {
-                let most = READ_RECORDS.min(usize::try_from(end - at).unwrap_or(READ_RECORDS));
-                if self.read(&mut *reader, most, &mut pending, &mut at)? == 0 {
-                    break;
-                }
-            }
-            if !self.flush(&mut pending, abandon)? {
-                return Ok(());
-            }
+        if let Some(end) = redo_until
+            && !self.flush(&mut self.exactly(next, end)?, abandon)?
+        {
+            return Ok(());
         }
-        self.follow(&mut *reader, abandon)
+        self.follow(&mut *self.log.reader(redo_until.unwrap_or(next))?, abandon)
+    }
+
+    /// The records in `first..end`, which once were a batch.
+    fn exactly(&self, first: u64, end: u64) -> Result<Pending, Error> {
+        let mut pending = Pending::default();
+        let mut reader = self.log.reader(first)?;
+        let mut at = first;
+        while at < end && self.read(&mut *reader, &mut pending, &mut at, end)? > 0 {}
+        Ok(pending)
     }
 
     /// Reads and writes until there will be nothing more.
@@ -145,7 +145,7 @@ impl Archiver {
                     return Ok(());
                 }
                 since = None;
-            } else if reader.wait(left.min(WAIT)) && self.read(reader, READ_RECORDS, &mut pending, &mut 0)? > 0 {
+            } else if reader.wait(left.min(WAIT)) && self.read(reader, &mut pending, &mut 0, u64::MAX)? > 0 {
                 since = since.or(Some(now));
                 self.options.progress.set(self.options.progress.position(), pending.oldest());
             }
@@ -153,17 +153,13 @@ impl Archiver {
         Ok(())
     }
 
-    /// Reads some records; `at` becomes the exclusive end of what was read.
-    fn read(
-        &self,
-        reader: &mut dyn Follow,
-        most: usize,
-        pending: &mut Pending,
-        at: &mut u64,
-    ) -> Result<usize, Error> {
-        let read = reader.read(most, READ_BYTES, &mut |record| {
-            pending.push(record, (self.classify)(record, self.options.window));
+    /// Reads some records, of which those below `end` become pending; `at` becomes the exclusive end of what was read.
+    fn read(&self, reader: &mut dyn Follow, pending: &mut Pending, at: &mut u64, end: u64) -> Result<usize, Error> {
+        let read = reader.read(READ_RECORDS, READ_BYTES, &mut |record| {
             *at = record.offset.0 + 1;
+            if *at <= end {
+                pending.push(record, (self.classify)(record, self.options.window));
+            }
         });
         Ok(read?)
     }

@@ -98,11 +98,6 @@ impl Batch {
         self.rows.last().map_or(0, |row| row.offset + 1)
     }
 
-    /// Number of its records.
-    pub(crate) const fn len(&self) -> usize {
-        self.rows.len()
-    }
-
     /// A row by index.
     pub(crate) fn row(&self, index: usize) -> &Row {
         &self.rows[index]
@@ -113,13 +108,16 @@ impl Batch {
         self.text.slice(range.clone())
     }
 
-    /// Its split into objects of `node`, by hour.
+    /// Its split into objects of `node`, by hour, in the order in which they must be written: the one with the first record
+    /// comes first, because that record is where `recover` looks for a batch that was begun.
     pub(crate) fn parts(&self, node: &str) -> Vec<Part> {
         let mut hours: BTreeMap<Hour, Vec<usize>> = BTreeMap::new();
         for (index, row) in self.rows.iter().enumerate() {
             hours.entry(Hour::of(row.received_at)).or_default().push(index);
         }
-        hours.into_iter().map(|(hour, indices)| self.part(node, hour, indices)).collect()
+        let mut parts: Vec<Part> = hours.into_iter().map(|(hour, indices)| self.part(node, hour, indices)).collect();
+        parts.sort_unstable_by_key(|part| part.name.first);
+        parts
     }
 
     fn part(&self, node: &str, hour: Hour, mut order: Vec<usize>) -> Part {
@@ -177,7 +175,9 @@ mod tests {
             let records: Vec<_> = times.iter().map(|us| (if us % 3 == 0 { "a" } else { "b" }, *us)).collect();
             let batch = batch(&records).unwrap();
             let mut seen = Vec::new();
-            for part in batch.parts("n") {
+            let parts = batch.parts("n");
+            prop_assert_eq!(parts[0].name.first, 100);
+            for part in parts {
                 for &i in &part.order {
                     let row = batch.row(i);
                     prop_assert_eq!(Hour::of(row.received_at), part.hour);

@@ -35,7 +35,7 @@ impl fmt::Debug for Bucket {
 
 impl Bucket {
     /// Opens the store of `url`: `file:///directory` (made if missing, mode 0700, every object synced; `%20` and the like
-    /// are decoded). `runtime` drives the store's requests and must outlive it.
+    /// are decoded). `runtime` (multi-threaded: its timers must run by themselves) drives the store's requests and must outlive it.
     pub fn open(url: &str, runtime: Handle) -> Result<Self, Error> {
         let Some((scheme, rest)) = url.split_once("://") else {
             return Err(Error::BadUrl { url: url.to_owned() });

@@ -22,12 +22,8 @@ pub(crate) trait Log: fmt::Debug + Send + Sync {
 /// A place in the journal. Calls block.
 pub(crate) trait Follow: Send {
     /// Hands the next durable records to `each`, within the limits but at least one if there is any; returns how many.
-    fn read(
-        &mut self,
-        max_records: usize,
-        max_bytes: usize,
-        each: &mut dyn FnMut(&Record<'_>),
-    ) -> Result<usize, Error>;
+    fn read(&mut self, max_records: usize, max_bytes: usize, each: &mut dyn FnMut(&Record<'_>))
+    -> Result<usize, Error>;
     /// Waits until there is something to read (`true`) or the journal is closed or the time is over.
     fn wait(&self, timeout: Duration) -> bool;
     /// Whether the journal is closed and read to its end.

@@ -1,11 +1,52 @@
-//! Every received message, exact bytes, as Parquet objects. (to be written; the signatures are fixed)
+//! The archive: every received message, exact bytes, as rows of Parquet objects that any engine reads; and reading them
+//! back, together with what has not been archived yet, as one list.
+//!
+//! Promises: a record of the journal is released only after its object is safe; every record is in exactly one object,
+//! whatever crashes when; the archive being away costs nothing but journal space; memory is bounded.
+//! Must not know: SQL, HTTP, the journal's files.
+//!
+//! ```text
+//! journal ─▶ log ─▶ archiver: classify ─▶ batch ─▶ encode ─▶ bucket (object store)
+//!              └──▶ reader: tail (journal) + walk ─▶ object ─▶ source ─▶ bucket
+//! ```
+//!
+//! Start from [`Archiver`] (in) and [`Reader`] (out); both need a [`Bucket`]. `key` says how things are named.
 
-use crate::domain::{DeviceId, Timestamp};
+mod archiver;
+mod batch;
+mod bucket;
+mod classify;
+mod encode;
+mod key;
+mod log;
+mod object;
+mod reader;
+mod recover;
+mod source;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::path::PathBuf;
+
+use object_store::path::Path;
+use parquet::errors::ParquetError;
+
+pub use archiver::{Archiver, ArchiverOptions};
+pub use bucket::Bucket;
+pub use key::CATEGORIES;
+pub use reader::{MAX_LIST, Reader, ReaderOptions};
+
+use crate::domain::Timestamp;
+use crate::journal;
 
 /// A received message as shown in a listing.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RawEntry {
-    /// `{device_id}/{category}/{time}.json`; unique: a further message of the same microsecond gets `-N` before `.json`.
+    /// `{device_id}/{category}/{time}-{journal offset}.json`, for example
+    /// `m-1/hello/2026-02-12T10-00-10.123456Z-42.json`; the offset keeps messages of the same microsecond apart. Stable:
+    /// the same before and after archiving.
     pub filename: String,
     /// Bytes of the payload.
     pub size: u64,
@@ -15,25 +56,54 @@ pub struct RawEntry {
 
 /// The archive failed.
 #[derive(Debug, thiserror::Error)]
-#[error("to be written")]
-pub struct Error;
+#[allow(missing_docs)]
+pub enum Error {
+    #[error("the archive URL {url:?} is not of the form file:///directory")]
+    BadUrl { url: String },
+    #[error("the archive URL's scheme {scheme:?} is not supported (known: file)")]
+    UnknownScheme { scheme: String },
+    #[error("cannot use the archive directory {}", dir.display())]
+    Directory { dir: PathBuf, source: std::io::Error },
+    /// The object store failed: worth trying again.
+    #[error("cannot {operation} {key} in the archive")]
+    Store { operation: &'static str, key: String, source: object_store::Error },
+    #[error("cannot encode the archive object {key}")]
+    Encode { key: String, source: ParquetError },
+    #[error("the archive object {key} is damaged")]
+    Damaged { key: String, source: ParquetError },
+    /// Two journals with one node id write to one archive, or one was replaced.
+    #[error("the archive object {key} exists with other records")]
+    Conflict { key: String },
+    #[error("the archive cannot read the journal")]
+    Journal { source: journal::Error },
+    #[error("reading the archive was cut short")]
+    Interrupted,
+}
 
-/// Reads the archive and the journal's not yet archived tail as one list. Clones share it.
-#[derive(Clone, Debug)]
-pub struct Reader;
-
-impl Reader {
-    /// The newest `limit` messages of a device, newest first; only those whose category is `category` if given.
-    pub async fn list(
-        &self,
-        _device: &DeviceId,
-        _category: Option<&str>,
-        _limit: usize,
-    ) -> Result<Vec<RawEntry>, Error> {
-        unimplemented!()
+impl Error {
+    fn store(operation: &'static str, key: &Path, source: object_store::Error) -> Self {
+        Self::Store { operation, key: key.to_string(), source }
     }
-    /// The exact bytes of a message named by a listing (content type, payload); `None` = no such message.
-    pub async fn read(&self, _device: &DeviceId, _filename: &str) -> Result<Option<(String, Vec<u8>)>, Error> {
-        unimplemented!()
+
+    /// What reading an object ran into: the store's failure, or damage.
+    fn reading(key: &Path, error: ParquetError) -> Self {
+        match error {
+            ParquetError::External(inner) => match inner.downcast::<object_store::Error>() {
+                Ok(source) => Self::store("read", key, *source),
+                Err(inner) => Self::Damaged { key: key.to_string(), source: ParquetError::External(inner) },
+            },
+            source => Self::Damaged { key: key.to_string(), source },
+        }
+    }
+
+    /// Whether trying again can help.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Store { .. } | Self::Directory { .. } | Self::Conflict { .. })
+    }
+}
+
+impl From<journal::Error> for Error {
+    fn from(source: journal::Error) -> Self {
+        Self::Journal { source }
     }
 }

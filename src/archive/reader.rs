@@ -83,12 +83,7 @@ impl Reader {
 
     /// The newest `limit` (at most [`MAX_LIST`]) messages of a device by time of receipt, newest first; only those whose
     /// category is `category` if given. Looks at a bounded number of objects: see `walk`.
-    pub async fn list(
-        &self,
-        device: &DeviceId,
-        category: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<RawEntry>, Error> {
+    pub async fn list(&self, device: &DeviceId, category: Option<&str>, limit: usize) -> Result<Vec<RawEntry>, Error> {
         let (device, category) = (device.clone(), category.map(str::to_owned));
         let limit = limit.min(MAX_LIST);
         self.blocking(move |inner| inner.list(Wanted { device: &device, category: category.as_deref(), limit })).await

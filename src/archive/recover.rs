@@ -2,7 +2,8 @@
 //!
 //! The listing of the archive is the only truth; there is no position file that could be lost or disagree. It is enough
 //! because of three rules: an object's folder is the hour in which its records were received, its name holds their lowest
-//! and highest offset, and a batch's objects are all written before the next batch is begun. So whether the record with
+//! and highest offset, and a batch's objects are all written, the one with its first record first, before the next batch
+//! is begun. So whether the record with
 //! offset `n` is archived shows in one folder: there is an object of this node that spans `n`. Starting at the oldest
 //! record the journal still has, that question is asked once for each hour already archived.
 //!

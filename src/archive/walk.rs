@@ -8,6 +8,7 @@
 //!
 //! Invariant: an object of a node with higher offsets than another in the same hour is taken to be newer.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use object_store::path::Path;
@@ -38,7 +39,7 @@ impl Newest {
     /// Takes more in, in any order.
     pub(crate) fn add(&mut self, more: impl IntoIterator<Item = Entry>) {
         self.entries.extend(more);
-        self.entries.sort_unstable_by(|a, b| (b.received_at, b.offset).cmp(&(a.received_at, a.offset)));
+        self.entries.sort_unstable_by_key(|entry| Reverse((entry.received_at, entry.offset)));
         self.entries.truncate(self.limit);
     }
 

@@ -1,0 +1,161 @@
+//! Archive and journal as one list.
+
+use super::*;
+
+/// Ten minutes of two devices, the second twice as talkative, hello every fifth.
+fn records(minutes: i64) -> Vec<Rec> {
+    let minute = HOUR / 60;
+    let mut records = Vec::new();
+    for m in 0..minutes {
+        for (device, second) in [("a", 0), ("b", 10), ("b", 20)] {
+            let mut record = rec(device, 500 * HOUR + m * minute + second * 1_000_000, records.len());
+            if m % 5 == 0 {
+                record.topic = format!("iot/{device}/hello");
+            }
+            records.push(record);
+        }
+    }
+    records
+}
+
+fn expected(records: &[Rec], device: &str, category: Option<&str>, limit: usize) -> Vec<Vec<u8>> {
+    let fits = |r: &&Rec| {
+        r.topic.starts_with(&format!("iot/{device}/")) && category.is_none_or(|c| r.topic.ends_with(&format!("/{c}")))
+    };
+    records.iter().rev().filter(fits).take(limit).map(|r| r.payload.clone()).collect()
+}
+
+fn assert_lists(bench: &Bench, records: &[Rec]) {
+    for (device, category, limit) in [
+        ("a", None, 7),
+        ("a", None, 1000),
+        ("b", Some("hello"), 3),
+        ("b", Some("telemetry"), 500),
+        ("a", Some("invalid"), 5),
+        ("nobody", None, 5),
+        ("a", None, 0),
+    ] {
+        let names = bench.list(device, category, limit);
+        let found: Vec<_> = names.iter().map(|name| bench.read(device, name).unwrap().1).collect();
+        assert_eq!(found, expected(records, device, category, limit), "{device} {category:?} {limit}");
+    }
+}
+
+#[test]
+fn a_listing_is_newest_first_whether_from_journal_or_archive_or_both() {
+    let records = records(130);
+    let bench = Bench::new(&records[..200]);
+    assert_lists(&bench, &records[..200]);
+    bench.archive().unwrap();
+    assert_lists(&bench, &records[..200]);
+    bench.log.append(&records[200..]);
+    assert_lists(&bench, &records);
+    bench.log.trim(bench.log.released());
+    assert_lists(&bench, &records);
+    bench.archive().unwrap();
+    bench.log.trim(bench.log.released());
+    assert_lists(&bench, &records);
+}
+
+#[test]
+fn a_listing_is_newest_first_over_many_objects() {
+    let records = records(130);
+    let bench = Bench::new(&[]);
+    for chunk in records.chunks(17) {
+        bench.log.append(chunk);
+        bench.archive().unwrap();
+    }
+    assert!(bench.keys().len() > 20);
+    bench.log.trim(bench.log.released());
+    assert_lists(&bench, &records);
+}
+
+#[test]
+fn a_message_keeps_its_name_and_is_shown_once_while_it_moves() {
+    let mut records = vec![rec("a", 5, 0), rec("a", 5, 1), rec("b", 5, 2), rec("a", 6, 3)];
+    records[3].payload = b"bad".to_vec();
+    let bench = Bench::new(&records);
+    let names = [
+        "a/invalid/1970-01-01T00-00-00.000006Z-3.json",
+        "a/telemetry/1970-01-01T00-00-00.000005Z-1.json",
+        "a/telemetry/1970-01-01T00-00-00.000005Z-0.json",
+    ];
+    assert_eq!(bench.list("a", None, 10), names, "only in the journal");
+    bench.archive().unwrap();
+    bench.progress.set(0, None);
+    assert_eq!(bench.list("a", None, 10), names, "in both, not yet released");
+    bench.log.trim(2);
+    assert_eq!(bench.list("a", None, 10), names, "half of it trimmed meanwhile");
+    bench.progress.set(4, None);
+    bench.log.trim(4);
+    assert_eq!(bench.list("a", None, 10), names, "only in the archive");
+    assert_eq!(bench.list("a", Some("invalid"), 10), names[..1]);
+    assert_eq!(bench.read("a", names[1]).unwrap().1, b"a:1");
+}
+
+#[test]
+fn names_of_nothing_are_none() {
+    let bench = Bench::new(&[rec("a", 5, 0), rec("b", 6, 1)]);
+    let check = || {
+        for name in [
+            "a/telemetry/1970-01-01T00-00-00.000005Z-1.json",
+            "a/telemetry/1970-01-01T00-00-00.000006Z-1.json",
+            "a/hello/1970-01-01T00-00-00.000005Z-0.json",
+            "a/telemetry/1970-01-01T00-00-00.000004Z-0.json",
+            "a/telemetry/2070-01-01T00-00-00.000005Z-0.json",
+            "b/telemetry/1970-01-01T00-00-00.000006Z-1.json",
+            "../raw/v1",
+            "",
+        ] {
+            assert_eq!(bench.read("a", name), None, "{name}");
+        }
+        assert!(bench.read("a", "telemetry/1970-01-01T00-00-00.000005Z-0.json").is_some());
+    };
+    check();
+    bench.archive().unwrap();
+    bench.log.trim(2);
+    check();
+}
+
+#[test]
+fn other_nodes_objects_are_listed_and_a_damaged_one_hides_nothing() {
+    let bench = Bench::new(&[rec("a", 5, 0)]);
+    bench.archive().unwrap();
+    let key = bench.keys()[0].clone();
+    let copy = async {
+        let bytes = bench.store.get(&key.as_str().into()).await?.bytes().await?;
+        let folder = "raw/v1/date=1970-01-01/hour=00";
+        let end = "-00000000000000000000-00000000000000000000.parquet";
+        bench.store.put(&Path::from(format!("{folder}/other{end}")), bytes.into()).await?;
+        bench.store.put(&Path::from(format!("{folder}/torn{end}")), vec![0; 100].into()).await?;
+        bench.store.put(&Path::from(format!("{folder}/README")), vec![0; 100].into()).await
+    };
+    bench.runtime.block_on(copy).unwrap();
+    assert_eq!(bench.list("a", None, 10).len(), 2);
+}
+
+#[test]
+fn reading_one_device_fetches_little_of_a_large_object() {
+    let noise = |i: usize| {
+        let words = (0..100u64).map(|k| (i as u64 * 100 + k).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        words.flat_map(u64::to_le_bytes).collect::<Vec<u8>>()
+    };
+    let mut records: Vec<_> = (0..20_000).map(|i| rec(&format!("m-{:03}", i % 200), i as i64, i)).collect();
+    records.iter_mut().enumerate().for_each(|(i, record)| record.payload = noise(i));
+    let mut bench = Bench::new(&records);
+    bench.flush_bytes = 64 << 20;
+    bench.archive().unwrap();
+    bench.log.trim(20_000);
+    assert_eq!(bench.keys().len(), 1);
+    let spent = |work: &dyn Fn()| {
+        let before = bench.store.bytes_read.load(Ordering::SeqCst);
+        work();
+        bench.store.bytes_read.load(Ordering::SeqCst) - before
+    };
+    let total = 20_000 * 800;
+    let listing = spent(&|| assert_eq!(bench.list("m-007", None, 1000).len(), 100));
+    assert!(listing < total / 40, "{listing} of {total}");
+    let name = &bench.list("m-199", None, 1)[0];
+    let reading = spent(&|| assert_eq!(bench.read("m-199", name).unwrap().1, noise(19_999)));
+    assert!(reading < total / 30, "{reading} of {total}");
+}
