@@ -87,6 +87,11 @@ impl Authenticator {
         Self { is_open, clock, seen: Cache::new(KEY_CACHE_LEN) }
     }
 
+    /// Whether no credential is asked for.
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+
     /// Who sent these headers; [`ApiError::Unauthenticated`] when nobody known did.
     pub async fn identify(&self, store: &SharedStore, headers: &HeaderMap) -> Result<Principal, ApiError> {
         if self.is_open {

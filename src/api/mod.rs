@@ -45,6 +45,7 @@ use actix_web::middleware::{Compress, from_fn};
 use actix_web::{App, HttpRequest, HttpServer, web};
 use tokio::sync::Semaphore;
 
+pub use auth::{Authenticator, Principal};
 pub use error::{ApiError, Fault, Problem};
 pub use limits::{Allowance, LimitOptions};
 pub use pages::Page;
@@ -74,8 +75,8 @@ pub struct Services {
     /// Renders the metrics page; `None` = there is none.
     pub metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     pub node_id: String,
-    /// No credentials: everybody is an administrator.
-    pub open: bool,
+    /// Who is asking; made with `open`, everybody is an administrator.
+    pub authenticator: Arc<Authenticator>,
 }
 
 /// Who may read `/metrics` without a key.
@@ -143,7 +144,6 @@ impl Default for Options {
 struct State {
     services: Services,
     options: Options,
-    authenticator: auth::Authenticator,
     limits: limits::Limits,
     routes: routes::Table,
     scans: Arc<Semaphore>,
@@ -154,7 +154,6 @@ type Shared = web::Data<State>;
 impl State {
     fn new(services: Services, options: Options) -> Self {
         Self {
-            authenticator: auth::Authenticator::new(services.open, services.clock.clone()),
             limits: limits::Limits::new(options.limits),
             routes: routes::Table::new(options.pages),
             scans: Arc::new(Semaphore::new(options.max_scans.max(1))),

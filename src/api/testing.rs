@@ -292,7 +292,7 @@ impl RawMessages for FakeRaw {
             last_modified: NOW,
         };
         let all = if device.as_str() == "m-1" { vec![entry("telemetry"), entry("hello")] } else { Vec::new() };
-        let wanted = |e: &RawEntry| category.is_none_or(|c| e.filename.contains(c));
+        let wanted = move |e: &RawEntry| category.is_none_or(|c| e.filename.contains(c));
         Box::pin(async move { Ok(all.into_iter().filter(wanted).take(limit).collect()) })
     }
     fn read<'a>(
@@ -352,6 +352,7 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
     collector_progress.set(90, None);
     let status =
         journal::Status { head: journal::Offset(101), durable: journal::Offset(100), ..journal::Status::default() };
+    let authenticator = Arc::new(super::Authenticator::new(open, clock.clone()));
     let services = Services {
         store,
         raw: Arc::new(FakeRaw),
@@ -364,7 +365,7 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
         clock,
         metrics: Some(Arc::new(|| "up 1\n".to_owned())),
         node_id: "n1".to_owned(),
-        open,
+        authenticator,
     };
     (services, Ends { told, asked, connected })
 }

@@ -18,9 +18,9 @@ use super::error::ApiError;
 use super::query::Params;
 use super::{State, devices, etag, json, show};
 use crate::dispatch;
+use crate::domain::CommandId;
 use crate::domain::command::CommandStatus;
 use crate::domain::message::AckResult;
-use crate::domain::{CommandId, DeviceId};
 use crate::store::{Command, CommandChange, CommandFilter, DEFAULT_COMMAND_LIFE, NewCommand, Outcome};
 
 /// Gives a command: 201 when the meter is connected, 202 when the command waits for it.

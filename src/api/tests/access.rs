@@ -44,11 +44,11 @@ async fn a_revoked_key_is_refused_at_once_when_the_node_knows() {
     let bench = Bench::new(false);
     let key = bench.add_key(Role::Viewer, None);
     let bearer = format!("Bearer {key}");
-    let ask = || bench.send("GET", "/api/devices", None, &[("authorization", &bearer)]);
+    let ask = async || bench.send("GET", "/api/devices", None, &[("authorization", &bearer)]).await;
     assert_eq!(ask().await.status, 200);
     let prefix = crate::api::key::prefix_of(&key).unwrap();
     bench.store.revoke_api_key(prefix, NOW).unwrap();
-    bench.state.authenticator.forget(prefix);
+    bench.state.services.authenticator.forget(prefix);
     assert_eq!(ask().await.status, 401);
 }
 
@@ -56,7 +56,7 @@ async fn a_revoked_key_is_refused_at_once_when_the_node_knows() {
 async fn a_key_another_node_revoked_is_refused_when_its_memory_is_old() {
     let bench = Bench::new(false);
     let key = bench.add_key(Role::Viewer, None);
-    let ask = || bench.send("GET", "/api/devices", None, &[("x-api-key", &key)]);
+    let ask = async || bench.send("GET", "/api/devices", None, &[("x-api-key", &key)]).await;
     assert_eq!(ask().await.status, 200);
     bench.store.revoke_api_key(crate::api::key::prefix_of(&key).unwrap(), NOW).unwrap();
     bench.clock.set(NOW.plus_us(5_000_000));

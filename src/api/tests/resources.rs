@@ -65,7 +65,8 @@ async fn a_stale_edit_is_412_and_an_unchanged_read_304() {
     let tag = read.header("etag").to_owned();
     let again = bench.send("GET", "/api/devices/m-1", None, &[("if-none-match", &tag)]).await;
     assert_eq!((again.status, again.bytes.len()), (304, 0));
-    let edit = || bench.send("PUT", "/api/devices/m-1", Some(json!({"device_name": "n"})), &[("if-match", &tag)]);
+    let edit =
+        async || bench.send("PUT", "/api/devices/m-1", Some(json!({"device_name": "n"})), &[("if-match", &tag)]).await;
     assert_eq!(edit().await.status, 200);
     assert_eq!(edit().await.status, 412);
     assert_eq!(bench.send("DELETE", "/api/devices/m-1", None, &[("if-match", &tag)]).await.status, 412);
