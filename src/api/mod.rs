@@ -52,7 +52,7 @@ pub use pages::Page;
 pub use raw::RawMessages;
 pub use routes::{Access, Route, document, routes};
 
-use crate::domain::Clock;
+use crate::domain::{Clock, DeviceId};
 use crate::observe::{Board, Progress};
 use crate::store::SharedStore;
 use crate::{collector, dispatch, journal};
@@ -140,6 +140,9 @@ impl Default for Options {
     }
 }
 
+/// How long a request waits for another task.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What handlers share.
 struct State {
     services: Services,
@@ -164,6 +167,22 @@ impl State {
 
     fn of(request: &HttpRequest) -> &Shared {
         request.app_data::<Shared>().expect("app() registers the state for every request")
+    }
+
+    /// Tells the collector about a device; `false` = it knows no such device.
+    async fn tell(&self, device: &DeviceId, kind: collector::RequestKind) -> Result<bool, ApiError> {
+        let told = self.services.collector.tell(device.clone(), kind);
+        match tokio::time::timeout(PATIENCE, told).await {
+            Ok(answer) => answer.map_err(|_| ApiError::Stopping),
+            Err(_) => Err(ApiError::Busy),
+        }
+    }
+
+    /// Asks the dispatcher. What it misses while it is stuck it finds in the store later.
+    async fn ask(&self, request: dispatch::Request) {
+        if tokio::time::timeout(PATIENCE, self.services.dispatch.ask(request)).await.is_err() {
+            tracing::warn!("the dispatcher is busy and was not told of a change");
+        }
     }
 
     /// A store call away from the HTTP workers.
