@@ -164,7 +164,7 @@ pub async fn create_alert(
     Ok(json(StatusCode::CREATED, &AlertBody::from(alert)))
 }
 
-/// Whether a key that is limited to some devices reaches the alert. Ids grow, so the search ends at the first older one.
+/// Whether a key that is limited to some devices reaches the alert. Ids grow: the search ends at the first older one.
 fn is_reachable(store: &dyn Store, principal: &Principal, alert: i64) -> Result<bool, store::Error> {
     if principal.device_prefix.is_none() {
         return Ok(true);

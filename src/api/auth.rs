@@ -87,6 +87,11 @@ impl Authenticator {
         Self { is_open, clock, seen: Cache::new(KEY_CACHE_LEN) }
     }
 
+    /// Whether no credential is asked for.
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+
     /// Who sent these headers; [`ApiError::Unauthenticated`] when nobody known did.
     pub async fn identify(&self, store: &SharedStore, headers: &HeaderMap) -> Result<Principal, ApiError> {
         if self.is_open {
@@ -117,12 +122,7 @@ impl Authenticator {
         ((0..KEY_CACHE_US).contains(&(now.0 - at.0))).then_some(key.0)
     }
 
-    async fn look_up(
-        &self,
-        store: &SharedStore,
-        prefix: &str,
-        now: Timestamp,
-    ) -> Result<Option<ApiKey>, store::Error> {
+    async fn look_up(&self, store: &SharedStore, prefix: &str, now: Timestamp) -> Result<Option<ApiKey>, store::Error> {
         let wanted = prefix.to_owned();
         let found = store::run(store, move |s| s.api_key(&wanted)).await?;
         if let Some(key) = &found {

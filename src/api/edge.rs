@@ -7,7 +7,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage, HttpResponse};
+use actix_web::{Error, HttpResponse};
 
 use super::State;
 use super::error::{ApiError, problem};
@@ -26,10 +26,6 @@ const SECURITY: [(HeaderName, HeaderValue); 5] = [
 
 /// An answer that is no page may load and run nothing.
 const NO_PAGE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
-
-/// The id a request is known by.
-#[derive(Clone, Debug)]
-pub struct RequestId(pub String);
 
 /// The client's id when it is short and printable, else a new one.
 fn request_id(headers: &HeaderMap) -> String {
@@ -50,7 +46,6 @@ pub(super) async fn edge(
     let (method, path) = (request.method().clone(), request.path().to_owned());
     let clock = State::of(request.request()).services.clock.clone();
     let started = clock.now();
-    request.extensions_mut().insert(RequestId(id.clone()));
     if method == Method::HEAD {
         // The connection remembers that the client wants no body.
         request.head_mut().method = Method::GET;

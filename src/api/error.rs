@@ -103,6 +103,9 @@ pub enum ApiError {
     /// The archive failed.
     #[error("the archive cannot be read now, try again")]
     Archive(#[from] archive::Error),
+    /// A task that must hear of it does not answer in time.
+    #[error("the collector is busy, try again")]
+    Busy,
     /// The process is stopping.
     #[error("the server is stopping")]
     Stopping,
@@ -199,7 +202,7 @@ impl ResponseError for ApiError {
             Self::Store(error) if !error.is_transient() && !matches!(error, store::Error::Interrupted) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
-            Self::Store(_) | Self::Archive(_) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Store(_) | Self::Archive(_) | Self::Busy | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

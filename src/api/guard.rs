@@ -62,14 +62,14 @@ async fn admit(
         Access::Role(role) => role,
         Access::Open => return Ok(None),
     };
-    let principal = match state.authenticator.identify(&state.services.store, request.headers()).await {
+    let principal = match state.services.authenticator.identify(&state.services.store, request.headers()).await {
         Err(ApiError::Unauthenticated) if Authenticator::has_credential(request.headers()) => {
             count(state, Kind::Login, Who::peer(peer), standing)?;
             return Err(ApiError::Unauthenticated);
         }
         other => other?,
     };
-    if !state.services.open {
+    if !state.services.authenticator.is_open() {
         count(state, kind, Who::Key(principal.name.clone()), standing)?;
     }
     if principal.role < role {

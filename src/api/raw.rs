@@ -82,9 +82,7 @@ pub async fn list_raw_data(
 ) -> Result<HttpResponse, ApiError> {
     let limit = params.number("limit", 1..=1000).and_then(|n| usize::try_from(n).ok()).unwrap_or(100);
     let expected = format!("one of {}", CATEGORIES.join(", "));
-    let category = params.read("prefix", &expected, |v| {
-        CATEGORIES.into_iter().find(|c| *c == v.trim_end_matches('/'))
-    });
+    let category = params.read("prefix", &expected, |v| CATEGORIES.into_iter().find(|c| *c == v.trim_end_matches('/')));
     params.finish()?;
     let entries = state.services.raw.list(&id, category, limit).await?;
     if entries.is_empty() {

@@ -111,7 +111,7 @@ pub async fn system_status(state: web::Data<State>, principal: Principal) -> Res
         node_id: services.node_id.clone(),
         uptime_s: now.since(services.board.started_at()).as_secs(),
         time: Time(now),
-        open: services.open,
+        open: services.authenticator.is_open(),
         collector: reader("collector", &services.collector_progress),
         archiver: reader("archiver", &services.archiver_progress),
         journal: JournalStatus {

@@ -4,7 +4,6 @@ use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use actix_web::body::MessageBody;
 use actix_web::http::Method;
 use actix_web::{test, web};
 use serde_json::{Value, json};
@@ -293,7 +292,7 @@ impl RawMessages for FakeRaw {
             last_modified: NOW,
         };
         let all = if device.as_str() == "m-1" { vec![entry("telemetry"), entry("hello")] } else { Vec::new() };
-        let wanted = |e: &RawEntry| category.is_none_or(|c| e.filename.contains(c));
+        let wanted = move |e: &RawEntry| category.is_none_or(|c| e.filename.contains(c));
         Box::pin(async move { Ok(all.into_iter().filter(wanted).take(limit).collect()) })
     }
     fn read<'a>(
@@ -335,7 +334,7 @@ impl Answer {
 const PAGES: &[StaticPage] = &[StaticPage { path: "/", content_type: "text/html", body: "<p>hello</p>" }];
 
 /// What the API stands on in tests, and the ends of its channels.
-pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, Bench2) {
+pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, Ends) {
     let (collector, mut requests) = collector::Handle::channel();
     let (dispatch, asked, connected) = dispatch::Handle::channel();
     let told: Arc<Mutex<Vec<RequestKind>>> = Arc::default();
@@ -351,11 +350,9 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, B
     board.set("collector", TaskState::Running);
     let collector_progress = Progress::default();
     collector_progress.set(90, None);
-    let status = journal::Status {
-        head: journal::Offset(101),
-        durable: journal::Offset(100),
-        ..journal::Status::default()
-    };
+    let status =
+        journal::Status { head: journal::Offset(101), durable: journal::Offset(100), ..journal::Status::default() };
+    let authenticator = Arc::new(super::Authenticator::new(open, clock.clone()));
     let services = Services {
         store,
         raw: Arc::new(FakeRaw),
@@ -368,13 +365,13 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, B
         clock,
         metrics: Some(Arc::new(|| "up 1\n".to_owned())),
         node_id: "n1".to_owned(),
-        open,
+        authenticator,
     };
-    (services, Bench2 { told, asked, connected })
+    (services, Ends { told, asked, connected })
 }
 
 /// The ends of the channels.
-pub struct Bench2 {
+pub struct Ends {
     pub told: Arc<Mutex<Vec<RequestKind>>>,
     pub asked: tokio::sync::mpsc::Receiver<dispatch::Request>,
     pub connected: Arc<std::sync::RwLock<std::collections::HashSet<DeviceId>>>,
@@ -465,7 +462,3 @@ impl Bench {
         self.store.lock().is_away = true;
     }
 }
-
-/// Keeps the body type of the test application readable.
-#[allow(dead_code)]
-fn _bodies(_: &dyn Fn(Box<dyn MessageBody<Error = std::io::Error>>)) {}

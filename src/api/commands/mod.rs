@@ -18,9 +18,9 @@ use super::error::ApiError;
 use super::query::Params;
 use super::{State, devices, etag, json, show};
 use crate::dispatch;
+use crate::domain::CommandId;
 use crate::domain::command::CommandStatus;
 use crate::domain::message::AckResult;
-use crate::domain::{CommandId, DeviceId};
 use crate::store::{Command, CommandChange, CommandFilter, DEFAULT_COMMAND_LIFE, NewCommand, Outcome};
 
 /// Gives a command: 201 when the meter is connected, 202 when the command waits for it.
@@ -49,7 +49,7 @@ pub async fn create_command(
     let created = state.store(move |s| s.create_command(&new)).await?;
     let command = created.ok_or_else(|| ApiError::no_device(id.as_str()))?;
     let is_connected = state.services.dispatch.is_connected(&id);
-    state.services.dispatch.ask(dispatch::Request::Deliver(id)).await;
+    state.ask(dispatch::Request::Deliver(id)).await;
     let (code, message) = match is_connected {
         true => (StatusCode::CREATED, "the command is on its way"),
         false => (StatusCode::ACCEPTED, "the device is not connected; the command waits for it"),

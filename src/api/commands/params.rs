@@ -87,7 +87,10 @@ pub fn faults(cmd: &str, params: &Map<String, Value>) -> Vec<Fault> {
     }
     let known = |name: &str| command.params.iter().any(|(n, _)| *n == name);
     faults.extend(
-        params.keys().filter(|n| !known(n)).map(|n| Fault::new(format!("params.{n}"), format!("is not known to {cmd}"))),
+        params
+            .keys()
+            .filter(|n| !known(n))
+            .map(|n| Fault::new(format!("params.{n}"), format!("is not known to {cmd}"))),
     );
     if command.needed == Needed::AtLeastOne && !command.params.iter().any(|(n, _)| present(params.get(*n))) {
         let all: Vec<_> = command.params.iter().map(|(n, _)| *n).collect();

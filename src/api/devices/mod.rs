@@ -36,13 +36,13 @@ pub(super) async fn find(state: &State, id: &DeviceId) -> Result<Device, ApiErro
 
 /// Lets the collector forget what it has cached of the device.
 async fn reload(state: &State, id: &DeviceId) {
-    if state.services.collector.tell(id.clone(), RequestKind::Reload).await.is_err() {
-        tracing::debug!(device_id = %id, "the collector is stopping; it reads the registry when it starts again");
+    if state.tell(id, RequestKind::Reload).await.is_err() {
+        tracing::warn!(device_id = %id, "the collector is busy or stopping and was not told of a change");
     }
 }
 
 async fn disconnect(state: &State, id: &DeviceId) {
-    state.services.dispatch.ask(dispatch::Request::Disconnect(id.clone())).await;
+    state.ask(dispatch::Request::Disconnect(id.clone())).await;
 }
 
 /// Reads the filters of the device list.

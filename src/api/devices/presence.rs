@@ -62,11 +62,7 @@ impl Contract for SetStatus {
 }
 
 async fn tell(state: &State, id: &DeviceId, kind: RequestKind) -> Result<(), ApiError> {
-    match state.services.collector.tell(id.clone(), kind).await {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(ApiError::no_device(id.as_str())),
-        Err(_) => Err(ApiError::Stopping),
-    }
+    if state.tell(id, kind).await? { Ok(()) } else { Err(ApiError::no_device(id.as_str())) }
 }
 
 async fn status_of(state: &State, id: &DeviceId) -> Result<StatusBody, ApiError> {

@@ -153,8 +153,11 @@ mod tests {
             unit: unit.map(Into::into),
             is_plausible,
         };
-        let points =
-            [point("voltage_dc", 750.5, None, true), point("pf", 3.0, None, false), point("x", 1.0, Some("a,\"b"), true)];
+        let points = [
+            point("voltage_dc", 750.5, None, true),
+            point("pf", 3.0, None, false),
+            point("x", 1.0, Some("a,\"b"), true),
+        ];
         let mut writer = Writer::new(format, "m-1");
         let mut out = String::new();
         writer.begin(&mut out);

@@ -1,7 +1,8 @@
 //! Fewer points with the same shape: largest-triangle-three-buckets (Steinarsson 2013), on the extremes of equal
 //! slices of time where there are too many points to hold.
 //!
-//! Bounded by what is asked for, not by what is there: at most [`HELD_PER_POINT`] × `max_points` points a quantity.
+//! Bounded by what is asked for, not by what is there: at most [`HELD_PER_POINT`] × `max_points` points a quantity, and
+//! about [`HELD`] in all as long as that leaves each quantity twice what is asked for.
 //! With `max_points` or fewer points nothing is changed. Pure.
 
 use std::collections::BTreeMap;
@@ -11,6 +12,8 @@ use super::quantity::Quantity;
 
 /// Points held for each one asked for.
 const HELD_PER_POINT: usize = 8;
+/// Points held in all.
+const HELD: usize = 400_000;
 
 /// Thins every quantity to so many points.
 #[derive(Debug)]
@@ -36,11 +39,12 @@ impl Thinner {
 
     /// Takes a point, in order of time.
     pub fn push(&mut self, point: Point) {
+        let share = HELD / self.series.len().max(1);
         let held = self.series.entry(point.quantity.clone()).or_default();
         held.first.get_or_insert_with(|| point.clone());
         held.last = Some(point.clone());
         held.points.push(point);
-        let most = self.max_points * HELD_PER_POINT;
+        let most = share.clamp(self.max_points * 2, self.max_points * HELD_PER_POINT);
         if held.points.len() > most {
             held.compress(most / 2);
         }
@@ -49,7 +53,8 @@ impl Thinner {
     /// The chosen points of all quantities, in order of time.
     pub fn finish(self) -> Vec<Point> {
         let max_points = self.max_points;
-        let mut chosen: Vec<Point> = self.series.into_values().flat_map(|held| choose(held.all(), max_points)).collect();
+        let mut chosen: Vec<Point> =
+            self.series.into_values().flat_map(|held| choose(held.all(), max_points)).collect();
         chosen.sort_by(|a, b| (a.time, &a.quantity).cmp(&(b.time, &b.quantity)));
         chosen
     }

@@ -119,9 +119,8 @@ impl<'a> Inputs<'a> {
         dc.or_else(|| {
             let (u, i, pf) = self.ac?;
             let (u, i, pf) = (u[slot], i[slot], pf[slot]);
-            let plausible = Known::VoltageAc.is_plausible(u)
-                && Known::CurrentAc.is_plausible(i)
-                && Known::Pf.is_plausible(pf);
+            let plausible =
+                Known::VoltageAc.is_plausible(u) && Known::CurrentAc.is_plausible(i) && Known::Pf.is_plausible(pf);
             (u * i * pf).is_finite().then_some((u * i * pf, (u * i).abs(), plausible))
         })
     }
@@ -177,7 +176,8 @@ mod tests {
 
     #[test]
     fn power_is_made_of_values_of_the_same_instant_only() {
-        let dc = [(0, "voltage_dc", 750.0), (0, "current_dc", -100.0), (1, "voltage_dc", 740.0), (2, "current_dc", 1.0)];
+        let dc =
+            [(0, "voltage_dc", 750.0), (0, "current_dc", -100.0), (1, "voltage_dc", 740.0), (2, "current_dc", 1.0)];
         check(&dc, "active_power", &[(0, -75_000.0)]);
         check(&dc, "apparent_power", &[(0, 75_000.0)]);
         check(&dc, "reactive_power", &[(0, 0.0)]);

@@ -39,7 +39,11 @@ impl Sink {
 
     /// Hands the text over when there is enough of it. Breaks when the client is gone.
     pub fn flow(&mut self) -> ControlFlow<()> {
-        if self.buffer.len() < CHUNK_BYTES { ControlFlow::Continue(()) } else { self.hand_over() }
+        match self.buffer.len() {
+            _ if self.to.is_closed() => ControlFlow::Break(()),
+            0..CHUNK_BYTES => ControlFlow::Continue(()),
+            _ => self.hand_over(),
+        }
     }
 
     fn hand_over(&mut self) -> ControlFlow<()> {

@@ -30,10 +30,13 @@ async function send(method, path, body) {
 
 async function call(method, path, body) {
   for (;;) {
+    const used = sessionStorage.getItem(STORED);
     try {
       return await send(method, path, body);
     } catch (error) {
       if (error.status !== 401) throw error;
+      // Another call may have asked meanwhile: then the new key is tried.
+      if (sessionStorage.getItem(STORED) !== used) continue;
       const message = hasKey() ? 'This key is not accepted.' : '';
       dropKey();
       await askForKey(message);

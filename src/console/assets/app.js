@@ -21,6 +21,7 @@ function signIn(message) {
   return new Promise((resolve) => {
     dialog.addEventListener('close', () => {
       if (field.value) api.keepKey(field.value.trim());
+      field.value = '';
       document.getElementById('sign-out').hidden = !api.hasKey();
       resolve();
     }, { once: true });
