@@ -112,11 +112,6 @@ impl Line {
             },
         }
     }
-
-    /// Whether the line is alternating current.
-    pub(super) fn is_ac(&self) -> bool {
-        self.frequency_hz.is_some()
-    }
 }
 
 /// A train on its line, as its meter sees it.
@@ -147,11 +142,6 @@ impl Source {
             battery: rng.random_range(25.5..27.5),
             line,
         }
-    }
-
-    /// Whether the line is alternating current.
-    pub(super) fn is_ac(&self) -> bool {
-        self.line.is_ac()
     }
 
     /// Inside temperature, °C.

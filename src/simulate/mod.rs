@@ -94,3 +94,7 @@ async fn register_fleet(options: &Options, fleet: &[(String, Profile)]) -> Resul
         fleet.iter().map(|(id, profile)| (id.clone(), profile.device_type())).collect();
     tokio::task::spawn_blocking(move || register(&api, &devices)).await.map_err(|source| Error::MeterTask { source })?
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

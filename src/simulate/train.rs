@@ -60,6 +60,7 @@ impl Train {
     }
 
     /// What the driver does.
+    #[cfg(test)]
     pub(super) fn phase(&self) -> Phase {
         self.phase
     }

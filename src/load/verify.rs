@@ -1,0 +1,199 @@
+//! The proof: everything acknowledged is stored, once.
+//!
+//! Waits until the collector has reached what was durable, then streams every device's voltage samples of the run. Each
+//! message has ten of them at instants no other message has ([`Grid`]), so that counting instants by message shows what is
+//! missing (fewer than ten) and what is there twice (more). Memory: a byte a message of one device. Blocking.
+
+use std::io::{BufRead, BufReader, Read};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use super::connection::Outcome;
+use super::options::Error;
+use super::report::Verification;
+use super::template::{Grid, SAMPLES};
+use crate::domain::Timestamp;
+use crate::simulate::ApiAccess;
+
+/// Longest wait for the first byte of an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// Pause between two questions for the state of the collector.
+const POLL: Duration = Duration::from_millis(100);
+/// A line longer than this is no reading.
+const MAX_LINE: u64 = 64 * 1024;
+
+#[derive(Deserialize)]
+struct SystemStatus {
+    journal: Journal,
+    collector: Collector,
+}
+
+#[derive(Deserialize)]
+struct Journal {
+    durable: u64,
+}
+
+#[derive(Deserialize)]
+struct Collector {
+    position: u64,
+}
+
+#[derive(Deserialize)]
+struct Row<'a> {
+    #[serde(borrow)]
+    time: &'a str,
+}
+
+/// Waits for the server to settle, then checks every device.
+pub(super) fn verify(
+    api: &ApiAccess,
+    grid: Grid,
+    outcomes: Vec<Outcome>,
+    patience: Duration,
+) -> Result<Verification, Error> {
+    let client = Client::new(api);
+    client.settle(patience)?;
+    let mut total = Verification::default();
+    for outcome in outcomes.iter().filter(|outcome| outcome.sent > 0) {
+        let counts = client.count_samples(&outcome.device_id, grid, outcome.sent)?;
+        total.devices += 1;
+        judge(&counts, |n| outcome.acked.contains(n), &mut total);
+    }
+    Ok(total)
+}
+
+/// Adds what the sample counts of one device say.
+fn judge(counts: &[u8], is_acked: impl Fn(u64) -> bool, total: &mut Verification) {
+    for (n, &count) in counts.iter().enumerate() {
+        let is_acked = is_acked(n as u64);
+        let is_whole = u64::from(count) >= SAMPLES;
+        total.stored += u64::from(is_whole);
+        total.missing += u64::from(is_acked && !is_whole);
+        total.duplicated += u64::from(u64::from(count) > SAMPLES);
+        total.unacknowledged_but_stored += u64::from(!is_acked && count > 0);
+    }
+}
+
+struct Client {
+    agent: ureq::Agent,
+    base: String,
+    key: Option<String>,
+}
+
+impl Client {
+    fn new(api: &ApiAccess) -> Self {
+        let config = ureq::Agent::config_builder().timeout_recv_response(Some(ANSWER_TIMEOUT));
+        let base = api.url.trim_end_matches('/').to_owned();
+        Self { agent: config.build().into(), base, key: api.key.clone() }
+    }
+
+    fn get(&self, url: &str) -> Result<ureq::Body, Error> {
+        let mut request = self.agent.get(url);
+        if let Some(key) = &self.key {
+            request = request.header("Authorization", format!("Bearer {key}"));
+        }
+        let failed = |source| Error::Api { url: url.into(), source: Box::new(source) };
+        Ok(request.call().map_err(failed)?.into_body())
+    }
+
+    /// Returns when the collector has passed what was durable at the first answer. A server that is just starting may
+    /// refuse to answer for a while.
+    fn settle(&self, patience: Duration) -> Result<(), Error> {
+        let url = format!("{}/api/system/status", self.base);
+        let deadline = Instant::now() + patience;
+        let mut durable = None;
+        loop {
+            let status = self.get(&url).and_then(|mut body| {
+                body.read_json::<SystemStatus>().map_err(|e| Error::Api { url: url.clone(), source: Box::new(e) })
+            });
+            let is_late = Instant::now() >= deadline;
+            match status {
+                Ok(status) if status.collector.position >= *durable.get_or_insert(status.journal.durable) => {
+                    return Ok(());
+                }
+                Ok(_) if is_late => return Err(Error::NotSettled(patience)),
+                Err(error) if is_late => return Err(error),
+                _ => std::thread::sleep(POLL),
+            }
+        }
+    }
+
+    /// How many samples of each of the first `messages` messages are stored; 255 stands for more.
+    fn count_samples(&self, device_id: &str, grid: Grid, messages: u64) -> Result<Vec<u8>, Error> {
+        let (start, stop) = grid.range(messages);
+        let url = format!(
+            "{}/api/devices/{device_id}/metrics?start={start}&stop={stop}&metric=voltage_dc&format=ndjson",
+            self.base
+        );
+        let body = BufReader::with_capacity(256 * 1024, self.get(&url)?.into_reader());
+        count_lines(body, &url, grid, messages)
+    }
+}
+
+fn count_lines(mut body: impl BufRead, url: &str, grid: Grid, messages: u64) -> Result<Vec<u8>, Error> {
+    let mut counts = vec![0u8; usize::try_from(messages).unwrap_or(usize::MAX)];
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = body.by_ref().take(MAX_LINE).read_until(b'\n', &mut line);
+        if read.map_err(|source| Error::Read { url: url.into(), source })? == 0 {
+            return Ok(counts);
+        }
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let row = serde_json::from_slice::<Row<'_>>(&line).ok();
+        let Some(at) = row.and_then(|row| Timestamp::parse_rfc3339(row.time)) else {
+            let answer = String::from_utf8_lossy(&line).chars().take(200).collect();
+            return Err(Error::Unexpected { url: url.into(), answer });
+        };
+        // Values of other runs in the same time are none of ours.
+        if let Some(count) = grid.message_of(at).and_then(|n| counts.get_mut(n as usize)) {
+            *count = count.saturating_add(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRID_START: Timestamp = Timestamp(1_770_890_400_123_456);
+
+    fn line(at: Timestamp) -> String {
+        format!("{{\"time\":\"{at}\",\"device_id\":\"load-0001\",\"metric\":\"voltage_dc\",\"value\":750.5}}\n")
+    }
+
+    #[test]
+    fn samples_are_counted_by_the_message_they_belong_to() {
+        let grid = Grid::new(GRID_START, 1000);
+        let mut text = String::new();
+        for n in [0i64, 0, 2] {
+            // Message 0 twice, message 1 not at all, message 2 without its last sample.
+            let samples = if n == 2 { 9 } else { 10 };
+            (0..samples).for_each(|k| text += &line(GRID_START.plus_us(n * 1000 - 900 + k * 100)));
+        }
+        text += &line(GRID_START.plus_us(37));
+        text += "\n";
+        let counts = count_lines(text.as_bytes(), "u", grid, 4).unwrap();
+        assert_eq!(counts, [20, 0, 9, 0]);
+
+        let mut total = Verification::default();
+        judge(&counts, |n| n != 2, &mut total);
+        let expected = Verification { devices: 0, stored: 1, missing: 2, duplicated: 1, unacknowledged_but_stored: 1 };
+        assert_eq!(total, expected);
+    }
+
+    #[test]
+    fn an_answer_of_another_shape_is_an_error_not_a_loss() {
+        let grid = Grid::new(GRID_START, 1000);
+        let check = |text: &str| {
+            let error = count_lines(text.as_bytes(), "u", grid, 1).unwrap_err().to_string();
+            assert!(error.contains("unexpected"), "{error}");
+        };
+        check("[]\n");
+        check("{\"time\":\"yesterday\"}\n");
+        check(&"x".repeat(200_000));
+    }
+}
