@@ -1,0 +1,204 @@
+//! Alerts: raised by the system or by hand, cleared by the system, acknowledged by people.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, get, post, web};
+use garde::Validate;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::auth::{Principal, Target};
+use super::body::{Body, Contract, Fields, Rule};
+use super::error::ApiError;
+use super::query::Params;
+use super::show::{Time, time};
+use super::{State, devices, json, show};
+use crate::domain::DeviceId;
+use crate::store::{self, Alert, AlertFilter, NewAlert, Page, Store};
+
+/// An alert.
+#[derive(Serialize, ToSchema)]
+pub struct AlertBody {
+    id: i64,
+    device_id: String,
+    alert_type: String,
+    severity: String,
+    message: String,
+    acknowledged: bool,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    acknowledged_at: Option<Time>,
+    acknowledged_by: Option<String>,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Time,
+    /// `open`, or `cleared` when the condition has gone.
+    state: &'static str,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    cleared_at: Option<Time>,
+}
+
+impl From<Alert> for AlertBody {
+    fn from(a: Alert) -> Self {
+        Self {
+            id: a.id,
+            device_id: a.device_id.to_string(),
+            alert_type: a.alert_type,
+            severity: a.severity,
+            message: a.message,
+            acknowledged: a.acknowledged_at.is_some(),
+            acknowledged_at: time(a.acknowledged_at),
+            acknowledged_by: a.acknowledged_by,
+            created_at: Time(a.created_at),
+            state: if a.cleared_at.is_some() { "cleared" } else { "open" },
+            cleared_at: time(a.cleared_at),
+        }
+    }
+}
+
+/// Body of an alert raised by hand.
+#[derive(Debug, Validate, ToSchema)]
+pub struct CreateAlert {
+    /// `manual` by default.
+    #[garde(inner(length(chars, min = 1, max = 64)))]
+    alert_type: Option<String>,
+    /// `info` by default; the system uses `info`, `warning` and `critical`.
+    #[garde(inner(length(chars, min = 1, max = 32)))]
+    severity: Option<String>,
+    #[garde(inner(length(chars, max = 4096)))]
+    message: Option<String>,
+}
+
+impl Contract for CreateAlert {
+    const RULE: Rule = Rule::Lenient;
+
+    fn read(fields: &mut Fields) -> Self {
+        Self {
+            alert_type: fields.text("alert_type"),
+            severity: fields.text("severity"),
+            message: fields.text("message"),
+        }
+    }
+}
+
+fn filter(params: &mut Params, device: Option<DeviceId>) -> AlertFilter {
+    let is_open = params.read("state", "open or cleared", |v| match v {
+        "open" => Some(true),
+        "cleared" => Some(false),
+        _ => None,
+    });
+    let acknowledged = params.flag("acknowledged");
+    AlertFilter { device, acknowledged, severity: params.text("severity").map(str::to_owned), is_open }
+}
+
+/// Alerts of all devices, newest first.
+#[utoipa::path(tag = "alerts", params(
+    ("acknowledged" = Option<bool>, Query, description = "Seen by somebody"),
+    ("severity" = Option<String>, Query, description = "Severity"),
+    ("state" = Option<String>, Query, description = "`open` or `cleared`"),
+    ("device" = Option<String>, Query, description = "Device id"),
+    ("page" = Option<u64>, Query, description = "From 1"),
+    ("per_page" = Option<u32>, Query, description = "1 to 500, default 50")),
+    responses((status = 200, body = Vec<AlertBody>), (status = 400, body = super::Problem)))]
+#[get("/api/alerts")]
+pub async fn list_alerts(
+    state: web::Data<State>,
+    principal: Principal,
+    mut params: Params,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let device = params.read("device", "a device id", DeviceId::parse);
+    let filter = filter(&mut params, device);
+    let paging = params.paging();
+    params.finish()?;
+    let listing = state
+        .store(move |s| match principal.device_prefix {
+            None => s.alerts(&filter, paging.part()),
+            Some(_) => {
+                show::filtered(paging.part(), |page| s.alerts(&filter, page), |a| principal.may_reach(&a.device_id))
+            }
+        })
+        .await?;
+    Ok(show::list(&request, paging, listing, AlertBody::from))
+}
+
+/// Alerts of a device, newest first.
+#[utoipa::path(tag = "alerts", params(("id" = String, Path, description = "Device id"),
+    ("acknowledged" = Option<bool>, Query, description = "Seen by somebody"),
+    ("severity" = Option<String>, Query, description = "Severity"),
+    ("state" = Option<String>, Query, description = "`open` or `cleared`"),
+    ("page" = Option<u64>, Query, description = "From 1"),
+    ("per_page" = Option<u32>, Query, description = "1 to 500, default 50")),
+    responses((status = 200, body = Vec<AlertBody>), (status = 400, body = super::Problem),
+    (status = 404, body = super::Problem)))]
+#[get("/api/devices/{id}/alerts")]
+pub async fn device_alerts(
+    state: web::Data<State>,
+    Target(id): Target,
+    mut params: Params,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let filter = filter(&mut params, Some(id.clone()));
+    let paging = params.paging();
+    params.finish()?;
+    devices::find(&state, &id).await?;
+    let listing = state.store(move |s| s.alerts(&filter, paging.part())).await?;
+    Ok(show::list(&request, paging, listing, AlertBody::from))
+}
+
+/// Raises an alert by hand.
+#[utoipa::path(tag = "alerts", params(("id" = String, Path, description = "Device id")), request_body = CreateAlert,
+    responses((status = 201, body = AlertBody), (status = 400, body = super::Problem),
+    (status = 404, body = super::Problem)))]
+#[post("/api/devices/{id}/alerts")]
+pub async fn create_alert(
+    state: web::Data<State>,
+    Target(id): Target,
+    Body(body): Body<CreateAlert>,
+) -> Result<HttpResponse, ApiError> {
+    let new = NewAlert {
+        alert_type: body.alert_type.unwrap_or_else(|| "manual".to_owned()),
+        severity: body.severity.unwrap_or_else(|| "info".to_owned()),
+        message: body.message.unwrap_or_default(),
+    };
+    let (wanted, now) = (id.clone(), state.services.clock.now());
+    let created = state.store(move |s| s.create_alert(&wanted, &new, now)).await?;
+    let alert = created.ok_or_else(|| ApiError::no_device(id.as_str()))?;
+    Ok(json(StatusCode::CREATED, &AlertBody::from(alert)))
+}
+
+/// Whether a key that is limited to some devices reaches the alert. Ids grow, so the search ends at the first older one.
+fn is_reachable(store: &dyn Store, principal: &Principal, alert: i64) -> Result<bool, store::Error> {
+    if principal.device_prefix.is_none() {
+        return Ok(true);
+    }
+    let mut page = Page { offset: 0, limit: 500 };
+    loop {
+        let part = store.alerts(&AlertFilter::default(), page)?;
+        if let Some(found) = part.items.iter().find(|a| a.id == alert) {
+            return Ok(principal.may_reach(&found.device_id));
+        }
+        page.offset += part.items.len() as u64;
+        if part.items.is_empty() || part.items.iter().all(|a| a.id < alert) {
+            return Ok(false);
+        }
+    }
+}
+
+/// Marks an alert as seen.
+#[utoipa::path(tag = "alerts", params(("alert_id" = i64, Path, description = "Alert id")),
+    responses((status = 200, body = AlertBody), (status = 404, body = super::Problem)))]
+#[post("/api/alerts/{alert_id}/acknowledge")]
+pub async fn acknowledge_alert(
+    state: web::Data<State>,
+    principal: Principal,
+    path: web::Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    let missing = || ApiError::NotFound("this alert was".to_owned());
+    let id: i64 = path.parse().map_err(|_| missing())?;
+    let now = state.services.clock.now();
+    let acknowledged = state
+        .store(move |s| match is_reachable(s, &principal, id)? {
+            true => s.acknowledge_alert(id, &principal.name, now),
+            false => Ok(None),
+        })
+        .await?;
+    Ok(json(StatusCode::OK, &AlertBody::from(acknowledged.ok_or_else(missing)?)))
+}

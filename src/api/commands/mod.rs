@@ -1,0 +1,174 @@
+//! Commands to meters: given, listed, cancelled, and acknowledged by REST for meters that cannot over MQTT.
+//!
+//! Invariant: a command is stored before anybody is asked to deliver it.
+
+mod bodies;
+mod params;
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, delete, get, post, put, web};
+
+pub use bodies::{AckCommand, CommandBody, CreateCommand, CreatedBody};
+
+use super::auth::{Principal, Target};
+use super::body::Body;
+use super::error::ApiError;
+use super::query::Params;
+use super::{State, devices, etag, json, show};
+use crate::dispatch;
+use crate::domain::CommandId;
+use crate::domain::command::CommandStatus;
+use crate::domain::message::AckResult;
+use crate::store::{Command, CommandChange, CommandFilter, DEFAULT_COMMAND_LIFE, NewCommand, Outcome};
+
+/// Gives a command: 201 when the meter is connected, 202 when the command waits for it.
+#[utoipa::path(tag = "commands", params(("id" = String, Path, description = "Device id")),
+    request_body = CreateCommand, responses((status = 201, body = CreatedBody),
+    (status = 202, description = "Waits for the meter", body = CreatedBody), (status = 400, body = super::Problem),
+    (status = 404, body = super::Problem)))]
+#[post("/api/devices/{id}/commands")]
+pub async fn create_command(
+    state: web::Data<State>,
+    principal: Principal,
+    Target(id): Target,
+    Body(body): Body<CreateCommand>,
+) -> Result<HttpResponse, ApiError> {
+    let (cmd, params, life_s) = body.into_parts()?;
+    let now = state.services.clock.now();
+    let new = NewCommand {
+        cmd_id: CommandId::random(),
+        device: id.clone(),
+        cmd,
+        params,
+        created_at: now,
+        created_by: principal.name,
+        expires_at: now.plus(life_s.map_or(DEFAULT_COMMAND_LIFE, Duration::from_secs)),
+    };
+    let created = state.store(move |s| s.create_command(&new)).await?;
+    let command = created.ok_or_else(|| ApiError::no_device(id.as_str()))?;
+    let is_connected = state.services.dispatch.is_connected(&id);
+    state.services.dispatch.ask(dispatch::Request::Deliver(id)).await;
+    let (code, message) = match is_connected {
+        true => (StatusCode::CREATED, "the command is on its way"),
+        false => (StatusCode::ACCEPTED, "the device is not connected; the command waits for it"),
+    };
+    Ok(json(code, &CreatedBody::new(&command, message)))
+}
+
+/// Commands of a device, newest first.
+#[utoipa::path(tag = "commands", params(("id" = String, Path, description = "Device id"),
+    ("status" = Option<String>, Query, description = "A command state"),
+    ("page" = Option<u64>, Query, description = "From 1"),
+    ("per_page" = Option<u32>, Query, description = "1 to 500, default 50")),
+    responses((status = 200, body = Vec<CommandBody>), (status = 400, body = super::Problem),
+    (status = 404, body = super::Problem)))]
+#[get("/api/devices/{id}/commands")]
+pub async fn device_commands(
+    state: web::Data<State>,
+    Target(id): Target,
+    mut params: Params,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let names = CommandStatus::ALL.map(CommandStatus::name).join(", ");
+    let status = params.read("status", &format!("one of {names}"), CommandStatus::from_name);
+    let paging = params.paging();
+    params.finish()?;
+    devices::find(&state, &id).await?;
+    let filter = CommandFilter { device: Some(id), status };
+    let listing = state.store(move |s| s.commands(&filter, paging.part())).await?;
+    Ok(show::list(&request, paging, listing, CommandBody::from))
+}
+
+/// The command a path names, when the asker may reach its device.
+async fn find(state: &State, principal: &Principal, text: &str) -> Result<Command, ApiError> {
+    let missing = || ApiError::NotFound("this command was".to_owned());
+    let id = CommandId::parse(text).ok_or_else(missing)?;
+    let command = state.store(move |s| s.command(id)).await?.ok_or_else(missing)?;
+    if principal.may_reach(&command.device) { Ok(command) } else { Err(missing()) }
+}
+
+/// One command.
+#[utoipa::path(tag = "commands", params(("cmd_id" = String, Path, description = "Command id")),
+    responses((status = 200, body = CommandBody, headers(("ETag" = String))),
+    (status = 304, description = "Not changed"), (status = 404, body = super::Problem)))]
+#[get("/api/commands/{cmd_id}")]
+pub async fn get_command(
+    state: web::Data<State>,
+    principal: Principal,
+    path: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let command = find(&state, &principal, &path).await?;
+    Ok(etag::respond(&request, step(&command), &CommandBody::from(command)))
+}
+
+/// The version of a command: how far it is.
+fn step(command: &Command) -> i64 {
+    CommandStatus::ALL.iter().position(|s| *s == command.status).and_then(|n| i64::try_from(n).ok()).unwrap_or(0)
+}
+
+async fn advance(
+    state: &State,
+    command: &Command,
+    to: CommandStatus,
+    detail: Option<String>,
+) -> Result<Outcome<Command>, ApiError> {
+    let at = state.services.clock.now();
+    let change = CommandChange { cmd_id: command.cmd_id, device: None, to, detail, at };
+    let advanced = state.store(move |s| s.advance_command(&change)).await?;
+    advanced.ok_or_else(|| ApiError::NotFound("this command was".to_owned()))
+}
+
+/// Cancels a command that is still pending.
+#[utoipa::path(tag = "commands", params(("cmd_id" = String, Path, description = "Command id"),
+    ("If-Match" = Option<String>, Header, description = "Cancel only in this state")),
+    responses((status = 200, body = CommandBody), (status = 404, body = super::Problem),
+    (status = 409, description = "It is under way or done", body = super::Problem),
+    (status = 412, body = super::Problem)))]
+#[delete("/api/commands/{cmd_id}")]
+pub async fn cancel_command(
+    state: web::Data<State>,
+    principal: Principal,
+    path: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let command = find(&state, &principal, &path).await?;
+    etag::precondition(request.headers(), step(&command))?;
+    let detail = Some(format!("cancelled by {}", principal.name));
+    match advance(&state, &command, CommandStatus::Cancelled, detail).await? {
+        Outcome::Done(command) => Ok(json(StatusCode::OK, &CommandBody::from(command))),
+        Outcome::Conflict => {
+            let now = find(&state, &principal, &path).await?.status.name();
+            Err(ApiError::Conflict(format!("only a pending command can be cancelled; this one is {now}")))
+        }
+    }
+}
+
+/// Acknowledges a command in place of the meter. Saying the same again is fine.
+#[utoipa::path(tag = "commands", params(("cmd_id" = String, Path, description = "Command id")),
+    request_body = AckCommand, responses((status = 200, body = CommandBody), (status = 400, body = super::Problem),
+    (status = 404, body = super::Problem),
+    (status = 409, description = "It has ended otherwise", body = super::Problem)))]
+#[put("/api/commands/{cmd_id}/ack")]
+pub async fn acknowledge_command(
+    state: web::Data<State>,
+    principal: Principal,
+    path: web::Path<String>,
+    Body(body): Body<AckCommand>,
+) -> Result<HttpResponse, ApiError> {
+    let (result, detail) = body.into_parts()?;
+    let command = find(&state, &principal, &path).await?;
+    let to = CommandStatus::from(result);
+    match advance(&state, &command, to, detail).await? {
+        Outcome::Done(command) => Ok(json(StatusCode::OK, &CommandBody::from(command))),
+        Outcome::Conflict => {
+            let command = find(&state, &principal, &path).await?;
+            if command.status == to {
+                return Ok(json(StatusCode::OK, &CommandBody::from(command)));
+            }
+            Err(ApiError::Conflict(format!("the command is {} already", command.status.name())))
+        }
+    }
+}

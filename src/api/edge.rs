@@ -1,0 +1,115 @@
+//! What every answer gets, whoever made it: a request id, the problem body of an error, security headers, a log line.
+//!
+//! Invariant: an error is logged here and nowhere else, and its inside text goes to the log only.
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpResponse};
+
+use super::State;
+use super::error::{ApiError, problem};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const POLICY: HeaderName = HeaderName::from_static("content-security-policy");
+
+/// Headers of every answer.
+const SECURITY: [(HeaderName, HeaderValue); 5] = [
+    (HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff")),
+    (HeaderName::from_static("x-frame-options"), HeaderValue::from_static("DENY")),
+    (HeaderName::from_static("referrer-policy"), HeaderValue::from_static("no-referrer")),
+    (HeaderName::from_static("strict-transport-security"), HeaderValue::from_static("max-age=31536000")),
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+];
+
+/// An answer that is no page may load and run nothing.
+const NO_PAGE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+
+/// The client's id when it is short and printable, else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(REQUEST_ID).and_then(|v| v.to_str().ok());
+    let good = |id: &&str| {
+        (1..=128).contains(&id.len())
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'))
+    };
+    given.filter(good).map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned)
+}
+
+/// The outermost layer but compression.
+pub(super) async fn edge(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let id = request_id(request.headers());
+    let (method, path) = (request.method().clone(), request.path().to_owned());
+    let clock = State::of(request.request()).services.clock.clone();
+    let started = clock.now();
+    if method == Method::HEAD {
+        // The connection remembers that the client wants no body.
+        request.head_mut().method = Method::GET;
+    }
+    let response = next.call(request).await?.map_into_boxed_body();
+    let status = response.status();
+    let inside = response.response().error().and_then(|e| e.as_error::<ApiError>()).and_then(ApiError::inside);
+    let mut response = with_problem(response, &id);
+    let headers = response.headers_mut();
+    for (name, value) in SECURITY {
+        headers.insert(name, value);
+    }
+    if !headers.contains_key(POLICY) {
+        headers.insert(POLICY, NO_PAGE);
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    let ms = clock.now().since(started).as_millis();
+    log(&id, &method, &path, status, ms, inside);
+    Ok(response)
+}
+
+/// Writes the problem body of an error answer.
+fn with_problem(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
+    if response.response().error().is_none() {
+        return response;
+    }
+    let (request, response) = response.into_parts();
+    let error = response.error().and_then(|e| e.as_error::<ApiError>());
+    let body = problem(response.status(), error, id);
+    let text = serde_json::to_string(&body).unwrap_or_default();
+    let mut answer = HttpResponse::build(response.status()).content_type("application/problem+json").body(text);
+    for (name, value) in response.headers().iter().filter(|(name, _)| *name != CONTENT_TYPE) {
+        answer.headers_mut().append(name.clone(), value.clone());
+    }
+    ServiceResponse::new(request, answer)
+}
+
+fn log(id: &str, method: &Method, path: &str, status: StatusCode, ms: u128, inside: Option<String>) {
+    let status = status.as_u16();
+    match inside {
+        Some(error) => tracing::error!(request_id = id, %method, path, status, ms, error, "request failed"),
+        None if status >= 500 => tracing::warn!(request_id = id, %method, path, status, ms, "request not served"),
+        None => tracing::debug!(request_id = id, %method, path, status, ms, "request"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clients_id_is_kept_when_it_cannot_hurt_a_log() {
+        let check = |given: &str, kept: bool| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_str(given).unwrap());
+            assert_eq!(request_id(&headers) == given, kept, "{given:?}");
+        };
+        check("abc-123", true);
+        check("", false);
+        check("a b", false);
+        check("x\"y", false);
+        check(&"a".repeat(129), false);
+        assert_eq!(request_id(&HeaderMap::new()).len(), 36);
+    }
+}

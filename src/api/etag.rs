@@ -1,0 +1,77 @@
+//! Conditional requests (RFC 9110 §13): tags made from the answer, and what `If-Match` and `If-None-Match` say of them.
+//!
+//! A tag is `"<version>-<digest>"`. Reading compares the whole tag; changing compares the version only, so that a
+//! meter that says something meanwhile does not make an operator's edit stale. Pure.
+
+use actix_web::http::header::{ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::error::ApiError;
+
+/// The tag of a resource of that version that looks like `body`.
+pub fn tag(version: i64, body: &impl Serialize) -> String {
+    let bytes = serde_json::to_vec(body).unwrap_or_default();
+    format!("\"{version}-{}\"", hex::encode(&Sha256::digest(&bytes)[..8]))
+}
+
+fn listed(headers: &HeaderMap, name: actix_web::http::header::HeaderName) -> Option<Vec<String>> {
+    let values: Vec<_> = headers.get_all(name).filter_map(|v| v.to_str().ok()).collect();
+    (!values.is_empty()).then(|| values.join(",").split(',').map(|t| t.trim().to_owned()).collect())
+}
+
+/// 200 with the body and its tag, or 304 when the client has it.
+pub fn respond(request: &HttpRequest, version: i64, body: &impl Serialize) -> HttpResponse {
+    let tag = tag(version, body);
+    let known = listed(request.headers(), IF_NONE_MATCH)
+        .is_some_and(|tags| tags.iter().any(|t| t == "*" || t.trim_start_matches("W/") == tag));
+    let mut response = if known { HttpResponse::NotModified().finish() } else { HttpResponse::Ok().json(body) };
+    if let Ok(value) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(ETAG, value);
+    }
+    response
+}
+
+/// The version `If-Match` allows to be changed, of those that are: `None` = any. Fails when `current` is none of them.
+pub fn precondition(headers: &HeaderMap, current: i64) -> Result<Option<i64>, ApiError> {
+    let Some(tags) = listed(headers, IF_MATCH) else { return Ok(None) };
+    if tags.iter().any(|t| t == "*") {
+        return Ok(None);
+    }
+    let version = |t: &String| t.strip_prefix('"')?.split(['-', '"']).next()?.parse::<i64>().ok();
+    match tags.iter().filter_map(version).any(|v| v == current) {
+        true => Ok(Some(current)),
+        false => Err(ApiError::Stale),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn if_match_allows_the_current_version_only() {
+        let check = |value: Option<&str>, expected: Option<Option<i64>>| {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = value {
+                headers.insert(IF_MATCH, HeaderValue::from_str(value).unwrap());
+            }
+            assert_eq!(precondition(&headers, 7).ok(), expected, "{value:?}");
+        };
+        check(None, Some(None));
+        check(Some("*"), Some(None));
+        check(Some("\"7-0011\""), Some(Some(7)));
+        check(Some("\"6-aa\", \"7-bb\""), Some(Some(7)));
+        check(Some("\"6-aa\""), None);
+        check(Some("garbage"), None);
+        check(Some("W/\"7-aa\""), None);
+    }
+
+    #[test]
+    fn tags_differ_with_version_and_with_looks() {
+        assert_ne!(tag(1, &"a"), tag(2, &"a"));
+        assert_ne!(tag(1, &"a"), tag(1, &"b"));
+        assert_eq!(tag(1, &"a"), tag(1, &"a"));
+    }
+}

@@ -1,0 +1,97 @@
+//! Is the process alive, is it ready, and its figures for Prometheus.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, get, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::error::ApiError;
+use super::{State, json};
+use crate::observe::TaskState;
+
+/// How long `/readyz` waits for the database.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Answer of the health calls.
+#[derive(Serialize, ToSchema)]
+pub struct Health {
+    /// `healthy` or `alive`.
+    status: &'static str,
+    service: &'static str,
+    version: &'static str,
+    /// Seconds since the process started.
+    uptime_s: u64,
+}
+
+/// Answer of the readiness call.
+#[derive(Serialize, ToSchema)]
+pub struct Readiness {
+    /// `ready` or `not ready`.
+    status: &'static str,
+    /// Ready: each check and its state. Not ready: each failing check and the reason.
+    checks: BTreeMap<String, String>,
+}
+
+fn health_of(state: &State, status: &'static str) -> Health {
+    let uptime = state.services.clock.now().since(state.services.board.started_at());
+    Health { status, service: "iot-meter", version: env!("CARGO_PKG_VERSION"), uptime_s: uptime.as_secs() }
+}
+
+/// The process answers.
+#[utoipa::path(tag = "health", responses((status = 200, body = Health)))]
+#[get("/health")]
+pub async fn health(state: web::Data<State>) -> HttpResponse {
+    json(StatusCode::OK, &health_of(&state, "healthy"))
+}
+
+/// The process is alive.
+#[utoipa::path(tag = "health", responses((status = 200, body = Health)))]
+#[get("/healthz")]
+pub async fn healthz(state: web::Data<State>) -> HttpResponse {
+    json(StatusCode::OK, &health_of(&state, "alive"))
+}
+
+/// Everything the process needs is there.
+#[utoipa::path(tag = "health", responses(
+    (status = 200, body = Readiness), (status = 503, description = "Not ready", body = Readiness)))]
+#[get("/readyz")]
+pub async fn readyz(state: web::Data<State>) -> HttpResponse {
+    let mut all = BTreeMap::new();
+    let mut failing = BTreeMap::new();
+    let mut note = |name: &str, result: Result<&str, String>| match result {
+        Ok(words) => drop(all.insert(name.to_owned(), words.to_owned())),
+        Err(reason) => drop(failing.insert(name.to_owned(), reason)),
+    };
+    for (task, entry) in state.services.board.tasks() {
+        let name = entry.state.name();
+        match entry.state {
+            TaskState::Running => note(task, Ok(name)),
+            other => note(task, Err(other.reason().unwrap_or(name).to_owned())),
+        }
+    }
+    match (state.services.journal)().failed {
+        None => note("journal", Ok("running")),
+        Some(_) => note("journal", Err("a write to the journal failed".to_owned())),
+    }
+    match tokio::time::timeout(PING_TIMEOUT, state.store(|s| s.ping())).await {
+        Ok(Ok(())) => note("database", Ok("running")),
+        Ok(Err(_)) => note("database", Err("the database is unavailable".to_owned())),
+        Err(_) => note("database", Err("the database does not answer".to_owned())),
+    }
+    let (code, status, checks) = match failing.is_empty() {
+        true => (StatusCode::OK, "ready", all),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready", failing),
+    };
+    json(code, &Readiness { status, checks })
+}
+
+/// All figures in the Prometheus text format.
+#[utoipa::path(tag = "health", responses((status = 200, body = String, content_type = "text/plain")))]
+#[get("/metrics")]
+pub async fn metrics_page(state: web::Data<State>) -> Result<HttpResponse, ApiError> {
+    let render = state.services.metrics.clone().ok_or_else(|| ApiError::NotFound("the metrics page was".to_owned()))?;
+    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(render()))
+}

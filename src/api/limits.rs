@@ -1,0 +1,192 @@
+//! Rate limits: so many requests of a kind a second, for each peer address and for each key.
+//!
+//! Bounded: at most [`MAX_TRACKED`] addresses and keys are told apart; beyond that the newcomers share one allowance.
+//! IPv6 peers count by /56, which is what one customer line gets. Knows no routes.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::keyed::DashMapStateStore;
+use governor::{Quota, RateLimiter};
+
+/// Most addresses and keys told apart for each kind of request.
+const MAX_TRACKED: usize = 16_384;
+
+/// Kinds of requests with an allowance of their own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// GET.
+    Read,
+    /// Everything that changes something.
+    Write,
+    /// Commands to meters.
+    Command,
+    /// A wrong credential.
+    Login,
+}
+
+/// So many at once, refilled at a rate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Allowance {
+    /// Refill.
+    pub per_second: NonZeroU32,
+    /// How many at once.
+    pub burst: NonZeroU32,
+}
+
+/// The allowances; `None` = unlimited.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub struct LimitOptions {
+    pub read: Option<Allowance>,
+    pub write: Option<Allowance>,
+    pub command: Option<Allowance>,
+    pub login: Option<Allowance>,
+}
+
+impl Default for LimitOptions {
+    fn default() -> Self {
+        let allow = |per_second: u32, burst: u32| Some(Allowance::new(per_second, burst));
+        Self { read: allow(2000, 4000), write: allow(2000, 4000), command: allow(500, 1000), login: allow(1, 20) }
+    }
+}
+
+impl Allowance {
+    /// Zero counts as one.
+    pub fn new(per_second: u32, burst: u32) -> Self {
+        let at_least_one = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        Self { per_second: at_least_one(per_second), burst: at_least_one(burst) }
+    }
+}
+
+/// Whose allowance is used.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Who {
+    /// A peer address, IPv6 cut to /56.
+    Peer(IpAddr),
+    /// A key's name.
+    Key(String),
+    /// All that are not told apart.
+    Others,
+}
+
+impl Who {
+    /// The peer of that address.
+    pub fn peer(address: Option<IpAddr>) -> Self {
+        match address.map(|a| a.to_canonical()) {
+            None => Self::Others,
+            Some(IpAddr::V4(v4)) => Self::Peer(IpAddr::V4(v4)),
+            Some(IpAddr::V6(v6)) => Self::Peer(IpAddr::V6((v6.to_bits() & (u128::MAX << 72)).into())),
+        }
+    }
+}
+
+type Limiter = RateLimiter<Who, DashMapStateStore<Who>, DefaultClock, StateInformationMiddleware>;
+
+/// Counts requests against the allowances. One for the whole process.
+pub struct Limits {
+    read: Option<Limiter>,
+    write: Option<Limiter>,
+    command: Option<Limiter>,
+    login: Option<Limiter>,
+}
+
+impl std::fmt::Debug for Limits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Limits")
+    }
+}
+
+/// How the allowance stands after a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// The whole allowance.
+    pub limit: u32,
+    /// What is left of it.
+    pub remaining: u32,
+    /// Seconds until it is whole again.
+    pub reset_s: u64,
+    /// Set = refused; seconds until one more is allowed.
+    pub retry_after_s: Option<u64>,
+}
+
+impl Limits {
+    /// Nothing counted yet.
+    pub fn new(options: LimitOptions) -> Self {
+        let limiter = |allowance: Option<Allowance>| {
+            let Allowance { per_second, burst } = allowance?;
+            let quota = Quota::per_second(per_second).allow_burst(burst);
+            Some(RateLimiter::dashmap(quota).with_middleware::<StateInformationMiddleware>())
+        };
+        Self {
+            read: limiter(options.read),
+            write: limiter(options.write),
+            command: limiter(options.command),
+            login: limiter(options.login),
+        }
+    }
+
+    /// Counts one request; `None` = unlimited.
+    pub fn count(&self, kind: Kind, who: Who) -> Option<Standing> {
+        let limiter = match kind {
+            Kind::Read => &self.read,
+            Kind::Write => &self.write,
+            Kind::Command => &self.command,
+            Kind::Login => &self.login,
+        };
+        let limiter = limiter.as_ref()?;
+        let who = if limiter.len() < MAX_TRACKED { who } else { Who::Others };
+        Some(match limiter.check_key(&who) {
+            Ok(state) => {
+                let (limit, remaining) = (state.quota().burst_size().get(), state.remaining_burst_capacity());
+                let refill = state.quota().replenish_interval() * limit.saturating_sub(remaining);
+                Standing { limit, remaining, reset_s: whole_seconds(refill), retry_after_s: None }
+            }
+            Err(refused) => {
+                let wait = refused.wait_time_from(DefaultClock::default().now());
+                let limit = refused.quota().burst_size().get();
+                let reset_s = whole_seconds(refused.quota().burst_size_replenished_in());
+                Standing { limit, remaining: 0, reset_s, retry_after_s: Some(whole_seconds(wait).max(1)) }
+            }
+        })
+    }
+
+    /// Forgets those whose allowance is whole again. To be called now and then.
+    pub fn sweep(&self) {
+        for limiter in [&self.read, &self.write, &self.command, &self.login].into_iter().flatten() {
+            limiter.retain_recent();
+        }
+    }
+}
+
+fn whole_seconds(d: std::time::Duration) -> u64 {
+    d.as_secs() + u64::from(d.subsec_nanos() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_allowance_runs_out_for_one_peer_and_kind_only() {
+        let one = Some(Allowance::new(1, 2));
+        let limits = Limits::new(LimitOptions { read: one, write: one, command: None, login: None });
+        let peer = |n: u8| Who::peer(Some(IpAddr::from([10, 0, 0, n])));
+        assert_eq!(limits.count(Kind::Read, peer(1)).unwrap().remaining, 1);
+        assert_eq!(limits.count(Kind::Read, peer(1)).unwrap().retry_after_s, None);
+        assert_eq!(limits.count(Kind::Read, peer(1)).unwrap().retry_after_s, Some(1));
+        assert_eq!(limits.count(Kind::Read, peer(2)).unwrap().retry_after_s, None);
+        assert_eq!(limits.count(Kind::Write, peer(1)).unwrap().retry_after_s, None);
+        assert_eq!(limits.count(Kind::Command, peer(1)), None);
+    }
+
+    #[test]
+    fn ipv6_neighbours_share_an_allowance_and_mapped_ipv4_is_ipv4() {
+        let peer = |text: &str| Who::peer(Some(text.parse().unwrap()));
+        assert_eq!(peer("2001:db8:0:1::1"), peer("2001:db8:0:2::9"));
+        assert_ne!(peer("2001:db8:0:100::1"), peer("2001:db8:0:200::1"));
+        assert_eq!(peer("::ffff:10.0.0.1"), peer("10.0.0.1"));
+    }
+}

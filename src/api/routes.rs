@@ -1,0 +1,261 @@
+//! The one route table: every handler with the role it needs. The router, the OpenAPI document and the guard are all
+//! made from it, so that none of them can know a route the others do not.
+
+use std::collections::HashMap;
+
+use actix_web::http::Method;
+use actix_web::web;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{Content, HttpMethod, RefOr, Response, SecurityRequirement};
+use utoipa::{Modify, OpenApi};
+
+use super::guard::kind_of;
+use super::limits::Kind;
+use super::{alerts, commands, devices, docs, gaps, health, raw, series, stats, system};
+use crate::store::Role;
+
+/// Who may call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Anybody.
+    Open,
+    /// As configured for the metrics page, else a viewer.
+    Metrics,
+    /// A key with this role or a greater one.
+    Role(Role),
+}
+
+const OPEN: Access = Access::Open;
+const METRICS: Access = Access::Metrics;
+const VIEWER: Access = Access::Role(Role::Viewer);
+const OPERATOR: Access = Access::Role(Role::Operator);
+
+macro_rules! routes {
+    ($($access:ident $room:ident :: $handler:ident),* $(,)?) => {
+        /// The API's description, gathered from the handlers.
+        #[derive(OpenApi)]
+        #[openapi(
+            paths($($room::$handler),*),
+            components(schemas(super::error::Problem, super::error::Fault)),
+            modifiers(&Common),
+            info(
+                title = "iot-meter",
+                description = "Power meters on trains: devices, measurements, alerts and commands.",
+                license(name = "MIT", identifier = "MIT"),
+            ),
+        )]
+        struct Document;
+
+        /// (operation, who may).
+        const ACCESS: &[(&str, Access)] = &[$((stringify!($handler), $access)),*];
+
+        fn add_services(config: &mut web::ServiceConfig) {
+            $(config.service($room::$handler);)*
+        }
+    };
+}
+
+routes! {
+    OPEN health::health,
+    OPEN health::healthz,
+    OPEN health::readyz,
+    METRICS health::metrics_page,
+    VIEWER docs::openapi_json,
+    VIEWER docs::docs_entry,
+    VIEWER docs::docs_page,
+    VIEWER system::system_status,
+    VIEWER stats::stats,
+    VIEWER devices::list_devices,
+    OPERATOR devices::create_device,
+    VIEWER devices::get_device,
+    OPERATOR devices::update_device,
+    OPERATOR devices::delete_device,
+    OPERATOR devices::rotate_token,
+    OPERATOR devices::heartbeat,
+    VIEWER devices::device_status,
+    OPERATOR devices::set_device_status,
+    VIEWER series::device_metrics,
+    VIEWER series::latest,
+    VIEWER raw::list_raw_data,
+    VIEWER raw::read_raw_data,
+    VIEWER gaps::device_gaps,
+    VIEWER alerts::list_alerts,
+    VIEWER alerts::device_alerts,
+    OPERATOR alerts::create_alert,
+    OPERATOR alerts::acknowledge_alert,
+    OPERATOR commands::create_command,
+    VIEWER commands::device_commands,
+    VIEWER commands::get_command,
+    OPERATOR commands::cancel_command,
+    OPERATOR commands::acknowledge_command,
+}
+
+/// The OpenAPI document.
+pub fn document() -> utoipa::openapi::OpenApi {
+    let mut document = Document::openapi();
+    document.info.version = env!("CARGO_PKG_VERSION").to_owned();
+    document
+}
+
+/// What every operation has in common: security, and the errors any call may answer.
+struct Common;
+
+impl Modify for Common {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_with(Default::default);
+        let mut basic = Http::new(HttpAuthScheme::Basic);
+        basic.description = Some("The key as password; any user name.".to_owned());
+        components.add_security_scheme("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+        components.add_security_scheme("basic", SecurityScheme::Http(basic));
+        let header = ApiKey::Header(ApiKeyValue::new("X-API-Key"));
+        components.add_security_scheme("api_key", SecurityScheme::ApiKey(header));
+        for item in document.paths.paths.values_mut() {
+            let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+            for operation in operations.into_iter().flatten() {
+                complete(operation);
+            }
+        }
+    }
+}
+
+fn complete(operation: &mut utoipa::openapi::path::Operation) {
+    let access = operation.operation_id.as_deref().and_then(access_of);
+    let mut errors = vec![("429", "Too many requests"), ("503", "Something this call needs is away; try again")];
+    if access != Some(Access::Open) {
+        let schemes = ["bearer", "api_key", "basic"];
+        let needed = schemes.map(|name| SecurityRequirement::new(name, Vec::<String>::new()));
+        operation.security = Some(needed.into());
+        errors.extend([("401", "No valid key"), ("403", "The key may not do this")]);
+    }
+    if let Some(Access::Role(role)) = access {
+        let sentence = format!("Needs the role {}.", role.name());
+        let text = operation.description.take().map_or_else(|| sentence.clone(), |d| format!("{d}\n\n{sentence}"));
+        operation.description = Some(text);
+    }
+    for (status, words) in errors {
+        operation.responses.responses.entry(status.to_owned()).or_insert_with(|| problem_response(words));
+    }
+}
+
+fn problem_response(words: &str) -> RefOr<Response> {
+    let reference = utoipa::openapi::Ref::from_schema_name("Problem");
+    let mut response = Response::new(words);
+    response.content.insert("application/problem+json".to_owned(), Content::new(Some(reference)).into());
+    RefOr::T(response)
+}
+
+fn access_of(operation: &str) -> Option<Access> {
+    ACCESS.iter().find(|(name, _)| *name == operation).map(|(_, access)| *access)
+}
+
+/// A row of the table as the guard needs it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// Method.
+    pub method: Method,
+    /// Path with `{names}`.
+    pub pattern: String,
+    /// Who may.
+    pub access: Access,
+}
+
+/// What the table says of a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    Known(Access, Kind),
+    /// The path has other methods only: their names.
+    OtherMethods(String),
+    Unknown,
+}
+
+/// The table, to look requests up in.
+#[derive(Debug, Default)]
+pub struct Table {
+    rows: HashMap<String, Vec<(Method, Access)>>,
+}
+
+impl Table {
+    /// All API routes, and `pages` which anybody may read.
+    pub fn new(pages: &[super::Page]) -> Self {
+        let mut table = Self::default();
+        for route in routes() {
+            table.rows.entry(route.pattern).or_default().push((route.method, route.access));
+        }
+        for page in pages {
+            table.rows.insert(page.path.to_owned(), vec![(Method::GET, Access::Open)]);
+        }
+        table
+    }
+
+    pub(super) fn judge(&self, pattern: Option<&str>, method: &Method) -> Verdict {
+        let Some(pattern) = pattern.map(plain) else { return Verdict::Unknown };
+        let Some(row) = self.rows.get(&pattern) else { return Verdict::Unknown };
+        match row.iter().find(|(m, _)| m == method) {
+            Some((_, access)) => Verdict::Known(*access, kind_of(method, &pattern)),
+            None => Verdict::OtherMethods(row.iter().map(|(m, _)| m.as_str()).collect::<Vec<_>>().join(", ")),
+        }
+    }
+}
+
+/// A pattern without the regular expressions of its parts.
+fn plain(pattern: &str) -> String {
+    let mut out = String::with_capacity(pattern.len());
+    let mut skipping = false;
+    for letter in pattern.chars() {
+        match letter {
+            ':' => skipping = true,
+            '}' => skipping = false,
+            _ => {}
+        }
+        if !skipping {
+            out.push(letter);
+        }
+    }
+    out
+}
+
+/// Every route of the API. Read from the document, so that a route that is not described is not served.
+pub fn routes() -> Vec<Route> {
+    let mut routes = Vec::new();
+    for (pattern, item) in document().paths.paths {
+        let operations = [
+            (HttpMethod::Get, item.get),
+            (HttpMethod::Post, item.post),
+            (HttpMethod::Put, item.put),
+            (HttpMethod::Delete, item.delete),
+        ];
+        for (method, operation) in operations {
+            let access = operation.and_then(|o| access_of(o.operation_id.as_deref()?));
+            let method = match method {
+                HttpMethod::Post => Method::POST,
+                HttpMethod::Put => Method::PUT,
+                HttpMethod::Delete => Method::DELETE,
+                _ => Method::GET,
+            };
+            routes.extend(access.map(|access| Route { method, pattern: pattern.clone(), access }));
+        }
+    }
+    routes
+}
+
+/// Adds all handlers.
+pub(super) fn configure(config: &mut web::ServiceConfig) {
+    add_services(config);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_handler_of_the_table_is_described_once() {
+        let routes = routes();
+        assert_eq!(routes.len(), ACCESS.len(), "{routes:#?}");
+        assert!(document().to_json().unwrap().contains("\"openapi\":\"3.1"));
+    }
+
+    #[test]
+    fn patterns_lose_their_regular_expressions() {
+        assert_eq!(plain("/a/{id}/raw/{file:.*}"), "/a/{id}/raw/{file}");
+    }
+}

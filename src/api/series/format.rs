@@ -1,0 +1,192 @@
+//! Points as JSON array, JSON lines or CSV, appended to a buffer.
+//!
+//! Pure. A point's optional members are left out when there is nothing to say.
+
+use std::fmt::Write;
+
+use super::Point;
+use crate::domain::Timestamp;
+
+/// How points are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Format {
+    Json,
+    Csv,
+    Ndjson,
+}
+
+impl Format {
+    /// Reads the API's word.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "json" => Some(Self::Json),
+            "csv" => Some(Self::Csv),
+            "ndjson" => Some(Self::Ndjson),
+            _ => None,
+        }
+    }
+
+    /// The content type.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Csv => "text/csv; charset=utf-8",
+            Self::Ndjson => "application/x-ndjson",
+        }
+    }
+}
+
+/// Writes points of one device.
+#[derive(Debug)]
+pub struct Writer {
+    format: Format,
+    device: String,
+    written: u64,
+    /// The last time and its text: several points share one.
+    time: (Timestamp, String),
+}
+
+impl Writer {
+    /// Nothing written yet.
+    pub fn new(format: Format, device: &str) -> Self {
+        let epoch = Timestamp(0);
+        Self { format, device: device.to_owned(), written: 0, time: (epoch, epoch.to_string()) }
+    }
+
+    /// Before the first point.
+    pub fn begin(&self, out: &mut String) {
+        out.push_str(match self.format {
+            Format::Json => "[",
+            Format::Csv => "time,device_id,metric,value,unit,quality\r\n",
+            Format::Ndjson => "",
+        });
+    }
+
+    /// After the last point.
+    pub fn end(&self, out: &mut String) {
+        if self.format == Format::Json {
+            out.push(']');
+        }
+    }
+
+    /// One point.
+    pub fn point(&mut self, point: &Point, out: &mut String) {
+        if self.time.0 != point.time {
+            self.time = (point.time, point.time.to_string());
+        }
+        let is_first = self.written == 0;
+        self.written += 1;
+        match self.format {
+            Format::Csv => self.csv(point, out),
+            Format::Ndjson => {
+                self.object(point, out);
+                out.push('\n');
+            }
+            Format::Json => {
+                if !is_first {
+                    out.push(',');
+                }
+                self.object(point, out);
+            }
+        }
+    }
+
+    /// Device ids and metric names need no escaping by their rules; units may.
+    fn object(&self, point: &Point, out: &mut String) {
+        let (time, device, metric) = (&self.time.1, &self.device, point.quantity.name());
+        // Writing to a string cannot fail.
+        let _ = write!(out, "{{\"time\":\"{time}\",\"device_id\":\"{device}\",\"metric\":\"{metric}\",\"value\":");
+        number(point.value, out);
+        if let Some(unit) = point.unit() {
+            out.push_str(",\"unit\":");
+            out.push_str(&serde_json::Value::from(unit).to_string());
+        }
+        if let Some(quality) = point.quality() {
+            let _ = write!(out, ",\"quality\":\"{quality}\"");
+        }
+        out.push('}');
+    }
+
+    fn csv(&self, point: &Point, out: &mut String) {
+        let _ = write!(out, "{},{},{},", self.time.1, self.device, point.quantity.name());
+        number(point.value, out);
+        out.push(',');
+        cell(point.unit().unwrap_or_default(), out);
+        out.push(',');
+        out.push_str(point.quality().unwrap_or_default());
+        out.push_str("\r\n");
+    }
+}
+
+/// As JSON writes it: the shortest text that reads back the same.
+fn number(value: f64, out: &mut String) {
+    match serde_json::Number::from_f64(value) {
+        Some(number) => {
+            let _ = write!(out, "{number}");
+        }
+        None => out.push_str("null"),
+    }
+}
+
+/// A CSV cell (RFC 4180), quoted where needed.
+fn cell(text: &str, out: &mut String) {
+    if text.contains(['"', ',', '\n', '\r']) {
+        out.push('"');
+        out.push_str(&text.replace('"', "\"\""));
+        out.push('"');
+    } else {
+        out.push_str(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::series::quantity::Quantity;
+
+    fn check(format: Format, expected: &str) {
+        let point = |metric: &str, value: f64, unit: Option<&str>, is_plausible: bool| Point {
+            time: Timestamp(1_770_890_400_000_000),
+            quantity: Quantity::parse(metric).unwrap(),
+            value,
+            unit: unit.map(Into::into),
+            is_plausible,
+        };
+        let points = [
+            point("voltage_dc", 750.5, None, true),
+            point("pf", 3.0, None, false),
+            point("x", 1.0, Some("a,\"b"), true),
+        ];
+        let mut writer = Writer::new(format, "m-1");
+        let mut out = String::new();
+        writer.begin(&mut out);
+        points.iter().for_each(|p| writer.point(p, &mut out));
+        writer.end(&mut out);
+        assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn json_is_an_array_of_points() {
+        check(
+            Format::Json,
+            "[{\"time\":\"2026-02-12T10:00:00Z\",\"device_id\":\"m-1\",\"metric\":\"voltage_dc\",\"value\":750.5,\
+             \"unit\":\"V\"},\
+             {\"time\":\"2026-02-12T10:00:00Z\",\"device_id\":\"m-1\",\"metric\":\"pf\",\"value\":3.0,\
+             \"quality\":\"out_of_range\"},\
+             {\"time\":\"2026-02-12T10:00:00Z\",\"device_id\":\"m-1\",\"metric\":\"x\",\"value\":1.0,\
+             \"unit\":\"a,\\\"b\"}]",
+        );
+    }
+
+    #[test]
+    fn csv_has_a_header_and_quotes_what_needs_it() {
+        check(
+            Format::Csv,
+            "time,device_id,metric,value,unit,quality\r\n\
+             2026-02-12T10:00:00Z,m-1,voltage_dc,750.5,V,\r\n\
+             2026-02-12T10:00:00Z,m-1,pf,3.0,,out_of_range\r\n\
+             2026-02-12T10:00:00Z,m-1,x,1.0,\"a,\"\"b\",\r\n",
+        );
+    }
+}

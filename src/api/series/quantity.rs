@@ -1,0 +1,196 @@
+//! What is asked for: measured types, or values derived from the measured ones of the same instant.
+//!
+//! Pure; the formulas are the meter protocol's.
+
+use std::sync::Arc;
+
+use crate::domain::Telemetry;
+use crate::domain::metric::{Known, Metric};
+
+/// A measured or derived quantity.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Quantity {
+    /// As sent by the meter.
+    Measured(Metric),
+    /// Computed from voltage, current and power factor of one instant.
+    Derived(Derived),
+}
+
+/// The derived quantities.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[allow(missing_docs)]
+pub enum Derived {
+    ActivePower,
+    ApparentPower,
+    ReactivePower,
+}
+
+impl Derived {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::ActivePower, Self::ApparentPower, Self::ReactivePower];
+
+    /// As in the API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ActivePower => "active_power",
+            Self::ApparentPower => "apparent_power",
+            Self::ReactivePower => "reactive_power",
+        }
+    }
+
+    /// The unit.
+    pub const fn unit(self) -> &'static str {
+        match self {
+            Self::ActivePower => "W",
+            Self::ApparentPower => "VA",
+            Self::ReactivePower => "var",
+        }
+    }
+}
+
+impl Quantity {
+    /// The quantity of that name; `None` when it cannot be one.
+    pub fn parse(name: &str) -> Option<Self> {
+        let derived = Derived::ALL.into_iter().find(|d| d.name() == name).map(Self::Derived);
+        derived.or_else(|| Metric::parse(name).map(Self::Measured))
+    }
+
+    /// As in the API.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Measured(metric) => metric.name(),
+            Self::Derived(derived) => derived.name(),
+        }
+    }
+
+    /// The unit when the meter said no other; empty = none.
+    pub fn unit(&self) -> &str {
+        match self {
+            Self::Measured(Metric::Known(known)) => known.unit(),
+            Self::Measured(Metric::Other(_)) => "",
+            Self::Derived(derived) => derived.unit(),
+        }
+    }
+}
+
+/// A value found in a datagram.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Found {
+    /// What.
+    pub quantity: Quantity,
+    /// How much.
+    pub value: f64,
+    /// The unit as sent, where it differs from the usual one.
+    pub unit: Option<Arc<str>>,
+    /// Whether it, and all it is derived from, lies in its plausible range.
+    pub is_plausible: bool,
+}
+
+/// Columns of a datagram that derived values are made of.
+#[derive(Clone, Copy, Default)]
+struct Inputs<'a> {
+    dc: Option<(&'a [f64], &'a [f64])>,
+    ac: Option<(&'a [f64], &'a [f64], &'a [f64])>,
+}
+
+impl<'a> Inputs<'a> {
+    fn of(values: &'a Telemetry) -> Self {
+        let column = |known: Known| {
+            let found = values.series.iter().find(|s| s.metric == Metric::Known(known));
+            found.map(|s| s.values.as_slice())
+        };
+        Self {
+            dc: column(Known::VoltageDc).zip(column(Known::CurrentDc)),
+            ac: column(Known::VoltageAc)
+                .zip(column(Known::CurrentAc))
+                .zip(column(Known::Pf))
+                .map(|((u, i), pf)| (u, i, pf)),
+        }
+    }
+
+    /// Active and apparent power of a slot, and whether its inputs are plausible. Direct current goes first: a slot
+    /// that has both is a vehicle that changed its supply.
+    fn power(self, slot: usize) -> Option<(f64, f64, bool)> {
+        let dc = self.dc.and_then(|(u, i)| {
+            let (u, i) = (u[slot], i[slot]);
+            let plausible = Known::VoltageDc.is_plausible(u) && Known::CurrentDc.is_plausible(i);
+            (u * i).is_finite().then_some((u * i, (u * i).abs(), plausible))
+        });
+        dc.or_else(|| {
+            let (u, i, pf) = self.ac?;
+            let (u, i, pf) = (u[slot], i[slot], pf[slot]);
+            let plausible =
+                Known::VoltageAc.is_plausible(u) && Known::CurrentAc.is_plausible(i) && Known::Pf.is_plausible(pf);
+            (u * i * pf).is_finite().then_some((u * i * pf, (u * i).abs(), plausible))
+        })
+    }
+}
+
+/// Calls `each` with slot, ordinal within the slot, and value, for all that `wanted` asks of a datagram. Nothing wanted
+/// means all that was measured.
+pub fn find(values: &Telemetry, wanted: &[Quantity], each: &mut dyn FnMut(usize, u32, Found)) {
+    let is_wanted =
+        |m: &Metric| wanted.is_empty() || wanted.iter().any(|q| matches!(q, Quantity::Measured(w) if w == m));
+    let mut ordinal = 0;
+    for series in values.series.iter().filter(|s| is_wanted(&s.metric)) {
+        for (slot, value) in series.values.iter().enumerate().filter(|(_, v)| v.is_finite()) {
+            let quantity = Quantity::Measured(series.metric.clone());
+            let is_plausible = series.metric.is_plausible(*value);
+            each(slot, ordinal, Found { quantity, value: *value, unit: series.unit.clone(), is_plausible });
+        }
+        ordinal += 1;
+    }
+    let inputs = Inputs::of(values);
+    for derived in wanted.iter().filter_map(|q| if let Quantity::Derived(d) = q { Some(*d) } else { None }) {
+        for slot in 0..values.offsets_us.len() {
+            let Some((active, apparent, is_plausible)) = inputs.power(slot) else { continue };
+            let value = match derived {
+                Derived::ActivePower => active,
+                Derived::ApparentPower => apparent,
+                Derived::ReactivePower => (apparent * apparent - active * active).max(0.0).sqrt(),
+            };
+            each(slot, ordinal, Found { quantity: Quantity::Derived(derived), value, unit: None, is_plausible });
+        }
+        ordinal += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn datagram(values: &[(i64, &str, f64)]) -> Telemetry {
+        let mut telemetry = Telemetry::default();
+        for (offset, name, value) in values {
+            telemetry.push(*offset, Metric::parse(name).unwrap(), None, *value);
+        }
+        telemetry
+    }
+
+    fn check(values: &[(i64, &str, f64)], wanted: &str, expected: &[(usize, f64)]) {
+        let wanted: Vec<_> = wanted.split_whitespace().map(|n| Quantity::parse(n).unwrap()).collect();
+        let mut got = Vec::new();
+        find(&datagram(values), &wanted, &mut |slot, _, found| got.push((slot, found.value)));
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn power_is_made_of_values_of_the_same_instant_only() {
+        let dc =
+            [(0, "voltage_dc", 750.0), (0, "current_dc", -100.0), (1, "voltage_dc", 740.0), (2, "current_dc", 1.0)];
+        check(&dc, "active_power", &[(0, -75_000.0)]);
+        check(&dc, "apparent_power", &[(0, 75_000.0)]);
+        check(&dc, "reactive_power", &[(0, 0.0)]);
+        let ac = [(0, "voltage_ac", 100.0), (0, "current_ac", 10.0), (0, "pf", -0.6)];
+        check(&ac, "active_power", &[(0, -600.0)]);
+        check(&ac, "reactive_power", &[(0, 800.0)]);
+        check(&ac[..2], "active_power", &[]);
+    }
+
+    #[test]
+    fn without_a_wish_all_measured_values_come_and_no_derived_ones() {
+        let values = [(0, "voltage_dc", 750.0), (0, "current_dc", 2.0), (0, "voltage_dc", 751.0)];
+        check(&values, "", &[(0, 750.0), (1, 751.0), (0, 2.0)]);
+        check(&values, "current_dc", &[(0, 2.0)]);
+    }
+}

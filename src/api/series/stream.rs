@@ -1,0 +1,103 @@
+//! A long answer, made on a blocking thread while the client reads it.
+//!
+//! Bounded: a few chunks wait for a slow client, then the reading waits; a client that takes nothing for too long is
+//! cut off, so that it cannot keep the thread. An error before the first chunk becomes a proper error answer; after it
+//! the connection is broken off, so that a part is never taken for the whole.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::web::Bytes;
+use tokio::sync::mpsc;
+
+use crate::api::State;
+use crate::api::error::ApiError;
+use crate::store::{self, Store};
+
+/// Text is handed over in pieces of about this size.
+const CHUNK_BYTES: usize = 32 * 1024;
+/// Pieces that wait for the client.
+const WAITING: usize = 4;
+
+type Piece = Result<Bytes, store::Error>;
+
+/// Where the text goes.
+pub struct Sink {
+    buffer: String,
+    to: mpsc::Sender<Piece>,
+    runtime: tokio::runtime::Handle,
+    stall_timeout: Duration,
+}
+
+impl Sink {
+    /// Text to append to; call [`flow`](Self::flow) afterwards.
+    pub fn buffer(&mut self) -> &mut String {
+        &mut self.buffer
+    }
+
+    /// Hands the text over when there is enough of it. Breaks when the client is gone.
+    pub fn flow(&mut self) -> ControlFlow<()> {
+        match self.buffer.len() {
+            _ if self.to.is_closed() => ControlFlow::Break(()),
+            0..CHUNK_BYTES => ControlFlow::Continue(()),
+            _ => self.hand_over(),
+        }
+    }
+
+    fn hand_over(&mut self) -> ControlFlow<()> {
+        let piece = Bytes::from(std::mem::replace(&mut self.buffer, String::with_capacity(CHUNK_BYTES + 1024)));
+        self.send(Ok(piece))
+    }
+
+    fn send(&self, piece: Piece) -> ControlFlow<()> {
+        let sent = self.runtime.block_on(async { tokio::time::timeout(self.stall_timeout, self.to.send(piece)).await });
+        if matches!(sent, Ok(Ok(()))) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+}
+
+/// Answers with what `produce` writes.
+pub async fn respond(
+    state: &State,
+    content_type: &'static str,
+    produce: impl FnOnce(&dyn Store, &mut Sink) -> Result<ControlFlow<()>, store::Error> + Send + 'static,
+) -> Result<HttpResponse, ApiError> {
+    let permit = state.scans.clone().acquire_owned().await.map_err(|_| ApiError::Stopping)?;
+    let (to, mut pieces) = mpsc::channel::<Piece>(WAITING);
+    let store = state.services.store.clone();
+    let runtime = tokio::runtime::Handle::current();
+    let stall_timeout = state.options.stall_timeout;
+    tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let mut sink = Sink { buffer: String::new(), to, runtime, stall_timeout };
+        // A broken flow drops the sender before the end mark: the client sees the answer break off.
+        match produce(&*store, &mut sink) {
+            Ok(ControlFlow::Continue(())) if sink.hand_over().is_continue() => drop(sink.send(Ok(Bytes::new()))),
+            Ok(_) => {}
+            Err(error) => drop(sink.send(Err(error))),
+        }
+    });
+    let first = pieces.recv().await.ok_or(ApiError::Stopping)??;
+    let rest = futures_util::stream::unfold(Some((Some(first), pieces)), next);
+    Ok(HttpResponse::Ok().content_type(content_type).streaming(rest))
+}
+
+type Progress = Option<(Option<Bytes>, mpsc::Receiver<Piece>)>;
+
+/// The next piece; an empty one marks the good end.
+async fn next(progress: Progress) -> Option<(Result<Bytes, io::Error>, Progress)> {
+    let (first, mut pieces) = progress?;
+    if let Some(first) = first {
+        return Some((Ok(first), Some((None, pieces))));
+    }
+    match pieces.recv().await {
+        Some(Ok(piece)) if piece.is_empty() => None,
+        Some(Ok(piece)) => Some((Ok(piece), Some((None, pieces)))),
+        Some(Err(error)) => {
+            tracing::error!(%error, "a long answer was broken off");
+            Some((Err(io::Error::other("broken off")), None))
+        }
+        None => Some((Err(io::Error::other("broken off")), None)),
+    }
+}

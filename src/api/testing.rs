@@ -1,0 +1,464 @@
+//! A store in memory and an application around it, for the tests of handlers.
+
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use actix_web::http::Method;
+use actix_web::{test, web};
+use serde_json::{Value, json};
+
+use super::raw::RawMessages;
+use super::{MetricsAccess, Options, Page as StaticPage, Services, State, app, key};
+use crate::archive::{self, RawEntry};
+use crate::collector::RequestKind;
+use crate::domain::command::may_advance;
+use crate::domain::metric::Metric;
+use crate::domain::presence::Connection;
+use crate::domain::{Clock, CommandId, DeviceId, DeviceState, Sequence, Telemetry, Timestamp};
+use crate::journal;
+use crate::observe::{Board, Progress, TaskState};
+use crate::store::*;
+use crate::{collector, dispatch};
+
+/// 2026-02-12T10:00:00Z.
+pub const NOW: Timestamp = Timestamp(1_770_890_400_000_000);
+
+#[derive(Default)]
+struct Content {
+    devices: Vec<Device>,
+    states: Vec<(DeviceId, DeviceState)>,
+    tokens: Vec<(DeviceId, [u8; 32])>,
+    telemetry: Vec<TelemetryRow>,
+    gaps: Vec<GapEntry>,
+    alerts: Vec<Alert>,
+    commands: Vec<Command>,
+    keys: Vec<ApiKey>,
+    is_away: bool,
+}
+
+/// Everything in memory, nothing fast.
+#[derive(Default)]
+pub struct FakeStore(Mutex<Content>);
+
+impl FakeStore {
+    fn lock(&self) -> MutexGuard<'_, Content> {
+        self.0.lock().unwrap()
+    }
+
+    fn answer(&self) -> Result<MutexGuard<'_, Content>, Error> {
+        let content = self.lock();
+        if content.is_away {
+            return Err(Error::Unavailable { operation: "answer", source: "secret driver text".into() });
+        }
+        Ok(content)
+    }
+}
+
+fn part<T: Clone>(all: Vec<T>, page: Page) -> Listing<T> {
+    let total = all.len() as u64;
+    let items = all.into_iter().rev().skip(page.offset as usize).take(page.limit as usize).collect();
+    Listing { items, total }
+}
+
+impl Store for FakeStore {
+    fn checkpoint(&self) -> Result<Option<u64>, Error> {
+        Ok(None)
+    }
+    fn device_states(&self, ids: &[DeviceId]) -> Result<Vec<(DeviceId, DeviceState)>, Error> {
+        Ok(self.answer()?.states.iter().filter(|(id, _)| ids.contains(id)).cloned().collect())
+    }
+    fn online_devices(&self) -> Result<Vec<(DeviceId, DeviceState)>, Error> {
+        Ok(Vec::new())
+    }
+    fn commit(&self, _: &Batch) -> Result<Committed, Error> {
+        Ok(Committed::default())
+    }
+    fn create_device(&self, new: &NewDevice, now: Timestamp) -> Result<Outcome<Device>, Error> {
+        let mut content = self.answer()?;
+        if content.devices.iter().any(|d| d.device_id == new.device_id) {
+            return Ok(Outcome::Conflict);
+        }
+        let device = Device {
+            id: content.devices.len() as i64 + 1,
+            device_id: new.device_id.clone(),
+            device_name: new.device_name.clone(),
+            device_type: new.device_type.clone(),
+            location: new.location.clone(),
+            is_active: new.is_active,
+            connection: Connection::Unknown,
+            last_seen: None,
+            fw_version: None,
+            created_at: now,
+            updated_at: now,
+            metadata: new.metadata.clone(),
+            version: 1,
+        };
+        content.devices.push(device.clone());
+        Ok(Outcome::Done(device))
+    }
+    fn device(&self, id: &DeviceId) -> Result<Option<Device>, Error> {
+        Ok(self.answer()?.devices.iter().find(|d| d.device_id == *id).cloned())
+    }
+    fn devices(&self, filter: &DeviceFilter, page: Page) -> Result<Listing<Device>, Error> {
+        let matches = |d: &&Device| {
+            filter.is_active.is_none_or(|a| a == d.is_active)
+                && filter.q.as_ref().is_none_or(|q| d.device_id.as_str().contains(q.as_str()))
+        };
+        Ok(part(self.answer()?.devices.iter().filter(matches).cloned().collect(), page))
+    }
+    fn update_device(
+        &self,
+        id: &DeviceId,
+        change: &DeviceChange,
+        expected: Option<i64>,
+        now: Timestamp,
+    ) -> Result<Option<Outcome<Device>>, Error> {
+        let mut content = self.answer()?;
+        let Some(device) = content.devices.iter_mut().find(|d| d.device_id == *id) else { return Ok(None) };
+        if expected.is_some_and(|v| v != device.version) {
+            return Ok(Some(Outcome::Conflict));
+        }
+        if let Some(name) = &change.device_name {
+            device.device_name.clone_from(name);
+        }
+        device.is_active = change.is_active.unwrap_or(device.is_active);
+        device.version += 1;
+        device.updated_at = now;
+        Ok(Some(Outcome::Done(device.clone())))
+    }
+    fn delete_device(&self, id: &DeviceId, _: bool) -> Result<bool, Error> {
+        let mut content = self.answer()?;
+        let before = content.devices.len();
+        content.devices.retain(|d| d.device_id != *id);
+        Ok(content.devices.len() < before)
+    }
+    fn set_device_token(&self, id: &DeviceId, token: Option<[u8; 32]>) -> Result<bool, Error> {
+        let mut content = self.answer()?;
+        content.tokens.retain(|(d, _)| d != id);
+        content.tokens.extend(token.map(|t| (id.clone(), t)));
+        Ok(content.devices.iter().any(|d| d.device_id == *id))
+    }
+    fn device_credential(&self, id: &DeviceId) -> Result<Option<DeviceCredential>, Error> {
+        let token = self.answer()?.tokens.iter().find(|(d, _)| d == id).map(|(_, t)| *t);
+        Ok(Some(DeviceCredential { is_active: true, token_sha256: token }))
+    }
+    fn stats(&self) -> Result<Stats, Error> {
+        let content = self.answer()?;
+        let total_devices = content.devices.len() as u64;
+        let device_by_status = vec![("active".to_owned(), total_devices)];
+        Ok(Stats { total_devices, device_by_status, ..Stats::default() })
+    }
+    fn scan_telemetry(
+        &self,
+        id: &DeviceId,
+        from: Timestamp,
+        to: Timestamp,
+        each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let mut rows = self.answer()?.telemetry.clone();
+        rows.sort_by_key(|r| (r.ts, r.seq));
+        for row in rows.into_iter().filter(|r| r.device == *id && from <= r.ts && r.ts < to) {
+            if each(row).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+    fn gaps(&self, _: &DeviceId, _: Timestamp, _: Timestamp, page: Page) -> Result<Listing<GapEntry>, Error> {
+        Ok(part(self.answer()?.gaps.clone(), page))
+    }
+    fn events(&self, _: &DeviceId, _: Option<&str>, page: Page) -> Result<Listing<EventRow>, Error> {
+        Ok(part(Vec::new(), page))
+    }
+    fn create_alert(&self, id: &DeviceId, new: &NewAlert, now: Timestamp) -> Result<Option<Alert>, Error> {
+        let mut content = self.answer()?;
+        if !content.devices.iter().any(|d| d.device_id == *id) {
+            return Ok(None);
+        }
+        let alert = Alert {
+            id: content.alerts.len() as i64 + 1,
+            device_id: id.clone(),
+            alert_type: new.alert_type.clone(),
+            severity: new.severity.clone(),
+            message: new.message.clone(),
+            created_at: now,
+            cleared_at: None,
+            acknowledged_at: None,
+            acknowledged_by: None,
+        };
+        content.alerts.push(alert.clone());
+        Ok(Some(alert))
+    }
+    fn alerts(&self, filter: &AlertFilter, page: Page) -> Result<Listing<Alert>, Error> {
+        let matches = |a: &&Alert| {
+            filter.device.as_ref().is_none_or(|d| *d == a.device_id)
+                && filter.acknowledged.is_none_or(|w| w == a.acknowledged_at.is_some())
+        };
+        Ok(part(self.answer()?.alerts.iter().filter(matches).cloned().collect(), page))
+    }
+    fn acknowledge_alert(&self, alert: i64, by: &str, now: Timestamp) -> Result<Option<Alert>, Error> {
+        let mut content = self.answer()?;
+        let found = content.alerts.iter_mut().find(|a| a.id == alert);
+        Ok(found.map(|a| {
+            a.acknowledged_at.get_or_insert(now);
+            a.acknowledged_by.get_or_insert(by.to_owned());
+            a.clone()
+        }))
+    }
+    fn create_command(&self, new: &NewCommand) -> Result<Option<Command>, Error> {
+        let mut content = self.answer()?;
+        if !content.devices.iter().any(|d| d.device_id == new.device) {
+            return Ok(None);
+        }
+        let command = Command {
+            cmd_id: new.cmd_id,
+            device: new.device.clone(),
+            cmd: new.cmd.clone(),
+            params: new.params.clone(),
+            status: crate::domain::command::CommandStatus::Pending,
+            detail: None,
+            created_at: new.created_at,
+            created_by: new.created_by.clone(),
+            expires_at: new.expires_at,
+            sent_at: None,
+            delivered_at: None,
+            finished_at: None,
+        };
+        content.commands.push(command.clone());
+        Ok(Some(command))
+    }
+    fn command(&self, id: CommandId) -> Result<Option<Command>, Error> {
+        Ok(self.answer()?.commands.iter().find(|c| c.cmd_id == id).cloned())
+    }
+    fn commands(&self, filter: &CommandFilter, page: Page) -> Result<Listing<Command>, Error> {
+        let matches = |c: &&Command| {
+            filter.device.as_ref().is_none_or(|d| *d == c.device) && filter.status.is_none_or(|s| s == c.status)
+        };
+        Ok(part(self.answer()?.commands.iter().filter(matches).cloned().collect(), page))
+    }
+    fn deliverable_commands(&self, _: &DeviceId, _: Timestamp) -> Result<Vec<Command>, Error> {
+        Ok(Vec::new())
+    }
+    fn advance_command(&self, change: &CommandChange) -> Result<Option<Outcome<Command>>, Error> {
+        let mut content = self.answer()?;
+        let Some(command) = content.commands.iter_mut().find(|c| c.cmd_id == change.cmd_id) else { return Ok(None) };
+        if !may_advance(command.status, change.to) {
+            return Ok(Some(Outcome::Conflict));
+        }
+        command.status = change.to;
+        command.detail.clone_from(&change.detail);
+        command.finished_at = Some(change.at);
+        Ok(Some(Outcome::Done(command.clone())))
+    }
+    fn expire_commands(&self, _: Timestamp, _: Timestamp) -> Result<usize, Error> {
+        Ok(0)
+    }
+    fn create_api_key(&self, key: &ApiKey) -> Result<(), Error> {
+        self.lock().keys.push(key.clone());
+        Ok(())
+    }
+    fn api_key(&self, prefix: &str) -> Result<Option<ApiKey>, Error> {
+        Ok(self.answer()?.keys.iter().find(|k| k.prefix == prefix).cloned())
+    }
+    fn api_keys(&self) -> Result<Vec<ApiKey>, Error> {
+        Ok(self.answer()?.keys.clone())
+    }
+    fn revoke_api_key(&self, prefix: &str, now: Timestamp) -> Result<bool, Error> {
+        let mut content = self.lock();
+        let found = content.keys.iter_mut().find(|k| k.prefix == prefix);
+        Ok(found.map(|k| k.revoked_at = Some(now)).is_some())
+    }
+    fn ping(&self) -> Result<(), Error> {
+        self.answer().map(drop)
+    }
+    fn trim(&self, _: Timestamp, _: usize) -> Result<usize, Error> {
+        Ok(0)
+    }
+}
+
+struct FakeRaw;
+
+impl RawMessages for FakeRaw {
+    fn list<'a>(
+        &'a self,
+        device: &'a DeviceId,
+        category: Option<&'a str>,
+        limit: usize,
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<RawEntry>, archive::Error>> + Send + 'a>> {
+        let entry = |category: &str| RawEntry {
+            filename: format!("{device}/{category}/2026-02-12T10:00:00Z.json"),
+            size: 7,
+            last_modified: NOW,
+        };
+        let all = if device.as_str() == "m-1" { vec![entry("telemetry"), entry("hello")] } else { Vec::new() };
+        let wanted = move |e: &RawEntry| category.is_none_or(|c| e.filename.contains(c));
+        Box::pin(async move { Ok(all.into_iter().filter(wanted).take(limit).collect()) })
+    }
+    fn read<'a>(
+        &'a self,
+        device: &'a DeviceId,
+        filename: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<Option<(String, Vec<u8>)>, archive::Error>> + Send + 'a>> {
+        let known = filename == format!("{device}/telemetry/2026-02-12T10:00:00Z.json");
+        Box::pin(async move { Ok(known.then(|| ("text/html".to_owned(), b"<b>\xff".to_vec()))) })
+    }
+}
+
+/// A server without a socket, and what stands behind it.
+pub struct Bench {
+    pub store: Arc<FakeStore>,
+    pub clock: Clock,
+    pub state: web::Data<State>,
+    pub told: Arc<Mutex<Vec<RequestKind>>>,
+    pub asked: tokio::sync::mpsc::Receiver<dispatch::Request>,
+    pub connected: Arc<std::sync::RwLock<std::collections::HashSet<DeviceId>>>,
+}
+
+/// An answer, read whole.
+pub struct Answer {
+    pub status: u16,
+    pub headers: actix_web::http::header::HeaderMap,
+    pub bytes: Vec<u8>,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&self.bytes)))
+    }
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |v| v.to_str().unwrap())
+    }
+}
+
+const PAGES: &[StaticPage] = &[StaticPage { path: "/", content_type: "text/html", body: "<p>hello</p>" }];
+
+/// What the API stands on in tests, and the ends of its channels.
+pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, Ends) {
+    let (collector, mut requests) = collector::Handle::channel();
+    let (dispatch, asked, connected) = dispatch::Handle::channel();
+    let told: Arc<Mutex<Vec<RequestKind>>> = Arc::default();
+    let (ear, registry) = (Arc::clone(&told), Arc::clone(&store));
+    tokio::spawn(async move {
+        while let Some(request) = requests.recv().await {
+            ear.lock().unwrap().push(request.kind);
+            let known = registry.lock().devices.iter().any(|d| d.device_id == request.device);
+            let _ = request.reply.send(known);
+        }
+    });
+    let board = Board::new(clock.clone());
+    board.set("collector", TaskState::Running);
+    let collector_progress = Progress::default();
+    collector_progress.set(90, None);
+    let status =
+        journal::Status { head: journal::Offset(101), durable: journal::Offset(100), ..journal::Status::default() };
+    let authenticator = Arc::new(super::Authenticator::new(open, clock.clone()));
+    let services = Services {
+        store,
+        raw: Arc::new(FakeRaw),
+        collector,
+        dispatch,
+        board,
+        journal: Arc::new(move || status.clone()),
+        collector_progress,
+        archiver_progress: Progress::default(),
+        clock,
+        metrics: Some(Arc::new(|| "up 1\n".to_owned())),
+        node_id: "n1".to_owned(),
+        authenticator,
+    };
+    (services, Ends { told, asked, connected })
+}
+
+/// The ends of the channels.
+pub struct Ends {
+    pub told: Arc<Mutex<Vec<RequestKind>>>,
+    pub asked: tokio::sync::mpsc::Receiver<dispatch::Request>,
+    pub connected: Arc<std::sync::RwLock<std::collections::HashSet<DeviceId>>>,
+}
+
+impl Bench {
+    pub fn new(open: bool) -> Self {
+        Self::with(open, Options::default())
+    }
+
+    pub fn with(open: bool, options: Options) -> Self {
+        let store = Arc::new(FakeStore::default());
+        let clock = Clock::manual(NOW);
+        let (services, ends) = services(Arc::clone(&store), clock.clone(), open);
+        let options = Options { pages: PAGES, metrics_access: MetricsAccess::Loopback, ..options };
+        let state = web::Data::new(State::new(services, options));
+        Self { store, clock, state, told: ends.told, asked: ends.asked, connected: ends.connected }
+    }
+
+    /// Sends a request; a body is sent as JSON.
+    pub async fn send(&self, method: &str, path: &str, body: Option<Value>, headers: &[(&str, &str)]) -> Answer {
+        let app = test::init_service(app(self.state.clone())).await;
+        let mut request = test::TestRequest::default()
+            .method(Method::from_bytes(method.as_bytes()).unwrap())
+            .uri(path)
+            .peer_addr("10.0.0.9:1".parse().unwrap());
+        for (name, value) in headers {
+            request = request.insert_header((*name, *value));
+        }
+        if let Some(body) = body {
+            request = request.set_json(body);
+        }
+        let response = test::call_service(&app, request.to_request()).await;
+        let (_, response) = response.into_parts();
+        let (head, body) = response.into_parts();
+        let bytes = actix_web::body::to_bytes(body).await.map_err(|_| "broken off").unwrap();
+        Answer { status: head.status().as_u16(), headers: head.headers().clone(), bytes: bytes.to_vec() }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, None, &[]).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send("POST", path, Some(body), &[]).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.send("PUT", path, Some(body), &[]).await
+    }
+
+    pub async fn add_device(&self, id: &str) {
+        assert_eq!(self.post("/api/devices", json!({"device_id": id, "device_name": "M"})).await.status, 201);
+    }
+
+    /// Stores a datagram of (offset in ms, type, value) and widens the device's span to hold it.
+    pub fn add_datagram(&self, id: &str, ts: Timestamp, seq: u32, samples: &[(i64, &str, f64)]) {
+        let mut values = Telemetry::default();
+        for (ms, name, value) in samples {
+            values.push(ms * 1000, Metric::parse(name).unwrap(), None, *value);
+        }
+        let device = DeviceId::parse(id).unwrap();
+        let span = samples.iter().map(|(ms, ..)| ms.abs() * 1000).max().unwrap_or(0);
+        let mut content = self.store.lock();
+        let seq = Sequence::Counted(seq);
+        content.telemetry.push(TelemetryRow { device: device.clone(), ts, seq, received_at: ts, values });
+        match content.states.iter_mut().find(|(d, _)| *d == device) {
+            Some((_, state)) => state.span_us = state.span_us.max(span),
+            None => content.states.push((device, DeviceState { span_us: span, ..DeviceState::default() })),
+        }
+    }
+
+    pub fn with_state(&self, id: &str, state: DeviceState) {
+        self.store.lock().states.push((DeviceId::parse(id).unwrap(), state));
+    }
+
+    pub fn add_gap(&self, entry: GapEntry) {
+        self.store.lock().gaps.push(entry);
+    }
+
+    pub fn add_key(&self, role: Role, prefix: Option<&str>) -> String {
+        let (text, key) = key::generate("test", role, prefix.map(str::to_owned), NOW);
+        self.store.create_api_key(&key).unwrap();
+        text
+    }
+
+    pub fn take_database_away(&self) {
+        self.store.lock().is_away = true;
+    }
+}

@@ -1,0 +1,180 @@
+//! Who gets in, and what every answer has.
+
+use serde_json::json;
+
+use crate::api::testing::{Bench, NOW};
+use crate::api::{Access, Allowance, LimitOptions, Options, routes};
+use crate::store::{Role, Store};
+
+/// A path with something in place of its names.
+fn example(pattern: &str) -> String {
+    pattern
+        .replace("{id}", "m-1")
+        .replace("{filename}", "x")
+        .replace("{file}", "index.html")
+        .replace("{alert_id}", "1")
+        .replace("{cmd_id}", "1")
+}
+
+#[actix_web::test]
+async fn every_route_wants_a_key_and_enough_role_unless_it_is_open() {
+    let bench = Bench::new(false);
+    let viewer = bench.add_key(Role::Viewer, None);
+    for route in routes() {
+        let (method, path) = (route.method.as_str(), example(&route.pattern));
+        let answer = bench.send(method, &path, None, &[]).await;
+        match route.access {
+            Access::Open => assert_ne!(answer.status, 401, "{method} {path}"),
+            _ => {
+                assert_eq!(answer.status, 401, "{method} {path}");
+                assert!(answer.header("www-authenticate").starts_with("Bearer"));
+                assert_eq!(answer.json()["status"], 401);
+            }
+        }
+        let answer = bench.send(method, &path, None, &[("x-api-key", &viewer)]).await;
+        match route.access {
+            Access::Role(Role::Operator | Role::Admin) => assert_eq!(answer.status, 403, "{method} {path}"),
+            _ => assert!(!matches!(answer.status, 401 | 403), "{method} {path} {}", answer.status),
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_revoked_key_is_refused_at_once_when_the_node_knows() {
+    let bench = Bench::new(false);
+    let key = bench.add_key(Role::Viewer, None);
+    let bearer = format!("Bearer {key}");
+    let ask = async || bench.send("GET", "/api/devices", None, &[("authorization", &bearer)]).await;
+    assert_eq!(ask().await.status, 200);
+    let prefix = crate::api::key::prefix_of(&key).unwrap();
+    bench.store.revoke_api_key(prefix, NOW).unwrap();
+    bench.state.services.authenticator.forget(prefix);
+    assert_eq!(ask().await.status, 401);
+}
+
+#[actix_web::test]
+async fn a_key_another_node_revoked_is_refused_when_its_memory_is_old() {
+    let bench = Bench::new(false);
+    let key = bench.add_key(Role::Viewer, None);
+    let ask = async || bench.send("GET", "/api/devices", None, &[("x-api-key", &key)]).await;
+    assert_eq!(ask().await.status, 200);
+    bench.store.revoke_api_key(crate::api::key::prefix_of(&key).unwrap(), NOW).unwrap();
+    bench.clock.set(NOW.plus_us(5_000_000));
+    assert_eq!(ask().await.status, 401);
+}
+
+#[actix_web::test]
+async fn a_key_limited_to_some_devices_sees_and_touches_only_those() {
+    let bench = Bench::new(false);
+    let admin = bench.add_key(Role::Admin, None);
+    let some = bench.add_key(Role::Operator, Some("dc-"));
+    let call =
+        async |key: &str, method: &str, path: &str, body| bench.send(method, path, body, &[("x-api-key", key)]).await;
+    for id in ["dc-1", "ac-1", "dc-2"] {
+        let body = Some(json!({"device_id": id, "device_name": id}));
+        assert_eq!(call(&admin, "POST", "/api/devices", body).await.status, 201);
+    }
+    let list = call(&some, "GET", "/api/devices", None).await;
+    let ids: Vec<_> = list.json().as_array().unwrap().iter().map(|d| d["device_id"].clone()).collect();
+    assert_eq!(ids, ["dc-2", "dc-1"]);
+    assert_eq!(list.header("x-total-count"), "2");
+    assert_eq!(call(&some, "GET", "/api/devices/dc-1", None).await.status, 200);
+    assert_eq!(call(&some, "GET", "/api/devices/ac-1", None).await.status, 403);
+    assert_eq!(call(&some, "DELETE", "/api/devices/ac-1", None).await.status, 403);
+    assert_eq!(call(&some, "GET", "/api/stats", None).await.status, 403);
+    let body = Some(json!({"device_id": "ac-2", "device_name": "x"}));
+    assert_eq!(call(&some, "POST", "/api/devices", body).await.status, 403);
+
+    let alert = call(&admin, "POST", "/api/devices/ac-1/alerts", Some(json!({}))).await.json()["id"].clone();
+    assert_eq!(call(&some, "POST", &format!("/api/alerts/{alert}/acknowledge"), None).await.status, 404);
+    assert_eq!(call(&some, "GET", "/api/alerts", None).await.json(), json!([]));
+    let command = call(&admin, "POST", "/api/devices/ac-1/commands", Some(json!({"cmd": "reboot"}))).await;
+    let path = format!("/api/commands/{}", command.json()["cmd_id"].as_str().unwrap());
+    assert_eq!(call(&some, "GET", &path, None).await.status, 404);
+    assert_eq!(call(&admin, "GET", &path, None).await.status, 200);
+}
+
+#[actix_web::test]
+async fn errors_are_problems_with_the_request_id_and_no_inside_text() {
+    let bench = Bench::new(true);
+    let answer = bench.send("GET", "/api/devices/none", None, &[("x-request-id", "abc")]).await;
+    assert_eq!((answer.status, answer.header("content-type")), (404, "application/problem+json"));
+    assert_eq!(answer.header("x-request-id"), "abc");
+    assert_eq!(answer.json()["request_id"], "abc");
+    assert_eq!(answer.json()["error"], answer.json()["detail"]);
+    bench.take_database_away();
+    let answer = bench.get("/api/devices").await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
+    assert!(!String::from_utf8(answer.bytes).unwrap().contains("secret"));
+}
+
+#[actix_web::test]
+async fn unknown_paths_are_404_and_other_methods_405() {
+    let bench = Bench::new(true);
+    assert_eq!(bench.get("/api/nothing").await.status, 404);
+    assert_eq!(bench.get("/nothing").await.json()["status"], 404);
+    let answer = bench.send("PATCH", "/api/devices/m-1", None, &[]).await;
+    assert_eq!(answer.status, 405);
+    assert!(answer.header("allow").contains("PUT"));
+    assert_eq!(bench.send("HEAD", "/health", None, &[]).await.status, 200);
+}
+
+#[actix_web::test]
+async fn bodies_are_json_within_the_limit() {
+    let bench = Bench::with(true, Options { body_limit_bytes: 100, ..Options::default() });
+    let large = json!({"device_id": "a", "device_name": "x".repeat(200)});
+    assert_eq!(bench.post("/api/devices", large).await.status, 413);
+    let form = [("content-type", "application/x-www-form-urlencoded"), ("content-length", "3")];
+    assert_eq!(bench.send("POST", "/api/devices", None, &form).await.status, 415);
+}
+
+#[actix_web::test]
+async fn an_allowance_used_up_is_429_with_the_time_to_wait() {
+    let two = Some(Allowance::new(1, 2));
+    let limits = LimitOptions { read: two, write: None, command: None, login: two };
+    let bench = Bench::with(true, Options { limits, ..Options::default() });
+    let first = bench.get("/api/devices").await;
+    assert_eq!((first.status, first.header("ratelimit-limit"), first.header("ratelimit-remaining")), (200, "2", "1"));
+    bench.get("/api/devices").await;
+    let third = bench.get("/api/devices").await;
+    assert_eq!((third.status, third.header("retry-after")), (429, "1"));
+    assert_eq!(third.json()["status"], 429);
+    assert_eq!(bench.get("/health").await.status, 200);
+}
+
+#[actix_web::test]
+async fn guessing_keys_is_slowed_down() {
+    let login = Some(Allowance::new(1, 2));
+    let limits = LimitOptions { login, ..LimitOptions::default() };
+    let bench = Bench::with(false, Options { limits, ..Options::default() });
+    let ask = || bench.send("GET", "/api/devices", None, &[("x-api-key", "wrong")]);
+    assert_eq!([ask().await.status, ask().await.status, ask().await.status], [401, 401, 429]);
+}
+
+#[actix_web::test]
+async fn pages_carry_a_strict_policy_and_need_no_key() {
+    let bench = Bench::new(false);
+    let page = bench.get("/").await;
+    assert_eq!((page.status, page.bytes.as_slice()), (200, &b"<p>hello</p>"[..]));
+    assert!(page.header("content-security-policy").contains("script-src 'self';"));
+    assert_eq!(page.header("x-content-type-options"), "nosniff");
+    let again = bench.send("GET", "/", None, &[("if-none-match", page.header("etag"))]).await;
+    assert_eq!(again.status, 304);
+}
+
+#[actix_web::test]
+async fn the_description_and_its_page_come_from_this_server() {
+    let bench = Bench::new(true);
+    let document = bench.get("/api/openapi.json").await.json();
+    assert_eq!(document["openapi"].as_str().unwrap().get(..3), Some("3.1"));
+    let operation = &document["paths"]["/api/devices"]["post"];
+    assert!(operation["responses"]["409"].is_object() && operation["security"].is_array(), "{operation}");
+    assert!(operation["requestBody"].is_object());
+    assert_eq!(bench.get("/api/docs").await.status, 308);
+    let page = bench.get("/api/docs/").await;
+    assert_eq!(page.status, 200);
+    let text = String::from_utf8(page.bytes).unwrap();
+    assert!(!text.contains("src=\"http"), "{text}");
+    let script = bench.get("/api/docs/swagger-initializer.js").await;
+    assert!(String::from_utf8(script.bytes).unwrap().contains("/api/openapi.json"));
+}

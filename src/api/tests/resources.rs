@@ -1,0 +1,211 @@
+//! Devices, alerts, commands, health: shapes and status codes that clients in the field rely on.
+
+use serde_json::{Value, json};
+
+use crate::api::testing::Bench;
+use crate::collector::RequestKind;
+use crate::dispatch::Request;
+use crate::domain::DeviceId;
+use crate::store::Store;
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[actix_web::test]
+async fn a_device_is_created_read_changed_and_removed() {
+    let mut bench = Bench::new(true);
+    let body = json!({"device_id": "m-1", "device_name": "One", "metadata": {"line": "S1"}, "extra": 1});
+    let made = bench.post("/api/devices", body.clone()).await;
+    assert_eq!(made.status, 201);
+    let made = made.json();
+    for name in [
+        "id",
+        "device_id",
+        "device_name",
+        "device_type",
+        "location",
+        "status",
+        "connection_status",
+        "last_seen",
+        "fw_version",
+        "created_at",
+        "updated_at",
+        "metadata",
+        "token",
+    ] {
+        assert!(keys(&made).contains(&name), "{name}");
+    }
+    assert_eq!((&made["status"], &made["created_at"]), (&json!("active"), &json!("2026-02-12T10:00:00Z")));
+    let digest = crate::api::key::digest(made["token"].as_str().unwrap());
+    let credential = bench.store.device_credential(&DeviceId::parse("m-1").unwrap()).unwrap().unwrap();
+    assert_eq!(credential.token_sha256, Some(digest));
+    assert_eq!(bench.post("/api/devices", body).await.status, 409);
+
+    let read = bench.get("/api/devices/m-1").await;
+    assert!(!keys(&read.json()).contains(&"token"));
+    let changed = bench.put("/api/devices/m-1", json!({"device_name": "Two", "status": "inactive"})).await;
+    assert_eq!((changed.status, changed.json()["status"].clone()), (200, json!("inactive")));
+    assert_eq!(bench.put("/api/devices/m-1", json!({})).await.status, 400);
+    assert_eq!(bench.put("/api/devices/m-2", json!({"device_name": "x"})).await.status, 404);
+    assert_eq!(bench.asked.try_recv(), Ok(Request::Disconnect(DeviceId::parse("m-1").unwrap())));
+
+    let removed = bench.send("DELETE", "/api/devices/m-1", None, &[]).await;
+    assert_eq!((removed.status, keys(&removed.json())), (200, vec!["message"]));
+    assert_eq!(bench.send("DELETE", "/api/devices/m-1", None, &[]).await.status, 404);
+    assert!(bench.asked.try_recv().is_ok());
+    assert!(bench.told.lock().unwrap().iter().all(|kind| *kind == RequestKind::Reload));
+}
+
+#[actix_web::test]
+async fn a_stale_edit_is_412_and_an_unchanged_read_304() {
+    let bench = Bench::new(true);
+    bench.add_device("m-1").await;
+    let read = bench.get("/api/devices/m-1").await;
+    let tag = read.header("etag").to_owned();
+    let again = bench.send("GET", "/api/devices/m-1", None, &[("if-none-match", &tag)]).await;
+    assert_eq!((again.status, again.bytes.len()), (304, 0));
+    let edit =
+        async || bench.send("PUT", "/api/devices/m-1", Some(json!({"device_name": "n"})), &[("if-match", &tag)]).await;
+    assert_eq!(edit().await.status, 200);
+    assert_eq!(edit().await.status, 412);
+    assert_eq!(bench.send("DELETE", "/api/devices/m-1", None, &[("if-match", &tag)]).await.status, 412);
+}
+
+#[actix_web::test]
+async fn missing_fields_are_400_and_all_are_named() {
+    let bench = Bench::new(true);
+    let answer = bench.post("/api/devices", json!({"status": "gone"})).await;
+    assert_eq!(answer.status, 400);
+    let mut fields: Vec<String> =
+        answer.json()["errors"].as_array().unwrap().iter().map(|e| e["field"].as_str().unwrap().to_owned()).collect();
+    fields.sort();
+    assert_eq!(fields, ["device_id", "device_name", "status"]);
+}
+
+#[actix_web::test]
+async fn lists_are_arrays_newest_first_with_pages() {
+    let bench = Bench::new(true);
+    for n in 1..=60 {
+        bench.add_device(&format!("m-{n}")).await;
+    }
+    let first = bench.get("/api/devices").await;
+    assert_eq!(first.json().as_array().unwrap().len(), 50);
+    assert_eq!(first.json()[0]["device_id"], "m-60");
+    assert_eq!(first.header("x-total-count"), "60");
+    assert!(first.header("link").contains("</api/devices?page=2&per_page=50>; rel=\"next\""));
+    assert_eq!(bench.get("/api/devices?page=2").await.json().as_array().unwrap().len(), 10);
+    assert_eq!(bench.get("/api/devices?per_page=501&status=x").await.json()["errors"].as_array().unwrap().len(), 2);
+}
+
+#[actix_web::test]
+async fn presence_by_rest_goes_through_the_collector() {
+    let bench = Bench::new(true);
+    bench.add_device("m-1").await;
+    assert_eq!(bench.send("POST", "/api/devices/m-1/heartbeat", None, &[]).await.status, 200);
+    assert_eq!(bench.send("POST", "/api/devices/m-2/heartbeat", None, &[]).await.status, 404);
+    let set = bench.put("/api/devices/m-1/status", json!({"connection_status": "online", "fw_version": "2"})).await;
+    assert_eq!(set.status, 200);
+    assert_eq!(bench.put("/api/devices/m-1/status", json!({})).await.status, 400);
+    assert_eq!(bench.put("/api/devices/m-1/status", json!({"connection_status": "up"})).await.status, 400);
+    assert_eq!(bench.put("/api/devices/m-2/status", json!({"connection_status": "online"})).await.status, 404);
+    let status = bench.get("/api/devices/m-1/status").await.json();
+    for name in ["device_id", "connection_status", "last_seen", "fw_version"] {
+        assert!(keys(&status).contains(&name), "{name}");
+    }
+    assert!(bench.told.lock().unwrap().contains(&RequestKind::Heartbeat));
+}
+
+#[actix_web::test]
+async fn an_alert_is_raised_listed_and_acknowledged_once() {
+    let bench = Bench::new(true);
+    bench.add_device("m-1").await;
+    let raised = bench.post("/api/devices/m-1/alerts", json!({"message": "hot"})).await;
+    assert_eq!((raised.status, raised.json()["acknowledged"].clone()), (201, json!(false)));
+    assert_eq!(bench.post("/api/devices/m-2/alerts", json!({})).await.status, 404);
+    let seen = bench.send("POST", "/api/alerts/1/acknowledge", None, &[]).await;
+    assert_eq!((seen.status, seen.json()["acknowledged"].clone()), (200, json!(true)));
+    assert_eq!(seen.json()["acknowledged_by"], "open");
+    assert_eq!(bench.send("POST", "/api/alerts/9/acknowledge", None, &[]).await.status, 404);
+    assert_eq!(bench.send("POST", "/api/alerts/x/acknowledge", None, &[]).await.status, 404);
+    assert_eq!(bench.get("/api/devices/m-1/alerts?acknowledged=false").await.json(), json!([]));
+    assert_eq!(bench.get("/api/devices/m-1/alerts?acknowledged=maybe").await.status, 400);
+    assert_eq!(bench.get("/api/alerts").await.json().as_array().unwrap().len(), 1);
+    assert_eq!(bench.get("/api/devices/m-2/alerts").await.status, 404);
+}
+
+#[actix_web::test]
+async fn a_command_waits_for_an_offline_device_and_goes_to_a_connected_one() {
+    let mut bench = Bench::new(true);
+    bench.add_device("m-1").await;
+    let id = DeviceId::parse("m-1").unwrap();
+    let body = json!({"cmd": "update_config", "params": {"send_interval_s": 5}});
+    let waits = bench.post("/api/devices/m-1/commands", body.clone()).await;
+    assert_eq!((waits.status, waits.json()["status"].clone()), (202, json!("pending")));
+    assert_eq!(bench.asked.try_recv(), Ok(Request::Deliver(id.clone())));
+    bench.connected.write().unwrap().insert(id);
+    let goes = bench.post("/api/devices/m-1/commands", body).await;
+    assert_eq!(goes.status, 201);
+    for name in ["cmd_id", "device_id", "cmd", "status", "message"] {
+        assert!(keys(&goes.json()).contains(&name), "{name}");
+    }
+    let unknown = bench.post("/api/devices/m-1/commands", json!({"cmd": "explode"})).await;
+    assert_eq!(unknown.status, 400);
+    for name in ["update_config", "start_ota", "reboot", "factory_reset", "request_status"] {
+        assert!(unknown.json()["error"].as_str().unwrap().contains(name));
+    }
+    let bad = bench.post("/api/devices/m-1/commands", json!({"cmd": "reboot", "params": {"x": 1}})).await;
+    assert_eq!((bad.status, bad.json()["errors"][0]["field"].clone()), (400, json!("params.x")));
+    assert_eq!(bench.post("/api/devices/m-2/commands", json!({"cmd": "reboot"})).await.status, 404);
+    assert_eq!(bench.get("/api/devices/m-1/commands?status=pending").await.json().as_array().unwrap().len(), 2);
+}
+
+#[actix_web::test]
+async fn a_command_is_acknowledged_or_cancelled_and_then_stays() {
+    let bench = Bench::new(true);
+    bench.add_device("m-1").await;
+    let give = async || {
+        let answer = bench.post("/api/devices/m-1/commands", json!({"cmd": "reboot"})).await;
+        format!("/api/commands/{}", answer.json()["cmd_id"].as_str().unwrap())
+    };
+    let path = give().await;
+    let ack = async |result: &str| bench.put(&format!("{path}/ack"), json!({"result": result})).await.status;
+    assert_eq!(ack("done").await, 400);
+    assert_eq!([ack("accepted").await, ack("accepted").await, ack("error").await], [200, 200, 409]);
+    assert_eq!(bench.get(&path).await.json()["status"], "accepted");
+    assert_eq!(bench.send("DELETE", &path, None, &[]).await.status, 409);
+    let other = give().await;
+    assert_eq!(bench.send("DELETE", &other, None, &[]).await.json()["status"], "cancelled");
+    let missing = format!("/api/commands/{}/ack", uuid::Uuid::nil());
+    assert_eq!(bench.put(&missing, json!({"result": "accepted"})).await.status, 404);
+}
+
+#[actix_web::test]
+async fn health_and_figures_have_their_shapes() {
+    let bench = Bench::new(true);
+    let health = bench.get("/health").await.json();
+    assert_eq!((&health["status"], &health["service"]), (&json!("healthy"), &json!("iot-meter")));
+    assert_eq!(bench.get("/healthz").await.json()["status"], "alive");
+    let ready = bench.get("/readyz").await;
+    assert_eq!((ready.status, ready.json()["status"].clone()), (200, json!("ready")));
+    let stats = bench.get("/api/stats").await.json();
+    assert_eq!((&stats["total_devices"], &stats["unacknowledged_alerts"]), (&json!(0), &json!(0)));
+    assert_eq!(stats["device_by_status"], json!([{"status": "active", "count": 0}]));
+    let status = bench.get("/api/system/status").await.json();
+    assert_eq!(status["journal"]["durable"], 100);
+    assert_eq!((&status["collector"]["position"], &status["collector"]["lag_messages"]), (&json!(90), &json!(10)));
+    assert_eq!(status["tasks"]["collector"]["state"], "running");
+    bench.take_database_away();
+    let ready = bench.get("/readyz").await;
+    assert_eq!(ready.status, 503);
+    assert_eq!(ready.json()["checks"], json!({"database": "the database is unavailable"}));
+}
+
+#[actix_web::test]
+async fn the_metrics_page_asks_strangers_for_a_key() {
+    let bench = Bench::new(false);
+    assert_eq!(bench.get("/metrics").await.status, 401);
+    let key = bench.add_key(crate::store::Role::Viewer, None);
+    let page = bench.send("GET", "/metrics", None, &[("x-api-key", &key)]).await;
+    assert_eq!((page.status, page.bytes.as_slice()), (200, &b"up 1\n"[..]));
+}

@@ -1,0 +1,83 @@
+// The console's frame: which page is shown, when it is read again, the key, the strip with the system's state.
+import * as api from './api.js';
+import { alertsPage } from './alerts.js';
+import { devicePage } from './device.js';
+import { notice } from './dom.js';
+import { fleetPage } from './fleet.js';
+
+const EVERY_MS = 3000;
+const main = document.getElementById('main');
+const system = document.getElementById('system');
+let show = async () => {};
+let turn = 0;
+let timer = 0;
+
+function signIn(message) {
+  const dialog = document.getElementById('sign-in');
+  const field = document.getElementById('key');
+  document.getElementById('sign-in-error').textContent = message;
+  field.value = '';
+  if (!dialog.open) dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener('close', () => {
+      if (field.value) api.keepKey(field.value.trim());
+      field.value = '';
+      document.getElementById('sign-out').hidden = !api.hasKey();
+      resolve();
+    }, { once: true });
+  });
+}
+
+// Several calls may find the key missing at once: they wait for one answer.
+let asking = null;
+api.onKeyNeeded((message) => {
+  asking = asking || signIn(message).finally(() => { asking = null; });
+  return asking;
+});
+
+async function strip() {
+  const [status, stats] = await Promise.all([api.get('/api/system/status'), api.get('/api/stats')]);
+  const troubled = Object.entries(status.tasks).filter(([, task]) => task.state !== 'running');
+  const parts = [
+    `version ${status.version}`,
+    `${stats.total_devices} devices`,
+    ...stats.device_by_connection.map((c) => `${c.count} ${c.connection_status}`),
+    `journal ${(status.journal.bytes / 1048576).toFixed(1)} MiB`,
+    `collector ${status.collector.lag_messages} behind`,
+    `archive ${status.archiver.lag_messages} behind`,
+    ...troubled.map(([name, task]) => `${name}: ${task.state}`),
+  ];
+  system.textContent = parts.join(' · ');
+  document.getElementById('alert-count').textContent = stats.unacknowledged_alerts ? `(${stats.unacknowledged_alerts})` : '';
+}
+
+async function refresh() {
+  clearTimeout(timer);
+  turn += 1;
+  const own = turn;
+  const results = await Promise.allSettled([show(), strip()]);
+  if (results[0].status === 'rejected') notice(results[0].reason.message);
+  if (results[1].status === 'rejected') {
+    system.textContent = results[1].reason.status === 403 ? 'System status: not for this key' : 'The server does not answer.';
+  }
+  if (own === turn) timer = setTimeout(refresh, document.hidden ? EVERY_MS * 10 : EVERY_MS);
+}
+
+function route() {
+  const [, page, id] = location.hash.split('/');
+  const current = page === 'alerts' ? 'alerts' : page === 'device' ? '' : 'fleet';
+  for (const link of document.querySelectorAll('nav a[data-page]')) {
+    if (link.dataset.page === current) link.setAttribute('aria-current', 'page');
+    else link.removeAttribute('aria-current');
+  }
+  if (page === 'device' && id) show = devicePage(main, decodeURIComponent(id), refresh);
+  else if (page === 'alerts') show = alertsPage(main, refresh);
+  else show = fleetPage(main, refresh);
+  refresh();
+}
+
+document.getElementById('sign-out').hidden = !api.hasKey();
+document.getElementById('sign-out').addEventListener('click', () => { api.dropKey(); location.reload(); });
+document.addEventListener('visibilitychange', () => { if (!document.hidden) refresh(); });
+window.addEventListener('hashchange', () => { route(); main.focus(); });
+route();
