@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::client::Client;
 use crate::config::{ConfigError, Flag, Loaded, Secret, Sources, load};
+use crate::simulate::ApiAccess;
 
 /// Form of what is printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
@@ -62,10 +63,34 @@ pub(super) struct ApiArgs {
 }
 
 impl ApiArgs {
+    fn given_key(&self) -> Option<String> {
+        let given = self.key.clone().or_else(|| std::env::var("IOT_METER_API_KEY").ok());
+        given.filter(|key| !key.is_empty())
+    }
+
+    /// What a fleet registers with: the named API; without one nothing is registered.
+    pub(super) fn access(&self, global: &Global) -> anyhow::Result<Option<ApiAccess>> {
+        let Some(url) = &self.api else { return Ok(None) };
+        let key = match (self.given_key(), local(global)) {
+            (Some(key), _) => Some(key),
+            // The admin key of this machine goes to the server of this machine only.
+            (None, Some(local)) if local.url == url.trim_end_matches('/') => local.key,
+            (None, _) => None,
+        };
+        Ok(Some(ApiAccess { url: url.trim_end_matches('/').to_owned(), key }))
+    }
+
+    /// The named API, else that of the server running on this data directory, if any.
+    pub(super) fn access_or_local(&self, global: &Global) -> anyhow::Result<Option<ApiAccess>> {
+        match self.api {
+            Some(_) => self.access(global),
+            None => Ok(local(global).map(|local| ApiAccess { key: self.given_key().or(local.key), ..local })),
+        }
+    }
+
     /// A client for the named server, else for the one of this machine.
     pub(super) fn client(&self, global: &Global) -> anyhow::Result<Client> {
-        let given = self.key.clone().or_else(|| std::env::var("IOT_METER_API_KEY").ok());
-        let key = given.filter(|key| !key.is_empty()).map(Secret::new);
+        let key = self.given_key().map(Secret::new);
         let Some(url) = &self.api else {
             let data_dir = global.load(Vec::new())?.settings.data_dir;
             let key = key.or_else(|| admin_key(&data_dir));
@@ -74,6 +99,13 @@ impl ApiArgs {
         // The admin key of this machine is not sent to another one.
         Client::new(url, key)
     }
+}
+
+/// The server running on this data directory, if any, with the admin key.
+fn local(global: &Global) -> Option<ApiAccess> {
+    let data_dir = global.load(Vec::new()).ok()?.settings.data_dir;
+    let url = local_api(&data_dir).ok()?;
+    Some(ApiAccess { url, key: admin_key(&data_dir).map(|key| key.reveal().to_owned()) })
 }
 
 /// Makes the data directory, for this user alone. One that is there is left as it is.

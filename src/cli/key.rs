@@ -1,9 +1,10 @@
 //! `key`: API keys, kept in the database of this machine.
 //!
 //! They are made beside the API, not through it: whoever can write the database needs no key, and the first one, or one
-//! after all are lost, can be made while nothing runs. A running server sees the change with the next request.
+//! after all are lost, can be made while nothing runs. A running server takes over a change within seconds.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -33,7 +34,7 @@ enum KeyCommand {
     Create(CreateArgs),
     /// List keys, revoked and expired ones too
     List,
-    /// Revoke a key, at once and for good
+    /// Revoke a key for good; a running server refuses it within seconds
     Revoke {
         /// The key's public prefix, as listed
         prefix: String,
@@ -41,19 +42,19 @@ enum KeyCommand {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct CreateArgs {
+struct CreateArgs {
     /// What it is for
     #[arg(long)]
-    pub(super) name: String,
+    name: String,
     /// viewer reads; operator also writes devices, alerts and commands; admin may do everything
     #[arg(long, default_value = "viewer", value_parser = ["viewer", "operator", "admin"])]
-    pub(super) role: String,
+    role: String,
     /// Only for devices whose id begins with this
     #[arg(long, value_name = "PREFIX")]
-    pub(super) device_prefix: Option<String>,
+    device_prefix: Option<String>,
     /// Days until it ends [default: never]
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
-    pub(super) expires_in_days: Option<u32>,
+    expires_in_days: Option<u32>,
 }
 
 pub(super) fn run(args: KeyArgs, global: &Global) -> anyhow::Result<ExitCode> {
@@ -61,7 +62,13 @@ pub(super) fn run(args: KeyArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let now = Clock::system().now();
     let store = open_store(global)?;
     match args.command {
-        KeyCommand::Create(_) => anyhow::bail!("making keys is not part of this build yet"),
+        KeyCommand::Create(args) => {
+            let (text, key) = new_key(args, now)?;
+            store.create_api_key(&key).context("cannot store the key")?;
+            let mut answer = to_json(&key, now);
+            answer["key"] = json!(text);
+            output::print(global.output, &answer, || format!("{text}\n(shown only now; revoke it by {})\n", key.prefix))?;
+        }
         KeyCommand::List => {
             let keys = store.api_keys().context("cannot list the keys")?;
             let all: Vec<Value> = keys.iter().map(|key| to_json(key, now)).collect();
@@ -76,6 +83,14 @@ pub(super) fn run(args: KeyArgs, global: &Global) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A key as asked for: its text, and what is stored of it.
+fn new_key(args: CreateArgs, now: Timestamp) -> anyhow::Result<(String, ApiKey)> {
+    let role = Role::from_name(&args.role).context("the role was checked against its names")?;
+    let (text, mut key) = crate::api::key::generate(&args.name, role, args.device_prefix, now);
+    key.expires_at = args.expires_in_days.map(|days| now.plus(Duration::from_secs(u64::from(days) * 86_400)));
+    Ok((text, key))
 }
 
 fn open_store(global: &Global) -> anyhow::Result<SharedStore> {

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
-use super::global::Global;
+use super::global::{Global, make_data_dir};
 use super::output;
 use crate::store;
 
@@ -26,11 +26,20 @@ pub(super) fn run(args: MigrateArgs, global: &Global) -> anyhow::Result<ExitCode
     global.log_quietly()?;
     let settings = global.load(Vec::new())?.settings;
     let url = &settings.database.url;
-    anyhow::ensure!(!args.dry_run, "--dry-run is not part of this build yet");
-    super::global::make_data_dir(&settings.data_dir)?;
-    let store = store::open(url.reveal()).with_context(|| format!("cannot migrate {}", url.redacted()))?;
-    store.ping().with_context(|| format!("{} does not answer", url.redacted()))?;
-    let done = json!({"database": url.redacted(), "migrated": true});
-    output::print(global.output, &done, || format!("{} is up to date\n", url.redacted()))?;
+    if !args.dry_run {
+        make_data_dir(&settings.data_dir)?;
+    }
+    let names =
+        store::migrate(url.reveal(), args.dry_run).with_context(|| format!("cannot migrate {}", url.redacted()))?;
+    let answer = json!({"database": url.redacted(), "dry_run": args.dry_run, "migrations": names});
+    output::print(global.output, &answer, || describe(&names, args.dry_run))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn describe(names: &[String], dry_run: bool) -> String {
+    let verb = if dry_run { "would apply" } else { "applied" };
+    match names.is_empty() {
+        true => "the database is up to date\n".to_owned(),
+        false => names.iter().map(|name| format!("{verb} {name}\n")).collect(),
+    }
 }

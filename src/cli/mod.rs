@@ -18,6 +18,7 @@ mod load;
 mod migrate;
 mod openapi;
 mod output;
+mod runtime;
 mod serve;
 mod simulate;
 

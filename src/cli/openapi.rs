@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::global::Global;
+use super::output;
 
 /// Print the OpenAPI document of the REST API
 #[derive(Debug, Args)]
@@ -14,5 +15,6 @@ Example:
 pub(super) struct OpenapiArgs {}
 
 pub(super) fn run(_args: OpenapiArgs, _global: &Global) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("the API is not part of this build yet")
+    output::print_text(&(serde_json::to_string_pretty(&crate::api::document())? + "\n"))?;
+    Ok(ExitCode::SUCCESS)
 }

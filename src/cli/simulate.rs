@@ -1,10 +1,14 @@
 //! `simulate`: a fleet of meters over real MQTT.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::global::{ApiArgs, Global};
+use super::output;
+use super::runtime::{self, StopSignal};
+use crate::simulate::{self, Options, Report};
 
 /// Simulate a fleet of meters that speaks the whole meter protocol
 #[derive(Debug, Args)]
@@ -17,37 +21,80 @@ Examples:
 pub(super) struct SimulateArgs {
     /// How many meters
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(super) devices: u32,
+    devices: u32,
     /// Their line
     #[arg(long, default_value = "mix", value_parser = ["dc750", "dc1500", "dc3000", "ac15", "ac25", "mix"])]
-    pub(super) profile: String,
+    profile: String,
     /// Broker; repeat it and every meter sends every message to each (up to 5)
     #[arg(long, value_name = "URL", default_value = "mqtt://127.0.0.1:1883")]
-    pub(super) broker: Vec<String>,
+    broker: Vec<String>,
     /// Real seconds to run [default: until stopped]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(super) duration: Option<u64>,
+    duration: Option<u64>,
     /// How much faster than real the meters live, 0.1 to 1000
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
-    pub(super) speed: f64,
+    speed: f64,
     /// The same seed gives the same trains, values and faults
     #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(super) seed: u64,
+    seed: u64,
     /// Faults on the way, each with its probability a message: drop, dup, reorder, reboot, clock
     #[arg(long, value_name = "NAME=P,…", default_value = "")]
-    pub(super) faults: String,
+    faults: String,
     /// Meters are called PREFIX-PROFILE-0001 and so on
     #[arg(long, default_value = "sim")]
-    pub(super) prefix: String,
+    prefix: String,
     /// MQTT password of meters that have no token of their own
     #[arg(long)]
-    pub(super) password: Option<String>,
+    password: Option<String>,
     /// With --api (and a key, unless the server is open) the meters are registered first and get their tokens
     #[command(flatten)]
-    pub(super) api: ApiArgs,
+    api: ApiArgs,
 }
 
-pub(super) fn run(_args: SimulateArgs, global: &Global) -> anyhow::Result<ExitCode> {
+impl SimulateArgs {
+    fn options(&self, global: &Global) -> anyhow::Result<Options> {
+        Ok(Options {
+            devices: self.devices,
+            profile: self.profile.parse()?,
+            brokers: self.broker.iter().map(|url| url.parse()).collect::<Result<_, _>>()?,
+            duration: self.duration.map(Duration::from_secs),
+            speed: self.speed,
+            seed: self.seed,
+            faults: self.faults.parse()?,
+            api: self.api.access(global)?,
+            password: self.password.clone(),
+            prefix: self.prefix.clone(),
+            ..Options::default()
+        })
+    }
+}
+
+pub(super) fn run(args: SimulateArgs, global: &Global) -> anyhow::Result<ExitCode> {
     global.log_quietly()?;
-    anyhow::bail!("the simulator is not part of this build yet")
+    let options = args.options(global)?;
+    let report = runtime::block_on(async move {
+        let stop = StopSignal::take()?.watched();
+        Ok(simulate::run(options, stop).await?)
+    })?;
+    output::print(global.output, &report, || describe(&report))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(report: &Report) -> String {
+    let row = |(kind, n): (&&str, &simulate::Counts)| {
+        vec![(*kind).to_owned(), n.made.to_string(), n.sent.to_string(), n.acked.to_string()]
+    };
+    let table = output::table(
+        &["MESSAGE", "MADE", "SENT", "ACKNOWLEDGED"],
+        &report.messages.iter().map(row).collect::<Vec<_>>(),
+    );
+    format!(
+        "{table}{} meters, {:.1} s, {} connects, {} connections lost, {} commands, {} reboots\n",
+        report.devices,
+        report.elapsed_s,
+        report.connects,
+        report.lost_connections,
+        report.commands_received,
+        report.reboots
+    )
 }

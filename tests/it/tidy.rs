@@ -22,7 +22,8 @@ impl Source {
 
     /// The lines that ship: numbered, without comments, up to the tests at the end of the file.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let is_test = self.name.contains("/tests/") || self.name.ends_with("tests.rs") || self.name.starts_with("tests/");
+        let is_test =
+            self.name.contains("/tests/") || self.name.ends_with("tests.rs") || self.name.starts_with("tests/");
         let lines = self.text.lines().enumerate().map(|(at, line)| (at + 1, line));
         let mut before = "";
         lines
@@ -75,14 +76,16 @@ fn every_file_begins_by_saying_what_it_is() {
 
 #[test]
 fn no_file_is_longer_than_500_lines() {
-    let long = |f: &Source| (f.text.lines().count() > MAX_LINES).then(|| format!("{}: {}", f.name, f.text.lines().count()));
+    let long =
+        |f: &Source| (f.text.lines().count() > MAX_LINES).then(|| format!("{}: {}", f.name, f.text.lines().count()));
     refuse("files to split", all_files().iter().filter_map(long).collect());
 }
 
 #[test]
 fn nothing_is_left_for_later() {
     // Written in two parts, so that this file does not find itself.
-    let leftovers = [["TO", "DO"], ["FIX", "ME"], ["unimple", "mented!"], ["to", "do!("], ["#[ign", "ore"], ["(to be", " written"]];
+    let leftovers =
+        [["TO", "DO"], ["FIX", "ME"], ["unimple", "mented!"], ["to", "do!("], ["#[ign", "ore"], ["(to be", " written"]];
     let words = leftovers.map(|parts| parts.concat());
     let mut found = Vec::new();
     for file in all_files() {
@@ -104,7 +107,8 @@ fn nothing_that_ships_unwraps() {
 
 #[test]
 fn metrics_are_counted_through_the_catalogue_only() {
-    let is_macro = |line: &str| ["counter!", "gauge!", "histogram!"].iter().any(|m| line.contains(&format!("metrics::{m}")));
+    let is_macro =
+        |line: &str| ["counter!", "gauge!", "histogram!"].iter().any(|m| line.contains(&format!("metrics::{m}")));
     let mut found = Vec::new();
     for file in rust_files("src") {
         found.extend(file.code().filter(|(_, l)| is_macro(l)).map(|(at, _)| format!("{}:{at}", file.name)));
