@@ -51,7 +51,7 @@ pub use auth::{Authenticator, Principal};
 pub use error::{ApiError, Fault, Problem};
 pub use limits::{Allowance, LimitOptions};
 pub use pages::Page;
-pub use raw::RawMessages;
+pub use raw::{RawFuture, RawMessages};
 pub use routes::{Access, Route, document, routes};
 pub use scrape::start_metrics;
 
