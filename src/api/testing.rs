@@ -64,6 +64,9 @@ impl Store for FakeStore {
     fn checkpoint(&self) -> Result<Option<u64>, Error> {
         Ok(None)
     }
+    fn durable_checkpoint(&self) -> Result<Option<u64>, Error> {
+        Ok(None)
+    }
     fn device_states(&self, ids: &[DeviceId]) -> Result<Vec<(DeviceId, DeviceState)>, Error> {
         Ok(self.answer()?.states.iter().filter(|(id, _)| ids.contains(id)).cloned().collect())
     }
@@ -307,7 +310,7 @@ pub struct Bench {
     pub state: web::Data<State>,
     pub told: Arc<Mutex<Vec<RequestKind>>>,
     pub asked: tokio::sync::mpsc::Receiver<dispatch::Request>,
-    pub connected: Arc<std::sync::RwLock<std::collections::HashSet<DeviceId>>>,
+    pub connected: dispatch::Connected,
 }
 
 /// An answer, read whole.
@@ -331,7 +334,7 @@ const PAGES: &[StaticPage] = &[StaticPage { path: "/", content_type: "text/html"
 /// What the API stands on in tests, and the ends of its channels.
 pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, Ends) {
     let (collector, mut requests) = collector::Handle::channel();
-    let (dispatch, asked, connected) = dispatch::Handle::channel();
+    let (dispatch, dispatch::Inbox { rx: asked, connected }) = dispatch::Handle::channel();
     let told: Arc<Mutex<Vec<RequestKind>>> = Arc::default();
     let (ear, registry) = (Arc::clone(&told), Arc::clone(&store));
     tokio::spawn(async move {
@@ -369,7 +372,7 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
 pub struct Ends {
     pub told: Arc<Mutex<Vec<RequestKind>>>,
     pub asked: tokio::sync::mpsc::Receiver<dispatch::Request>,
-    pub connected: Arc<std::sync::RwLock<std::collections::HashSet<DeviceId>>>,
+    pub connected: dispatch::Connected,
 }
 
 impl Bench {

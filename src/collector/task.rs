@@ -21,6 +21,8 @@ pub const TASK: &str = "collector";
 
 /// How often presence is looked at.
 const PRESENCE_PERIOD: Duration = Duration::from_secs(1);
+/// How often the journal learns what it may trim.
+const RELEASE_PERIOD: Duration = Duration::from_secs(5);
 /// How long the thread sleeps at the journal's end before it looks for requests.
 const IDLE_WAIT: Duration = Duration::from_millis(20);
 
@@ -52,6 +54,7 @@ pub struct Collector {
     states: States,
     deadlines: Deadlines,
     next_presence: Timestamp,
+    next_release: Timestamp,
     /// Silence before this was ours, not the meters'.
     started_at: Timestamp,
 }
@@ -114,6 +117,7 @@ impl Collector {
             requests,
             stop,
             next_presence: now.plus(PRESENCE_PERIOD),
+            next_release: now.plus(RELEASE_PERIOD),
             started_at: now,
             clock,
             board,
@@ -133,6 +137,7 @@ impl Collector {
                 .map_err(Error::Journal)?;
             if batch.is_empty() {
                 self.check_presence(self.clock.now())?;
+                self.release_durable()?;
                 if self.cursor.is_finished() {
                     self.board.set(TASK, TaskState::Stopped);
                     return Ok(());
@@ -170,9 +175,23 @@ impl Collector {
         batch.checkpoint = Some(end.0);
         self.commit(&batch)?;
         report(&tally);
-        self.cursor.release(end);
         self.progress.set(end.0, None);
+        self.release_durable()?;
         Ok(last)
+    }
+
+    /// Lets the journal trim what the store has **synced**: a committed checkpoint may still be lost with the power, and
+    /// what is read again after that must still be there. Syncing costs, so it is done now and then.
+    fn release_durable(&mut self) -> Result<(), Error> {
+        let now = self.clock.now();
+        if now < self.next_release {
+            return Ok(());
+        }
+        self.next_release = now.plus(RELEASE_PERIOD);
+        if let Some(synced) = self.retry("sync its checkpoint", |c| c.store.durable_checkpoint())? {
+            self.cursor.release(Offset(synced));
+        }
+        Ok(())
     }
 
     fn decode(&self, record: &journal::Record<'_>) -> Option<Decoded> {

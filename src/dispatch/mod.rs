@@ -22,7 +22,7 @@ use crate::domain::DeviceId;
 pub struct Connected(Arc<RwLock<HashSet<DeviceId>>>);
 
 impl Connected {
-    fn insert(&self, device: DeviceId) {
+    pub(crate) fn insert(&self, device: DeviceId) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(device);
     }
 
@@ -54,8 +54,8 @@ pub enum Request {
 /// The dispatcher's end of a [`Handle`].
 #[derive(Debug)]
 pub struct Inbox {
-    rx: mpsc::Receiver<Request>,
-    connected: Connected,
+    pub(crate) rx: mpsc::Receiver<Request>,
+    pub(crate) connected: Connected,
 }
 
 impl Handle {

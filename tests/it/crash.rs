@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use iot_meter::domain::{Clock, Timestamp};
-use rand::RngExt;
+use rand::Rng;
 
 use crate::support::process::{Server, command};
 use crate::support::{Client, Connect, Packet, eventually, mqtt, settled, telemetry};

@@ -84,7 +84,7 @@ impl State {
 impl Intake for FakeJournal {
     fn append<'a>(&'a self, entries: &'a [Entry<'a>]) -> Append<'a> {
         Box::pin(async move {
-            self.has_room.subscribe().wait_for(|has_room| *has_room).await.map_err(|_| Error)?;
+            self.has_room.subscribe().wait_for(|has_room| *has_room).await.map_err(|_| Error::Closed)?;
             let mut state = self.state();
             state.stored.extend(entries.iter().map(|e| Stored {
                 topic: e.topic.to_owned(),

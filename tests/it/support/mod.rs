@@ -7,7 +7,7 @@ pub mod process;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use iot_meter::config::Settings;
+use iot_meter::config::{self, Flag, Settings, Sources};
 use iot_meter::domain::{Clock, Timestamp};
 use iot_meter::serve::{self, Start};
 use serde_json::json;
@@ -55,16 +55,24 @@ impl Builder {
 
     pub fn start(self) -> TestApp {
         let dir = tempfile::tempdir().unwrap();
-        let mut settings = Settings::default();
-        settings.data_dir = dir.path().join("data");
-        settings.http.listen = "127.0.0.1:0".parse().unwrap();
-        settings.mqtt.listen = "127.0.0.1:0".parse().unwrap();
+        let mut settings = settings(&dir.path().join("data"));
         (self.change)(&mut settings);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let base = Timestamp(self.clock.now().0 / 1_000_000 * 1_000_000).plus_us(-300_000_000);
         let (running, api) = launch(&runtime, &settings, self.open, &self.clock);
         TestApp { runtime, running: Some(running), settings, open: self.open, clock: self.clock, base, api, _dir: dir }
     }
+}
+
+/// The defaults, on this data directory and free ports.
+fn settings(data_dir: &std::path::Path) -> Settings {
+    let flag = |key: &str, value: &str| Flag { flag: key.into(), key: key.into(), value: value.into() };
+    let flags = vec![
+        flag("data_dir", &data_dir.display().to_string()),
+        flag("http.listen", "127.0.0.1:0"),
+        flag("mqtt.listen", "127.0.0.1:0"),
+    ];
+    config::load(&Sources { flags, ..Sources::default() }).expect("good settings").settings
 }
 
 fn launch(runtime: &tokio::runtime::Runtime, settings: &Settings, open: bool, clock: &Clock) -> (serve::Running, Api) {
