@@ -34,7 +34,6 @@ pub struct TestApp {
 pub struct Builder {
     open: bool,
     clock: Clock,
-    change: Box<dyn FnOnce(&mut Settings)>,
 }
 
 impl Builder {
@@ -48,15 +47,9 @@ impl Builder {
         Self { clock: Clock::manual(Timestamp::parse_rfc3339(at).unwrap()), ..self }
     }
 
-    /// Other settings than the default.
-    pub fn settings(self, change: impl FnOnce(&mut Settings) + 'static) -> Self {
-        Self { change: Box::new(change), ..self }
-    }
-
     pub fn start(self) -> TestApp {
         let dir = tempfile::tempdir().unwrap();
-        let mut settings = settings(&dir.path().join("data"));
-        (self.change)(&mut settings);
+        let settings = settings(&dir.path().join("data"));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let base = Timestamp(self.clock.now().0 / 1_000_000 * 1_000_000).plus_us(-300_000_000);
         let (running, api) = launch(&runtime, &settings, self.open, &self.clock);
@@ -88,7 +81,7 @@ fn launch(runtime: &tokio::runtime::Runtime, settings: &Settings, open: bool, cl
 
 impl TestApp {
     pub fn builder() -> Builder {
-        Builder { open: false, clock: Clock::system(), change: Box::new(|_| {}) }
+        Builder { open: false, clock: Clock::system() }
     }
 
     /// With `--open`.
@@ -107,10 +100,6 @@ impl TestApp {
     /// Connects a client; it also says whether the server had its session.
     pub fn mqtt(&self, how: &Connect<'_>) -> (Client, bool) {
         Client::connect(self.mqtt_address(), how)
-    }
-
-    pub fn data_dir(&self) -> &std::path::Path {
-        &self.settings.data_dir
     }
 
     /// A time `seconds` after a base five minutes before the start.
