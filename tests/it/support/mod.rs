@@ -55,8 +55,7 @@ impl Builder {
 
     pub fn start(self) -> TestApp {
         let dir = tempfile::tempdir().unwrap();
-        let mut settings = Settings::default();
-        settings.data_dir = dir.path().join("data");
+        let mut settings = Settings::in_dir(&dir.path().join("data"));
         settings.http.listen = "127.0.0.1:0".parse().unwrap();
         settings.mqtt.listen = "127.0.0.1:0".parse().unwrap();
         (self.change)(&mut settings);
