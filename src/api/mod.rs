@@ -24,6 +24,7 @@ mod query;
 mod range;
 mod raw;
 mod routes;
+mod scrape;
 mod series;
 mod show;
 mod stats;
@@ -40,17 +41,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Compress, from_fn};
 use actix_web::{App, HttpRequest, HttpServer, web};
 use tokio::sync::Semaphore;
 
+pub use actix_web::dev::ServerHandle;
 pub use auth::{Authenticator, Principal};
 pub use error::{ApiError, Fault, Problem};
 pub use limits::{Allowance, LimitOptions};
 pub use pages::Page;
-pub use raw::RawMessages;
+pub use raw::{RawFuture, RawMessages};
 pub use routes::{Access, Route, document, routes};
+pub use scrape::start_metrics;
 
 use crate::domain::{Clock, DeviceId};
 use crate::observe::{Board, Progress};

@@ -16,6 +16,9 @@ use super::{State, devices};
 use crate::archive::{self, RawEntry, Reader};
 use crate::domain::DeviceId;
 
+/// An answer of the archive, to be awaited.
+pub type RawFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, archive::Error>> + Send + 'a>>;
+
 /// What the archive must do for the API; a seam, so that handlers are tested without one.
 pub trait RawMessages: Send + Sync + 'static {
     /// The newest messages of a device, newest first.
@@ -24,13 +27,9 @@ pub trait RawMessages: Send + Sync + 'static {
         device: &'a DeviceId,
         category: Option<&'a str>,
         limit: usize,
-    ) -> Pin<Box<dyn Future<Output = Result<Vec<RawEntry>, archive::Error>> + Send + 'a>>;
+    ) -> RawFuture<'a, Vec<RawEntry>>;
     /// Content type and bytes of a message; `None` = no such message.
-    fn read<'a>(
-        &'a self,
-        device: &'a DeviceId,
-        filename: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<Option<(String, Vec<u8>)>, archive::Error>> + Send + 'a>>;
+    fn read<'a>(&'a self, device: &'a DeviceId, filename: &'a str) -> RawFuture<'a, Option<(String, Vec<u8>)>>;
 }
 
 impl RawMessages for Reader {
@@ -39,15 +38,11 @@ impl RawMessages for Reader {
         device: &'a DeviceId,
         category: Option<&'a str>,
         limit: usize,
-    ) -> Pin<Box<dyn Future<Output = Result<Vec<RawEntry>, archive::Error>> + Send + 'a>> {
+    ) -> RawFuture<'a, Vec<RawEntry>> {
         Box::pin(Self::list(self, device, category, limit))
     }
 
-    fn read<'a>(
-        &'a self,
-        device: &'a DeviceId,
-        filename: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<Option<(String, Vec<u8>)>, archive::Error>> + Send + 'a>> {
+    fn read<'a>(&'a self, device: &'a DeviceId, filename: &'a str) -> RawFuture<'a, Option<(String, Vec<u8>)>> {
         Box::pin(Self::read(self, device, filename))
     }
 }

@@ -1,16 +1,15 @@
 //! A store in memory and an application around it, for the tests of handlers.
 
 use std::ops::ControlFlow;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use actix_web::http::Method;
 use actix_web::{test, web};
 use serde_json::{Value, json};
 
-use super::raw::RawMessages;
+use super::raw::{RawFuture, RawMessages};
 use super::{MetricsAccess, Options, Page as StaticPage, Services, State, app, key};
-use crate::archive::{self, RawEntry};
+use crate::archive::RawEntry;
 use crate::collector::RequestKind;
 use crate::domain::command::may_advance;
 use crate::domain::metric::Metric;
@@ -285,7 +284,7 @@ impl RawMessages for FakeRaw {
         device: &'a DeviceId,
         category: Option<&'a str>,
         limit: usize,
-    ) -> Pin<Box<dyn Future<Output = Result<Vec<RawEntry>, archive::Error>> + Send + 'a>> {
+    ) -> RawFuture<'a, Vec<RawEntry>> {
         let entry = |category: &str| RawEntry {
             filename: format!("{device}/{category}/2026-02-12T10:00:00Z.json"),
             size: 7,
@@ -295,11 +294,7 @@ impl RawMessages for FakeRaw {
         let wanted = move |e: &RawEntry| category.is_none_or(|c| e.filename.contains(c));
         Box::pin(async move { Ok(all.into_iter().filter(wanted).take(limit).collect()) })
     }
-    fn read<'a>(
-        &'a self,
-        device: &'a DeviceId,
-        filename: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<Option<(String, Vec<u8>)>, archive::Error>> + Send + 'a>> {
+    fn read<'a>(&'a self, device: &'a DeviceId, filename: &'a str) -> RawFuture<'a, Option<(String, Vec<u8>)>> {
         let known = filename == format!("{device}/telemetry/2026-02-12T10:00:00Z.json");
         Box::pin(async move { Ok(known.then(|| ("text/html".to_owned(), b"<b>\xff".to_vec()))) })
     }

@@ -142,9 +142,10 @@ impl Inner {
         }
     }
 
-    /// The journal is asked first: what is not there any more is in the archive.
+    /// The journal is asked first, but for what surely is in the archive; what has left the journal meanwhile is there too.
     fn read_tail(&self, device: &DeviceId, name: &MessageName) -> Result<Option<(String, Vec<u8>)>, Error> {
-        if !(self.log.first()..self.log.durable()).contains(&name.offset) {
+        let unarchived = self.progress.position().max(self.log.first())..self.log.durable();
+        if !unarchived.contains(&name.offset) {
             return Ok(None);
         }
         let mut content = None;

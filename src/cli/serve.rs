@@ -5,8 +5,12 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::global::Global;
+use super::output;
+use super::runtime::{StopSignal, block_on};
 use crate::config::{ConfigError, Fault, Flag, Loaded, ServeOptions, Source};
+use crate::domain::Clock;
 use crate::observe::log;
+use crate::serve::{self, Addresses, Running, Start};
 
 /// Run everything: broker, collector, API, console and metrics
 #[derive(Debug, Args)]
@@ -99,7 +103,48 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> anyhow::Result<ExitCode> 
     for (key, value, source) in loaded.effective.iter().filter(|(_, _, source)| *source != Source::Default) {
         tracing::debug!(key = key.path, %value, %source, "setting");
     }
-    anyhow::bail!("the server is not part of this build yet")
+    let ServeOptions { settings, open, demo } = options;
+    block_on(async {
+        let mut stop = StopSignal::take()?;
+        let start = Start { settings, open, clock: Clock::system(), demo: demo.unwrap_or(0) };
+        let running = serve::start(start).await?;
+        output::print(global.output, &greeting_json(&running)?, || greeting(&running, open, demo))?;
+        running.serve(stop.wait()).await
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// For scripts: the addresses, and the admin key when this start made it.
+fn greeting_json(running: &Running) -> anyhow::Result<serde_json::Value> {
+    let mut value = serde_json::to_value(running.addresses())?;
+    if let Some(key) = running.admin_key() {
+        value["admin_key"] = key.into();
+    }
+    Ok(value)
+}
+
+/// Where everything is; the admin key, when this start made it, once.
+fn greeting(running: &Running, open: bool, demo: Option<u32>) -> String {
+    let Addresses { http, mqtt, metrics } = running.addresses();
+    let mut text = format!(
+        "iot-meter {} is ready{}\n\n  console  http://{http}/\n  API      http://{http}/api  (described at http://{http}/api/docs/)\n  MQTT     mqtt://{mqtt}\n",
+        env!("CARGO_PKG_VERSION"),
+        if open { ", open to everybody who reaches it" } else { "" },
+    );
+    if let Some(metrics) = metrics {
+        text += &format!("  metrics  http://{metrics}/metrics\n");
+    }
+    if let Some(key) = running.admin_key() {
+        text += &format!("\nThe admin key, shown this once (also in admin.key in the data directory):\n\n  {key}\n");
+    }
+    if let Some(count) = demo {
+        let auth = if open { "" } else { "-H \"Authorization: Bearer $(cat admin.key)\" " };
+        let device = "demo-dc750-0001";
+        text += &format!(
+            "\n{count} simulated meters are connecting. See what they measure:\n\n  curl {auth}http://{http}/api/devices/{device}/latest\n  curl {auth}'http://{http}/api/devices/{device}/metrics?start=-1m&metric=active_power'\n"
+        );
+    }
+    text
 }
 
 #[cfg(test)]

@@ -54,6 +54,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     start_upkeep(&settings, &parts, &stopping, &mut tasks);
     let journal_now = parts.journal.clone();
     let services = api::Services {
+        authenticator: Arc::new(api::Authenticator::new(open, clock.clone())),
         store: Arc::clone(&parts.store),
         raw: Arc::new(raw),
         collector,
@@ -65,7 +66,6 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         clock,
         metrics: Some(Arc::new(metrics::render)),
         node_id: node_id.to_string(),
-        open,
     };
     let mut http = Tasks::default();
     let servers = start_http(&settings, services, sockets.http, sockets.scrapes, &mut http)?;

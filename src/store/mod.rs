@@ -10,7 +10,8 @@ mod error;
 mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(feature = "sqlite")]
+#[cfg(test)]
 mod tests;
 
 pub use error::Error;

@@ -83,6 +83,9 @@ impl CreatedBody {
     }
 }
 
+/// Command, parameters, and seconds to live.
+type Parts = (String, Map<String, Value>, Option<u64>);
+
 fn check_cmd(cmd: &str, (): &()) -> garde::Result {
     match params::is_known(cmd) {
         true => Ok(()),
@@ -120,7 +123,7 @@ impl Contract for CreateCommand {
 
 impl CreateCommand {
     /// Command, parameters without nulls, and life; 400 naming every bad parameter.
-    pub(super) fn into_parts(self) -> Result<(String, Map<String, Value>, Option<u64>), ApiError> {
+    pub(super) fn into_parts(self) -> Result<Parts, ApiError> {
         let cmd = self.cmd.unwrap_or_default();
         let mut given = self.params.unwrap_or_default();
         let faults = params::faults(&cmd, &given);

@@ -65,9 +65,12 @@ impl Held {
     fn compress(&mut self, most: usize) {
         let length = self.points.last().zip(self.points.first()).map_or(0, |(b, a)| b.time.0 - a.time.0);
         let least = length / i64::try_from(most.max(1)).unwrap_or(i64::MAX) + 1;
-        self.slice_us = self.slice_us.saturating_mul(2).max(least);
-        while self.points.len() > most {
+        self.slice_us = self.slice_us.max(least);
+        loop {
             self.points = extremes(&self.points, self.slice_us);
+            if self.points.len() <= most {
+                return;
+            }
             self.slice_us = self.slice_us.saturating_mul(2);
         }
     }

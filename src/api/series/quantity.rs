@@ -17,6 +17,7 @@ pub enum Quantity {
 }
 
 /// The derived quantities.
+#[allow(clippy::enum_variant_names, reason = "the field's words, as in the API")]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[allow(missing_docs)]
 pub enum Derived {
