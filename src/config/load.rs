@@ -195,7 +195,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
 impl Settings {
     /// The defaults, for a data directory.
     pub fn in_dir(data_dir: &Path) -> Self {
-        let flag = Flag { flag: String::new(), key: "data_dir".to_owned(), value: data_dir.to_string_lossy().into_owned() };
+        let flag =
+            Flag { flag: String::new(), key: "data_dir".to_owned(), value: data_dir.to_string_lossy().into_owned() };
         let working_dir = std::env::current_dir().unwrap_or_default();
         let sources = Sources { flags: vec![flag], working_dir, ..Sources::default() };
         load(&sources).expect("a test checks every default of the table").settings
