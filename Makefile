@@ -26,7 +26,7 @@ bench: ## benchmarks, each beside its limit
 	$(CARGO) bench
 
 doc: ## the code's documentation, warnings are errors
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --no-deps --document-private-items
 
 docs-update: ## rewrite config/default.toml and the README's tables from the code
 	UPDATE_DOCS=1 $(CARGO) test --test it docs::

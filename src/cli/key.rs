@@ -67,7 +67,9 @@ pub(super) fn run(args: KeyArgs, global: &Global) -> anyhow::Result<ExitCode> {
             store.create_api_key(&key).context("cannot store the key")?;
             let mut answer = to_json(&key, now);
             answer["key"] = json!(text);
-            output::print(global.output, &answer, || format!("{text}\n(shown only now; revoke it by {})\n", key.prefix))?;
+            output::print(global.output, &answer, || {
+                format!("{text}\n(shown only now; revoke it by {})\n", key.prefix)
+            })?;
         }
         KeyCommand::List => {
             let keys = store.api_keys().context("cannot list the keys")?;

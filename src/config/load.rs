@@ -21,7 +21,7 @@ pub enum Source {
     File {
         /// The file as named.
         path: PathBuf,
-        /// Counted from 1.
+        /// Counted from 1; 0 = the file as a whole.
         line: usize,
     },
     /// An environment variable.
@@ -34,6 +34,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::File { path, line: 0 } => write!(f, "{}", path.display()),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Env(name) => write!(f, "environment {name}"),
             Self::Flag(name) => write!(f, "flag {name}"),
@@ -189,6 +190,24 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     }
     let shown = |key: &'static Key| (key, values[key.path].0.show(), values[key.path].1.clone());
     Ok(Loaded { effective: KEYS.iter().map(shown).collect(), settings })
+}
+
+impl Settings {
+    /// The defaults, for a data directory.
+    pub fn in_dir(data_dir: &Path) -> Self {
+        let flag =
+            Flag { flag: String::new(), key: "data_dir".to_owned(), value: data_dir.to_string_lossy().into_owned() };
+        let working_dir = std::env::current_dir().unwrap_or_default();
+        let sources = Sources { flags: vec![flag], working_dir, ..Sources::default() };
+        load(&sources).expect("a test checks every default of the table").settings
+    }
+}
+
+impl Default for Settings {
+    /// The defaults, for `./data`.
+    fn default() -> Self {
+        Self::in_dir(Path::new("data"))
+    }
 }
 
 fn default_of(key: &Key) -> (Value, Source) {
@@ -377,11 +396,19 @@ mod tests {
     }
 
     #[test]
+    fn the_defaults_follow_the_data_directory() {
+        let settings = Settings::in_dir(Path::new("/srv/x"));
+        assert_eq!(settings.database.url.reveal(), "sqlite:///srv/x/iot-meter.db");
+        assert_eq!(settings.archive.url, "file:///srv/x/archive");
+        assert!(Settings::default().data_dir.is_absolute());
+    }
+
+    #[test]
     fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
         let file = "[http]\nworkers = 2\nread_burst = 3\nwrite_burst = 4\n";
         let env = [("IOT_METER__HTTP__WORKERS", "5"), ("IOT_METER__HTTP__READ_BURST", "6"), ("HOME", "/")];
         let http = load(&sources(file, &env, &[("http.workers", "7")])).expect("is good").settings.http;
-        assert_eq!((http.workers, http.read_burst, http.write_burst, http.command_burst), (7, 6, 4, 20));
+        assert_eq!((http.workers, http.read_burst, http.write_burst, http.command_burst), (7, 6, 4, 1000));
     }
 
     #[test]

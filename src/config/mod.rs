@@ -5,7 +5,7 @@
 //! The table in `keys` is the only list of keys: structures, defaults, ranges, `config/default.toml` and the text of
 //! `check-config` all come from it. Must not know: what a room does with its settings.
 //!
-//! Start from [`load`] (pure) or [`Sources::of_process`] (reads the real file and environment).
+//! Start from [`load()`] (pure) or [`Sources::of_process`] (reads the real file and environment).
 
 mod document;
 mod keys;

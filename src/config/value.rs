@@ -239,7 +239,7 @@ fn parse_size(text: &str) -> Option<u64> {
 
 fn show_size(bytes: u64) -> String {
     let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
-    let fits = units.into_iter().find(|(bits, _)| bytes >= 1 << bits && bytes % (1 << bits) == 0);
+    let fits = units.into_iter().find(|(bits, _)| bytes >= 1 << bits && bytes.is_multiple_of(1 << bits));
     fits.map_or_else(|| bytes.to_string(), |(bits, unit)| format!("{} {unit}", bytes >> bits))
 }
 

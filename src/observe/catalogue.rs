@@ -249,10 +249,6 @@ catalogue! {
         "Bytes read from MQTT clients.";
     counter MQTT_BYTES_OUT = "mqtt_sent_bytes_total", "bytes", [],
         "Bytes written to MQTT clients.";
-    counter AUTH_REFUSALS = "auth_refusals_total", "refusals",
-        ["via": ["http", "mqtt"], "reason": ["no_credential", "bad_credential", "forbidden", "rate_limited"]],
-        "Requests, connections and packets refused for want of a credential or a right.";
-
     counter HTTP_REQUESTS = "http_requests_total", "requests", ["route": OPEN, "method": OPEN, "status": OPEN],
         "HTTP requests answered, by route pattern.";
     histogram HTTP_REQUEST_SECONDS (REQUEST_BUCKETS) = "http_request_duration_seconds", "seconds",
@@ -262,6 +258,10 @@ catalogue! {
         "HTTP requests being answered now.";
     counter HTTP_RATE_LIMITED = "http_rate_limited_total", "requests", ["limit": ["read", "write", "command", "login"]],
         "HTTP requests refused by a rate limit.";
+
+    counter HTTP_AUTH_REFUSALS = "http_auth_refusals_total", "requests",
+        ["reason": ["no_credential", "bad_credential", "forbidden"]],
+        "HTTP requests refused for want of a credential or a right; those of MQTT are in mqtt_refused_total.";
 
     gauge DEVICES = "devices", "devices", ["status": ["active", "inactive"]],
         "Registered devices by status.";

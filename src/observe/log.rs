@@ -7,6 +7,9 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
+/// The HTTP server's own talk about its workers is not news; a filter that names it wins.
+const QUIET: &str = "actix_server=warn";
+
 /// Shape of the lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Format {
@@ -54,7 +57,7 @@ fn parse(filter: &str) -> Result<EnvFilter, BadFilter> {
     if !filter.split(',').all(is_known) {
         return Err(bad(None));
     }
-    EnvFilter::try_new(filter).map_err(|source| bad(Some(source)))
+    EnvFilter::try_new(format!("{QUIET},{filter}")).map_err(|source| bad(Some(source)))
 }
 
 /// Starts logging for the whole process. A second call (tests) leaves the first one's subscriber in place.

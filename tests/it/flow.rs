@@ -72,7 +72,7 @@ fn missing_messages_are_a_gap_with_an_alert_until_they_arrive_late() {
     send(5);
     send(9);
     let gaps = app.api.get("/api/devices/m1/gaps").expect(200).json();
-    assert_eq!((gaps[0]["first_seq"].as_u64(), gaps[0]["last_seq"].as_u64()), (Some(6), Some(8)), "{gaps}");
+    assert_eq!((gaps[0]["first"].as_u64(), gaps[0]["last"].as_u64()), (Some(6), Some(8)), "{gaps}");
     assert!(gaps[0]["filled_at"].is_null(), "{gaps}");
     let open = app.api.get("/api/devices/m1/alerts?state=open").expect(200).json();
     assert_eq!(open[0]["alert_type"], "sequence_gap", "{open}");

@@ -144,11 +144,11 @@ impl TestApp {
         rows.as_array().unwrap().iter().map(|r| r["value"].as_f64().unwrap()).collect()
     }
 
-    /// Stops in good order, lets the test look at the data directory, and starts again.
-    pub fn stop_then(&mut self, look: impl FnOnce(&std::path::Path)) {
+    /// Stops in good order and starts again on the same data directory, `seconds` later by a standing clock.
+    pub fn restart_after_s(&mut self, seconds: i64) {
         let running = self.running.take().expect("the server is running");
         self.runtime.block_on(running.stop()).unwrap_or_else(|e| panic!("the server stops: {e:#}"));
-        look(&self.settings.data_dir);
+        self.pass_s(seconds);
         let (running, api) = launch(&self.runtime, &self.settings, self.open, &self.clock);
         self.running = Some(running);
         self.api = api;
@@ -156,7 +156,7 @@ impl TestApp {
 
     /// Stops in good order and starts again on the same data directory.
     pub fn restart(&mut self) {
-        self.stop_then(|_| {});
+        self.restart_after_s(0);
     }
 }
 
