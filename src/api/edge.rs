@@ -10,6 +10,7 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse};
 
 use super::State;
+use crate::observe::metrics;
 use super::error::{ApiError, problem};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -50,7 +51,9 @@ pub(super) async fn edge(
         // The connection remembers that the client wants no body.
         request.head_mut().method = Method::GET;
     }
+    let under_way = UnderWay::new();
     let response = next.call(request).await?.map_into_boxed_body();
+    drop(under_way);
     let status = response.status();
     let inside = response.response().error().and_then(|e| e.as_error::<ApiError>()).and_then(ApiError::inside);
     let mut response = with_problem(response, &id);
@@ -64,9 +67,33 @@ pub(super) async fn edge(
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(REQUEST_ID, value);
     }
-    let ms = clock.now().since(started).as_millis();
-    log(&id, &method, &path, status, ms, inside);
+    let took = clock.now().since(started);
+    let route = response.request().match_pattern();
+    metrics::http_request(route.as_deref().unwrap_or("none"), known(&method), status.as_u16(), took);
+    log(&id, &method, &path, status, took.as_millis(), inside);
     Ok(response)
+}
+
+/// Counts a request as under way while it lives, also when the client goes away meanwhile.
+struct UnderWay;
+
+impl UnderWay {
+    fn new() -> Self {
+        metrics::HTTP_IN_FLIGHT.add(&[], 1.0);
+        Self
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        metrics::HTTP_IN_FLIGHT.add(&[], -1.0);
+    }
+}
+
+/// The method as a label: what clients invent counts as one.
+fn known(method: &Method) -> &str {
+    let all = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
+    if all.contains(method) { method.as_str() } else { "other" }
 }
 
 /// Writes the problem body of an error answer.

@@ -15,6 +15,7 @@ use super::auth::{Authenticator, Principal};
 use super::error::ApiError;
 use super::limits::{Kind, Standing, Who};
 use super::routes::{Access, Verdict};
+use crate::observe::metrics;
 
 /// The layer itself.
 pub(super) async fn guard(
@@ -32,7 +33,10 @@ pub(super) async fn guard(
             }
             next.call(request).await?.map_into_boxed_body()
         }
-        Err(error) => request.error_response(error).map_into_boxed_body(),
+        Err(error) => {
+            count_refusal(&error, &request);
+            request.error_response(error).map_into_boxed_body()
+        }
     };
     if let Some(standing) = standing {
         show(&mut response, standing);
@@ -85,7 +89,19 @@ fn count(state: &State, kind: Kind, who: Who, standing: &mut Option<Standing>) -
     if standing.is_none_or(|s| now.remaining <= s.remaining) {
         *standing = Some(now);
     }
-    now.retry_after_s.map_or(Ok(()), |retry_after_s| Err(ApiError::TooMany { retry_after_s }))
+    let Some(retry_after_s) = now.retry_after_s else { return Ok(()) };
+    metrics::HTTP_RATE_LIMITED.increment(&[("limit", kind.name())], 1);
+    Err(ApiError::TooMany { retry_after_s })
+}
+
+fn count_refusal(error: &ApiError, request: &ServiceRequest) {
+    let reason = match error {
+        ApiError::Unauthenticated if Authenticator::has_credential(request.headers()) => "bad_credential",
+        ApiError::Unauthenticated => "no_credential",
+        ApiError::Forbidden(_) => "forbidden",
+        _ => return,
+    };
+    metrics::HTTP_AUTH_REFUSALS.increment(&[("reason", reason)], 1);
 }
 
 fn show(response: &mut ServiceResponse<BoxBody>, standing: Standing) {

@@ -27,6 +27,18 @@ pub enum Kind {
     Login,
 }
 
+impl Kind {
+    /// Its name in the metrics.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Command => "command",
+            Self::Login => "login",
+        }
+    }
+}
+
 /// So many at once, refilled at a rate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Allowance {

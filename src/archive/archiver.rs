@@ -6,7 +6,7 @@
 //! Invariant: memory holds one batch (`flush_bytes`) and one encoded object. Does not know how objects are read back.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use object_store::path::Path;
@@ -23,7 +23,7 @@ use super::object::{Footers, Object, footers};
 use super::recover::{Resume, resume};
 use crate::domain::{Clock, Timestamp};
 use crate::journal::Journal;
-use crate::observe::{Board, Progress, TaskState};
+use crate::observe::{Board, Progress, TaskState, metrics};
 use crate::payload::Window;
 
 /// Its name on the task board.
@@ -187,7 +187,11 @@ impl Archiver {
 
     /// Writes an object, or finds that it is there already.
     fn put(&self, key: &Path, bytes: &Bytes, digest: &str) -> Result<(), Error> {
+        let started = Instant::now();
         if self.bucket.put_new(key, bytes.clone())? {
+            metrics::ARCHIVE_WRITE_SECONDS.observe(&[], started.elapsed());
+            metrics::ARCHIVE_OBJECTS.increment(&[], 1);
+            metrics::ARCHIVE_BYTES.increment(&[], bytes.len() as u64);
             return Ok(());
         }
         let size = self.bucket.size(key)?.unwrap_or(0);
@@ -251,6 +255,7 @@ impl Archiver {
 
     /// The log has the cause; the board, which anybody may see, only the kind.
     fn report(&self, error: &Error) {
+        metrics::ARCHIVE_FAILURES.increment(&[], 1);
         let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
         tracing::warn!(%error, %cause, "the archive does not take data; trying again");
         let text = match error {
