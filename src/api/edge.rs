@@ -10,8 +10,8 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse};
 
 use super::State;
-use crate::observe::metrics;
 use super::error::{ApiError, problem};
+use crate::observe::metrics;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const POLICY: HeaderName = HeaderName::from_static("content-security-policy");

@@ -77,11 +77,8 @@ fn going_offline_raises_one_alert_and_coming_back_clears_it() {
 #[test]
 fn an_inactive_device_is_stored_and_raises_no_alert() {
     let mut states = registered(false);
-    let messages = vec![
-        said(at(0), 0, volts(1.0)),
-        said(at(9), 9, volts(1.0)),
-        said(at(10), 10, Body::Status { online: false }),
-    ];
+    let messages =
+        vec![said(at(0), 0, volts(1.0)), said(at(9), 9, volts(1.0)), said(at(10), 10, Body::Status { online: false })];
     let (batch, _) = run(&mut states, messages, UnknownDevices::Refuse);
     assert_eq!((batch.telemetry.len(), batch.gaps.len()), (2, 1));
     assert!(batch.alerts.iter().all(|a| !matches!(a, AlertChange::Raise { .. })), "{:?}", batch.alerts);

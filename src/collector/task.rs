@@ -131,10 +131,8 @@ impl Collector {
     pub fn run(mut self) -> Result<(), Error> {
         loop {
             self.answer_requests()?;
-            let batch = self
-                .cursor
-                .next_batch(self.options.batch_records, self.options.batch_bytes)
-                .map_err(Error::Journal)?;
+            let batch =
+                self.cursor.next_batch(self.options.batch_records, self.options.batch_bytes).map_err(Error::Journal)?;
             if batch.is_empty() {
                 self.check_presence(self.clock.now())?;
                 self.release_durable()?;
@@ -258,9 +256,8 @@ impl Collector {
     fn answer_requests(&mut self) -> Result<(), Error> {
         while let Ok(Request { device, kind, reply }) = self.requests.try_recv() {
             let now = self.clock.now();
-            let known = self.retry("apply a request", |c| {
-                requests::apply(&mut c.states, &*c.store, &device, &kind, now)
-            })?;
+            let known =
+                self.retry("apply a request", |c| requests::apply(&mut c.states, &*c.store, &device, &kind, now))?;
             if known && kind != RequestKind::Reload {
                 if let Some(state) = self.states.get(&device) {
                     watch_presence(&mut self.deadlines, &device, state, self.started_at);
@@ -291,7 +288,12 @@ impl Collector {
                 }
                 Err(error) => {
                     let pause = backoff.next_pause();
-                    tracing::error!(operation = what, error = &error as &dyn std::error::Error, ?pause, "the store failed; trying again");
+                    tracing::error!(
+                        operation = what,
+                        error = &error as &dyn std::error::Error,
+                        ?pause,
+                        "the store failed; trying again"
+                    );
                     metrics::COMMIT_FAILURES.increment(&[], 1);
                     self.board.set(TASK, TaskState::Retrying(format!("the store failed to {what}")));
                     if *self.stop.borrow() {

@@ -131,8 +131,7 @@ impl Dispatcher {
     }
 
     fn send(&mut self, device: &DeviceId, command: &Command) {
-        let bytes =
-            payload::encode_command(command.cmd_id, command.created_at, &command.cmd, &command.params, None);
+        let bytes = payload::encode_command(command.cmd_id, command.created_at, &command.cmd, &command.params, None);
         if self.broker.send_command(device, command.cmd_id, bytes.into()) {
             tracing::info!(device_id = %device, cmd_id = %command.cmd_id, cmd = command.cmd, "command sent");
             if command.status == CommandStatus::Pending {
@@ -155,7 +154,10 @@ impl Dispatcher {
             match store::run(&self.store, move |s| s.advance_command(&change)).await {
                 Ok(_) => drop(self.receipts.pop_front()),
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a command's state cannot be written; trying again");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "a command's state cannot be written; trying again"
+                    );
                     self.board.set(TASK, TaskState::Retrying("the store failed to write a command's state".into()));
                     return;
                 }
@@ -174,7 +176,10 @@ impl Dispatcher {
             Ok(_) if self.due.is_empty() && self.receipts.is_empty() => self.board.set(TASK, TaskState::Running),
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "overdue commands cannot be expired; trying again");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "overdue commands cannot be expired; trying again"
+                );
                 self.board.set(TASK, TaskState::Retrying("the store failed to expire commands".into()));
             }
         }

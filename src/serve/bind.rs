@@ -19,5 +19,7 @@ pub fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
         socket.listen(BACKLOG)?;
         Ok(socket.into())
     };
-    open().with_context(|| format!("cannot listen on {address}; is it in use? Choose another with `{key}` (port 0 = any free one)"))
+    open().with_context(|| {
+        format!("cannot listen on {address}; is it in use? Choose another with `{key}` (port 0 = any free one)")
+    })
 }

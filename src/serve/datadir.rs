@@ -59,7 +59,9 @@ impl DataDir {
                     if pid.is_empty() { String::new() } else { format!(" (pid {})", pid.trim()) }
                 )
             }
-            Err(fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+            Err(fs::TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock {}", path.display()))
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! first client is let in; a task that ends unexpectedly ends the process with an error; stopping keeps everything
 //! acknowledged. Must not know: what any room does inside.
 //!
-//! Start from [`start`]; [`Running`] is the process while it serves.
+//! Start from [`start()`]; [`Running`] is the process while it serves.
 
 mod bind;
 mod datadir;

@@ -121,7 +121,11 @@ fn open_journal(settings: &Settings, data: &DataDir, node_id: uuid::Uuid) -> any
     )?;
     if recovery.cut_bytes > 0 {
         let head = recovery.head.0;
-        tracing::warn!(bytes = recovery.cut_bytes, head, "cut a torn tail off the journal: nothing in it was acknowledged");
+        tracing::warn!(
+            bytes = recovery.cut_bytes,
+            head,
+            "cut a torn tail off the journal: nothing in it was acknowledged"
+        );
     }
     Ok(journal)
 }

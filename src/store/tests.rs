@@ -129,7 +129,12 @@ fn states_come_back_whole(store: &dyn Store) {
     let open = vec![gap(u32::MAX, 1, &[(u32::MAX, 0)]), gap(8, 5, &[(8, 8), (10, 10)])];
     let state = DeviceState {
         registration: None,
-        sequence: SequenceState { head: Some((u32::MAX, at(9))), reboots: 3, open: open.clone(), ..SequenceState::default() },
+        sequence: SequenceState {
+            head: Some((u32::MAX, at(9))),
+            reboots: 3,
+            open: open.clone(),
+            ..SequenceState::default()
+        },
         connection: Connection::Online,
         last_seen: Some(at(10)),
         fw_version: Some("1.2".into()),

@@ -25,7 +25,14 @@ fn publish_until(to: SocketAddr, device: &str, next: &mut u32, base: Timestamp, 
         for seq in first..first + 32 {
             let ts = base.plus_us(i64::from(seq) * 1000);
             let payload = telemetry(device, ts, seq, f64::from(seq % 3000));
-            bytes.extend(mqtt::publish(&format!("iot/{device}/telemetry"), payload.as_bytes(), 1, false, false, (seq % 60_000 + 1) as u16));
+            bytes.extend(mqtt::publish(
+                &format!("iot/{device}/telemetry"),
+                payload.as_bytes(),
+                1,
+                false,
+                false,
+                (seq % 60_000 + 1) as u16,
+            ));
         }
         meter.send(&bytes);
         *next = first + 32;

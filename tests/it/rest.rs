@@ -31,8 +31,18 @@ fn devices_are_made_read_changed_listed_and_removed() {
     has(
         &made,
         &[
-            "id", "device_id", "device_name", "device_type", "location", "status", "connection_status", "last_seen",
-            "fw_version", "created_at", "updated_at", "metadata",
+            "id",
+            "device_id",
+            "device_name",
+            "device_type",
+            "location",
+            "status",
+            "connection_status",
+            "last_seen",
+            "fw_version",
+            "created_at",
+            "updated_at",
+            "metadata",
         ],
     );
     assert_eq!(made["status"], "active");
@@ -62,7 +72,10 @@ fn devices_are_made_read_changed_listed_and_removed() {
     }
     let page = app.api.get("/api/devices?page=2&per_page=2").expect(200);
     assert_eq!(page.header("X-Total-Count"), Some("5"));
-    assert!(page.header("Link").is_some_and(|l| l.contains(r#"rel="next""#) && l.contains(r#"rel="prev""#)), "{page:?}");
+    assert!(
+        page.header("Link").is_some_and(|l| l.contains(r#"rel="next""#) && l.contains(r#"rel="prev""#)),
+        "{page:?}"
+    );
     assert_eq!(page.json().as_array().unwrap().len(), 2);
     let check = |query: &str, count: usize| {
         let found = app.api.get(&format!("/api/devices?{query}")).expect(200).json();
@@ -108,10 +121,15 @@ fn bad_requests_get_the_status_and_the_words_they_deserve() {
     app.register("m1");
     let json_type = [("Content-Type", "application/json")];
     assert_eq!(app.api.send("POST", "/api/devices", &json_type, Some(b"{not json".to_vec())).status, 400);
-    assert_eq!(app.api.send("POST", "/api/devices", &[("Content-Type", "text/plain")], Some(b"{}".to_vec())).status, 415);
+    assert_eq!(
+        app.api.send("POST", "/api/devices", &[("Content-Type", "text/plain")], Some(b"{}".to_vec())).status,
+        415
+    );
     let large = format!(r#"{{"device_id":"x","device_name":"{}"}}"#, "a".repeat(2 << 20));
     assert_eq!(app.api.send("POST", "/api/devices", &json_type, Some(large.into_bytes())).status, 413);
-    for query in ["start=banana", "stop=tomorrow", "every=-5m&fn=mean", "every=5m&fn=median", "format=xml", "max_points=0"] {
+    for query in
+        ["start=banana", "stop=tomorrow", "every=-5m&fn=mean", "every=5m&fn=median", "format=xml", "max_points=0"]
+    {
         let answer = app.api.get(&format!("/api/devices/m1/metrics?{query}"));
         assert_eq!(answer.status, 400, "{query}: {}", answer.text());
     }
