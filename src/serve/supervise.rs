@@ -7,6 +7,9 @@ use anyhow::{Context, anyhow};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+/// How much lower the priority of such threads is (`nice`).
+const BEHIND_INTAKE: i32 = 10;
+
 /// The running tasks by name. The first one to end, or to fail, ends the process.
 #[derive(Debug, Default)]
 pub struct Tasks {
@@ -21,7 +24,8 @@ impl Tasks {
         self.set.spawn(async move { (name, task.await) });
     }
 
-    /// Starts a blocking loop on a thread of its own.
+    /// Starts a blocking loop on a thread of its own. It gives way to intake: while meters send in a burst, they are
+    /// acknowledged first and their messages are stored a little later.
     pub fn spawn_thread(
         &mut self,
         name: &'static str,
@@ -31,6 +35,8 @@ impl Tasks {
         std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
+                // On Linux the priority is the thread's own. Not allowed = not lower, nothing else.
+                let _ = rustix::process::nice(BEHIND_INTAKE);
                 // Nobody waits any more only when the process is past its deadline.
                 let _ = done.send(task());
             })
