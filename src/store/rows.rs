@@ -178,6 +178,8 @@ pub struct Device {
 #[derive(Clone, PartialEq, Debug, Default)]
 #[allow(missing_docs)]
 pub struct DeviceFilter {
+    /// Beginning of the id, with regard to case.
+    pub id_prefix: Option<String>,
     pub is_active: Option<bool>,
     pub device_type: Option<String>,
     pub connection: Option<Connection>,
@@ -268,7 +270,11 @@ pub struct Alert {
 #[derive(Clone, PartialEq, Debug, Default)]
 #[allow(missing_docs)]
 pub struct AlertFilter {
+    /// One alert.
+    pub id: Option<i64>,
     pub device: Option<DeviceId>,
+    /// Beginning of the device's id, with regard to case.
+    pub id_prefix: Option<String>,
     pub acknowledged: Option<bool>,
     pub severity: Option<String>,
     /// `Some(true)`: still open (not cleared).

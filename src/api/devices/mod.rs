@@ -60,7 +60,8 @@ fn filter(params: &mut Params) -> DeviceFilter {
     }
     let text = |name: &str| params.text(name).map(str::to_owned);
     let device_type = text("type").or_else(|| text("device_type"));
-    DeviceFilter { is_active, device_type, connection, location: text("location"), q: text("q"), metadata }
+    let (location, q) = (text("location"), text("q"));
+    DeviceFilter { id_prefix: None, is_active, device_type, connection, location, q, metadata }
 }
 
 /// Devices that match all conditions, newest first.
@@ -82,18 +83,10 @@ pub async fn list_devices(
     mut params: Params,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let mut filter = filter(&mut params);
+    let filter = DeviceFilter { id_prefix: principal.device_prefix, ..filter(&mut params) };
     let paging = params.paging();
     params.finish()?;
-    let listing = state
-        .store(move |s| match &principal.device_prefix {
-            None => s.devices(&filter, paging.part()),
-            Some(prefix) => {
-                filter.q.get_or_insert_with(|| prefix.clone());
-                show::filtered(paging.part(), |page| s.devices(&filter, page), |d| principal.may_reach(&d.device_id))
-            }
-        })
-        .await?;
+    let listing = state.store(move |s| s.devices(&filter, paging.part())).await?;
     Ok(show::list(&request, paging, listing, DeviceBody::from))
 }
 

@@ -139,8 +139,11 @@ pub(super) fn list(
     Ok(Listing { items, total: listing::count(total) })
 }
 
-fn matching(filter: &DeviceFilter) -> devices::BoxedQuery<'_, Sqlite> {
+pub(super) fn matching(filter: &DeviceFilter) -> devices::BoxedQuery<'_, Sqlite> {
     let mut query = dsl::devices.into_boxed();
+    if let Some(prefix) = &filter.id_prefix {
+        query = query.filter(dsl::device_id.ge(prefix).and(dsl::device_id.lt(listing::end_of(prefix))));
+    }
     if let Some(is_active) = filter.is_active {
         query = query.filter(dsl::is_active.eq(is_active));
     }

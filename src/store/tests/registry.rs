@@ -65,6 +65,18 @@ pub(super) fn devices_are_filtered(store: &dyn Store) {
     check(DeviceFilter { q: Some("SNAKE_".into()), ..none() }, &[snake]);
     check(DeviceFilter { q: Some("d % s".into()), ..none() }, &[percent]);
     check(DeviceFilter { q: Some("\\".into()), ..none() }, &[]);
+    let prefix = |prefix: &str, expected: &[&str]| {
+        check(DeviceFilter { id_prefix: Some(prefix.into()), ..none() }, expected);
+    };
+    prefix("", &[other, snake, percent]);
+    prefix("f-snake", &[other, snake]);
+    prefix("f-snake_", &[snake]);
+    prefix("f-snake_case", &[snake]);
+    prefix("f-snake_case.", &[]);
+    prefix("F-snake", &[]);
+    prefix("f-snake%", &[]);
+    prefix("snake", &[]);
+    check(DeviceFilter { id_prefix: Some("f-snake".into()), device_type: Some("f-ac".into()), ..none() }, &[]);
     let metadata = |key: &str, text: &str, expected: &[&str]| {
         check(DeviceFilter { metadata: vec![(key.into(), text.into())], ..none() }, expected);
     };
@@ -107,10 +119,17 @@ pub(super) fn alerts_open_once_and_are_acknowledged_once(store: &dyn Store) {
         device: Some(id("alarm")),
         acknowledged,
         severity: severity.map(Into::into),
-        is_open: None,
+        ..AlertFilter::default()
     };
-    assert_eq!(store.alerts(&filter(Some(true), None), ALL).unwrap().items, [seen]);
+    assert_eq!(store.alerts(&filter(Some(true), None), ALL).unwrap().items, std::slice::from_ref(&seen));
     assert_eq!(store.alerts(&filter(Some(false), Some("warning")), ALL).unwrap().total, 2);
+    let reach = |prefix: &str| {
+        let filter = AlertFilter { id: Some(seen.id), id_prefix: Some(prefix.into()), ..AlertFilter::default() };
+        store.alerts(&filter, ALL).unwrap().total
+    };
+    assert_eq!(["ala", "alarm", "alarm2", "Ala", "al_", "", "b"].map(reach), [1, 1, 0, 0, 0, 1, 0]);
+    let of_prefix = AlertFilter { id_prefix: Some("alar".into()), ..AlertFilter::default() };
+    assert_eq!(store.alerts(&of_prefix, ALL).unwrap().total, 3);
 }
 
 pub(super) fn new_command(device: &str, cmd: &str, params: serde_json::Value) -> NewCommand {
