@@ -97,6 +97,7 @@ impl Store for FakeStore {
             version: 1,
         };
         content.devices.push(device.clone());
+        content.tokens.extend(new.token_sha256.map(|t| (new.device_id.clone(), t)));
         Ok(Outcome::Done(device))
     }
     fn device(&self, id: &DeviceId) -> Result<Option<Device>, Error> {

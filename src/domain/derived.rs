@@ -117,9 +117,7 @@ fn product(value: &impl Fn(Known) -> Option<f64>, factors: &[Known]) -> Option<P
 /// The sum of what there is.
 fn sum(a: Option<Power>, b: Option<Power>) -> Option<Power> {
     match (a, b) {
-        (Some(a), Some(b)) => {
-            Some(Power { value: a.value + b.value, is_plausible: a.is_plausible && b.is_plausible })
-        }
+        (Some(a), Some(b)) => Some(Power { value: a.value + b.value, is_plausible: a.is_plausible && b.is_plausible }),
         (one, other) => one.or(other),
     }
 }

@@ -152,6 +152,8 @@ pub struct NewDevice {
     pub is_active: bool,
     /// A JSON object.
     pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// SHA-256 of its MQTT token; `None` = it gets none yet and cannot log in.
+    pub token_sha256: Option<[u8; 32]>,
 }
 
 /// A registered device with what is known of it.

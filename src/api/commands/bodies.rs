@@ -116,11 +116,7 @@ impl Contract for CreateCommand {
             let faults = payload::validate_command(cmd, params.as_ref().unwrap_or(&Map::new())).err();
             faults.into_iter().flatten().for_each(|f| fields.fault(Fault::new(f.field, f.message)));
         }
-        Self {
-            cmd,
-            params,
-            expires_in_s: fields.take("expires_in_s", "a whole number of seconds"),
-        }
+        Self { cmd, params, expires_in_s: fields.take("expires_in_s", "a whole number of seconds") }
     }
 }
 
@@ -184,13 +180,7 @@ mod tests {
         check(r#"{"cmd":"explode","params":{"a":1},"expires_in_s":0}"#, &["cmd", "expires_in_s"]);
         check(
             r#"{"cmd":"update_config","params":{"send_interval_s":0,"x":1,"brokers":[{}]},"expires_in_s":0}"#,
-            &[
-                "params.send_interval_s",
-                "params.x",
-                "params.brokers[0].host",
-                "params.brokers[0].port",
-                "expires_in_s",
-            ],
+            &["params.send_interval_s", "params.x", "params.brokers[0].host", "params.brokers[0].port", "expires_in_s"],
         );
     }
 

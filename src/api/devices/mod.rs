@@ -100,23 +100,15 @@ pub async fn create_device(
     principal: Principal,
     Body(body): Body<CreateDevice>,
 ) -> Result<HttpResponse, ApiError> {
-    let new = body.into_new().ok_or(ApiError::Internal("a validated body lacks a required field"))?;
+    let token = key::random_token();
+    let new =
+        body.into_new(key::digest(&token)).ok_or(ApiError::Internal("a validated body lacks a required field"))?;
     let id = new.device_id.clone();
     if !principal.may_reach(&id) {
         return Err(ApiError::Forbidden("this key does not reach this device".to_owned()));
     }
-    let token = key::random_token();
-    let (now, digest) = (state.services.clock.now(), key::digest(&token));
-    let created = state
-        .store(move |s| {
-            let created = s.create_device(&new, now)?;
-            if let Outcome::Done(device) = &created {
-                s.set_device_token(&device.device_id, Some(digest))?;
-            }
-            Ok(created)
-        })
-        .await?;
-    let Outcome::Done(device) = created else {
+    let now = state.services.clock.now();
+    let Outcome::Done(device) = state.store(move |s| s.create_device(&new, now)).await? else {
         return Err(ApiError::Conflict(format!("device {:?} exists already", id.as_str())));
     };
     reload(&state, &id).await;

@@ -2,7 +2,9 @@
 
 use diesel::prelude::Insertable;
 use diesel::sqlite::Sqlite;
-use diesel::{BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, Queryable, RunQueryDsl, SqliteConnection};
+use diesel::{
+    BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, Queryable, RunQueryDsl, SqliteConnection,
+};
 
 use super::fault::Fault;
 use super::schema::device_alerts::{self, dsl};
@@ -138,8 +140,11 @@ pub(super) fn list(
     page: Page,
 ) -> Result<Listing<Alert>, Fault> {
     let total = matching(filter).count().get_result(connection)?;
-    let rows =
-        matching(filter).order(dsl::id.desc()).limit(i64::from(page.limit)).offset(listing::offset(page)).load(connection)?;
+    let rows = matching(filter)
+        .order(dsl::id.desc())
+        .limit(i64::from(page.limit))
+        .offset(listing::offset(page))
+        .load(connection)?;
     listing::of(rows, total, read)
 }
 

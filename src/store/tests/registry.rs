@@ -220,6 +220,12 @@ pub(super) fn credentials_are_kept_as_digests(store: &dyn Store) {
         store.device_credential(&id("token")).unwrap()
             == Some(DeviceCredential { is_active: true, token_sha256: None })
     );
+    create(store, &NewDevice { token_sha256: Some([5; 32]), ..new_device("born-with-token") });
+    let born = || store.device_credential(&id("born-with-token")).unwrap().and_then(|c| c.token_sha256);
+    assert!(born() == Some([5; 32]));
+    let again = NewDevice { token_sha256: Some([6; 32]), ..new_device("born-with-token") };
+    assert_eq!(store.create_device(&again, T).unwrap(), Outcome::Conflict);
+    assert!(born() == Some([5; 32]), "a refused registration changes no token");
     assert!(store.set_device_token(&id("token"), Some([7; 32])).unwrap());
     assert!(!store.set_device_token(&id("nobody"), Some([7; 32])).unwrap());
     assert!(store.device_credential(&id("token")).unwrap().unwrap().token_sha256 == Some([7; 32]));
