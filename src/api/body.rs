@@ -56,6 +56,16 @@ impl Fields {
         }
     }
 
+    /// Adds a fault of what was read.
+    pub fn fault(&mut self, fault: Fault) {
+        self.faults.push(fault);
+    }
+
+    /// Whether a fault of the member `name` itself is known.
+    pub fn is_faulty(&self, name: &str) -> bool {
+        self.faults.iter().any(|fault| fault.field == name)
+    }
+
     /// A text member.
     pub fn text(&mut self, name: &str) -> Option<String> {
         self.take(name, "a string")

@@ -97,6 +97,7 @@ impl Store for FakeStore {
             version: 1,
         };
         content.devices.push(device.clone());
+        content.tokens.extend(new.token_sha256.map(|t| (new.device_id.clone(), t)));
         Ok(Outcome::Done(device))
     }
     fn device(&self, id: &DeviceId) -> Result<Option<Device>, Error> {
@@ -105,6 +106,7 @@ impl Store for FakeStore {
     fn devices(&self, filter: &DeviceFilter, page: Page) -> Result<Listing<Device>, Error> {
         let matches = |d: &&Device| {
             filter.is_active.is_none_or(|a| a == d.is_active)
+                && filter.id_prefix.as_ref().is_none_or(|p| d.device_id.as_str().starts_with(p.as_str()))
                 && filter.q.as_ref().is_none_or(|q| d.device_id.as_str().contains(q.as_str()))
         };
         Ok(part(self.answer()?.devices.iter().filter(matches).cloned().collect(), page))
@@ -194,7 +196,9 @@ impl Store for FakeStore {
     }
     fn alerts(&self, filter: &AlertFilter, page: Page) -> Result<Listing<Alert>, Error> {
         let matches = |a: &&Alert| {
-            filter.device.as_ref().is_none_or(|d| *d == a.device_id)
+            filter.id.is_none_or(|id| id == a.id)
+                && filter.device.as_ref().is_none_or(|d| *d == a.device_id)
+                && filter.id_prefix.as_ref().is_none_or(|p| a.device_id.as_str().starts_with(p.as_str()))
                 && filter.acknowledged.is_none_or(|w| w == a.acknowledged_at.is_some())
         };
         Ok(part(self.answer()?.alerts.iter().filter(matches).cloned().collect(), page))

@@ -46,7 +46,8 @@ pub(super) struct SimulateArgs {
     /// MQTT password of meters that have no token of their own
     #[arg(long)]
     password: Option<String>,
-    /// With --api (and a key, unless the server is open) the meters are registered first and get their tokens
+    /// With --api (and a key, unless the server is open) the meters are registered first and get their tokens; those that
+    /// exist already get new ones
     #[command(flatten)]
     api: ApiArgs,
 }

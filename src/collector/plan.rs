@@ -165,6 +165,7 @@ impl<'a> Plan<'a> {
             location: None,
             is_active,
             metadata,
+            token_sha256: None,
         });
         self.tally.registered += 1;
         self.states.edit(device).registration = Some(Registration { is_active, intervals: Default::default() });

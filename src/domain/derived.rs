@@ -2,13 +2,14 @@
 //!
 //! Voltage, current and power factor belong together when they stand in one slot of a datagram (same sample time).
 //! Import and export are the sign of active power. Where a vehicle has a DC and an AC system and a sample holds both,
-//! their active and apparent powers add: the system that is not in use reads zero.
+//! their active and apparent powers add: the system that is not in use reads zero, and then needs no power factor. Where
+//! AC power flows and its power factor is missing, the sample's active and reactive power are unknown, not the DC part.
 
 use super::metric::{Known, Metric, Telemetry};
 
 /// A derived quantity.
 #[allow(clippy::enum_variant_names, reason = "the field's words, as in the API")]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Derived {
     /// P in W: DC V · I, AC V · I · pf; negative = regenerating.
     ActivePower,
@@ -45,42 +46,78 @@ impl Derived {
         Self::ALL.into_iter().find(|derived| derived.name() == name)
     }
 
-    /// The quantity of one sample; `None` when it lacks what the formula needs. `value` gives the sample's measured
-    /// values by type.
-    pub fn of_sample(self, value: impl Fn(Known) -> Option<f64>) -> Option<f64> {
-        let product = |voltage, current| Some(value(voltage)? * value(current)?);
-        let dc_va = product(Known::VoltageDc, Known::CurrentDc);
-        let ac_va = product(Known::VoltageAc, Known::CurrentAc).map(f64::abs);
-        let ac_w = ac_va.zip(value(Known::Pf)).map(|(s, pf)| s * pf);
-        match self {
-            Self::ActivePower => sum(dc_va, ac_w),
-            Self::ApparentPower => sum(dc_va.map(f64::abs), ac_va),
-            Self::ReactivePower => match (ac_va, ac_w) {
-                (Some(s), Some(p)) => Some((s * s - p * p).max(0.0).sqrt()),
-                (Some(_), None) => None,
-                (None, _) => dc_va.map(|_| 0.0),
-            },
+    /// The quantity of one sample; `None` when it lacks what the formula needs, or when a product is beyond all numbers.
+    /// `value` gives the sample's measured values by type.
+    pub fn of_sample(self, value: impl Fn(Known) -> Option<f64>) -> Option<Power> {
+        let dc_va = product(&value, &[Known::VoltageDc, Known::CurrentDc]);
+        let ac_va = product(&value, &[Known::VoltageAc, Known::CurrentAc]).map(Power::abs);
+        let ac_w = match (ac_va, value(Known::Pf)) {
+            (Some(s), Some(pf)) => Some(s.times(Known::Pf, pf)),
+            (Some(s), None) if s.value == 0.0 => Some(s),
+            (Some(_), None) if self != Self::ApparentPower => return None,
+            _ => None,
+        };
+        if ![dc_va, ac_va, ac_w].iter().flatten().all(|power| power.value.is_finite()) {
+            return None;
         }
+        let power = match self {
+            Self::ActivePower => sum(dc_va, ac_w),
+            Self::ApparentPower => sum(dc_va.map(Power::abs), ac_va),
+            Self::ReactivePower => match (ac_va, ac_w) {
+                (Some(s), Some(p)) => Some(p.with(((s.value - p.value) * (s.value + p.value)).max(0.0).sqrt())),
+                _ => dc_va.map(|p| p.with(0.0)),
+            },
+        };
+        power.filter(|power| power.value.is_finite())
     }
 
-    /// The quantity of each sample of a datagram that has it, as (sample time − message time in µs, value).
-    pub fn of_datagram(self, telemetry: &Telemetry) -> impl Iterator<Item = (i64, f64)> + '_ {
+    /// The quantity of each sample of a datagram that has it, with the sample's slot.
+    pub fn of_datagram(self, telemetry: &Telemetry) -> impl Iterator<Item = (usize, Power)> + '_ {
         const INPUTS: [Known; 5] = [Known::VoltageDc, Known::CurrentDc, Known::VoltageAc, Known::CurrentAc, Known::Pf];
         let series = INPUTS.map(|known| telemetry.series.iter().find(|s| s.metric == Metric::Known(known)));
-        telemetry.offsets_us.iter().enumerate().filter_map(move |(slot, offset_us)| {
+        (0..telemetry.offsets_us.len()).filter_map(move |slot| {
             let value = |known| {
                 let input = INPUTS.iter().position(|input| *input == known)?;
                 series[input].map(|s| s.values[slot]).filter(|v| !v.is_nan())
             };
-            self.of_sample(value).map(|power| (*offset_us, power))
+            self.of_sample(value).map(|power| (slot, power))
         })
     }
 }
 
+/// A derived value.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Power {
+    /// In the quantity's unit.
+    pub value: f64,
+    /// Whether all it is derived from lies in its plausible range.
+    pub is_plausible: bool,
+}
+
+impl Power {
+    fn abs(self) -> Self {
+        self.with(self.value.abs())
+    }
+
+    fn with(self, value: f64) -> Self {
+        Self { value, ..self }
+    }
+
+    fn times(self, known: Known, value: f64) -> Self {
+        Self { value: self.value * value, is_plausible: self.is_plausible && known.is_plausible(value) }
+    }
+}
+
+/// The product of measured values, when all are there.
+fn product(value: &impl Fn(Known) -> Option<f64>, factors: &[Known]) -> Option<Power> {
+    let one = Power { value: 1.0, is_plausible: true };
+    factors.iter().try_fold(one, |product, known| Some(product.times(*known, value(*known)?)))
+}
+
 /// The sum of what there is.
-fn sum(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+fn sum(a: Option<Power>, b: Option<Power>) -> Option<Power> {
     match (a, b) {
-        (Some(a), Some(b)) => Some(a + b),
+        (Some(a), Some(b)) => Some(Power { value: a.value + b.value, is_plausible: a.is_plausible && b.is_plausible }),
         (one, other) => one.or(other),
     }
 }
@@ -91,9 +128,9 @@ mod tests {
 
     fn check(sample: &[(Known, f64)], active: Option<f64>, apparent: Option<f64>, reactive: Option<f64>) {
         let value = |known| sample.iter().find(|(k, _)| *k == known).map(|(_, v)| *v);
-        assert_eq!(Derived::ActivePower.of_sample(value), active, "P of {sample:?}");
-        assert_eq!(Derived::ApparentPower.of_sample(value), apparent, "S of {sample:?}");
-        assert_eq!(Derived::ReactivePower.of_sample(value), reactive, "Q of {sample:?}");
+        for (derived, expected) in Derived::ALL.into_iter().zip([active, apparent, reactive]) {
+            assert_eq!(derived.of_sample(value).map(|power| power.value), expected, "{derived:?} of {sample:?}");
+        }
     }
 
     #[test]
@@ -106,6 +143,28 @@ mod tests {
         check(&[(VoltageAc, 100.0), (CurrentAc, 10.0)], None, Some(1000.0), None);
         check(&[(VoltageAc, 100.0), (CurrentAc, 10.0), (Pf, 1.5)], Some(1500.0), Some(1000.0), Some(0.0));
         check(&[(VoltageDc, 750.0), (Pf, 1.0)], None, None, None);
+        check(&[(VoltageAc, 1e200), (CurrentAc, 1e200), (Pf, 0.5)], None, None, None);
+    }
+
+    #[test]
+    fn two_systems_of_one_vehicle_add() {
+        use Known::{CurrentAc, CurrentDc, Pf, VoltageAc, VoltageDc};
+        let dc = [(VoltageDc, 750.0), (CurrentDc, -2.0)];
+        let ac = [(VoltageAc, 100.0), (CurrentAc, 10.0), (Pf, 0.6)];
+        check(&[dc.as_slice(), &ac].concat(), Some(-900.0), Some(2500.0), Some(800.0));
+        let idle = [(VoltageAc, 0.0), (CurrentAc, 0.0), (Pf, 0.0)];
+        check(&[dc.as_slice(), &idle].concat(), Some(-1500.0), Some(1500.0), Some(0.0));
+        check(&[dc.as_slice(), &idle[..2]].concat(), Some(-1500.0), Some(1500.0), Some(0.0));
+        check(&[dc.as_slice(), &ac[..2]].concat(), None, Some(2500.0), None);
+    }
+
+    #[test]
+    fn a_value_is_plausible_when_all_it_is_made_of_is() {
+        use Known::{CurrentAc, CurrentDc, Pf, VoltageAc, VoltageDc};
+        let sample = [(VoltageDc, 750.0), (CurrentDc, 1.0), (VoltageAc, 100.0), (CurrentAc, 10.0), (Pf, 1.5)];
+        let value = |known| sample.iter().find(|(k, _)| *k == known).map(|(_, v)| *v);
+        let is_plausible = Derived::ALL.map(|derived| derived.of_sample(value).map(|power| power.is_plausible));
+        assert_eq!(is_plausible, [Some(false), Some(true), Some(false)]);
     }
 
     #[test]
@@ -115,6 +174,7 @@ mod tests {
         telemetry.push(0, Metric::Known(Known::CurrentDc), None, 10.0);
         telemetry.push(1_000_000, Metric::Known(Known::VoltageDc), None, 751.0);
         telemetry.push(2_000_000, Metric::Known(Known::CurrentDc), None, 12.0);
-        assert_eq!(Derived::ActivePower.of_datagram(&telemetry).collect::<Vec<_>>(), [(0, 7500.0)]);
+        let power = Power { value: 7500.0, is_plausible: true };
+        assert_eq!(Derived::ActivePower.of_datagram(&telemetry).collect::<Vec<_>>(), [(0, power)]);
     }
 }

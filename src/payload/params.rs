@@ -10,14 +10,15 @@ use crate::domain::command::{
 /// Something wrong with a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ParamFault {
-    /// `cmd`, or a parameter: `params.brokers[0].port`.
+    /// `cmd`, `params` as a whole, or a parameter: `params.brokers[0].port`.
     pub field: String,
     /// What it must be, for people.
     pub message: String,
 }
 
 /// Judges a command before it is stored. All faults, in the order of PROTOCOL.md; an unknown `cmd` is answered with every
-/// valid one. Parameters a command does not have are faults too: a meter would not know what to do with them.
+/// valid one. Parameters a command does not have are faults too, since a meter would not know what to do with them, and so
+/// is a configuration that changes nothing. A parameter that is `null` is there and wrong.
 pub fn validate_command(cmd: &str, params: &Map<String, Value>) -> Result<CommandKind, Vec<ParamFault>> {
     let Some(kind) = CommandKind::from_name(cmd) else {
         let names = CommandKind::ALL.map(CommandKind::name).join(", ");
@@ -33,6 +34,7 @@ pub fn validate_command(cmd: &str, params: &Map<String, Value>) -> Result<Comman
 }
 
 fn update_config(check: &mut Check<'_>) {
+    const NAMES: [&str; 4] = ["sampling_cadence_ms", "send_interval_s", "hello_interval_s", "brokers"];
     for (name, range) in [
         ("sampling_cadence_ms", SAMPLING_CADENCE_MS),
         ("send_interval_s", SEND_INTERVAL_S),
@@ -43,7 +45,11 @@ fn update_config(check: &mut Check<'_>) {
     }
     let rule = format!("must be a list of {} to {} brokers {{host, port}}", BROKERS.start(), BROKERS.end());
     check.optional("brokers", &rule, |value| value.as_array().is_some_and(|list| BROKERS.contains(&list.len())));
-    check.no_others(&["sampling_cadence_ms", "send_interval_s", "hello_interval_s", "brokers"]);
+    check.no_others(&NAMES);
+    if !NAMES.iter().any(|name| check.params.contains_key(*name)) {
+        let message = format!("must hold at least one of {}", NAMES.join(", "));
+        check.faults.push(ParamFault { field: "params".into(), message });
+    }
     let brokers = check.params.get("brokers").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     for (index, broker) in brokers.iter().take(*BROKERS.end()).enumerate() {
         let path = format!("params.brokers[{index}]");
@@ -123,7 +129,6 @@ mod tests {
     #[test]
     fn every_fault_of_a_command_is_named_at_once() {
         check("update_config", json!({"send_interval_s": 15, "sampling_cadence_ms": 100, "hello_interval_s": 5}), &[]);
-        check("update_config", json!({}), &[]);
         check(
             "update_config",
             json!({"send_interval_s": 0, "sampling_cadence_ms": "1000", "hello_interval_s": 4, "colour": 1}),
@@ -132,6 +137,16 @@ mod tests {
         check("update_config", json!({"send_interval_s": 1.5}), &["params.send_interval_s"]);
         check("reboot", json!({}), &[]);
         check("reboot", json!({"delay_s": 1}), &["params.delay_s"]);
+    }
+
+    #[test]
+    fn a_configuration_that_changes_nothing_is_refused_with_all_it_could_change() {
+        check("update_config", json!({"colour": 1}), &["params.colour", "params"]);
+        let faults = validate_command("update_config", &Map::new()).expect_err("nothing to change");
+        assert_eq!(faults.len(), 1);
+        for name in ["at least one", "sampling_cadence_ms", "send_interval_s", "hello_interval_s", "brokers"] {
+            assert!(faults[0].message.contains(name), "{faults:?}");
+        }
     }
 
     #[test]

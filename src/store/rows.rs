@@ -152,6 +152,8 @@ pub struct NewDevice {
     pub is_active: bool,
     /// A JSON object.
     pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// SHA-256 of its MQTT token; `None` = it gets none yet and cannot log in.
+    pub token_sha256: Option<[u8; 32]>,
 }
 
 /// A registered device with what is known of it.
@@ -178,6 +180,8 @@ pub struct Device {
 #[derive(Clone, PartialEq, Debug, Default)]
 #[allow(missing_docs)]
 pub struct DeviceFilter {
+    /// Beginning of the id, with regard to case.
+    pub id_prefix: Option<String>,
     pub is_active: Option<bool>,
     pub device_type: Option<String>,
     pub connection: Option<Connection>,
@@ -268,7 +272,11 @@ pub struct Alert {
 #[derive(Clone, PartialEq, Debug, Default)]
 #[allow(missing_docs)]
 pub struct AlertFilter {
+    /// One alert.
+    pub id: Option<i64>,
     pub device: Option<DeviceId>,
+    /// Beginning of the device's id, with regard to case.
+    pub id_prefix: Option<String>,
     pub acknowledged: Option<bool>,
     pub severity: Option<String>,
     /// `Some(true)`: still open (not cleared).

@@ -78,6 +78,7 @@ pub(super) fn new_device(device: &str) -> NewDevice {
         location: None,
         is_active: true,
         metadata: serde_json::Map::new(),
+        token_sha256: None,
     }
 }
 

@@ -5,10 +5,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{AckResult, params};
+use super::AckResult;
 use crate::api::body::{Contract, Fields, Rule};
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, Fault};
 use crate::api::show::{Time, time};
+use crate::payload;
 use crate::store::Command;
 
 /// The longest life of a command: 30 days.
@@ -86,18 +87,11 @@ impl CreatedBody {
 /// Command, parameters, and seconds to live.
 type Parts = (String, Map<String, Value>, Option<u64>);
 
-fn check_cmd(cmd: &str, (): &()) -> garde::Result {
-    match params::is_known(cmd) {
-        true => Ok(()),
-        false => Err(garde::Error::new(format!("must be one of {}", params::names()))),
-    }
-}
-
-/// Body of a new command.
+/// Body of a new command. Command and parameters are judged together while it is read.
 #[derive(Debug, Validate, ToSchema)]
 pub struct CreateCommand {
     /// `update_config start_ota reboot factory_reset request_status`.
-    #[garde(required, inner(custom(check_cmd)))]
+    #[garde(required)]
     #[schema(required = true, nullable = false, example = "update_config")]
     cmd: Option<String>,
     /// By command; see the meter protocol.
@@ -113,25 +107,24 @@ impl Contract for CreateCommand {
     const RULE: Rule = Rule::Lenient;
 
     fn read(fields: &mut Fields) -> Self {
-        Self {
-            cmd: fields.text("cmd"),
-            params: fields.object("params"),
-            expires_in_s: fields.take("expires_in_s", "a whole number of seconds"),
+        let cmd = fields.text("cmd");
+        let mut params = fields.object("params");
+        if let Some(given) = &mut params {
+            given.retain(|_, value| !value.is_null());
         }
+        if let (Some(cmd), false) = (&cmd, fields.is_faulty("params")) {
+            let faults = payload::validate_command(cmd, params.as_ref().unwrap_or(&Map::new())).err();
+            faults.into_iter().flatten().for_each(|f| fields.fault(Fault::new(f.field, f.message)));
+        }
+        Self { cmd, params, expires_in_s: fields.take("expires_in_s", "a whole number of seconds") }
     }
 }
 
 impl CreateCommand {
-    /// Command, parameters without nulls, and life; 400 naming every bad parameter.
+    /// Command, parameters without nulls, and life.
     pub(super) fn into_parts(self) -> Result<Parts, ApiError> {
-        let cmd = self.cmd.unwrap_or_default();
-        let mut given = self.params.unwrap_or_default();
-        let faults = params::faults(&cmd, &given);
-        if !faults.is_empty() {
-            return Err(ApiError::Bad(faults));
-        }
-        given.retain(|_, value| !value.is_null());
-        Ok((cmd, given, self.expires_in_s))
+        let cmd = self.cmd.ok_or(ApiError::Internal("a validated body lacks a required field"))?;
+        Ok((cmd, self.params.unwrap_or_default(), self.expires_in_s))
     }
 }
 
@@ -165,5 +158,38 @@ impl AckCommand {
     pub(super) fn into_parts(self) -> Result<(AckResult, Option<String>), ApiError> {
         let result = self.result.as_deref().and_then(AckResult::from_name);
         Ok((result.ok_or(ApiError::Internal("a validated body lacks a required field"))?, self.detail))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::body::parse;
+
+    #[test]
+    fn every_fault_of_a_command_is_named_at_once() {
+        let check = |body: &str, expected: &[&str]| {
+            let faults = parse::<CreateCommand>(body.as_bytes()).map_or_else(|e| e.faults().to_vec(), |_| Vec::new());
+            let fields: Vec<_> = faults.iter().map(|f| f.field.as_str()).collect();
+            assert_eq!(fields, expected, "{body}");
+        };
+        check(r#"{"cmd":"reboot","colour":"ignored"}"#, &[]);
+        check("{}", &["cmd"]);
+        check(r#"{"cmd":5,"params":[]}"#, &["cmd", "params"]);
+        check(r#"{"cmd":"update_config","params":[]}"#, &["params"]);
+        check(r#"{"cmd":"explode","params":{"a":1},"expires_in_s":0}"#, &["cmd", "expires_in_s"]);
+        check(
+            r#"{"cmd":"update_config","params":{"send_interval_s":0,"x":1,"brokers":[{}]},"expires_in_s":0}"#,
+            &["params.send_interval_s", "params.x", "params.brokers[0].host", "params.brokers[0].port", "expires_in_s"],
+        );
+    }
+
+    #[test]
+    fn null_means_absent_among_parameters_too() {
+        let body = br#"{"cmd":"update_config","params":{"send_interval_s":9,"brokers":null}}"#;
+        let (_, params, _) = parse::<CreateCommand>(body).unwrap().into_parts().unwrap();
+        assert_eq!(params.keys().collect::<Vec<_>>(), ["send_interval_s"]);
+        let error = parse::<CreateCommand>(br#"{"cmd":"update_config","params":{"brokers":null}}"#).unwrap_err();
+        assert!(matches!(&error, ApiError::Bad(faults) if faults[0].message.contains("at least one")), "{error}");
     }
 }

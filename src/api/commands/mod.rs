@@ -3,7 +3,6 @@
 //! Invariant: a command is stored before anybody is asked to deliver it.
 
 mod bodies;
-mod params;
 
 use std::time::Duration;
 

@@ -156,8 +156,8 @@ impl Contract for CreateDevice {
 }
 
 impl CreateDevice {
-    /// The device to add; `None` only when the body was not validated.
-    pub(super) fn into_new(self) -> Option<NewDevice> {
+    /// The device to add, with its token's digest; `None` only when the body was not validated.
+    pub(super) fn into_new(self, token_sha256: [u8; 32]) -> Option<NewDevice> {
         Some(NewDevice {
             device_id: DeviceId::parse(&self.device_id?)?,
             device_name: self.device_name?,
@@ -165,6 +165,7 @@ impl CreateDevice {
             location: self.location,
             is_active: self.status.as_deref() != Some("inactive"),
             metadata: self.metadata.unwrap_or_default(),
+            token_sha256: Some(token_sha256),
         })
     }
 }

@@ -60,7 +60,8 @@ fn filter(params: &mut Params) -> DeviceFilter {
     }
     let text = |name: &str| params.text(name).map(str::to_owned);
     let device_type = text("type").or_else(|| text("device_type"));
-    DeviceFilter { is_active, device_type, connection, location: text("location"), q: text("q"), metadata }
+    let (location, q) = (text("location"), text("q"));
+    DeviceFilter { id_prefix: None, is_active, device_type, connection, location, q, metadata }
 }
 
 /// Devices that match all conditions, newest first.
@@ -82,18 +83,10 @@ pub async fn list_devices(
     mut params: Params,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let mut filter = filter(&mut params);
+    let filter = DeviceFilter { id_prefix: principal.device_prefix, ..filter(&mut params) };
     let paging = params.paging();
     params.finish()?;
-    let listing = state
-        .store(move |s| match &principal.device_prefix {
-            None => s.devices(&filter, paging.part()),
-            Some(prefix) => {
-                filter.q.get_or_insert_with(|| prefix.clone());
-                show::filtered(paging.part(), |page| s.devices(&filter, page), |d| principal.may_reach(&d.device_id))
-            }
-        })
-        .await?;
+    let listing = state.store(move |s| s.devices(&filter, paging.part())).await?;
     Ok(show::list(&request, paging, listing, DeviceBody::from))
 }
 
@@ -107,23 +100,15 @@ pub async fn create_device(
     principal: Principal,
     Body(body): Body<CreateDevice>,
 ) -> Result<HttpResponse, ApiError> {
-    let new = body.into_new().ok_or(ApiError::Internal("a validated body lacks a required field"))?;
+    let token = key::random_token();
+    let new =
+        body.into_new(key::digest(&token)).ok_or(ApiError::Internal("a validated body lacks a required field"))?;
     let id = new.device_id.clone();
     if !principal.may_reach(&id) {
         return Err(ApiError::Forbidden("this key does not reach this device".to_owned()));
     }
-    let token = key::random_token();
-    let (now, digest) = (state.services.clock.now(), key::digest(&token));
-    let created = state
-        .store(move |s| {
-            let created = s.create_device(&new, now)?;
-            if let Outcome::Done(device) = &created {
-                s.set_device_token(&device.device_id, Some(digest))?;
-            }
-            Ok(created)
-        })
-        .await?;
-    let Outcome::Done(device) = created else {
+    let now = state.services.clock.now();
+    let Outcome::Done(device) = state.store(move |s| s.create_device(&new, now)).await? else {
         return Err(ApiError::Conflict(format!("device {:?} exists already", id.as_str())));
     };
     reload(&state, &id).await;

@@ -1,11 +1,12 @@
 //! What is asked for: measured types, or values derived from the measured ones of the same instant.
 //!
-//! Pure; the formulas are the meter protocol's.
+//! Pure; the formulas are the domain's ([`Derived`]).
 
 use std::sync::Arc;
 
 use crate::domain::Telemetry;
-use crate::domain::metric::{Known, Metric};
+use crate::domain::derived::{Derived, Power};
+use crate::domain::metric::Metric;
 
 /// A measured or derived quantity.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -16,44 +17,10 @@ pub enum Quantity {
     Derived(Derived),
 }
 
-/// The derived quantities.
-#[allow(clippy::enum_variant_names, reason = "the field's words, as in the API")]
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-#[allow(missing_docs)]
-pub enum Derived {
-    ActivePower,
-    ApparentPower,
-    ReactivePower,
-}
-
-impl Derived {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::ActivePower, Self::ApparentPower, Self::ReactivePower];
-
-    /// As in the API.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ActivePower => "active_power",
-            Self::ApparentPower => "apparent_power",
-            Self::ReactivePower => "reactive_power",
-        }
-    }
-
-    /// The unit.
-    pub const fn unit(self) -> &'static str {
-        match self {
-            Self::ActivePower => "W",
-            Self::ApparentPower => "VA",
-            Self::ReactivePower => "var",
-        }
-    }
-}
-
 impl Quantity {
     /// The quantity of that name; `None` when it cannot be one.
     pub fn parse(name: &str) -> Option<Self> {
-        let derived = Derived::ALL.into_iter().find(|d| d.name() == name).map(Self::Derived);
-        derived.or_else(|| Metric::parse(name).map(Self::Measured))
+        Derived::from_name(name).map(Self::Derived).or_else(|| Metric::parse(name).map(Self::Measured))
     }
 
     /// As in the API.
@@ -87,46 +54,6 @@ pub struct Found {
     pub is_plausible: bool,
 }
 
-/// Columns of a datagram that derived values are made of.
-#[derive(Clone, Copy, Default)]
-struct Inputs<'a> {
-    dc: Option<(&'a [f64], &'a [f64])>,
-    ac: Option<(&'a [f64], &'a [f64], &'a [f64])>,
-}
-
-impl<'a> Inputs<'a> {
-    fn of(values: &'a Telemetry) -> Self {
-        let column = |known: Known| {
-            let found = values.series.iter().find(|s| s.metric == Metric::Known(known));
-            found.map(|s| s.values.as_slice())
-        };
-        Self {
-            dc: column(Known::VoltageDc).zip(column(Known::CurrentDc)),
-            ac: column(Known::VoltageAc)
-                .zip(column(Known::CurrentAc))
-                .zip(column(Known::Pf))
-                .map(|((u, i), pf)| (u, i, pf)),
-        }
-    }
-
-    /// Active and apparent power of a slot, and whether its inputs are plausible. Direct current goes first: a slot
-    /// that has both is a vehicle that changed its supply.
-    fn power(self, slot: usize) -> Option<(f64, f64, bool)> {
-        let dc = self.dc.and_then(|(u, i)| {
-            let (u, i) = (u[slot], i[slot]);
-            let plausible = Known::VoltageDc.is_plausible(u) && Known::CurrentDc.is_plausible(i);
-            (u * i).is_finite().then_some((u * i, (u * i).abs(), plausible))
-        });
-        dc.or_else(|| {
-            let (u, i, pf) = self.ac?;
-            let (u, i, pf) = (u[slot], i[slot], pf[slot]);
-            let plausible =
-                Known::VoltageAc.is_plausible(u) && Known::CurrentAc.is_plausible(i) && Known::Pf.is_plausible(pf);
-            (u * i * pf).is_finite().then_some((u * i * pf, (u * i).abs(), plausible))
-        })
-    }
-}
-
 /// Calls `each` with slot, ordinal within the slot, and value, for all that `wanted` asks of a datagram. Nothing wanted
 /// means all that was measured.
 pub fn find(values: &Telemetry, wanted: &[Quantity], each: &mut dyn FnMut(usize, u32, Found)) {
@@ -141,15 +68,8 @@ pub fn find(values: &Telemetry, wanted: &[Quantity], each: &mut dyn FnMut(usize,
         }
         ordinal += 1;
     }
-    let inputs = Inputs::of(values);
     for derived in wanted.iter().filter_map(|q| if let Quantity::Derived(d) = q { Some(*d) } else { None }) {
-        for slot in 0..values.offsets_us.len() {
-            let Some((active, apparent, is_plausible)) = inputs.power(slot) else { continue };
-            let value = match derived {
-                Derived::ActivePower => active,
-                Derived::ApparentPower => apparent,
-                Derived::ReactivePower => (apparent * apparent - active * active).max(0.0).sqrt(),
-            };
+        for (slot, Power { value, is_plausible }) in derived.of_datagram(values) {
             each(slot, ordinal, Found { quantity: Quantity::Derived(derived), value, unit: None, is_plausible });
         }
         ordinal += 1;
@@ -186,6 +106,7 @@ mod tests {
         check(&ac, "active_power", &[(0, -600.0)]);
         check(&ac, "reactive_power", &[(0, 800.0)]);
         check(&ac[..2], "active_power", &[]);
+        check(&[&dc[..2], &ac].concat(), "active_power", &[(0, -75_600.0)]);
     }
 
     #[test]

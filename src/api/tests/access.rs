@@ -78,6 +78,8 @@ async fn a_key_limited_to_some_devices_sees_and_touches_only_those() {
     let ids: Vec<_> = list.json().as_array().unwrap().iter().map(|d| d["device_id"].clone()).collect();
     assert_eq!(ids, ["dc-2", "dc-1"]);
     assert_eq!(list.header("x-total-count"), "2");
+    let list = call(&some, "GET", "/api/devices?q=1", None).await;
+    assert_eq!((list.json()[0]["device_id"].clone(), list.header("x-total-count")), (json!("dc-1"), "1"));
     assert_eq!(call(&some, "GET", "/api/devices/dc-1", None).await.status, 200);
     assert_eq!(call(&some, "GET", "/api/devices/ac-1", None).await.status, 403);
     assert_eq!(call(&some, "DELETE", "/api/devices/ac-1", None).await.status, 403);
@@ -88,6 +90,11 @@ async fn a_key_limited_to_some_devices_sees_and_touches_only_those() {
     let alert = call(&admin, "POST", "/api/devices/ac-1/alerts", Some(json!({}))).await.json()["id"].clone();
     assert_eq!(call(&some, "POST", &format!("/api/alerts/{alert}/acknowledge"), None).await.status, 404);
     assert_eq!(call(&some, "GET", "/api/alerts", None).await.json(), json!([]));
+    let own = call(&some, "POST", "/api/devices/dc-1/alerts", Some(json!({}))).await.json()["id"].clone();
+    let list = call(&some, "GET", "/api/alerts", None).await;
+    assert_eq!((list.json()[0]["id"].clone(), list.header("x-total-count")), (own.clone(), "1"));
+    assert_eq!(call(&some, "GET", "/api/alerts?device=ac-1", None).await.json(), json!([]));
+    assert_eq!(call(&some, "POST", &format!("/api/alerts/{own}/acknowledge"), None).await.status, 200);
     let command = call(&admin, "POST", "/api/devices/ac-1/commands", Some(json!({"cmd": "reboot"}))).await;
     let path = format!("/api/commands/{}", command.json()["cmd_id"].as_str().unwrap());
     assert_eq!(call(&some, "GET", &path, None).await.status, 404);

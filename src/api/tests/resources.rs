@@ -156,6 +156,8 @@ async fn a_command_waits_for_an_offline_device_and_goes_to_a_connected_one() {
     }
     let bad = bench.post("/api/devices/m-1/commands", json!({"cmd": "reboot", "params": {"x": 1}})).await;
     assert_eq!((bad.status, bad.json()["errors"][0]["field"].clone()), (400, json!("params.x")));
+    let empty = bench.post("/api/devices/m-1/commands", json!({"cmd": "update_config"})).await;
+    assert_eq!((empty.status, empty.json()["errors"][0]["field"].clone()), (400, json!("params")));
     assert_eq!(bench.post("/api/devices/m-2/commands", json!({"cmd": "reboot"})).await.status, 404);
     assert_eq!(bench.get("/api/devices/m-1/commands?status=pending").await.json().as_array().unwrap().len(), 2);
 }

@@ -2,7 +2,9 @@
 
 use diesel::prelude::Insertable;
 use diesel::sqlite::Sqlite;
-use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, Queryable, RunQueryDsl, SqliteConnection};
+use diesel::{
+    BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, Queryable, RunQueryDsl, SqliteConnection,
+};
 
 use super::fault::Fault;
 use super::schema::device_alerts::{self, dsl};
@@ -104,34 +106,45 @@ pub(super) fn create(
     read(row).map(Some)
 }
 
+/// The alerts a filter lets through.
+pub(super) fn matching(filter: &AlertFilter) -> device_alerts::BoxedQuery<'_, Sqlite> {
+    let mut query = dsl::device_alerts.into_boxed();
+    if let Some(id) = filter.id {
+        query = query.filter(dsl::id.eq(id));
+    }
+    if let Some(device) = &filter.device {
+        query = query.filter(dsl::device_id.eq(device.as_str()));
+    }
+    if let Some(prefix) = &filter.id_prefix {
+        query = query.filter(dsl::device_id.ge(prefix).and(dsl::device_id.lt(listing::end_of(prefix))));
+    }
+    if let Some(severity) = &filter.severity {
+        query = query.filter(dsl::severity.eq(severity));
+    }
+    query = match filter.acknowledged {
+        Some(true) => query.filter(dsl::acknowledged_at.is_not_null()),
+        Some(false) => query.filter(dsl::acknowledged_at.is_null()),
+        None => query,
+    };
+    match filter.is_open {
+        Some(true) => query.filter(dsl::cleared_at.is_null()),
+        Some(false) => query.filter(dsl::cleared_at.is_not_null()),
+        None => query,
+    }
+}
+
 /// See [`Store::alerts`](crate::store::Store::alerts).
 pub(super) fn list(
     connection: &mut SqliteConnection,
     filter: &AlertFilter,
     page: Page,
 ) -> Result<Listing<Alert>, Fault> {
-    let matching = || -> device_alerts::BoxedQuery<'_, Sqlite> {
-        let mut query = dsl::device_alerts.into_boxed();
-        if let Some(device) = &filter.device {
-            query = query.filter(dsl::device_id.eq(device.as_str()));
-        }
-        if let Some(severity) = &filter.severity {
-            query = query.filter(dsl::severity.eq(severity));
-        }
-        query = match filter.acknowledged {
-            Some(true) => query.filter(dsl::acknowledged_at.is_not_null()),
-            Some(false) => query.filter(dsl::acknowledged_at.is_null()),
-            None => query,
-        };
-        match filter.is_open {
-            Some(true) => query.filter(dsl::cleared_at.is_null()),
-            Some(false) => query.filter(dsl::cleared_at.is_not_null()),
-            None => query,
-        }
-    };
-    let total = matching().count().get_result(connection)?;
-    let rows =
-        matching().order(dsl::id.desc()).limit(i64::from(page.limit)).offset(listing::offset(page)).load(connection)?;
+    let total = matching(filter).count().get_result(connection)?;
+    let rows = matching(filter)
+        .order(dsl::id.desc())
+        .limit(i64::from(page.limit))
+        .offset(listing::offset(page))
+        .load(connection)?;
     listing::of(rows, total, read)
 }
 

@@ -40,6 +40,7 @@ struct New<'a> {
     location: Option<&'a str>,
     is_active: bool,
     metadata: String,
+    token_sha256: Option<&'a [u8]>,
     created_at: i64,
     updated_at: i64,
     version: i64,
@@ -90,6 +91,7 @@ pub(super) fn register(connection: &mut SqliteConnection, new: &NewDevice, now: 
         location: new.location.as_deref(),
         is_active: new.is_active,
         metadata: serde_json::json!(new.metadata).to_string(),
+        token_sha256: new.token_sha256.as_ref().map(<[u8; 32]>::as_slice),
         created_at: now.0,
         updated_at: now.0,
         version: 1,
@@ -139,8 +141,11 @@ pub(super) fn list(
     Ok(Listing { items, total: listing::count(total) })
 }
 
-fn matching(filter: &DeviceFilter) -> devices::BoxedQuery<'_, Sqlite> {
+pub(super) fn matching(filter: &DeviceFilter) -> devices::BoxedQuery<'_, Sqlite> {
     let mut query = dsl::devices.into_boxed();
+    if let Some(prefix) = &filter.id_prefix {
+        query = query.filter(dsl::device_id.ge(prefix).and(dsl::device_id.lt(listing::end_of(prefix))));
+    }
     if let Some(is_active) = filter.is_active {
         query = query.filter(dsl::is_active.eq(is_active));
     }

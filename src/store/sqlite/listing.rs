@@ -20,6 +20,12 @@ pub(super) fn of<R, T>(rows: Vec<R>, total: i64, read: impl Fn(R) -> Result<T, F
     Ok(Listing { items: rows.into_iter().map(read).collect::<Result<_, _>>()?, total: count(total) })
 }
 
+/// Behind every device id that begins with `prefix`: ids are ASCII, and text is compared by its bytes. A range, unlike
+/// LIKE, is answered from the index.
+pub(super) fn end_of(prefix: &str) -> String {
+    format!("{prefix}{}", char::MAX)
+}
+
 /// A stored device id.
 pub(super) fn device_id(text: &str) -> Result<DeviceId, Fault> {
     DeviceId::parse(text).ok_or(Fault::Corrupt("device id"))

@@ -163,3 +163,26 @@ fn the_view_readings_has_one_row_a_slot() {
     let second = reading("10.000", 752.0, Some(3.6), r#"{"x.y":4.0}"#, at(10).0);
     assert_eq!(rows, [first, second]);
 }
+
+#[test]
+fn devices_and_alerts_of_a_prefix_are_found_by_an_index() {
+    #[derive(QueryableByName)]
+    struct Step {
+        #[diesel(sql_type = Text)]
+        detail: String,
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_in(dir.path());
+    let id_prefix = Some("dc-".to_owned());
+    let devices = DeviceFilter { id_prefix: id_prefix.clone(), ..DeviceFilter::default() };
+    let alerts = AlertFilter { id_prefix, ..AlertFilter::default() };
+    let devices = diesel::debug_query::<diesel::sqlite::Sqlite, _>(&devices::matching(&devices)).to_string();
+    let alerts = diesel::debug_query::<diesel::sqlite::Sqlite, _>(&alerts::matching(&alerts)).to_string();
+    for statement in [devices, alerts] {
+        let statement = statement.split("-- binds").next().unwrap();
+        let plan: Vec<Step> =
+            store.read("plan", |c| Ok(sql_query(format!("EXPLAIN QUERY PLAN {statement}")).load(c)?)).unwrap();
+        let steps: Vec<_> = plan.iter().map(|step| step.detail.as_str()).collect();
+        assert!(matches!(*steps, [step] if step.contains("(device_id>? AND device_id<?)")), "{steps:?} {statement}");
+    }
+}

@@ -65,6 +65,18 @@ pub(super) fn devices_are_filtered(store: &dyn Store) {
     check(DeviceFilter { q: Some("SNAKE_".into()), ..none() }, &[snake]);
     check(DeviceFilter { q: Some("d % s".into()), ..none() }, &[percent]);
     check(DeviceFilter { q: Some("\\".into()), ..none() }, &[]);
+    let prefix = |prefix: &str, expected: &[&str]| {
+        check(DeviceFilter { id_prefix: Some(prefix.into()), ..none() }, expected);
+    };
+    prefix("", &[other, snake, percent]);
+    prefix("f-snake", &[other, snake]);
+    prefix("f-snake_", &[snake]);
+    prefix("f-snake_case", &[snake]);
+    prefix("f-snake_case.", &[]);
+    prefix("F-snake", &[]);
+    prefix("f-snake%", &[]);
+    prefix("snake", &[]);
+    check(DeviceFilter { id_prefix: Some("f-snake".into()), device_type: Some("f-ac".into()), ..none() }, &[]);
     let metadata = |key: &str, text: &str, expected: &[&str]| {
         check(DeviceFilter { metadata: vec![(key.into(), text.into())], ..none() }, expected);
     };
@@ -107,10 +119,17 @@ pub(super) fn alerts_open_once_and_are_acknowledged_once(store: &dyn Store) {
         device: Some(id("alarm")),
         acknowledged,
         severity: severity.map(Into::into),
-        is_open: None,
+        ..AlertFilter::default()
     };
-    assert_eq!(store.alerts(&filter(Some(true), None), ALL).unwrap().items, [seen]);
+    assert_eq!(store.alerts(&filter(Some(true), None), ALL).unwrap().items, std::slice::from_ref(&seen));
     assert_eq!(store.alerts(&filter(Some(false), Some("warning")), ALL).unwrap().total, 2);
+    let reach = |prefix: &str| {
+        let filter = AlertFilter { id: Some(seen.id), id_prefix: Some(prefix.into()), ..AlertFilter::default() };
+        store.alerts(&filter, ALL).unwrap().total
+    };
+    assert_eq!(["ala", "alarm", "alarm2", "Ala", "al_", "", "b"].map(reach), [1, 1, 0, 0, 0, 1, 0]);
+    let of_prefix = AlertFilter { id_prefix: Some("alar".into()), ..AlertFilter::default() };
+    assert_eq!(store.alerts(&of_prefix, ALL).unwrap().total, 3);
 }
 
 pub(super) fn new_command(device: &str, cmd: &str, params: serde_json::Value) -> NewCommand {
@@ -201,6 +220,12 @@ pub(super) fn credentials_are_kept_as_digests(store: &dyn Store) {
         store.device_credential(&id("token")).unwrap()
             == Some(DeviceCredential { is_active: true, token_sha256: None })
     );
+    create(store, &NewDevice { token_sha256: Some([5; 32]), ..new_device("born-with-token") });
+    let born = || store.device_credential(&id("born-with-token")).unwrap().and_then(|c| c.token_sha256);
+    assert!(born() == Some([5; 32]));
+    let again = NewDevice { token_sha256: Some([6; 32]), ..new_device("born-with-token") };
+    assert_eq!(store.create_device(&again, T).unwrap(), Outcome::Conflict);
+    assert!(born() == Some([5; 32]), "a refused registration changes no token");
     assert!(store.set_device_token(&id("token"), Some([7; 32])).unwrap());
     assert!(!store.set_device_token(&id("nobody"), Some([7; 32])).unwrap());
     assert!(store.device_credential(&id("token")).unwrap().unwrap().token_sha256 == Some([7; 32]));
