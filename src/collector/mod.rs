@@ -43,8 +43,10 @@ pub enum RequestKind {
     Heartbeat,
     /// Its status was set by hand.
     SetStatus { connection: Connection, fw_version: Option<String> },
-    /// The registry changed (update, delete, registration, configuration): forget what is cached.
+    /// The registry changed (update, registration, configuration): forget what is cached.
     Reload,
+    /// It was deleted: what it said before now and is not stored yet must not bring it back.
+    Deleted,
 }
 
 /// The collector is stopping or has stopped.
