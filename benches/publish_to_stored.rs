@@ -59,19 +59,22 @@ async fn serve_path(dir: std::path::PathBuf, pace: Pace, time: Duration, least: 
     let report = load::run(options, stopping).await?;
     let whole = started.elapsed().as_secs_f64();
     let acked = report.acknowledged as f64 / report.elapsed_s;
-    let latency = &report.latency;
+    let (p50, p99) = latency(&report);
     println!(
-        "{:<16} {acked:>8.0}/s acknowledged  p50 {:.2} ms  p99 {:.2} ms  ratio {:.2}  registered, stored and verified after {whole:.1} s: {}",
+        "{:<16} {acked:>8.0}/s acknowledged  p50 {p50:.2} ms  p99 {p99:.2} ms  ratio {:.2}  registered, stored and verified after {whole:.1} s: {}",
         match pace {
             Pace::Window => "serve, burst".to_owned(),
             Pace::Rate(rate) => format!("serve, {rate}/s"),
         },
-        latency.p50_ms,
-        latency.p99_ms,
         acked / least,
         if report.is_clean() { "complete" } else { "NOT complete" },
     );
     running.stop().await
+}
+
+/// p50 and p99 in milliseconds.
+fn latency(report: &load::Report) -> (f64, f64) {
+    report.latency.as_ref().map_or((f64::NAN, f64::NAN), |l| (l.p50_ms, l.p99_ms))
 }
 
 fn settings(dir: &std::path::Path) -> anyhow::Result<Settings> {
@@ -115,7 +118,8 @@ async fn accept_path(dir: std::path::PathBuf, time: Duration) -> anyhow::Result<
     });
     let (_stop, stopping) = watch::channel(false);
     let report = load::run(options(address, Pace::Window, time), stopping).await?;
-    Ok((report.acknowledged as f64 / report.elapsed_s, report.latency.p50_ms, report.latency.p99_ms))
+    let (p50, p99) = latency(&report);
+    Ok((report.acknowledged as f64 / report.elapsed_s, p50, p99))
 }
 
 async fn accept_one(mut socket: tokio::net::TcpStream, jobs: mpsc::Sender<Job>) -> std::io::Result<()> {

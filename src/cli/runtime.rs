@@ -1,6 +1,7 @@
 //! The async runtime of the subcommands that need one, and the wish to stop.
 
 use std::future::Future;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -10,7 +11,10 @@ use tokio::sync::watch;
 pub(super) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(future)
+    let outcome = runtime.block_on(future);
+    // Blocking calls still under way (a long read of somebody who has gone) do not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    outcome
 }
 
 /// SIGINT or SIGTERM; from now on neither ends the process by itself.

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use crate::domain::{DeviceId, DeviceState};
+use crate::journal::Offset;
 use crate::store::{Error, Store};
 
 /// States by device, and which of them the batch in work has changed.
@@ -13,6 +14,8 @@ use crate::store::{Error, Store};
 pub struct States {
     known: HashMap<DeviceId, DeviceState>,
     changed: HashMap<DeviceId, DeviceState>,
+    /// Deleted devices with the journal's end at that moment, until it has been read.
+    buried: HashMap<DeviceId, Offset>,
 }
 
 impl States {
@@ -60,6 +63,21 @@ impl States {
     /// The batch in work came to nothing: its changes are undone.
     pub fn discard(&mut self) {
         self.changed.clear();
+    }
+
+    /// The device was deleted when the journal ended at `head`: what it said before does not bring it back.
+    pub fn bury(&mut self, id: &DeviceId, head: Offset) {
+        self.buried.insert(id.clone(), head);
+    }
+
+    /// Whether a record of that offset came from a device before it was deleted.
+    pub fn is_buried(&self, id: &DeviceId, offset: Offset) -> bool {
+        self.buried.get(id).is_some_and(|head| offset < *head)
+    }
+
+    /// The journal is read up to `position`: deletions before it have had their effect.
+    pub fn passed(&mut self, position: Offset) {
+        self.buried.retain(|_, head| *head > position);
     }
 
     /// Forgets a device, so that its next message reads it from the store.

@@ -14,7 +14,7 @@ mod plan_tests;
 mod requests;
 mod task;
 
-pub use task::{Collector, Options, TASK};
+pub use task::{Collector, Error, Options, TASK};
 
 use crate::domain::DeviceId;
 use crate::domain::presence::Connection;
@@ -47,6 +47,13 @@ pub enum RequestKind {
     Reload,
     /// It was deleted: what it said before now and is not stored yet must not bring it back.
     Deleted,
+}
+
+impl RequestKind {
+    /// Whether it changes the device's state (the others only change what is cached).
+    pub const fn says_something(&self) -> bool {
+        matches!(self, Self::Heartbeat | Self::SetStatus { .. })
+    }
 }
 
 /// The collector is stopping or has stopped.

@@ -8,7 +8,8 @@ use super::cache::States;
 use crate::domain::alert::AlertKind;
 use crate::domain::presence::{Connection, PresenceChange};
 use crate::domain::sequence::{Gap, Observation};
-use crate::domain::{Body, DeviceId, Message, Refusal, Registration, Timestamp};
+use crate::domain::{Body, DeviceId, DeviceState, Message, Refusal, Registration, Timestamp};
+use crate::journal::Offset;
 use crate::store::{AlertChange, Batch, CommandChange, EventRow, NewDevice, TelemetryRow};
 
 /// What to do with a message of a device that is not registered.
@@ -25,6 +26,8 @@ pub enum UnknownDevices {
 /// One journal record, decoded or refused.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Decoded {
+    /// Its place in the journal.
+    pub offset: Offset,
     /// The topic's device.
     pub device: DeviceId,
     /// When this server received it.
@@ -104,7 +107,12 @@ impl<'a> Plan<'a> {
 
     /// One more message.
     pub fn take(&mut self, decoded: Decoded) {
-        let Decoded { device, received_at, result } = decoded;
+        let Decoded { offset, device, received_at, result } = decoded;
+        if self.states.is_buried(&device, offset) {
+            // It stays in the archive; the device was deleted after it said this.
+            self.tally.refuse(Refusal::UnknownDevice);
+            return;
+        }
         match result {
             Ok(message) if self.admit(&device) => self.message(message, received_at),
             Ok(_) => self.tally.refuse(Refusal::UnknownDevice),
@@ -120,10 +128,16 @@ impl<'a> Plan<'a> {
 
     /// The device's status as said over REST or found by the presence timeout.
     pub fn set_connection(&mut self, device: &DeviceId, to: Connection, at: Timestamp, why: &str) {
-        let state = self.states.edit(device);
-        let raises = state.registration.as_ref().is_some_and(|r| r.is_active);
+        let change = self.states.edit(device).connect(to);
+        self.follow(device, change, at, why);
+    }
+
+    /// Raises or clears the alert that goes with a change of presence.
+    fn follow(&mut self, device: &DeviceId, change: PresenceChange, at: Timestamp, why: &str) {
+        let is_active = |state: &DeviceState| state.registration.as_ref().is_some_and(|r| r.is_active);
+        let raises = self.states.get(device).is_some_and(is_active);
         let (device, kind) = (device.clone(), AlertKind::DeviceOffline);
-        match state.connect(to) {
+        match change {
             PresenceChange::WentOffline if raises => {
                 let message = format!("{device} is offline: {why}");
                 self.batch.alerts.push(AlertChange::Raise { device, kind, message, at });
@@ -140,9 +154,8 @@ impl<'a> Plan<'a> {
 
     /// A sign of life (or, with `Offline`, the last will) received at `at`.
     pub fn hear(&mut self, device: &DeviceId, connection: Connection, at: Timestamp) {
-        let state = self.states.edit(device);
-        state.last_seen = state.last_seen.max(Some(at));
-        self.set_connection(device, connection, at, "its last will was received");
+        let change = self.states.edit(device).heard(connection, at);
+        self.follow(device, change, at, "its last will was received");
     }
 
     /// Whether the device may be stored; registers an unknown one when the rule says so.
@@ -178,11 +191,7 @@ impl<'a> Plan<'a> {
         if let Some(counted) = seq.counted() {
             self.count(&device, counted, ts, received_at);
         }
-        let connection = match body {
-            Body::Status { online: false } => Connection::Offline,
-            _ => Connection::Online,
-        };
-        self.hear(&device, connection, received_at);
+        self.hear(&device, Connection::said_by(&body), received_at);
         let kind = body.kind();
         let body = match body {
             Body::Telemetry(mut values) => {

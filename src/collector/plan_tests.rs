@@ -7,6 +7,7 @@ use crate::domain::presence::Connection;
 use crate::domain::{
     Body, CommandId, DeviceId, DeviceState, Message, Metric, Refusal, Registration, Sequence, Telemetry, Timestamp,
 };
+use crate::journal::Offset;
 use crate::store::{AlertChange, Batch};
 
 fn id() -> DeviceId {
@@ -19,7 +20,7 @@ fn at(s: i64) -> Timestamp {
 
 fn said(ts: Timestamp, seq: u32, body: Body) -> Decoded {
     let message = Message { device: id(), ts, seq: Sequence::Counted(seq), version: 2, body };
-    Decoded { device: id(), received_at: ts, result: Ok(message) }
+    Decoded { offset: Offset(5), device: id(), received_at: ts, result: Ok(message) }
 }
 
 fn volts(value: f64) -> Body {
@@ -86,7 +87,7 @@ fn an_inactive_device_is_stored_and_raises_no_alert() {
 
 #[test]
 fn nonsense_from_a_registered_meter_is_a_sign_of_life_and_from_a_stranger_is_nothing() {
-    let nonsense = || Decoded { device: id(), received_at: at(3), result: Err(Refusal::Malformed) };
+    let nonsense = || Decoded { offset: Offset(5), device: id(), received_at: at(3), result: Err(Refusal::Malformed) };
     let mut states = registered(true);
     let (batch, tally) = run(&mut states, vec![nonsense()], UnknownDevices::Register);
     assert_eq!(batch.states[0].1.connection, Connection::Online);
@@ -134,4 +135,17 @@ fn the_same_messages_on_the_same_states_give_the_same_batch() {
     let untouched = Plan::new(&mut one, UnknownDevices::Refuse);
     assert_eq!(untouched.finish().0.states.len(), 1, "changes stay until they are settled");
     assert_eq!(DeviceState::default().connection, Connection::Unknown);
+}
+
+#[test]
+fn what_a_deleted_device_said_before_its_deletion_does_not_bring_it_back() {
+    let mut states = States::default();
+    states.bury(&id(), Offset(6));
+    let (batch, tally) = run(&mut states, vec![said(at(0), 0, volts(1.0))], UnknownDevices::Register);
+    assert_eq!((batch, tally.refused), (Batch::default(), vec![(Refusal::UnknownDevice, 1)]));
+    let after = Decoded { offset: Offset(6), ..said(at(1), 1, volts(1.0)) };
+    let (batch, _) = run(&mut states, vec![after], UnknownDevices::Register);
+    assert_eq!((batch.registrations.len(), batch.telemetry.len()), (1, 1));
+    states.passed(Offset(6));
+    assert!(!states.is_buried(&id(), Offset(5)));
 }

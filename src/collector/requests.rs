@@ -1,40 +1,53 @@
-//! What the REST API says about a device, brought into the one place that owns device state.
+//! What the REST API says about devices, brought into the one place that owns device state.
 
 use super::plan::{Plan, UnknownDevices};
 use super::{RequestKind, cache::States};
 use crate::domain::presence::Connection;
 use crate::domain::{DeviceId, Timestamp};
+use crate::journal::Offset;
 use crate::store::{Error, Store};
 
-/// Applies and commits one request; `false` = no such device.
+/// Most requests answered by one commit, between two reads of the journal.
+pub const MAX_AT_ONCE: usize = 256;
+
+/// Applies requests in order and commits them at once; for each: `false` = no such device. `head` is the journal's end
+/// now: what a deleted device said before it is not taken any more.
 pub fn apply(
     states: &mut States,
     store: &dyn Store,
-    device: &DeviceId,
-    kind: &RequestKind,
+    requests: &[(DeviceId, RequestKind)],
+    head: Offset,
     now: Timestamp,
-) -> Result<bool, Error> {
-    // The registry may have changed behind the cache: a request is rare enough to read it anew.
-    states.forget(device);
-    if *kind == RequestKind::Reload {
-        return Ok(true);
-    }
-    states.load(store, vec![device.clone()])?;
-    if states.get(device).is_none_or(|s| s.registration.is_none()) {
-        return Ok(false);
-    }
-    let mut plan = Plan::new(states, UnknownDevices::Refuse);
-    match kind {
-        RequestKind::Heartbeat => plan.hear(device, Connection::Online, now),
-        RequestKind::SetStatus { connection, fw_version } => {
-            plan.set_connection(device, *connection, now, "it was set by hand");
-            if let Some(version) = fw_version {
-                plan.set_firmware(device, version.clone());
-            }
+) -> Result<Vec<bool>, Error> {
+    // The registry may have changed behind the cache: requests are rare enough to read it anew.
+    for (device, kind) in requests {
+        states.forget(device);
+        if *kind == RequestKind::Deleted {
+            states.bury(device, head);
         }
-        RequestKind::Reload => {}
+    }
+    let told: Vec<DeviceId> = requests.iter().filter(|(_, kind)| kind.says_something()).map(|r| r.0.clone()).collect();
+    states.load(store, told)?;
+    let known: Vec<bool> = requests
+        .iter()
+        .map(|(device, kind)| !kind.says_something() || states.get(device).is_some_and(|s| s.registration.is_some()))
+        .collect();
+    let mut plan = Plan::new(states, UnknownDevices::Refuse);
+    for ((device, kind), _) in requests.iter().zip(&known).filter(|(_, known)| **known) {
+        match kind {
+            RequestKind::Heartbeat => plan.hear(device, Connection::Online, now),
+            RequestKind::SetStatus { connection, fw_version } => {
+                plan.set_connection(device, *connection, now, "it was set by hand");
+                if let Some(version) = fw_version {
+                    plan.set_firmware(device, version.clone());
+                }
+            }
+            RequestKind::Reload | RequestKind::Deleted => {}
+        }
     }
     let (batch, _) = plan.finish();
-    store.commit(&batch).inspect_err(|_| states.discard())?;
-    Ok(true)
+    if !batch.states.is_empty() {
+        store.commit(&batch).inspect_err(|_| states.discard())?;
+    }
+    Ok(known)
 }

@@ -1,13 +1,13 @@
 //! The collector's thread: reads the journal, commits, answers requests, watches presence.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 
 use super::cache::States;
 use super::plan::{Decoded, Plan, Tally, UnknownDevices, plan};
-use super::{Request, RequestKind, requests};
+use super::{Request, requests};
 use crate::domain::device::Intervals;
 use crate::domain::presence::{Connection, Deadlines};
 use crate::domain::{Clock, DeviceId, DeviceState, Refusal, Timestamp};
@@ -41,12 +41,15 @@ pub struct Options {
     pub batch_bytes: usize,
     /// Most device states kept in memory.
     pub max_cached_devices: usize,
+    /// With so many bytes in the journal that are not released, nothing is taken in: then silence is ours.
+    pub journal_max_bytes: u64,
 }
 
 /// The owner of device state. Runs on a thread of its own, for the store's calls block.
 pub struct Collector {
     options: Options,
     store: SharedStore,
+    journal: Journal,
     cursor: Cursor,
     requests: mpsc::Receiver<Request>,
     stop: watch::Receiver<bool>,
@@ -55,8 +58,8 @@ pub struct Collector {
     progress: Progress,
     states: States,
     deadlines: Deadlines,
-    next_presence: Timestamp,
-    next_release: Timestamp,
+    last_presence: Instant,
+    last_release: Instant,
     /// Silence before this was ours, not the meters'.
     started_at: Timestamp,
 }
@@ -93,11 +96,12 @@ impl Collector {
         let start = match checkpoint {
             Some(at) if (status.first..=status.head).contains(&at) => at,
             Some(at) => {
-                tracing::warn!(
+                tracing::error!(
                     checkpoint = at.0,
                     first = status.first.0,
                     head = status.head.0,
-                    "the database's checkpoint is outside the journal: reading the journal from its beginning"
+                    "the database does not fit the journal (was an older one restored?): reading the journal from its \
+                     beginning; what was trimmed before is in the archive only"
                 );
                 status.first
             }
@@ -115,11 +119,12 @@ impl Collector {
         Ok(Self {
             options,
             store,
+            journal: journal.clone(),
             cursor,
             requests,
             stop,
-            next_presence: now.plus(PRESENCE_PERIOD),
-            next_release: now.plus(RELEASE_PERIOD),
+            last_presence: Instant::now(),
+            last_release: Instant::now(),
             started_at: now,
             clock,
             board,
@@ -132,6 +137,9 @@ impl Collector {
     /// Works until the journal is closed and read to its end.
     pub fn run(mut self) -> Result<(), Error> {
         loop {
+            if *self.stop.borrow() {
+                return Err(Error::Unfinished);
+            }
             self.answer_requests()?;
             let batch =
                 self.cursor.next_batch(self.options.batch_records, self.options.batch_bytes).map_err(Error::Journal)?;
@@ -179,6 +187,7 @@ impl Collector {
         batch.checkpoint = Some(end.0);
         self.commit(&batch)?;
         report(&tally);
+        self.states.passed(end);
         self.progress.set(end.0, None);
         self.release_durable()?;
         Ok(last)
@@ -187,11 +196,10 @@ impl Collector {
     /// Lets the journal trim what the store has **synced**: a committed checkpoint may still be lost with the power, and
     /// what is read again after that must still be there. Syncing costs, so it is done now and then.
     fn release_durable(&mut self) -> Result<(), Error> {
-        let now = self.clock.now();
-        if now < self.next_release {
+        if self.last_release.elapsed() < RELEASE_PERIOD {
             return Ok(());
         }
-        self.next_release = now.plus(RELEASE_PERIOD);
+        self.last_release = Instant::now();
         if let Some(synced) = self.retry("sync its checkpoint", |c| c.store.durable_checkpoint())? {
             self.cursor.release(Offset(synced));
         }
@@ -207,12 +215,12 @@ impl Collector {
         if let Err(reason) = &result {
             tracing::debug!(device_id = %device, reason = reason.name(), offset = record.offset.0, "message kept as invalid");
         }
-        Some(Decoded { device, received_at, result })
+        Some(Decoded { offset: record.offset, device, received_at, result })
     }
 
     /// Commits, trying again for as long as it takes; then follows the deadlines of the devices that changed.
     fn commit(&mut self, batch: &Batch) -> Result<(), Error> {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let done = self.retry("commit", |c| c.store.commit(batch))?;
         metrics::COMMIT_SECONDS.observe(&[], started.elapsed());
         metrics::MESSAGES_DUPLICATE.increment(&[], done.duplicates as u64);
@@ -229,10 +237,15 @@ impl Collector {
 
     /// Takes devices offline that have been silent for longer than their timeout.
     fn check_presence(&mut self, now: Timestamp) -> Result<(), Error> {
-        if now < self.next_presence {
+        if self.last_presence.elapsed() < PRESENCE_PERIOD {
             return Ok(());
         }
-        self.next_presence = now.plus(PRESENCE_PERIOD);
+        self.last_presence = Instant::now();
+        let intake = self.journal.status();
+        if intake.stalled.is_some() || intake.unreleased_bytes >= self.options.journal_max_bytes {
+            // Nobody is listened to: the silence is ours, and its end gives grace.
+            self.started_at = now;
+        }
         // All that come due are looked at: what is known of them may have to be read first.
         let due = self.deadlines.expired(now, |_| Some(Timestamp(i64::MIN)));
         if due.is_empty() {
@@ -259,17 +272,27 @@ impl Collector {
         self.commit(&batch)
     }
 
+    /// Applies what has been asked over REST since the last turn, in one commit.
     fn answer_requests(&mut self) -> Result<(), Error> {
-        while let Ok(Request { device, kind, reply }) = self.requests.try_recv() {
-            let now = self.clock.now();
-            let known =
-                self.retry("apply a request", |c| requests::apply(&mut c.states, &*c.store, &device, &kind, now))?;
-            if known && kind != RequestKind::Reload {
-                if let Some(state) = self.states.get(&device) {
-                    watch_presence(&mut self.deadlines, &device, state, self.started_at);
-                }
-                self.states.settle(self.options.max_cached_devices);
+        let (mut asked, mut replies) = (Vec::new(), Vec::new());
+        while asked.len() < requests::MAX_AT_ONCE
+            && let Ok(Request { device, kind, reply }) = self.requests.try_recv()
+        {
+            asked.push((device, kind));
+            replies.push(reply);
+        }
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let (now, head) = (self.clock.now(), self.journal.status().head);
+        let known = self.retry("apply requests", |c| requests::apply(&mut c.states, &*c.store, &asked, head, now))?;
+        for (device, _) in &asked {
+            if let Some(state) = self.states.get(device) {
+                watch_presence(&mut self.deadlines, device, state, self.started_at);
             }
+        }
+        self.states.settle(self.options.max_cached_devices);
+        for (reply, known) in replies.into_iter().zip(known) {
             // The asker may have gone away; the change is made all the same.
             let _ = reply.send(known);
         }

@@ -32,6 +32,14 @@ impl Connection {
         }
     }
 
+    /// What a message says of its sender: only its last will says that it is gone.
+    pub const fn said_by(body: &Body) -> Self {
+        match body {
+            Body::Status { online: false } => Self::Offline,
+            _ => Self::Online,
+        }
+    }
+
     /// Reads the API's word.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Online, Self::Offline, Self::Unknown].into_iter().find(|c| c.name() == name)
@@ -50,13 +58,11 @@ pub enum PresenceChange {
 }
 
 impl DeviceState {
-    /// A message was received. Messages are taken in the order of receipt; the later word counts.
-    pub fn heard(&mut self, body: &Body, received_at: Timestamp) -> PresenceChange {
-        self.last_seen = self.last_seen.max(Some(received_at));
-        self.connect(match body {
-            Body::Status { online: false } => Connection::Offline,
-            _ => Connection::Online,
-        })
+    /// Something was heard that says `connection` ([`Connection::said_by`]). Words are taken in the order of receipt and
+    /// the later one counts, also when the clock was set back in between.
+    pub fn heard(&mut self, connection: Connection, received_at: Timestamp) -> PresenceChange {
+        self.last_seen = Some(received_at);
+        self.connect(connection)
     }
 
     /// Sets the connection, also by hand.
@@ -161,7 +167,11 @@ mod tests {
         let mut state = DeviceState::default();
         let telemetry = Body::Telemetry(Telemetry::default());
         let mut check = |body: &Body, at, change, connection| {
-            assert_eq!((state.heard(body, s(at)), state.connection), (change, connection), "{body:?}");
+            assert_eq!(
+                (state.heard(Connection::said_by(body), s(at)), state.connection),
+                (change, connection),
+                "{body:?}"
+            );
             state.last_seen
         };
         use PresenceChange::{None, WentOffline, WentOnline};
@@ -171,7 +181,7 @@ mod tests {
         check(&Body::Status { online: false }, 4, None, Connection::Offline);
         check(&Body::Status { online: true }, 5, WentOnline, Connection::Online);
         let seen = check(&telemetry, 4, None, Connection::Online);
-        assert_eq!(seen, Some(s(5)), "last seen does not go back");
+        assert_eq!(seen, Some(s(4)), "the clock was set back: the later word counts");
     }
 
     #[test]

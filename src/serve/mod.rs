@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::api;
 use crate::broker::Broker;
@@ -114,14 +114,18 @@ impl Running {
             tracing::warn!("some MQTT connections did not end in time and were cut off");
         }
         self.stop.send_replace(true);
-        let closed = self.parts.journal.close().await.context("the journal did not close cleanly");
+        let closed = match timeout(left(GIVE_UP_WITHIN), self.parts.journal.close()).await {
+            Ok(closed) => closed.context("the journal did not close cleanly"),
+            Err(_) => Err(anyhow::anyhow!("the journal did not close in time: its disk does not answer")),
+        };
         let mut failures = self.tasks.drain(left(GIVE_UP_WITHIN)).await;
         if !self.tasks.is_empty() {
             self.give_up.send_replace(true);
             failures.extend(self.tasks.drain(left(GIVE_UP_WITHIN / 2)).await);
         }
         for server in &self.servers {
-            server.stop(true).await;
+            // One that does not end in time shows among the late ones below.
+            let _ = timeout(left(Duration::ZERO).min(GIVE_UP_WITHIN), server.stop(true)).await;
         }
         failures.extend(self.http.drain(left(Duration::ZERO)).await);
         failures.extend(closed.err());

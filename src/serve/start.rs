@@ -48,8 +48,11 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let (collector_progress, archiver_progress) = (Progress::default(), Progress::default());
     let parts = Parts { store, journal, broker, board, collector_progress, archiver_progress };
     let mut tasks = Tasks::default();
-    let raw = start_archiver(&settings, node_id, bucket, &parts, giving_up.clone(), &mut tasks)?;
-    let collector = start_collector(&settings, open, &parts, giving_up, &mut tasks)?;
+    // Both readers take their place in the journal before either of them releases anything.
+    let (archiver, raw) = open_archiver(&settings, node_id, bucket, &parts)?;
+    let (collecting, collector) = open_collector(&settings, open, &parts, giving_up.clone())?;
+    tasks.spawn_thread("archiver", move || Ok(archiver.run(giving_up)?))?;
+    tasks.spawn_thread(collector::TASK, move || collect(collecting))?;
     let dispatch = start_dispatcher(&settings, &parts, &stopping, &mut tasks)?;
     start_upkeep(&settings, &parts, &stopping, &mut tasks);
     let journal_now = parts.journal.clone();
@@ -172,13 +175,12 @@ fn start_broker(
     Ok(Broker::start(options, deps, vec![listener])?)
 }
 
-fn start_collector(
+fn open_collector(
     settings: &Settings,
     open: bool,
     parts: &Parts,
     giving_up: watch::Receiver<bool>,
-    tasks: &mut Tasks,
-) -> anyhow::Result<collector::Handle> {
+) -> anyhow::Result<(Collector, collector::Handle)> {
     let options = collector::Options {
         unknown_devices: match settings.ingest.unknown_devices {
             Unknown::Auto if open => UnknownDevices::Register,
@@ -190,23 +192,32 @@ fn start_collector(
         batch_records: settings.collector.batch_records,
         batch_bytes: settings.collector.batch_bytes,
         max_cached_devices: settings.collector.max_cached_devices,
+        journal_max_bytes: settings.journal.max_bytes,
     };
     let (handle, requests) = collector::Handle::channel();
     let (board, progress) = (parts.board.clone(), parts.collector_progress.clone());
     let collector =
         Collector::open(options, Arc::clone(&parts.store), &parts.journal, requests, giving_up, board, progress)?;
-    tasks.spawn_thread(collector::TASK, move || Ok(collector.run()?))?;
-    Ok(handle)
+    Ok((collector, handle))
 }
 
-fn start_archiver(
+/// Being told to give up is no failure: what is left is in the journal.
+fn collect(collector: Collector) -> anyhow::Result<()> {
+    match collector.run() {
+        Err(end @ collector::Error::Unfinished) => {
+            tracing::warn!("{end}");
+            Ok(())
+        }
+        other => Ok(other?),
+    }
+}
+
+fn open_archiver(
     settings: &Settings,
     node: uuid::Uuid,
     bucket: Bucket,
     parts: &Parts,
-    giving_up: watch::Receiver<bool>,
-    tasks: &mut Tasks,
-) -> anyhow::Result<archive::Reader> {
+) -> anyhow::Result<(Archiver, archive::Reader)> {
     let (window, progress) = (window(settings), parts.archiver_progress.clone());
     let options = archive::ArchiverOptions {
         node,
@@ -218,8 +229,8 @@ fn start_archiver(
         board: parts.board.clone(),
     };
     let archiver = Archiver::new(options, bucket.clone(), &parts.journal)?;
-    tasks.spawn_thread("archiver", move || Ok(archiver.run(giving_up)?))?;
-    Ok(archive::Reader::new(archive::ReaderOptions { node, window, progress }, bucket, &parts.journal))
+    let reader = archive::Reader::new(archive::ReaderOptions { node, window, progress }, bucket, &parts.journal);
+    Ok((archiver, reader))
 }
 
 fn start_dispatcher(

@@ -1,4 +1,6 @@
 //! The integration tests: one executable, so that the crate is linked once.
+// All of this is tests, also the helpers between them.
+#![allow(clippy::unwrap_used)]
 
 mod access;
 mod broker;
