@@ -132,7 +132,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether the database answers and can be written to.
     fn ping(&self) -> Result<(), Error>;
-    /// Deletes telemetry and events with `ts` before `before`, at most `limit` rows a call; returns how many.
+    /// Deletes telemetry and events with `ts` before `before`, and alerts, commands and gaps from before it that are over;
+    /// at most `limit` rows a call; returns how many.
     fn trim(&self, before: Timestamp, limit: usize) -> Result<usize, Error>;
 }
 

@@ -304,4 +304,14 @@ fn old_rows_are_trimmed_in_parts(store: &dyn Store) {
     assert_eq!(store.trim(old(8), 10).unwrap(), 0);
     assert_eq!(store.events(&id("aged"), None, ALL).unwrap().total, 2);
     assert_eq!(scan(store, "aged", -2_000_000, 0).len(), 2);
+    // Of alerts only those that are over or seen go.
+    store.create_device(&new_device("aged"), old(0)).unwrap();
+    let alert = |message: &str| NewAlert { alert_type: "door".into(), severity: "info".into(), message: message.into() };
+    let seen = store.create_alert(&id("aged"), &alert("seen"), old(0)).unwrap().expect("a device");
+    store.create_alert(&id("aged"), &alert("unseen"), old(0)).unwrap();
+    store.acknowledge_alert(seen.id, "me", old(1)).unwrap();
+    assert_eq!(store.trim(old(8), 10).unwrap(), 1);
+    let left: Vec<String> = alerts_of(store, "aged", None).into_iter().map(|a| a.message).collect();
+    assert_eq!(left, ["unseen"]);
+    store.delete_device(&id("aged"), true).unwrap();
 }

@@ -80,8 +80,23 @@ fn purge_part(connection: &mut SqliteConnection, id: &DeviceId) -> QueryResult<u
             .bind::<BigInt, _>(PART)
             .execute(connection)?;
     }
+    for (table, is_over) in OVER {
+        let rows = format!("SELECT rowid FROM {table} WHERE {is_over} LIMIT ?");
+        deleted += sql_query(format!("DELETE FROM {table} WHERE rowid IN ({rows})"))
+            .bind::<BigInt, _>(before.0)
+            .bind::<BigInt, _>(i64::try_from(limit - deleted).unwrap_or(i64::MAX))
+            .execute(connection)?;
+    }
     Ok(deleted)
 }
+
+/// What besides measurements grows with time, and when nobody needs it any more: alerts that are over or seen, commands
+/// that can go no further, missing messages whose time has passed.
+const OVER: [(&str, &str); 3] = [
+    ("device_alerts", "created_at < ? AND (cleared_at IS NOT NULL OR acknowledged_at IS NOT NULL)"),
+    ("device_commands", "created_at < ? AND status NOT IN ('pending', 'sent', 'delivered')"),
+    ("sequence_gaps", "before_ts < ?"),
+];
 
 /// See [`Store::trim`](crate::store::Store::trim). Device by device along the index: no index by time alone is kept for it.
 pub(super) fn trim(connection: &mut SqliteConnection, before: Timestamp, limit: usize) -> QueryResult<usize> {
