@@ -306,7 +306,8 @@ fn old_rows_are_trimmed_in_parts(store: &dyn Store) {
     assert_eq!(scan(store, "aged", -2_000_000, 0).len(), 2);
     // Of alerts only those that are over or seen go.
     store.create_device(&new_device("aged"), old(0)).unwrap();
-    let alert = |message: &str| NewAlert { alert_type: "door".into(), severity: "info".into(), message: message.into() };
+    let alert =
+        |message: &str| NewAlert { alert_type: "door".into(), severity: "info".into(), message: message.into() };
     let seen = store.create_alert(&id("aged"), &alert("seen"), old(0)).unwrap().expect("a device");
     store.create_alert(&id("aged"), &alert("unseen"), old(0)).unwrap();
     store.acknowledge_alert(seen.id, "me", old(1)).unwrap();

@@ -80,6 +80,22 @@ fn purge_part(connection: &mut SqliteConnection, id: &DeviceId) -> QueryResult<u
             .bind::<BigInt, _>(PART)
             .execute(connection)?;
     }
+    Ok(deleted)
+}
+
+/// See [`Store::trim`](crate::store::Store::trim). Device by device along the index: no index by time alone is kept for it.
+pub(super) fn trim(connection: &mut SqliteConnection, before: Timestamp, limit: usize) -> QueryResult<usize> {
+    let mut deleted = 0;
+    for table in ["telemetry", "device_events"] {
+        let rows = format!(
+            "SELECT t.rowid FROM device_keys AS k CROSS JOIN {table} AS t ON t.device_key = k.device_key AND t.ts < ? \
+             LIMIT ?"
+        );
+        deleted += sql_query(format!("DELETE FROM {table} WHERE rowid IN ({rows})"))
+            .bind::<BigInt, _>(before.0)
+            .bind::<BigInt, _>(i64::try_from(limit - deleted).unwrap_or(i64::MAX))
+            .execute(connection)?;
+    }
     for (table, is_over) in OVER {
         let rows = format!("SELECT rowid FROM {table} WHERE {is_over} LIMIT ?");
         deleted += sql_query(format!("DELETE FROM {table} WHERE rowid IN ({rows})"))
@@ -97,22 +113,6 @@ const OVER: [(&str, &str); 3] = [
     ("device_commands", "created_at < ? AND status NOT IN ('pending', 'sent', 'delivered')"),
     ("sequence_gaps", "before_ts < ?"),
 ];
-
-/// See [`Store::trim`](crate::store::Store::trim). Device by device along the index: no index by time alone is kept for it.
-pub(super) fn trim(connection: &mut SqliteConnection, before: Timestamp, limit: usize) -> QueryResult<usize> {
-    let mut deleted = 0;
-    for table in ["telemetry", "device_events"] {
-        let rows = format!(
-            "SELECT t.rowid FROM device_keys AS k CROSS JOIN {table} AS t ON t.device_key = k.device_key AND t.ts < ? \
-             LIMIT ?"
-        );
-        deleted += sql_query(format!("DELETE FROM {table} WHERE rowid IN ({rows})"))
-            .bind::<BigInt, _>(before.0)
-            .bind::<BigInt, _>(i64::try_from(limit - deleted).unwrap_or(i64::MAX))
-            .execute(connection)?;
-    }
-    Ok(deleted)
-}
 
 /// Writes the checkpoint as it is, to see whether writing works; returns it.
 pub(super) fn touch_checkpoint(connection: &mut SqliteConnection) -> Result<Option<u64>, Fault> {
