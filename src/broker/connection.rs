@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::acl::{self, command_device};
 use super::events::Event;
-use super::hub::Attached;
+use super::hub::{self, Attached};
 use super::io::{Io, Wake};
 use super::slot::{Signals, Slot};
 use super::{Shared, will};
@@ -145,7 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if self.is_stopping && self.pending.is_empty() && self.io.is_drained() {
                 return Err(End::Stopping);
             }
-            self.report().await;
+            self.report();
             let may_read = self.may_read();
             match self.wait(may_read).await {
                 Turn::Io(Wake::Read) => self.read().await?,
@@ -269,7 +269,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Action::Subscribe { packet_id, filters } => self.subscribe(packet_id, &filters),
                 Action::Unsubscribe(filter) => {
                     self.shared.hub.unsubscribe(&self.slot, &filter);
-                    self.events.extend(self.shared.hub.gone(&filter));
+                    self.events.extend(hub::gone(&filter));
                 }
                 Action::Delivered(tag) => {
                     self.slot.complete(tag);
@@ -340,7 +340,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             };
             self.attend(&turn, false)?;
             self.settle()?;
-            self.report().await;
+            self.report();
         }
     }
 
@@ -364,9 +364,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    async fn report(&mut self) {
+    fn report(&mut self) {
         if !self.events.is_empty() {
-            self.shared.hub.events.send_all(&mut self.events, &self.shared.hub.counters).await;
+            self.shared.hub.tell(&mut self.events);
         }
     }
 
@@ -394,9 +394,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         {
             will::fire(&self.shared, self.slot.identity.clone(), will).await;
         }
-        let gone = self.shared.hub.go_offline(&self.slot, &self.session);
-        self.events.extend(gone);
-        self.report().await;
+        self.report();
+        self.shared.hub.go_offline(&self.slot, &self.session);
         let discard = end == End::Dismissed;
         self.shared.hub.release(&self.slot, self.session, discard, Instant::now().into_std());
     }

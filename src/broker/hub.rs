@@ -3,7 +3,7 @@
 //! Invariants: a client id has one slot; a slot's key is in the routes exactly as long as the slot is in the map; a
 //! message is kept and routed under one read lock, a subscription is added and its retained messages are found under the
 //! write lock, so that a subscriber gets each message once and the newest last. Locks are held for moments, in the order
-//! sessions → routes → retained → outbox (a slot's place alone), never over an await.
+//! sessions → events → routes → retained → outbox (a slot's place alone), never over an await.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,12 +56,12 @@ pub(super) struct Attached {
 }
 
 impl Hub {
-    pub(super) fn new(options: Options, events: events::Sender) -> Self {
+    pub(super) fn new(options: Options) -> Self {
         Self {
             retained: Mutex::new(Retained::new(options.max_retained_messages, options.max_retained_bytes)),
             options,
             counters: Counters::default(),
-            events,
+            events: events::Sender::default(),
             connections: AtomicU64::new(0),
             sessions: Mutex::default(),
             routes: RwLock::default(),
@@ -140,20 +140,23 @@ impl Hub {
         Ok(Found::New(slot))
     }
 
-    /// The connection is ending: nothing but QoS 1 and 2 is queued from now on. Gives the [`Event::Gone`]s.
-    pub(super) fn go_offline(&self, slot: &Slot, session: &Session) -> Vec<Event> {
+    /// The connection is ending: nothing but QoS 1 and 2 is queued from now on, and its device is gone.
+    pub(super) fn go_offline(&self, slot: &Slot, session: &Session) {
         slot.is_online.store(false, Ordering::Release);
         self.connections.fetch_sub(1, Ordering::Relaxed);
-        session.subscriptions().filter_map(|(filter, _)| self.gone(filter)).collect()
+        let mut events: Vec<_> = session.subscriptions().filter_map(|(filter, _)| gone(filter)).collect();
+        if !events.is_empty() {
+            self.tell(&mut events);
+        }
     }
 
-    /// [`Event::Gone`], if `filter` is a command topic that no connected client is subscribed to.
-    pub(super) fn gone(&self, filter: &str) -> Option<Event> {
-        let device = command_device(filter)?;
-        let routes = self.routes();
-        let is_taken =
-            routes.router.exact(filter).iter().any(|(key, _)| routes.slot(*key).is_some_and(|s| s.is_online()));
-        if is_taken { None } else { DeviceId::parse(device).map(|device| Event::Gone { device }) }
+    /// Tells the command side; a device that another connected client is subscribed for is not gone.
+    pub(super) fn tell(&self, events: &mut Vec<Event>) {
+        self.events.tell(events, |device| {
+            let routes = self.routes();
+            let takers = routes.router.exact(&format!("iot/{device}/command"));
+            !takers.iter().any(|(key, _)| routes.slot(*key).is_some_and(|s| s.is_online()))
+        });
     }
 
     /// Takes the session back at the end of its connection; forgets it where it ends with the connection
@@ -310,6 +313,11 @@ impl Hub {
     fn routes_mut(&self) -> RwLockWriteGuard<'_, Routes> {
         self.routes.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// [`Event::Gone`], if `filter` is a command topic.
+pub(super) fn gone(filter: &str) -> Option<Event> {
+    command_device(filter).and_then(DeviceId::parse).map(|device| Event::Gone { device })
 }
 
 enum Found {

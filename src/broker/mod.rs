@@ -43,7 +43,7 @@ use intake::Intake;
 use slot::Signals;
 
 pub use auth::{Authenticator, Credentials, Denied, Identity, OpenAuthenticator};
-pub use events::Event;
+pub use events::{Event, Events};
 pub use options::Options;
 pub use stats::Stats;
 pub use store_auth::StoreAuthenticator;
@@ -75,7 +75,6 @@ pub enum Error {
 #[derive(Clone)]
 pub struct Broker {
     shared: Arc<Shared>,
-    events: Arc<Mutex<Option<mpsc::Receiver<Event>>>>,
     /// Yields when every task of the broker has ended.
     ended: Arc<tokio::sync::Mutex<mpsc::Receiver<std::convert::Infallible>>>,
 }
@@ -108,11 +107,10 @@ impl Broker {
         listeners: Vec<TcpListener>,
     ) -> Result<Self, Error> {
         let listeners = listeners.into_iter().map(into_tokio).collect::<Result<Vec<_>, _>>()?;
-        let (events_tx, events) = events::Sender::channel();
         let (alive, ended) = mpsc::channel(1);
         let connections = Arc::new(Semaphore::new(options.max_connections));
         let shared = Arc::new(Shared {
-            hub: Hub::new(options.clone(), events_tx),
+            hub: Hub::new(options.clone()),
             options,
             intake,
             authenticator,
@@ -125,14 +123,13 @@ impl Broker {
             shared.spawn(accept::listen(Arc::clone(&shared), listener));
         }
         shared.spawn(hub::expire(Arc::clone(&shared)));
-        Ok(Self { shared, events: Arc::new(Mutex::new(Some(events))), ended: Arc::new(tokio::sync::Mutex::new(ended)) })
+        Ok(Self { shared, ended: Arc::new(tokio::sync::Mutex::new(ended)) })
     }
 
-    /// What happens to command subscriptions and commands. `Some` the first time only. Read it steadily: connections
-    /// wait up to a second for a full channel before an event is lost (and counted). Until it is taken, 4096 are held.
-    pub fn events(&self) -> Option<mpsc::Receiver<Event>> {
-        self.shared.hub.events.is_taken.store(true, Ordering::Relaxed);
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// What happens to command subscriptions and commands. `Some` the first time only. Connections never wait for the
+    /// listener and it misses nothing: what it has not heard yet is kept, of each device the latest state.
+    pub fn events(&self) -> Option<Events> {
+        self.shared.hub.events.listen()
     }
 
     /// Queues a command, as a QoS 2 publish on `iot/{device}/command`, for the **connected** clients that subscribed to
@@ -167,6 +164,7 @@ impl Broker {
         if !in_time {
             shared.hub.signal_all(Signals::ABORT);
         }
+        shared.hub.events.end();
         in_time
     }
 }
