@@ -33,6 +33,7 @@ pub(super) struct Hub {
     pub(super) counters: Counters,
     pub(super) events: events::Sender,
     connections: AtomicU64,
+    dismissals: AtomicU64,
     sessions: Mutex<HashMap<Arc<str>, Arc<Slot>>>,
     routes: RwLock<Routes>,
     retained: Mutex<Retained>,
@@ -63,6 +64,7 @@ impl Hub {
             counters: Counters::default(),
             events: events::Sender::default(),
             connections: AtomicU64::new(0),
+            dismissals: AtomicU64::new(0),
             sessions: Mutex::default(),
             routes: RwLock::default(),
         }
@@ -70,20 +72,23 @@ impl Hub {
 
     /// Gives the session of `client_id` to the caller, from whoever has it `[MQTT-3.1.4-2]`; a new one where there is
     /// none or it is not wanted `[MQTT-3.1.2-4]`, `[MQTT-3.1.2-6]`. Once a session is taken out, no await follows: a
-    /// caller that is dropped loses nothing.
+    /// caller that is dropped loses nothing. `None` = the identity must be judged anew: there was a wait for the one who
+    /// had the session, or a dismissal after the `judged_at`th.
     pub(super) async fn attach(
         &self,
         client_id: &str,
         identity: &Identity,
+        judged_at: u64,
         start: Start,
         now: impl Fn() -> Instant,
-    ) -> Result<Attached, ConnectCode> {
+    ) -> Result<Option<Attached>, ConnectCode> {
         loop {
-            let slot = match self.find_or_create(client_id, identity)? {
+            let slot = match self.find_or_create(client_id, identity, judged_at)? {
+                Found::Outdated => return Ok(None),
                 Found::New(slot) => {
                     self.connections.fetch_add(1, Ordering::Relaxed);
                     let session = Box::new(Session::new(self.options.session_limits(), start, now()));
-                    return Ok(Attached { slot, session, is_present: false, resend: Vec::new() });
+                    return Ok(Some(Attached { slot, session, is_present: false, resend: Vec::new() }));
                 }
                 Found::Old(slot) => slot,
             };
@@ -93,11 +98,12 @@ impl Hub {
             let mut freed = std::pin::pin!(slot.freed.notified());
             freed.as_mut().enable();
             match slot.take() {
-                Place::Here(session) => return Ok(self.reattach(&slot, session, start, now())),
+                Place::Here(session) => return Ok(Some(self.reattach(&slot, session, start, now()))),
                 Place::Ended => tokio::task::yield_now().await,
                 Place::Away => {
                     slot.signal.raise(Signals::TAKEN_OVER);
                     freed.await;
+                    return Ok(None);
                 }
             }
         }
@@ -118,8 +124,12 @@ impl Hub {
         Attached { slot: Arc::clone(slot), session, is_present, resend }
     }
 
-    fn find_or_create(&self, client_id: &str, identity: &Identity) -> Result<Found, ConnectCode> {
+    fn find_or_create(&self, client_id: &str, identity: &Identity, judged_at: u64) -> Result<Found, ConnectCode> {
         let mut sessions = self.sessions();
+        // Under the lock: a later dismissal finds what is made here.
+        if self.dismissals() != judged_at {
+            return Ok(Found::Outdated);
+        }
         if let Some(slot) = sessions.get(client_id) {
             return Ok(Found::Old(Arc::clone(slot)));
         }
@@ -160,15 +170,20 @@ impl Hub {
     }
 
     /// Takes the session back at the end of its connection; forgets it where it ends with the connection
-    /// `[MQTT-3.1.2-6]` or `discard` says so.
-    pub(super) fn release(&self, slot: &Arc<Slot>, mut session: Box<Session>, discard: bool, now: Instant) {
-        if discard || session.is_clean() {
-            self.remove(slot, &session);
-        } else {
+    /// `[MQTT-3.1.2-6]` or was dismissed, however long ago.
+    pub(super) fn release(&self, slot: &Arc<Slot>, mut session: Box<Session>, now: Instant) {
+        if !session.is_clean() {
             let dropped = slot.outbox().go_offline();
             self.counters.dropped_qos0.fetch_add(dropped as u64, Ordering::Relaxed);
             session.park(now);
-            *slot.place() = Place::Here(session);
+        }
+        let mut place = slot.place();
+        if slot.is_dismissed() || session.is_clean() {
+            drop(place);
+            self.remove(slot, &session);
+        } else {
+            *place = Place::Here(session);
+            drop(place);
         }
         slot.freed.notify_waiters();
     }
@@ -251,15 +266,23 @@ impl Hub {
         is_sent
     }
 
+    /// How often sessions were dismissed; a log-in that was judged before the latest dismissal is judged again.
+    pub(super) fn dismissals(&self) -> u64 {
+        self.dismissals.load(Ordering::Acquire)
+    }
+
     /// Ends the sessions of a device, connected or not.
     pub(super) fn dismiss(&self, device: &DeviceId) {
+        // Before the search: who attaches to a slot that the search does not see sees this.
+        self.dismissals.fetch_add(1, Ordering::AcqRel);
         let is_meant = |slot: &Slot| {
             &*slot.client_id == device.as_str() || matches!(&slot.identity, Identity::Device(id) if id == device)
         };
         let slots: Vec<_> = self.sessions().values().filter(|s| is_meant(s)).cloned().collect();
         for slot in slots {
-            if !self.remove_if(&slot, |_| true) {
-                slot.signal.raise(Signals::DISMISSED);
+            if let Some(session) = slot.dismiss() {
+                self.remove(&slot, &session);
+                slot.freed.notify_waiters();
             }
         }
     }
@@ -323,6 +346,8 @@ pub(super) fn gone(filter: &str) -> Option<Event> {
 enum Found {
     New(Arc<Slot>),
     Old(Arc<Slot>),
+    /// There was a dismissal since the identity was judged.
+    Outdated,
 }
 
 impl Routes {

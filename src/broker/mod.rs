@@ -10,7 +10,8 @@
 //! between, and holds what is shared: routes, retained messages, one bounded outbox a session.
 //!
 //! An orderly [`Broker::stop`] fires no last wills: a restart of the server is not the end of the meters, and an
-//! `offline` from each of them would be a storm of false news. Every other end without DISCONNECT fires it.
+//! `offline` from each of them would be a storm of false news. Neither does [`Broker::disconnect`]: a will would register
+//! a deleted device anew. Every other end without DISCONNECT fires it.
 //!
 //! Start from [`Broker`].
 
@@ -142,7 +143,7 @@ impl Broker {
     }
 
     /// Ends at once the sessions of this identity, and of the client with this id, with all they hold. Their last wills
-    /// are published: for everybody else this is an end like any other.
+    /// are not published: the operator has ended them. Log-ins under way are judged anew; call it after the change.
     pub fn disconnect(&self, device: &DeviceId) {
         self.shared.hub.dismiss(device);
     }
@@ -153,7 +154,7 @@ impl Broker {
     }
 
     /// Stops: listeners close, connections read no more, what the journal was given is acknowledged, connections close.
-    /// What is not done after `within` is cut off. `true` = all was done in time. No last wills are fired.
+    /// A client that does not take its last acknowledgements has two seconds. What is not done after `within` is cut off. `true` = all was done in time. No last wills are fired.
     pub async fn stop(&self, within: Duration) -> bool {
         let shared = &self.shared;
         shared.alive.lock().unwrap_or_else(PoisonError::into_inner).take();
