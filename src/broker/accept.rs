@@ -116,7 +116,21 @@ where
         password: connect.password.as_deref(),
         peer,
     };
-    let identity = shared.authenticator.authenticate(credentials).await.map_err(|denied| {
+    // [MQTT-3.1.3-6]: an empty id is replaced by a unique one.
+    let chosen = connect.client_id.is_empty().then(|| format!("auto-{}", uuid::Uuid::new_v4().simple()));
+    let client_id = chosen.as_deref().unwrap_or(&connect.client_id);
+    // A credential may be revoked while an earlier connection is being ended: whoever had to wait is judged anew.
+    loop {
+        let judged_at = shared.hub.dismissals();
+        let identity = judge(shared, credentials).await?;
+        if let Some(attached) = attach(shared, &identity, judged_at, client_id, &connect).await? {
+            return Ok((version, attached));
+        }
+    }
+}
+
+async fn judge(shared: &Shared, credentials: Credentials<'_>) -> Result<Identity, Refusal> {
+    shared.authenticator.authenticate(credentials).await.map_err(|denied| {
         shared.count(|c| match denied {
             Denied::BadCredentials => &c.refused_credentials,
             Denied::NotAuthorized => &c.refused_not_authorized,
@@ -124,8 +138,7 @@ where
             Denied::Unavailable => &c.refused_unavailable,
         });
         Refusal::Answer(denied.code())
-    })?;
-    attach(shared, &identity, connect).await.map(|attached| (version, attached))
+    })
 }
 
 async fn read_connect<S>(shared: &Shared, io: &mut Io<S>) -> Result<(Version, Connect), Refusal>
@@ -155,7 +168,14 @@ where
     }
 }
 
-async fn attach(shared: &Shared, identity: &Identity, connect: Connect) -> Result<Attached, Refusal> {
+/// `None` = to be judged anew.
+async fn attach(
+    shared: &Shared,
+    identity: &Identity,
+    judged_at: u64,
+    client_id: &str,
+    connect: &Connect,
+) -> Result<Option<Attached>, Refusal> {
     if connect.client_id.len() > MAX_CLIENT_ID_LEN {
         shared.count(|c| &c.refused_client_id);
         return Err(Refusal::Answer(ConnectCode::IdentifierRejected));
@@ -167,12 +187,9 @@ async fn attach(shared: &Shared, identity: &Identity, connect: Connect) -> Resul
     let start = Start {
         clean: connect.clean_session,
         keep_alive: shared.options.keep_alive(connect.keep_alive),
-        will: connect.will,
+        will: connect.will.clone(),
         expiry: shared.options.session_expiry,
     };
-    // [MQTT-3.1.3-6]: an empty id is replaced by a unique one.
-    let chosen = connect.client_id.is_empty().then(|| format!("auto-{}", uuid::Uuid::new_v4().simple()));
-    let client_id = chosen.as_deref().unwrap_or(&connect.client_id);
     let now = || tokio::time::Instant::now().into_std();
-    shared.hub.attach(client_id, identity, start, now).await.map_err(Refusal::Answer)
+    shared.hub.attach(client_id, identity, judged_at, start, now).await.map_err(Refusal::Answer)
 }

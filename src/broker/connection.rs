@@ -10,6 +10,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 
 use super::acl::{self, command_device};
 use super::events::Event;
-use super::hub::Attached;
+use super::hub::{self, Attached};
 use super::io::{Io, Wake};
 use super::slot::{Signals, Slot};
 use super::{Shared, will};
@@ -28,6 +29,9 @@ use crate::mqtt::codec::{self, Version};
 use crate::mqtt::packet::ConnectCode;
 use crate::mqtt::{Action, Packet, PacketId, Publish, QoS, Session, Ticket, Violation};
 use crate::payload::parse_topic;
+
+/// How long a stopping server waits for a client to take its last output.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Why a connection ends.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -91,6 +95,8 @@ pub(super) struct Connection<S> {
     pending_bytes: usize,
     events: Vec<Event>,
     is_stopping: bool,
+    /// Set when a stopping connection has nothing left but output.
+    last_words_until: Option<Instant>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -114,6 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             pending_bytes,
             events,
             is_stopping,
+            last_words_until: None,
         };
         let code = ConnectCode::Accepted;
         this.send(&Packet::ConnAck { session_present: is_present, code }); // [MQTT-3.2.2-2]
@@ -138,20 +145,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     async fn drive(&mut self) -> Result<std::convert::Infallible, End> {
+        if self.slot.is_dismissed() {
+            return Err(End::Dismissed);
+        }
         // The CONNECT may have brought more with it.
         self.read().await?;
         loop {
             self.settle()?;
-            if self.is_stopping && self.pending.is_empty() && self.io.is_drained() {
+            if self.is_stopping && self.pending.is_empty() && self.has_said_all() {
                 return Err(End::Stopping);
             }
-            self.report().await;
+            self.report();
             let may_read = self.may_read();
             match self.wait(may_read).await {
                 Turn::Io(Wake::Read) => self.read().await?,
                 other => self.attend(&other, may_read)?,
             }
         }
+    }
+
+    /// Whether the last output is written, or the peer has had [`LAST_WORDS`] for it.
+    fn has_said_all(&mut self) -> bool {
+        if self.io.is_drained() {
+            return true;
+        }
+        let now = Instant::now();
+        let until = *self.last_words_until.get_or_insert(now + LAST_WORDS);
+        self.io.arm(until);
+        now >= until
     }
 
     fn may_read(&self) -> bool {
@@ -269,7 +290,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Action::Subscribe { packet_id, filters } => self.subscribe(packet_id, &filters),
                 Action::Unsubscribe(filter) => {
                     self.shared.hub.unsubscribe(&self.slot, &filter);
-                    self.events.extend(self.shared.hub.gone(&filter));
+                    self.events.extend(hub::gone(&filter));
                 }
                 Action::Delivered(tag) => {
                     self.slot.complete(tag);
@@ -340,7 +361,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             };
             self.attend(&turn, false)?;
             self.settle()?;
-            self.report().await;
+            self.report();
         }
     }
 
@@ -364,9 +385,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    async fn report(&mut self) {
+    fn report(&mut self) {
         if !self.events.is_empty() {
-            self.shared.hub.events.send_all(&mut self.events, &self.shared.hub.counters).await;
+            self.shared.hub.tell(&mut self.events);
         }
     }
 
@@ -389,16 +410,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         self.session.abandon_unconfirmed();
-        if !matches!(end, End::Goodbye | End::Stopping)
-            && let Some(will) = self.session.take_will()
-        {
+        // An operator's end is final: a will would speak for a device that is gone, and register it anew.
+        let is_silent = matches!(end, End::Goodbye | End::Stopping | End::Dismissed) || self.slot.is_dismissed();
+        if !is_silent && let Some(will) = self.session.take_will() {
             will::fire(&self.shared, self.slot.identity.clone(), will).await;
         }
-        let gone = self.shared.hub.go_offline(&self.slot, &self.session);
-        self.events.extend(gone);
-        self.report().await;
-        let discard = end == End::Dismissed;
-        self.shared.hub.release(&self.slot, self.session, discard, Instant::now().into_std());
+        self.report();
+        self.shared.hub.go_offline(&self.slot, &self.session);
+        self.shared.hub.release(&self.slot, self.session, Instant::now().into_std());
     }
 
     fn note(&self, end: &End) {

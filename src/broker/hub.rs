@@ -3,7 +3,7 @@
 //! Invariants: a client id has one slot; a slot's key is in the routes exactly as long as the slot is in the map; a
 //! message is kept and routed under one read lock, a subscription is added and its retained messages are found under the
 //! write lock, so that a subscriber gets each message once and the newest last. Locks are held for moments, in the order
-//! sessions → routes → retained → outbox (a slot's place alone), never over an await.
+//! sessions → events → routes → retained → outbox (a slot's place alone), never over an await.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +33,7 @@ pub(super) struct Hub {
     pub(super) counters: Counters,
     pub(super) events: events::Sender,
     connections: AtomicU64,
+    dismissals: AtomicU64,
     sessions: Mutex<HashMap<Arc<str>, Arc<Slot>>>,
     routes: RwLock<Routes>,
     retained: Mutex<Retained>,
@@ -56,13 +57,14 @@ pub(super) struct Attached {
 }
 
 impl Hub {
-    pub(super) fn new(options: Options, events: events::Sender) -> Self {
+    pub(super) fn new(options: Options) -> Self {
         Self {
             retained: Mutex::new(Retained::new(options.max_retained_messages, options.max_retained_bytes)),
             options,
             counters: Counters::default(),
-            events,
+            events: events::Sender::default(),
             connections: AtomicU64::new(0),
+            dismissals: AtomicU64::new(0),
             sessions: Mutex::default(),
             routes: RwLock::default(),
         }
@@ -70,20 +72,23 @@ impl Hub {
 
     /// Gives the session of `client_id` to the caller, from whoever has it `[MQTT-3.1.4-2]`; a new one where there is
     /// none or it is not wanted `[MQTT-3.1.2-4]`, `[MQTT-3.1.2-6]`. Once a session is taken out, no await follows: a
-    /// caller that is dropped loses nothing.
+    /// caller that is dropped loses nothing. `None` = the identity must be judged anew: there was a wait for the one who
+    /// had the session, or a dismissal after the `judged_at`th.
     pub(super) async fn attach(
         &self,
         client_id: &str,
         identity: &Identity,
+        judged_at: u64,
         start: Start,
         now: impl Fn() -> Instant,
-    ) -> Result<Attached, ConnectCode> {
+    ) -> Result<Option<Attached>, ConnectCode> {
         loop {
-            let slot = match self.find_or_create(client_id, identity)? {
+            let slot = match self.find_or_create(client_id, identity, judged_at)? {
+                Found::Outdated => return Ok(None),
                 Found::New(slot) => {
                     self.connections.fetch_add(1, Ordering::Relaxed);
                     let session = Box::new(Session::new(self.options.session_limits(), start, now()));
-                    return Ok(Attached { slot, session, is_present: false, resend: Vec::new() });
+                    return Ok(Some(Attached { slot, session, is_present: false, resend: Vec::new() }));
                 }
                 Found::Old(slot) => slot,
             };
@@ -93,11 +98,12 @@ impl Hub {
             let mut freed = std::pin::pin!(slot.freed.notified());
             freed.as_mut().enable();
             match slot.take() {
-                Place::Here(session) => return Ok(self.reattach(&slot, session, start, now())),
+                Place::Here(session) => return Ok(Some(self.reattach(&slot, session, start, now()))),
                 Place::Ended => tokio::task::yield_now().await,
                 Place::Away => {
                     slot.signal.raise(Signals::TAKEN_OVER);
                     freed.await;
+                    return Ok(None);
                 }
             }
         }
@@ -118,8 +124,12 @@ impl Hub {
         Attached { slot: Arc::clone(slot), session, is_present, resend }
     }
 
-    fn find_or_create(&self, client_id: &str, identity: &Identity) -> Result<Found, ConnectCode> {
+    fn find_or_create(&self, client_id: &str, identity: &Identity, judged_at: u64) -> Result<Found, ConnectCode> {
         let mut sessions = self.sessions();
+        // Under the lock: a later dismissal finds what is made here.
+        if self.dismissals() != judged_at {
+            return Ok(Found::Outdated);
+        }
         if let Some(slot) = sessions.get(client_id) {
             return Ok(Found::Old(Arc::clone(slot)));
         }
@@ -140,32 +150,40 @@ impl Hub {
         Ok(Found::New(slot))
     }
 
-    /// The connection is ending: nothing but QoS 1 and 2 is queued from now on. Gives the [`Event::Gone`]s.
-    pub(super) fn go_offline(&self, slot: &Slot, session: &Session) -> Vec<Event> {
+    /// The connection is ending: nothing but QoS 1 and 2 is queued from now on, and its device is gone.
+    pub(super) fn go_offline(&self, slot: &Slot, session: &Session) {
         slot.is_online.store(false, Ordering::Release);
         self.connections.fetch_sub(1, Ordering::Relaxed);
-        session.subscriptions().filter_map(|(filter, _)| self.gone(filter)).collect()
+        let mut events: Vec<_> = session.subscriptions().filter_map(|(filter, _)| gone(filter)).collect();
+        if !events.is_empty() {
+            self.tell(&mut events);
+        }
     }
 
-    /// [`Event::Gone`], if `filter` is a command topic that no connected client is subscribed to.
-    pub(super) fn gone(&self, filter: &str) -> Option<Event> {
-        let device = command_device(filter)?;
-        let routes = self.routes();
-        let is_taken =
-            routes.router.exact(filter).iter().any(|(key, _)| routes.slot(*key).is_some_and(|s| s.is_online()));
-        if is_taken { None } else { DeviceId::parse(device).map(|device| Event::Gone { device }) }
+    /// Tells the command side; a device that another connected client is subscribed for is not gone.
+    pub(super) fn tell(&self, events: &mut Vec<Event>) {
+        self.events.tell(events, |device| {
+            let routes = self.routes();
+            let takers = routes.router.exact(&format!("iot/{device}/command"));
+            !takers.iter().any(|(key, _)| routes.slot(*key).is_some_and(|s| s.is_online()))
+        });
     }
 
     /// Takes the session back at the end of its connection; forgets it where it ends with the connection
-    /// `[MQTT-3.1.2-6]` or `discard` says so.
-    pub(super) fn release(&self, slot: &Arc<Slot>, mut session: Box<Session>, discard: bool, now: Instant) {
-        if discard || session.is_clean() {
-            self.remove(slot, &session);
-        } else {
+    /// `[MQTT-3.1.2-6]` or was dismissed, however long ago.
+    pub(super) fn release(&self, slot: &Arc<Slot>, mut session: Box<Session>, now: Instant) {
+        if !session.is_clean() {
             let dropped = slot.outbox().go_offline();
             self.counters.dropped_qos0.fetch_add(dropped as u64, Ordering::Relaxed);
             session.park(now);
-            *slot.place() = Place::Here(session);
+        }
+        let mut place = slot.place();
+        if slot.is_dismissed() || session.is_clean() {
+            drop(place);
+            self.remove(slot, &session);
+        } else {
+            *place = Place::Here(session);
+            drop(place);
         }
         slot.freed.notify_waiters();
     }
@@ -248,15 +266,23 @@ impl Hub {
         is_sent
     }
 
+    /// How often sessions were dismissed; a log-in that was judged before the latest dismissal is judged again.
+    pub(super) fn dismissals(&self) -> u64 {
+        self.dismissals.load(Ordering::Acquire)
+    }
+
     /// Ends the sessions of a device, connected or not.
     pub(super) fn dismiss(&self, device: &DeviceId) {
+        // Before the search: who attaches to a slot that the search does not see sees this.
+        self.dismissals.fetch_add(1, Ordering::AcqRel);
         let is_meant = |slot: &Slot| {
             &*slot.client_id == device.as_str() || matches!(&slot.identity, Identity::Device(id) if id == device)
         };
         let slots: Vec<_> = self.sessions().values().filter(|s| is_meant(s)).cloned().collect();
         for slot in slots {
-            if !self.remove_if(&slot, |_| true) {
-                slot.signal.raise(Signals::DISMISSED);
+            if let Some(session) = slot.dismiss() {
+                self.remove(&slot, &session);
+                slot.freed.notify_waiters();
             }
         }
     }
@@ -312,9 +338,16 @@ impl Hub {
     }
 }
 
+/// [`Event::Gone`], if `filter` is a command topic.
+pub(super) fn gone(filter: &str) -> Option<Event> {
+    command_device(filter).and_then(DeviceId::parse).map(|device| Event::Gone { device })
+}
+
 enum Found {
     New(Arc<Slot>),
     Old(Arc<Slot>),
+    /// There was a dismissal since the identity was judged.
+    Outdated,
 }
 
 impl Routes {

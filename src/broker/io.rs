@@ -107,6 +107,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
         self.input = BytesMut::new();
         self.output = Vec::new();
         self.written = 0;
+        self.blocked_since = None;
     }
 
     /// Writes what there is, reads if it may, and says the first thing that happened.
@@ -126,6 +127,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
         }
         if may_read && let Poll::Ready(wake) = self.read(cx) {
             return Poll::Ready(wake);
+        }
+        if let Some(since) = self.blocked_since {
+            self.arm(since + self.write_timeout); // the timer may have gone off for an earlier one
         }
         if let Some(timer) = &mut self.timer
             && timer.as_mut().poll(cx).is_ready()
@@ -178,7 +182,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
         self.written = 0;
         if self.needs_flush {
             match Pin::new(&mut *stream).poll_flush(cx) {
-                Poll::Ready(Ok(())) => self.needs_flush = false,
+                Poll::Ready(Ok(())) => {
+                    self.needs_flush = false;
+                    self.blocked_since = None;
+                }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => self.block(),
             }
@@ -188,13 +195,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
 
     fn block(&mut self) {
         if self.blocked_since.is_none() {
-            let now = Instant::now();
-            self.blocked_since = Some(now);
-            self.arm(now + self.write_timeout);
+            self.blocked_since = Some(Instant::now());
         }
         if self.written >= FULL {
             self.output.drain(..self.written);
             self.written = 0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_takes_some_and_then_nothing_is_noticed_without_any_other_timer() {
+        let patience = Duration::from_millis(100);
+        let (ours, mut peer) = tokio::io::duplex(10);
+        let mut io = Io::new(ours, patience);
+        io.output = vec![0; 100];
+        let start = Instant::now();
+        let half = async {
+            tokio::time::sleep(patience / 2).await;
+            peer.read_exact(&mut [0; 10]).await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        let stalled = async {
+            loop {
+                assert_eq!(poll_fn(|cx| io.poll(cx, false, None)).await, Wake::Timer);
+                if io.is_stalled(Instant::now()) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = half => {}
+            done = tokio::time::timeout(Duration::from_secs(5), stalled) => done.expect("noticed"),
+        }
+        assert!(start.elapsed() >= patience * 3 / 2, "counted from the last progress");
     }
 }

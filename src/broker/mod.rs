@@ -10,7 +10,8 @@
 //! between, and holds what is shared: routes, retained messages, one bounded outbox a session.
 //!
 //! An orderly [`Broker::stop`] fires no last wills: a restart of the server is not the end of the meters, and an
-//! `offline` from each of them would be a storm of false news. Every other end without DISCONNECT fires it.
+//! `offline` from each of them would be a storm of false news. Neither does [`Broker::disconnect`]: a will would register
+//! a deleted device anew. Every other end without DISCONNECT fires it.
 //!
 //! Start from [`Broker`].
 
@@ -43,7 +44,7 @@ use intake::Intake;
 use slot::Signals;
 
 pub use auth::{Authenticator, Credentials, Denied, Identity, OpenAuthenticator};
-pub use events::Event;
+pub use events::{Event, Events};
 pub use options::Options;
 pub use stats::Stats;
 pub use store_auth::StoreAuthenticator;
@@ -75,7 +76,6 @@ pub enum Error {
 #[derive(Clone)]
 pub struct Broker {
     shared: Arc<Shared>,
-    events: Arc<Mutex<Option<mpsc::Receiver<Event>>>>,
     /// Yields when every task of the broker has ended.
     ended: Arc<tokio::sync::Mutex<mpsc::Receiver<std::convert::Infallible>>>,
 }
@@ -108,11 +108,10 @@ impl Broker {
         listeners: Vec<TcpListener>,
     ) -> Result<Self, Error> {
         let listeners = listeners.into_iter().map(into_tokio).collect::<Result<Vec<_>, _>>()?;
-        let (events_tx, events) = events::Sender::channel();
         let (alive, ended) = mpsc::channel(1);
         let connections = Arc::new(Semaphore::new(options.max_connections));
         let shared = Arc::new(Shared {
-            hub: Hub::new(options.clone(), events_tx),
+            hub: Hub::new(options.clone()),
             options,
             intake,
             authenticator,
@@ -125,14 +124,13 @@ impl Broker {
             shared.spawn(accept::listen(Arc::clone(&shared), listener));
         }
         shared.spawn(hub::expire(Arc::clone(&shared)));
-        Ok(Self { shared, events: Arc::new(Mutex::new(Some(events))), ended: Arc::new(tokio::sync::Mutex::new(ended)) })
+        Ok(Self { shared, ended: Arc::new(tokio::sync::Mutex::new(ended)) })
     }
 
-    /// What happens to command subscriptions and commands. `Some` the first time only. Read it steadily: connections
-    /// wait up to a second for a full channel before an event is lost (and counted). Until it is taken, 4096 are held.
-    pub fn events(&self) -> Option<mpsc::Receiver<Event>> {
-        self.shared.hub.events.is_taken.store(true, Ordering::Relaxed);
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// What happens to command subscriptions and commands. `Some` the first time only. Connections never wait for the
+    /// listener and it misses nothing: what it has not heard yet is kept, of each device the latest state.
+    pub fn events(&self) -> Option<Events> {
+        self.shared.hub.events.listen()
     }
 
     /// Queues a command, as a QoS 2 publish on `iot/{device}/command`, for the **connected** clients that subscribed to
@@ -145,7 +143,7 @@ impl Broker {
     }
 
     /// Ends at once the sessions of this identity, and of the client with this id, with all they hold. Their last wills
-    /// are published: for everybody else this is an end like any other.
+    /// are not published: the operator has ended them. Log-ins under way are judged anew; call it after the change.
     pub fn disconnect(&self, device: &DeviceId) {
         self.shared.hub.dismiss(device);
     }
@@ -156,7 +154,7 @@ impl Broker {
     }
 
     /// Stops: listeners close, connections read no more, what the journal was given is acknowledged, connections close.
-    /// What is not done after `within` is cut off. `true` = all was done in time. No last wills are fired.
+    /// A client that does not take its last acknowledgements has two seconds. What is not done after `within` is cut off. `true` = all was done in time. No last wills are fired.
     pub async fn stop(&self, within: Duration) -> bool {
         let shared = &self.shared;
         shared.alive.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -167,6 +165,7 @@ impl Broker {
         if !in_time {
             shared.hub.signal_all(Signals::ABORT);
         }
+        shared.hub.events.end();
         in_time
     }
 }

@@ -1,6 +1,7 @@
 //! The place of one session: its outbox, which any task may put into, and the session itself while nobody is connected.
 //!
-//! Invariant: exactly one of these has the session: the slot (offline), or one connection task.
+//! Invariants: exactly one of these has the session: the slot (offline), or one connection task; a dismissed session
+//! never comes back to its slot.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -81,6 +82,8 @@ pub(super) struct Slot {
     pub(super) signal: Signal,
     /// A connection has the session and is not ending.
     pub(super) is_online: AtomicBool,
+    /// An operator has ended the session while a connection had it: it will not be kept. Set under the lock of `place`.
+    is_dismissed: AtomicBool,
     pub(super) place: Mutex<Place>,
     /// Notified when `place` leaves `Away`.
     pub(super) freed: Notify,
@@ -96,6 +99,7 @@ impl Slot {
             identity,
             signal: Signal::default(),
             is_online: AtomicBool::new(true),
+            is_dismissed: AtomicBool::new(false),
             place: Mutex::new(Place::Away),
             freed: Notify::new(),
             outbox: Mutex::new(outbox),
@@ -129,6 +133,28 @@ impl Slot {
                 std::mem::replace(&mut *place, Place::Away)
             }
         }
+    }
+
+    /// Ends the session: gives it out if it is here, or sees to it that the connection that has it cannot give it back.
+    pub(super) fn dismiss(&self) -> Option<Box<Session>> {
+        let mut place = self.place();
+        match &*place {
+            Place::Ended => None,
+            Place::Away => {
+                self.is_dismissed.store(true, Ordering::Release);
+                self.signal.raise(Signals::DISMISSED);
+                None
+            }
+            Place::Here(_) => match std::mem::replace(&mut *place, Place::Ended) {
+                Place::Here(session) => Some(session),
+                Place::Away | Place::Ended => None,
+            },
+        }
+    }
+
+    /// Whether an operator has ended the session.
+    pub(super) fn is_dismissed(&self) -> bool {
+        self.is_dismissed.load(Ordering::Acquire)
     }
 
     /// A tagged delivery is complete.

@@ -81,6 +81,4 @@ counters! {
     closed_taken_over,
     /// Last wills published.
     wills_fired,
-    /// Events for the command side that were lost because nobody took them.
-    events_lost,
 }

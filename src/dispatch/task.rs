@@ -3,16 +3,16 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::{Inbox, Request};
-use crate::broker::{Broker, Event};
+use crate::broker::{Broker, Event, Events};
 use crate::domain::command::CommandStatus;
-use crate::domain::{Clock, CommandId, DeviceId};
+use crate::domain::{Clock, CommandId, DeviceId, Timestamp};
 use crate::observe::{Board, TaskState};
 use crate::payload;
-use crate::store::{self, Command, CommandChange, SharedStore};
+use crate::store::{self, Command, CommandChange, Outcome, SharedStore};
 
 /// The name on the task board.
 pub const TASK: &str = "dispatcher";
@@ -21,6 +21,9 @@ pub const TASK: &str = "dispatcher";
 const PERIOD: Duration = Duration::from_secs(1);
 /// Receipts kept while the store is away; older ones are dropped (the command is then delivered once more, which is harmless).
 const MAX_RECEIPTS: usize = 10_000;
+
+/// Receipts written in one transaction.
+const RECEIPTS_A_WRITE: usize = 500;
 
 /// Settings of the dispatcher.
 #[derive(Clone, Copy, Debug)]
@@ -34,13 +37,13 @@ pub struct Dispatcher {
     options: Options,
     store: SharedStore,
     broker: Broker,
-    events: mpsc::Receiver<Event>,
+    events: Events,
     inbox: Inbox,
     clock: Clock,
     board: Board,
     /// Devices whose commands could not be read or sent yet.
     due: HashSet<DeviceId>,
-    /// State changes that the store has not taken yet, oldest first.
+    /// Deliveries that the store has not taken yet, oldest first.
     receipts: VecDeque<CommandChange>,
 }
 
@@ -56,7 +59,7 @@ impl Dispatcher {
         options: Options,
         store: SharedStore,
         broker: Broker,
-        events: mpsc::Receiver<Event>,
+        events: Events,
         inbox: Inbox,
         board: Board,
     ) -> Self {
@@ -71,8 +74,8 @@ impl Dispatcher {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                event = self.events.recv() => match event {
-                    Some(event) => self.on_event(event).await,
+                events = self.events.next() => match events {
+                    Some(events) => self.on_events(events).await,
                     None => break,
                 },
                 Some(request) = self.inbox.rx.recv() => self.on_request(request).await,
@@ -84,20 +87,24 @@ impl Dispatcher {
         self.board.set(TASK, TaskState::Stopped);
     }
 
-    async fn on_event(&mut self, event: Event) {
-        match event {
-            Event::Ready { device } => {
-                self.inbox.connected.insert(device.clone());
-                self.deliver(device).await;
+    async fn on_events(&mut self, events: Vec<Event>) {
+        let mut ready = Vec::new();
+        for event in events {
+            match event {
+                Event::Ready { device } => {
+                    self.inbox.connected.insert(device.clone());
+                    ready.push(device);
+                }
+                Event::Delivered { cmd_id } => self.note(cmd_id),
+                Event::Gone { device } => {
+                    self.inbox.connected.remove(&device);
+                    self.due.remove(&device);
+                }
             }
-            Event::Delivered { cmd_id } => {
-                self.note(cmd_id, CommandStatus::Delivered);
-                self.write_receipts().await;
-            }
-            Event::Gone { device } => {
-                self.inbox.connected.remove(&device);
-                self.due.remove(&device);
-            }
+        }
+        self.write_receipts().await;
+        for device in ready {
+            self.deliver(device).await;
         }
     }
 
@@ -108,51 +115,69 @@ impl Dispatcher {
         }
     }
 
-    /// Sends a connected device everything that waits for it.
+    /// Sends a connected device everything that waits for it. What cannot be sent now is due again at the next upkeep.
     async fn deliver(&mut self, device: DeviceId) {
+        self.due.remove(&device);
         if !self.inbox.connected.contains(&device) {
             return;
         }
-        let (id, now) = (device.clone(), self.clock.now());
-        match store::run(&self.store, move |s| s.deliverable_commands(&id, now)).await {
+        match self.hand_out(&device).await {
             Ok(commands) => {
-                self.due.remove(&device);
-                for command in commands {
-                    self.send(&device, &command);
+                if !commands.iter().all(|command| self.send(&device, command)) {
+                    self.due.insert(device); // no room: it is slow, or it has just gone
                 }
-                self.write_receipts().await;
             }
             Err(error) => {
-                tracing::warn!(device_id = %device, error = &error as &dyn std::error::Error, "commands cannot be read; trying again");
-                self.board.set(TASK, TaskState::Retrying("the store failed to read commands".into()));
+                tracing::warn!(device_id = %device, error = &error as &dyn std::error::Error, "commands cannot be handed out; trying again");
+                self.board.set(TASK, TaskState::Retrying("the store failed to hand out commands".into()));
                 self.due.insert(device);
             }
         }
     }
 
-    fn send(&mut self, device: &DeviceId, command: &Command) {
-        let bytes = payload::encode_command(command.cmd_id, command.created_at, &command.cmd, &command.params, None);
-        if self.broker.send_command(device, command.cmd_id, bytes.into()) {
-            tracing::info!(device_id = %device, cmd_id = %command.cmd_id, cmd = command.cmd, "command sent");
-            if command.status == CommandStatus::Pending {
-                self.note(command.cmd_id, CommandStatus::Sent);
-            }
+    /// What is to be sent, oldest first, each written as sent before it is: one that is cancelled meanwhile is never
+    /// sent, one that is written and not sent (a crash) is handed out again.
+    async fn hand_out(&self, device: &DeviceId) -> Result<Vec<Command>, store::Error> {
+        let (id, now) = (device.clone(), self.clock.now());
+        let mut commands = store::run(&self.store, move |s| s.deliverable_commands(&id, now)).await?;
+        commands.retain(|command| !self.receipts.iter().any(|r| r.cmd_id == command.cmd_id));
+        let pending = commands.iter().filter(|c| c.status == CommandStatus::Pending);
+        let changes: Vec<_> = pending.map(|c| change(c.cmd_id, CommandStatus::Sent, now)).collect();
+        if changes.is_empty() {
+            return Ok(commands);
         }
+        let outcomes = store::run(&self.store, move |s| s.advance_commands(&changes)).await?;
+        let mut is_written = outcomes.iter().map(|outcome| matches!(outcome, Some(Outcome::Done(_))));
+        commands.retain(|c| c.status == CommandStatus::Sent || is_written.next().unwrap_or(false));
+        Ok(commands)
     }
 
-    fn note(&mut self, cmd_id: CommandId, to: CommandStatus) {
+    /// `false` = the broker has no room for it, or the device is gone.
+    fn send(&self, device: &DeviceId, command: &Command) -> bool {
+        let bytes = payload::encode_command(command.cmd_id, command.created_at, &command.cmd, &command.params, None);
+        let is_sent = self.broker.send_command(device, command.cmd_id, bytes.into());
+        if is_sent {
+            tracing::info!(device_id = %device, cmd_id = %command.cmd_id, cmd = command.cmd, "command sent");
+        }
+        is_sent
+    }
+
+    /// Notes a delivery.
+    fn note(&mut self, cmd_id: CommandId) {
         if self.receipts.len() == MAX_RECEIPTS {
             self.receipts.pop_front();
         }
-        self.receipts.push_back(CommandChange { cmd_id, device: None, to, detail: None, at: self.clock.now() });
+        self.receipts.push_back(change(cmd_id, CommandStatus::Delivered, self.clock.now()));
     }
 
-    /// Writes state changes back, in order; what the store does not take stays for the next try.
+    /// Writes receipts, in order; what the store does not take stays for the next try.
     async fn write_receipts(&mut self) {
-        while let Some(change) = self.receipts.front().cloned() {
+        while !self.receipts.is_empty() {
+            let changes: Vec<_> = self.receipts.iter().take(RECEIPTS_A_WRITE).cloned().collect();
+            let count = changes.len();
             // `None` (deleted) and `Conflict` (the acknowledgement overtook the receipt) are fine.
-            match store::run(&self.store, move |s| s.advance_command(&change)).await {
-                Ok(_) => drop(self.receipts.pop_front()),
+            match store::run(&self.store, move |s| s.advance_commands(&changes)).await {
+                Ok(_) => drop(self.receipts.drain(..count)),
                 Err(error) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
@@ -184,4 +209,8 @@ impl Dispatcher {
             }
         }
     }
+}
+
+fn change(cmd_id: CommandId, to: CommandStatus, at: Timestamp) -> CommandChange {
+    CommandChange { cmd_id, device: None, to, detail: None, at }
 }

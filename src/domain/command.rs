@@ -56,16 +56,17 @@ impl CommandStatus {
 }
 
 impl CommandStatus {
-    /// Whether nothing more can happen to the command.
+    /// Whether nothing more can happen to the command. A late acknowledgement can follow [`Self::Expired`] and
+    /// [`Self::Timeout`].
     pub const fn is_final(self) -> bool {
-        !matches!(self, Self::Pending | Self::Sent | Self::Delivered | Self::Timeout)
+        !matches!(self, Self::Pending | Self::Sent | Self::Delivered | Self::Expired | Self::Timeout)
     }
 }
 
 /// Whether a command may go from `from` to `to`.
 ///
 /// An acknowledgement is honoured from every state it can overtake or follow: also before the delivery receipt, and
-/// late, after the time-out. Nothing leaves a final state, and nothing goes back.
+/// late, after the time-out or the expiry (the meter has executed it all the same). Nothing leaves a final state, and nothing goes back.
 pub const fn may_advance(from: CommandStatus, to: CommandStatus) -> bool {
     use CommandStatus::{
         Accepted, Cancelled, Delivered, Error, Expired, Pending, Rejected, Sent, Timeout, Unsupported,
@@ -77,7 +78,7 @@ pub const fn may_advance(from: CommandStatus, to: CommandStatus) -> bool {
         Delivered => matches!(from, Pending | Sent),
         Expired => matches!(from, Pending | Sent),
         Timeout => matches!(from, Delivered),
-        Accepted | Rejected | Error | Unsupported => matches!(from, Pending | Sent | Delivered | Timeout),
+        Accepted | Rejected | Error | Unsupported => matches!(from, Pending | Sent | Delivered | Expired | Timeout),
     }
 }
 
@@ -162,4 +163,29 @@ pub fn is_firmware_url(text: &str) -> bool {
 /// Whether `text` is a SHA-256 in hexadecimal.
 pub fn is_sha256_hex(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_acknowledgement_is_honoured_from_every_state_that_is_not_final_and_nothing_goes_back() {
+        use CommandStatus::{Accepted, Cancelled, Delivered, Error, Expired, Pending, Rejected, Sent, Timeout};
+        let check = |to, allowed: &[CommandStatus]| {
+            for from in CommandStatus::ALL {
+                assert_eq!(may_advance(from, to), allowed.contains(&from), "{from:?} -> {to:?}");
+                assert!(!(from.is_final() && may_advance(from, to)), "{from:?} is final");
+            }
+        };
+        for answer in [Accepted, Rejected, Error, CommandStatus::Unsupported] {
+            check(answer, &[Pending, Sent, Delivered, Expired, Timeout]);
+        }
+        check(Pending, &[]);
+        check(Sent, &[Pending]);
+        check(Delivered, &[Pending, Sent]);
+        check(Expired, &[Pending, Sent]);
+        check(Timeout, &[Delivered]);
+        check(Cancelled, &[Pending]);
+    }
 }

@@ -226,8 +226,6 @@ catalogue! {
         "MQTT connections closed by the server after an accepted CONNECT.";
     counter MQTT_WILLS = "mqtt_wills_total", "messages", [],
         "Last wills published.";
-    counter COMMAND_EVENTS_LOST = "command_events_lost_total", "events", [],
-        "Delivery receipts of commands lost because the command side was too slow; the command is sent again.";
     gauge MQTT_SESSIONS = "mqtt_sessions", "sessions", [],
         "MQTT sessions kept, connected or not.";
     gauge MQTT_SUBSCRIPTIONS = "mqtt_subscriptions", "subscriptions", [],

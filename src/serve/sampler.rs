@@ -101,7 +101,6 @@ fn sample_broker(stats: &Stats) {
     metrics::MQTT_MESSAGES_OUT.raise_to(&[], stats.publishes_out);
     metrics::MQTT_WILLS.raise_to(&[], stats.wills_fired);
     metrics::MQTT_CONNECTS.raise_to(&[], stats.accepted);
-    metrics::COMMAND_EVENTS_LOST.raise_to(&[], stats.events_lost);
     for (reason, total) in [
         ("queue_full", stats.dropped_queued),
         ("qos0_slow", stats.dropped_qos0),

@@ -113,6 +113,10 @@ pub trait Store: Send + Sync + 'static {
     /// Moves a command when its state allows it (see `domain::command`); `None` = no such command, `Conflict` = the state
     /// forbids it and the command is returned as it is.
     fn advance_command(&self, change: &CommandChange) -> Result<Option<Outcome<Command>>, Error>;
+    /// The same for many, in order and in one transaction where the store can; an outcome for each.
+    fn advance_commands(&self, changes: &[CommandChange]) -> Result<Vec<Option<Outcome<Command>>>, Error> {
+        changes.iter().map(|change| self.advance_command(change)).collect()
+    }
     /// Expires what is overdue at `now`: pending or sent past `expires_at` → expired; delivered before
     /// `delivered_before` and unanswered → timeout. Returns how many changed.
     fn expire_commands(&self, now: Timestamp, delivered_before: Timestamp) -> Result<usize, Error>;

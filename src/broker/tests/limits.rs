@@ -152,3 +152,21 @@ async fn hundreds_of_clients_come_and_go() {
     assert_eq!(bed.journal.stored().len(), 1500);
     assert!(bed.broker.stop(Duration::from_secs(5)).await);
 }
+
+#[tokio::test]
+async fn a_subscriber_that_reads_nothing_does_not_hold_up_the_stop() {
+    let bed = Bed::with(Options { max_queued_messages: 10, ..Options::default() });
+    let mut stuck = bed.client("stuck").await;
+    stuck.subscribe("iot/#", 0).await;
+    let mut meter = bed.client("m1").await;
+    let payload = "x".repeat(100_000);
+    let mut n = 0;
+    while bed.broker.stats().dropped_qos0 == 0 {
+        n += 1;
+        meter.publish(publish("iot/m1/telemetry", &payload, 1, n)).await;
+        meter.expect(Packet::PubAck(id(n))).await;
+    }
+    let start = std::time::Instant::now();
+    assert!(bed.broker.stop(Duration::from_secs(30)).await);
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}

@@ -2,6 +2,7 @@
 
 mod client;
 mod commands;
+mod dismissal;
 mod durability;
 mod interop;
 mod journal;

@@ -17,6 +17,8 @@ pub(super) struct Inbound {
     taking: BTreeSet<PacketId>,
     /// QoS 2 ids whose PUBREC was sent and whose PUBREL has not come.
     taken: BTreeSet<PacketId>,
+    /// QoS 2 ids whose repeated PUBREC waits in `unconfirmed`, once, before any new publish of the same id.
+    repeated: BTreeSet<PacketId>,
 }
 
 #[derive(Debug)]
@@ -39,8 +41,10 @@ impl Inbound {
         if qos == QoS::ExactlyOnce {
             if self.taken.contains(&id) {
                 // Again, before its PUBREL: only the answer is repeated [MQTT-4.3.3-2].
-                self.unconfirmed.push_back(Unconfirmed { ticket, id, qos, is_confirmed: true });
-                self.acknowledge(out);
+                if self.repeated.insert(id) {
+                    self.unconfirmed.push_back(Unconfirmed { ticket, id, qos, is_confirmed: true });
+                    self.acknowledge(out);
+                }
                 return;
             }
             if !self.taking.insert(id) {
@@ -72,14 +76,18 @@ impl Inbound {
     pub(super) fn abandon_unconfirmed(&mut self) {
         self.unconfirmed = VecDeque::new();
         self.taking.clear();
+        self.repeated.clear();
     }
 
     fn acknowledge(&mut self, out: &mut Vec<Action>) {
         while self.unconfirmed.front().is_some_and(|u| u.is_confirmed) {
             let Some(Unconfirmed { id, qos, .. }) = self.unconfirmed.pop_front() else { return };
             if qos == QoS::ExactlyOnce {
-                self.taking.remove(&id);
-                self.taken.insert(id);
+                // A repetition takes nothing: its PUBREL may have come since, and the id be free.
+                if !self.repeated.remove(&id) {
+                    self.taking.remove(&id);
+                    self.taken.insert(id);
+                }
                 out.push(Action::Send(Packet::PubRec(id)));
             } else {
                 out.push(Action::Send(Packet::PubAck(id)));

@@ -97,6 +97,22 @@ fn an_abandoned_publish_is_new_when_it_comes_again() {
 }
 
 #[test]
+fn a_repeated_exactly_once_publish_waits_for_its_turn_once_and_takes_no_id() {
+    let mut s = session();
+    let first = ticket(&handle(&mut s, publish(7, QoS::ExactlyOnce)));
+    assert_eq!(confirm(&mut s, first), [Action::Send(Packet::PubRec(id(7)))]);
+    let ahead = ticket(&handle(&mut s, publish(1, QoS::AtLeastOnce)));
+    for _ in 0..1000 {
+        assert_eq!(handle(&mut s, publish(7, QoS::ExactlyOnce)), []);
+    }
+    assert_eq!(handle(&mut s, Packet::PubRel(id(7))), [Action::Send(Packet::PubComp(id(7)))]);
+    let new = ticket(&handle(&mut s, publish(7, QoS::ExactlyOnce)));
+    let answers = [Packet::PubAck(id(1)), Packet::PubRec(id(7))].map(Action::Send);
+    assert_eq!(confirm(&mut s, ahead), answers);
+    assert_eq!(confirm(&mut s, new), [Action::Send(Packet::PubRec(id(7)))]);
+}
+
+#[test]
 fn the_window_is_bounded_and_moves_with_acknowledgements() {
     let mut s = session();
     let mut queue = Queue::new(10, 10_000);

@@ -209,6 +209,10 @@ impl Store for SqliteStore {
         self.write("advance a command", |c| commands::advance(c, change))
     }
 
+    fn advance_commands(&self, changes: &[CommandChange]) -> Result<Vec<Option<Outcome<Command>>>, Error> {
+        self.write("advance commands", |c| changes.iter().map(|change| commands::advance(c, change)).collect())
+    }
+
     fn expire_commands(&self, now: Timestamp, delivered_before: Timestamp) -> Result<usize, Error> {
         self.write("expire commands", |c| commands::expire(c, now, delivered_before))
     }

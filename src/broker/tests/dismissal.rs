@@ -1,0 +1,94 @@
+//! An operator's end of a session holds, whatever is under way.
+
+use std::sync::atomic::AtomicUsize;
+
+use super::client::{connect, will};
+use super::*;
+use crate::broker::auth::Answer;
+use crate::mqtt::packet::{Connect, ConnectCode};
+
+/// Says yes some times; each answer needs a permit.
+struct Fickle {
+    calls: AtomicUsize,
+    yeses: usize,
+    gate: Semaphore,
+}
+
+impl Fickle {
+    fn new(yeses: usize, permits: usize) -> Arc<Self> {
+        Arc::new(Self { calls: AtomicUsize::new(0), yeses, gate: Semaphore::new(permits) })
+    }
+}
+
+impl Authenticator for Fickle {
+    fn authenticate<'a>(&'a self, _: Credentials<'a>) -> Answer<'a> {
+        Box::pin(async move {
+            let is_yes = self.calls.fetch_add(1, Ordering::SeqCst) < self.yeses;
+            self.gate.acquire().await.unwrap().forget();
+            if is_yes { Ok(Identity::Device(device())) } else { Err(Denied::BadCredentials) }
+        })
+    }
+}
+
+fn device() -> DeviceId {
+    DeviceId::parse("m1").unwrap()
+}
+
+/// A connection that cannot end before the journal goes on, and one that waits for its session.
+async fn takeover(bed: &Bed, old: Connect) -> tokio::task::JoinHandle<Result<bool, ConnectCode>> {
+    let mut first = Client::open(bed.address).await;
+    first.connect_with(old).await.unwrap();
+    bed.journal.hold();
+    first.publish(publish("iot/m1/telemetry", "a", 1, 1)).await;
+    bed.until("taken", |s| s.meter_messages == 1).await;
+    let mut second = Client::open(bed.address).await;
+    let waiting = tokio::spawn(async move { second.connect_with(connect("m1", false)).await });
+    bed.until("taken over", |s| s.closed_taken_over == 1).await;
+    waiting
+}
+
+#[tokio::test]
+async fn a_dismissal_during_a_takeover_ends_the_session_and_silences_its_will() {
+    let bed = Bed::open();
+    let old = Connect { will: Some(will("iot/m1/status", "offline", 1)), ..connect("m1", false) };
+    let waiting = takeover(&bed, old).await;
+    bed.broker.disconnect(&device());
+    bed.journal.release();
+    assert_eq!(waiting.await.unwrap(), Ok(false), "a new session");
+    assert_eq!(bed.journal.texts(), [("iot/m1/telemetry".to_owned(), "a".to_owned())]);
+    assert_eq!(bed.broker.stats().wills_fired, 0);
+}
+
+#[tokio::test]
+async fn a_credential_that_is_revoked_during_a_takeover_does_not_open() {
+    let bed = Bed::guarded(Options::default(), Fickle::new(2, 9));
+    let waiting = takeover(&bed, connect("m1", false)).await;
+    bed.journal.release();
+    assert_eq!(waiting.await.unwrap(), Err(ConnectCode::BadUserNameOrPassword));
+    bed.until("nobody is connected", |s| s.connections == 0).await;
+}
+
+#[tokio::test]
+async fn a_log_in_that_was_judged_before_the_dismissal_is_judged_again() {
+    let fickle = Fickle::new(1, 0);
+    let bed = Bed::guarded(Options::default(), Arc::clone(&fickle) as Arc<dyn Authenticator>);
+    let mut client = Client::open(bed.address).await;
+    let waiting = tokio::spawn(async move { client.connect_with(connect("m1", true)).await });
+    bed.until("asked", |_| fickle.calls.load(Ordering::SeqCst) == 1).await;
+    bed.broker.disconnect(&device());
+    fickle.gate.add_permits(9);
+    assert_eq!(waiting.await.unwrap(), Err(ConnectCode::BadUserNameOrPassword));
+    assert_eq!(bed.broker.stats().sessions, 0);
+}
+
+#[tokio::test]
+async fn a_dismissed_client_leaves_no_will() {
+    let bed = Bed::open();
+    let mut client = Client::open(bed.address).await;
+    let will = Some(will("iot/m1/status", "offline", 1));
+    client.connect_with(Connect { will, ..connect("m1", false) }).await.unwrap();
+    bed.broker.disconnect(&device());
+    client.expect_closed().await;
+    bed.until("no session", |s| s.sessions == 0 && s.connections == 0).await;
+    assert_eq!((bed.journal.stored(), bed.broker.stats().wills_fired), (vec![], 0));
+}
