@@ -19,6 +19,7 @@ mod guard;
 mod health;
 pub mod key;
 mod limits;
+mod origin;
 mod pages;
 mod query;
 mod range;
