@@ -58,7 +58,7 @@ pub use scrape::start_metrics;
 
 use crate::domain::{Clock, DeviceId};
 use crate::observe::{Board, Progress};
-use crate::store::SharedStore;
+use crate::store::{DEFAULT_COMMAND_LIFE, SharedStore};
 use crate::{collector, dispatch, journal};
 
 /// What the API stands on. Everything in it is shared.
@@ -124,6 +124,8 @@ pub struct Options {
     pub limits: LimitOptions,
     /// Who may read `/metrics` without a key.
     pub metrics_access: MetricsAccess,
+    /// How long a command given without `expires_in_s` waits for its meter.
+    pub command_life: Duration,
     /// Static pages anybody may load (`console::PAGES`).
     pub pages: &'static [Page],
 }
@@ -139,6 +141,7 @@ impl Default for Options {
             stop_timeout: Duration::from_secs(5),
             limits: LimitOptions::default(),
             metrics_access: MetricsAccess::default(),
+            command_life: DEFAULT_COMMAND_LIFE,
             pages: &[],
         }
     }
