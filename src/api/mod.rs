@@ -21,6 +21,7 @@ pub mod key;
 mod limits;
 mod origin;
 mod pages;
+mod pulse;
 mod query;
 mod range;
 mod raw;
@@ -157,6 +158,7 @@ struct State {
     limits: limits::Limits,
     routes: routes::Table,
     scans: Arc<Semaphore>,
+    pulse: pulse::Pulse,
 }
 
 type Shared = web::Data<State>;
@@ -167,6 +169,7 @@ impl State {
             limits: limits::Limits::new(options.limits),
             routes: routes::Table::new(options.pages),
             scans: Arc::new(Semaphore::new(options.max_scans.max(1))),
+            pulse: pulse::Pulse::default(),
             services,
             options,
         }

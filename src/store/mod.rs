@@ -130,7 +130,7 @@ pub trait Store: Send + Sync + 'static {
 
     // ---- upkeep ------------------------------------------------------------------------------------------------
 
-    /// Whether the database answers and can be written to.
+    /// Whether the database answers and can be written to. Cheap; does not wait for a write that is under way.
     fn ping(&self) -> Result<(), Error>;
     /// Deletes telemetry and events with `ts` before `before`, at most `limit` rows a call; returns how many.
     fn trim(&self, before: Timestamp, limit: usize) -> Result<usize, Error>;
