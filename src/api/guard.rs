@@ -1,5 +1,5 @@
 //! The gate before every handler: the route table says who may, the limits say how often. Deny by default: a path or
-//! method that is not in the table reaches no handler.
+//! method that is not in the table reaches no handler. What browsers may be talked into is refused first (`origin`).
 
 use std::net::IpAddr;
 
@@ -14,6 +14,7 @@ use super::State;
 use super::auth::{Authenticator, Principal};
 use super::error::ApiError;
 use super::limits::{Kind, Standing, Who};
+use super::origin;
 use super::routes::{Access, Verdict};
 use crate::observe::metrics;
 
@@ -56,8 +57,12 @@ async fn admit(
         Verdict::OtherMethods(methods) => return Err(ApiError::MethodNotAllowed(methods)),
         Verdict::Unknown => return Err(ApiError::NotFound("this path was".to_owned())),
     };
+    origin::check_write(request.head())?;
     if let Access::Open = access {
         return Ok(None);
+    }
+    if state.services.authenticator.is_open() {
+        origin::check_host(request.head(), peer)?;
     }
     count(state, kind, Who::peer(peer), standing)?;
     let role = match access {

@@ -1,7 +1,6 @@
 //! Is the process alive, is it ready, and its figures for Prometheus.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, get, web};
@@ -11,9 +10,6 @@ use utoipa::ToSchema;
 use super::error::ApiError;
 use super::{State, json};
 use crate::observe::TaskState;
-
-/// How long `/readyz` waits for the database.
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Answer of the health calls.
 #[derive(Serialize, ToSchema)]
@@ -72,15 +68,13 @@ pub async fn readyz(state: web::Data<State>) -> HttpResponse {
             other => note(task, Err(other.reason().unwrap_or(name).to_owned())),
         }
     }
-    match (state.services.journal)().failed {
-        None => note("journal", Ok("running")),
-        Some(_) => note("journal", Err("a write to the journal failed".to_owned())),
+    let journal = (state.services.journal)();
+    match (journal.failed, journal.stalled) {
+        (Some(_), _) => note("journal", Err("a write to the journal failed".to_owned())),
+        (None, Some(reason)) => note("journal", Err(reason)),
+        (None, None) => note("journal", Ok("running")),
     }
-    match tokio::time::timeout(PING_TIMEOUT, state.store(|s| s.ping())).await {
-        Ok(Ok(())) => note("database", Ok("running")),
-        Ok(Err(_)) => note("database", Err("the database is unavailable".to_owned())),
-        Err(_) => note("database", Err("the database does not answer".to_owned())),
-    }
+    note("database", state.pulse.feel(&state.services).await.map(|()| "running").map_err(str::to_owned));
     let (code, status, checks) = match failing.is_empty() {
         true => (StatusCode::OK, "ready", all),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready", failing),

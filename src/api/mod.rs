@@ -19,7 +19,9 @@ mod guard;
 mod health;
 pub mod key;
 mod limits;
+mod origin;
 mod pages;
+mod pulse;
 mod query;
 mod range;
 mod raw;
@@ -57,7 +59,7 @@ pub use scrape::start_metrics;
 
 use crate::domain::{Clock, DeviceId};
 use crate::observe::{Board, Progress};
-use crate::store::SharedStore;
+use crate::store::{DEFAULT_COMMAND_LIFE, SharedStore};
 use crate::{collector, dispatch, journal};
 
 /// What the API stands on. Everything in it is shared.
@@ -123,6 +125,8 @@ pub struct Options {
     pub limits: LimitOptions,
     /// Who may read `/metrics` without a key.
     pub metrics_access: MetricsAccess,
+    /// How long a command given without `expires_in_s` waits for its meter.
+    pub command_life: Duration,
     /// Static pages anybody may load (`console::PAGES`).
     pub pages: &'static [Page],
 }
@@ -138,6 +142,7 @@ impl Default for Options {
             stop_timeout: Duration::from_secs(5),
             limits: LimitOptions::default(),
             metrics_access: MetricsAccess::default(),
+            command_life: DEFAULT_COMMAND_LIFE,
             pages: &[],
         }
     }
@@ -153,6 +158,7 @@ struct State {
     limits: limits::Limits,
     routes: routes::Table,
     scans: Arc<Semaphore>,
+    pulse: pulse::Pulse,
 }
 
 type Shared = web::Data<State>;
@@ -163,6 +169,7 @@ impl State {
             limits: limits::Limits::new(options.limits),
             routes: routes::Table::new(options.pages),
             scans: Arc::new(Semaphore::new(options.max_scans.max(1))),
+            pulse: pulse::Pulse::default(),
             services,
             options,
         }

@@ -42,6 +42,8 @@ pub struct JournalStatus {
     durable: u64,
     bytes: u64,
     segments: u64,
+    /// Why nothing can be written now (a full disk); it is tried again and again.
+    stalled: Option<String>,
     failed: bool,
 }
 
@@ -121,6 +123,7 @@ pub async fn system_status(state: web::Data<State>, principal: Principal) -> Res
             bytes: journal.bytes,
             segments: journal.segments,
             failed: journal.failed.is_some(),
+            stalled: journal.stalled,
         },
         tasks: tasks.iter().map(|(name, entry)| (*name, task(entry))).collect(),
     };

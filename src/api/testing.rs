@@ -34,6 +34,7 @@ struct Content {
     commands: Vec<Command>,
     keys: Vec<ApiKey>,
     is_away: bool,
+    pings: usize,
 }
 
 /// Everything in memory, nothing fast.
@@ -43,6 +44,10 @@ pub struct FakeStore(Mutex<Content>);
 impl FakeStore {
     fn lock(&self) -> MutexGuard<'_, Content> {
         self.0.lock().unwrap()
+    }
+
+    pub fn pings(&self) -> usize {
+        self.lock().pings
     }
 
     fn answer(&self) -> Result<MutexGuard<'_, Content>, Error> {
@@ -276,6 +281,7 @@ impl Store for FakeStore {
         Ok(found.map(|k| k.revoked_at = Some(now)).is_some())
     }
     fn ping(&self) -> Result<(), Error> {
+        self.lock().pings += 1;
         self.answer().map(drop)
     }
     fn trim(&self, _: Timestamp, _: usize) -> Result<usize, Error> {

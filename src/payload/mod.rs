@@ -8,6 +8,10 @@
 //! Malformed is: not UTF-8, not one JSON or CBOR map and nothing else (no byte order mark, nothing behind it), or a
 //! member that is read here named twice. Names not known here are skipped.
 //!
+//! A measurement without a number, with a bad name, outside the window or more than 24 h from its message's `ts` is
+//! dropped and counted (`Telemetry::dropped`): a datagram covers one send interval (an hour at most) and steps of the
+//! clock. So no single sample can make every later read of its device look through years of messages.
+//!
 //! Start from [`parse_topic`] and [`decode`]; [`encode()`] is the way back, for the simulator and for tests, and
 //! [`encode_command`] makes what meters receive.
 

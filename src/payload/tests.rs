@@ -117,6 +117,22 @@ fn check_refusal(payload: &str, expected: Refusal) {
 }
 
 #[test]
+fn a_measurement_far_from_its_message_is_dropped_and_counted() {
+    let check = |ts: &str, is_kept: bool| {
+        let entry = |ts: &str| json!({"ts": ts, "type": "voltage_dc", "val": 750.0});
+        let text = datagram(json!({"measurements": [entry("2026-02-12T10:00:01Z"), entry(ts)]}));
+        let Ok(Message { body: Body::Telemetry(telemetry), .. }) = read(Kind::Telemetry, text.as_bytes()) else {
+            panic!("{ts}: no telemetry");
+        };
+        assert_eq!((telemetry.len(), telemetry.dropped), if is_kept { (2, 0) } else { (1, 1) }, "{ts}");
+    };
+    check("2026-02-12T09:00:10Z", true);
+    check("2026-02-11T10:00:10Z", true);
+    check("2026-02-11T10:00:09.999999Z", false);
+    check("2025-03-01T00:00:00Z", false);
+}
+
+#[test]
 fn what_is_wrong_first_is_the_reason() {
     let all_wrong = json!({"device_id": "x", "ts": "x", "seq": -1, "msg_type": "x", "measurements": []});
     check_refusal(&datagram(all_wrong.clone()), Refusal::DeviceMismatch);

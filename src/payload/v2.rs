@@ -8,6 +8,8 @@ use super::{Context, Kind, fields};
 
 /// Longest unit kept, in bytes.
 const MAX_UNIT_LEN: usize = 32;
+/// Farthest a measurement's time may lie from its message's: 24 h.
+const MAX_OFFSET_US: u64 = 86_400_000_000;
 
 pub(super) fn message(context: &Context<'_>, mut draft: Draft<'_>) -> Result<Message, Refusal> {
     let is_named = fields::names_device(context, &draft)?;
@@ -69,15 +71,16 @@ fn telemetry(
     Ok(telemetry)
 }
 
-/// Adds a sample; `false` when its name breaks the rule or its time lies outside the accepted window.
+/// Adds a sample; `false` when its name breaks the rule or its time lies outside the accepted window or far from `ts`.
 fn add(context: &Context<'_>, ts: Timestamp, telemetry: &mut Telemetry, sample: &Sample<'_>) -> bool {
     let at = sample.ts.unwrap_or(ts);
-    if !context.is_in_window(at) {
+    let offset_us = at.micros().saturating_sub(ts.micros());
+    if !context.is_in_window(at) || offset_us.unsigned_abs() > MAX_OFFSET_US {
         return false;
     }
     let Some(metric) = metric(telemetry, &sample.name) else { return false };
     let unit = sample.unit.as_deref().map(|unit| fields::cut(unit, MAX_UNIT_LEN)).filter(|unit| !unit.is_empty());
-    telemetry.push(at.micros() - ts.micros(), metric, unit, sample.value);
+    telemetry.push(offset_us, metric, unit, sample.value);
     true
 }
 

@@ -134,7 +134,7 @@ pub trait Store: Send + Sync + 'static {
 
     // ---- upkeep ------------------------------------------------------------------------------------------------
 
-    /// Whether the database answers and can be written to.
+    /// Whether the database answers and can be written to. Cheap; does not wait for a write that is under way.
     fn ping(&self) -> Result<(), Error>;
     /// Deletes telemetry and events with `ts` before `before`, and alerts, commands and gaps from before it that are over;
     /// at most `limit` rows a call; returns how many.

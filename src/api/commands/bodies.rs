@@ -98,7 +98,7 @@ pub struct CreateCommand {
     #[garde(skip)]
     #[schema(value_type = Option<Object>)]
     params: Option<Map<String, Value>>,
-    /// Seconds to wait for the meter, a day by default.
+    /// Seconds to wait for the meter; as configured by default (a day unless changed).
     #[garde(inner(range(min = 1, max = MAX_LIFE_S)))]
     expires_in_s: Option<u64>,
 }

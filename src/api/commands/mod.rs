@@ -1,6 +1,7 @@
 //! Commands to meters: given, listed, cancelled, and acknowledged by REST for meters that cannot over MQTT.
 //!
-//! Invariant: a command is stored before anybody is asked to deliver it.
+//! Invariant: a command is stored before anybody is asked to deliver it. A finished command keeps its end: what says
+//! otherwise later is answered 409.
 
 mod bodies;
 
@@ -20,7 +21,7 @@ use crate::dispatch;
 use crate::domain::CommandId;
 use crate::domain::command::CommandStatus;
 use crate::domain::message::AckResult;
-use crate::store::{Command, CommandChange, CommandFilter, DEFAULT_COMMAND_LIFE, NewCommand, Outcome};
+use crate::store::{Command, CommandChange, CommandFilter, NewCommand, Outcome};
 
 /// Gives a command: 201 when the meter is connected, 202 when the command waits for it.
 #[utoipa::path(tag = "commands", params(("id" = String, Path, description = "Device id")),
@@ -43,7 +44,7 @@ pub async fn create_command(
         params,
         created_at: now,
         created_by: principal.name,
-        expires_at: now.plus(life_s.map_or(DEFAULT_COMMAND_LIFE, Duration::from_secs)),
+        expires_at: now.plus(life_s.map_or(state.options.command_life, Duration::from_secs)),
     };
     let created = state.store(move |s| s.create_command(&new)).await?;
     let command = created.ok_or_else(|| ApiError::no_device(id.as_str()))?;
@@ -145,7 +146,10 @@ pub async fn cancel_command(
     }
 }
 
-/// Acknowledges a command in place of the meter. Saying the same again is fine.
+/// Acknowledges a command in place of the meter.
+///
+/// Saying the same again is fine. An acknowledgement that contradicts how the command has ended (by the meter, by time,
+/// by cancellation) changes nothing and is answered 409.
 #[utoipa::path(tag = "commands", params(("cmd_id" = String, Path, description = "Command id")),
     request_body = AckCommand, responses((status = 200, body = CommandBody), (status = 400, body = super::Problem),
     (status = 404, body = super::Problem),
@@ -161,7 +165,13 @@ pub async fn acknowledge_command(
     let command = find(&state, &principal, &path).await?;
     let to = CommandStatus::from(result);
     match advance(&state, &command, to, detail).await? {
-        Outcome::Done(command) => Ok(json(StatusCode::OK, &CommandBody::from(command))),
+        Outcome::Done(command) => {
+            // The collector derives the meter's intervals from what it has accepted.
+            if to == CommandStatus::Accepted && command.cmd == "update_config" {
+                devices::reload(&state, &command.device).await;
+            }
+            Ok(json(StatusCode::OK, &CommandBody::from(command)))
+        }
         Outcome::Conflict => {
             let command = find(&state, &principal, &path).await?;
             if command.status == to {

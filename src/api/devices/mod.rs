@@ -35,8 +35,12 @@ pub(super) async fn find(state: &State, id: &DeviceId) -> Result<Device, ApiErro
 }
 
 /// Lets the collector forget what it has cached of the device.
-async fn reload(state: &State, id: &DeviceId) {
-    if state.tell(id, RequestKind::Reload).await.is_err() {
+pub(super) async fn reload(state: &State, id: &DeviceId) {
+    tell(state, id, RequestKind::Reload).await;
+}
+
+async fn tell(state: &State, id: &DeviceId, kind: RequestKind) {
+    if state.tell(id, kind).await.is_err() {
         tracing::warn!(device_id = %id, "the collector is busy or stopping and was not told of a change");
     }
 }
@@ -188,12 +192,14 @@ pub async fn delete_device(
     params.finish()?;
     let current = find(&state, &id).await?;
     etag::precondition(request.headers(), current.version)?;
+    // First the session, so that nothing new comes in while the rows go; once more for one begun meanwhile.
+    disconnect(&state, &id).await;
     let wanted = id.clone();
     if !state.store(move |s| s.delete_device(&wanted, purge)).await? {
         return Err(ApiError::no_device(id.as_str()));
     }
     disconnect(&state, &id).await;
-    reload(&state, &id).await;
+    tell(&state, &id, RequestKind::Deleted).await;
     Ok(MessageBody::ok(format!("Device {id} deleted")))
 }
 

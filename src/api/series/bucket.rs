@@ -1,8 +1,8 @@
 //! Samples gathered into buckets of equal length, aligned to the epoch; one value a bucket and quantity.
 //!
-//! Bounded: only the buckets a coming sample can still touch are held. The integral is the trapezoid between
-//! neighbouring samples, split exactly at the borders, and nothing across a hole longer than 3 × the sampling cadence.
-//! Pure.
+//! Bounded: only the buckets a coming sample can still touch are held: the newest, for an integral those of the longest
+//! hole that is bridged. The integral is the trapezoid between neighbouring samples, split exactly at the borders, and
+//! nothing across a hole longer than 3 × the sampling cadence. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -40,6 +40,8 @@ const DEFAULT_US: i64 = 3_600_000_000;
 const MAX_WANTED: usize = 70;
 /// A bucket is at most so long: 366 days.
 const MAX_EVERY_US: i64 = 366 * 86_400_000_000;
+/// Most buckets a range may be divided into: more is read as samples, or part by part.
+const MAX_BUCKETS: i64 = 1_000_000;
 
 /// A value at an instant.
 #[derive(Clone, PartialEq, Debug)]
@@ -112,6 +114,9 @@ impl Query {
         let every = params.read("every", "a length such as 30s, 5m, 1h or 1d, at most 366d", |v| {
             parse_length_us(v).filter(|us| (1..=MAX_EVERY_US).contains(us))
         });
+        if every.is_some_and(|us| range.stop.0.saturating_sub(range.start.0) / us > MAX_BUCKETS) {
+            params.fault("every", format!("must divide the range into at most {MAX_BUCKETS} buckets"));
+        }
         let names = Function::ALL.map(|(name, _)| name).join(", ");
         let function = params.read("fn", &format!("one of {names}"), Function::from_name);
         if function.is_some() && params.text("every").is_none() {
@@ -198,9 +203,9 @@ async fn known_state(state: &State, id: &DeviceId) -> Result<DeviceState, ApiErr
     ("stop" = Option<String>, Query, description = "Likewise; `now()` by default"),
     ("metric" = Option<String>, Query,
         description = "Types, by commas or repeated; also `active_power apparent_power reactive_power`"),
-    ("every" = Option<String>, Query, description = "Length of buckets: `30s 5m 1h 1d`"),
+    ("every" = Option<String>, Query, description = "Length of buckets: `30s 5m 1h 1d`; at most 1000000 buckets"),
     ("fn" = Option<String>, Query,
-        description = "`mean min max first last count sum integral` (value × seconds); `mean` by default"),
+        description = "`mean min max first last count sum integral` (value × seconds, nothing across holes); `mean` by default"),
     ("max_points" = Option<u32>, Query, description = "At most so many points a type, keeping the shape; 3 to 5000"),
     ("format" = Option<String>, Query, description = "`json csv ndjson`")),
     responses((status = 200, content((Vec<PointBody> = "application/json"), (String = "text/csv"),
@@ -241,6 +246,10 @@ mod tests {
         check("metric=voltage_dc,current_dc&metric=active_power&every=5m&fn=max&format=csv&max_points=500", 0);
         check("fn=max", 1);
         check("every=0s", 1);
+        check("every=1s&start=-11d", 0);
+        check("every=1s&start=-12d", 1);
+        check("every=1h&start=0", 0);
+        check("every=1s&start=0&stop=9223372036854775", 1);
         check("every=5m&fn=median", 1);
         check("start=soon&stop=later&metric=a%20b&max_points=2&format=parquet", 5);
     }

@@ -16,6 +16,8 @@ use crate::store::{Error, Store, TelemetryRow};
 const MAX_HELD: usize = 200_000;
 /// Distance between samples when nothing is known: the meter's default cadence.
 const DEFAULT_CADENCE_US: i64 = 1_000_000;
+/// The longest cadence a meter can be set to: what lies further apart is a hole, not a slow meter.
+const MAX_CADENCE_US: i64 = 60_000_000;
 
 /// What to read.
 #[derive(Clone, Debug)]
@@ -72,7 +74,7 @@ fn insert(reorder: &mut Reorder, job: &Job, row: &TelemetryRow) {
     });
 }
 
-/// The least distance between neighbouring samples.
+/// The least distance between neighbouring samples, within what the protocol allows.
 #[derive(Debug, Default)]
 struct Cadence {
     least_us: Option<i64>,
@@ -92,6 +94,30 @@ impl Cadence {
     }
 
     fn us(&self) -> i64 {
-        self.least_us.unwrap_or(DEFAULT_CADENCE_US)
+        self.least_us.map_or(DEFAULT_CADENCE_US, |least| least.min(MAX_CADENCE_US))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cadence_is_the_least_step_and_never_longer_than_a_meter_can_be_set_to() {
+        let check = |steps_s: &[i64], expected_s: i64| {
+            let mut cadence = Cadence::default();
+            let mut at = Timestamp(0);
+            cadence.see(at, &Telemetry { offsets_us: vec![0], ..Telemetry::default() });
+            for step in steps_s {
+                at = at.plus_us(step * 1_000_000);
+                cadence.see(at, &Telemetry { offsets_us: vec![0], ..Telemetry::default() });
+            }
+            assert_eq!(cadence.us(), expected_s * 1_000_000, "{steps_s:?}");
+        };
+        check(&[], 1);
+        check(&[10, 5, 10], 5);
+        check(&[60], 60);
+        check(&[86_400 * 30], 60);
+        check(&[0, -5], 1);
     }
 }

@@ -40,6 +40,20 @@ async fn every_route_wants_a_key_and_enough_role_unless_it_is_open() {
 }
 
 #[actix_web::test]
+async fn a_page_of_another_site_cannot_write_even_with_a_good_key() {
+    let bench = Bench::new(false);
+    let key = bench.add_key(Role::Admin, None);
+    let body = || Some(json!({"device_id": "m-1", "device_name": "x"}));
+    let call = async |site| {
+        let headers = [("x-api-key", key.as_str()), ("sec-fetch-site", site)];
+        bench.send("POST", "/api/devices", body(), &headers).await
+    };
+    let refused = call("cross-site").await;
+    assert_eq!((refused.status, refused.header("content-type")), (403, "application/problem+json"));
+    assert_eq!(call("same-origin").await.status, 201);
+}
+
+#[actix_web::test]
 async fn a_revoked_key_is_refused_at_once_when_the_node_knows() {
     let bench = Bench::new(false);
     let key = bench.add_key(Role::Viewer, None);

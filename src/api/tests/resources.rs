@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::api::testing::Bench;
+use crate::api::Options;
+use crate::api::testing::{Bench, NOW};
 use crate::collector::RequestKind;
 use crate::dispatch::Request;
 use crate::domain::DeviceId;
@@ -54,7 +55,8 @@ async fn a_device_is_created_read_changed_and_removed() {
     assert_eq!((removed.status, keys(&removed.json())), (200, vec!["message"]));
     assert_eq!(bench.send("DELETE", "/api/devices/m-1", None, &[]).await.status, 404);
     assert!(bench.asked.try_recv().is_ok());
-    assert!(bench.told.lock().unwrap().iter().all(|kind| *kind == RequestKind::Reload));
+    let told = bench.told.lock().unwrap();
+    assert_eq!(*told, [RequestKind::Reload, RequestKind::Reload, RequestKind::Deleted]);
 }
 
 #[actix_web::test]
@@ -183,6 +185,35 @@ async fn a_command_is_acknowledged_or_cancelled_and_then_stays() {
 }
 
 #[actix_web::test]
+async fn an_accepted_configuration_reaches_the_collector() {
+    let bench = Bench::new(true);
+    bench.add_device("m-1").await;
+    let reloads = || bench.told.lock().unwrap().len();
+    let ack = async |cmd: Value, result: &str| {
+        let given = bench.post("/api/devices/m-1/commands", cmd).await.json();
+        let path = format!("/api/commands/{}/ack", given["cmd_id"].as_str().unwrap());
+        assert_eq!(bench.put(&path, json!({"result": result})).await.status, 200);
+    };
+    let config = || json!({"cmd": "update_config", "params": {"send_interval_s": 5}});
+    let before = reloads();
+    ack(config(), "rejected").await;
+    ack(json!({"cmd": "reboot"}), "accepted").await;
+    assert_eq!(reloads(), before);
+    ack(config(), "accepted").await;
+    assert_eq!(reloads(), before + 1);
+}
+
+#[actix_web::test]
+async fn a_command_lives_as_long_as_configured_unless_it_says() {
+    let command_life = std::time::Duration::from_secs(60);
+    let bench = Bench::with(true, Options { command_life, ..Options::default() });
+    bench.add_device("m-1").await;
+    let give = async |body: Value| bench.post("/api/devices/m-1/commands", body).await.json()["expires_at"].clone();
+    assert_eq!(give(json!({"cmd": "reboot"})).await, "2026-02-12T10:01:00Z");
+    assert_eq!(give(json!({"cmd": "reboot", "expires_in_s": 5})).await, "2026-02-12T10:00:05Z");
+}
+
+#[actix_web::test]
 async fn health_and_figures_have_their_shapes() {
     let bench = Bench::new(true);
     let health = bench.get("/health").await.json();
@@ -197,7 +228,10 @@ async fn health_and_figures_have_their_shapes() {
     assert_eq!(status["journal"]["durable"], 100);
     assert_eq!((&status["collector"]["position"], &status["collector"]["lag_messages"]), (&json!(90), &json!(10)));
     assert_eq!(status["tasks"]["collector"]["state"], "running");
+    assert_eq!(status["journal"]["stalled"], Value::Null);
     bench.take_database_away();
+    assert_eq!(bench.get("/readyz").await.status, 200, "the answer of a moment ago");
+    bench.clock.set(NOW.plus_us(1_000_000));
     let ready = bench.get("/readyz").await;
     assert_eq!(ready.status, 503);
     assert_eq!(ready.json()["checks"], json!({"database": "the database is unavailable"}));

@@ -9,7 +9,7 @@
 //! Invariant: a writing connection on which something failed is closed, not used again: the next call opens a new one. So
 //! neither a half-open transaction nor a panic outlives its call. (The pool does the same for readers.)
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
@@ -98,13 +98,33 @@ impl Connections {
         connection.transaction(|connection| work(connection))
     }
 
+    /// Like [`write`](Self::write), lazily; `None` when somebody is writing at this moment.
+    pub(super) fn write_if_free<T>(
+        &self,
+        work: impl FnOnce(&mut SqliteConnection) -> Result<T, Fault>,
+    ) -> Result<Option<T>, Fault> {
+        match self.writer.try_lock() {
+            Ok(slot) => self.write_in(slot, Sync::Lazy, work).map(Some),
+            Err(TryLockError::Poisoned(slot)) => self.write_in(slot.into_inner(), Sync::Lazy, work).map(Some),
+            Err(TryLockError::WouldBlock) => Ok(None),
+        }
+    }
+
     /// Runs `work` as one writing transaction: all of it or, on an error, nothing.
     pub(super) fn write<T>(
         &self,
         sync: Sync,
         work: impl FnOnce(&mut SqliteConnection) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let mut slot = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write_in(self.writer.lock().unwrap_or_else(PoisonError::into_inner), sync, work)
+    }
+
+    fn write_in<T>(
+        &self,
+        mut slot: MutexGuard<'_, Option<Writer>>,
+        sync: Sync,
+        work: impl FnOnce(&mut SqliteConnection) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
         let mut writer = match slot.take() {
             Some(writer) => writer,
             None => Writer { connection: open_writer(&self.path)?, sync: Sync::Lazy },

@@ -93,6 +93,15 @@ fn a_full_disk_is_worth_another_try_and_loses_nothing() {
     assert_eq!(store.checkpoint().unwrap(), Some(2));
 }
 
+#[test]
+fn a_ping_does_not_wait_for_a_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_in(dir.path());
+    let pinged = store.connections.write(Sync::Lazy, |_| Ok(store.ping()));
+    pinged.unwrap().unwrap();
+    store.ping().unwrap();
+}
+
 /// The limit of one connection: it stands for a disk that fills up, with SQLite's own SQLITE_FULL.
 fn limit_pages(store: &SqliteStore, pragma: &str) {
     store.connections.write(Sync::Lazy, |connection| Ok(connection.batch_execute(pragma)?)).unwrap();

@@ -1,0 +1,77 @@
+//! Does the database live? Asked by `/readyz`, which anybody may call as often as they like.
+//!
+//! Invariant: the database is asked at most once at a time and at most once a [`FRESH_US`], whoever and however many
+//! ask; all others get the last answer. Must not know: what the database is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use super::Services;
+use crate::domain::Timestamp;
+
+/// How long an answer is good for: a second.
+const FRESH_US: i64 = 1_000_000;
+/// How long a caller waits for the database.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the database said: fine, or why not.
+type Answer = Result<(), &'static str>;
+
+/// The last answer, and when. The lock is held while the database is asked, also when the caller has gone away.
+#[derive(Debug, Default)]
+pub(super) struct Pulse(Arc<Mutex<Option<(Timestamp, Answer)>>>);
+
+impl Pulse {
+    /// The database's answer of now, or of a moment ago.
+    pub(super) async fn feel(&self, services: &Services) -> Answer {
+        match tokio::time::timeout(PATIENCE, self.ask(services)).await {
+            Ok(answer) => answer,
+            Err(_) => Err("the database does not answer"),
+        }
+    }
+
+    async fn ask(&self, services: &Services) -> Answer {
+        let mut last = Arc::clone(&self.0).lock_owned().await;
+        let now = services.clock.now();
+        if let Some((at, answer)) = *last
+            && (0..FRESH_US).contains(&(now.0.saturating_sub(at.0)))
+        {
+            return answer;
+        }
+        let (store, clock) = (Arc::clone(&services.store), services.clock.clone());
+        let asked = tokio::task::spawn_blocking(move || {
+            let answer = store.ping().map_err(|error| {
+                tracing::debug!(%error, "the database did not answer well");
+                "the database is unavailable"
+            });
+            *last = Some((clock.now(), answer));
+            answer
+        });
+        asked.await.unwrap_or(Err("the database is unavailable"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::testing::{FakeStore, NOW, services};
+    use crate::domain::Clock;
+
+    #[tokio::test]
+    async fn many_callers_make_one_question_a_second() {
+        let store = Arc::new(FakeStore::default());
+        let clock = Clock::manual(NOW);
+        let (services, _ends) = services(Arc::clone(&store), clock.clone(), true);
+        let pulse = Pulse::default();
+        for _ in 0..10 {
+            let (a, b, c) = tokio::join!(pulse.feel(&services), pulse.feel(&services), pulse.feel(&services));
+            assert_eq!([a, b, c], [Ok(()); 3]);
+        }
+        assert_eq!(store.pings(), 1);
+        clock.set(NOW.plus_us(FRESH_US));
+        assert_eq!(pulse.feel(&services).await, Ok(()));
+        assert_eq!(store.pings(), 2);
+    }
+}
