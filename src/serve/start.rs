@@ -293,6 +293,7 @@ fn start_http(
             MetricsAccess::Key => api::MetricsAccess::Key,
         },
         pages: console::PAGES,
+        command_life: Duration::from_secs(settings.commands.default_expires_s),
         ..api::Options::default()
     };
     let mut servers = Vec::new();
