@@ -7,6 +7,7 @@ mod broker;
 mod commands;
 mod crash;
 mod docs;
+mod faults;
 mod flow;
 mod presence;
 mod rest;
