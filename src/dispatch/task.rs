@@ -214,3 +214,6 @@ impl Dispatcher {
 fn change(cmd_id: CommandId, to: CommandStatus, at: Timestamp) -> CommandChange {
     CommandChange { cmd_id, device: None, to, detail: None, at }
 }
+
+#[cfg(test)]
+mod tests;

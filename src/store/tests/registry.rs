@@ -211,6 +211,10 @@ pub(super) fn commands_expire_and_time_out(store: &dyn Store) {
     assert_eq!(store.expire_commands(at(100), at(11)).unwrap(), 0);
     let counts = store.stats().unwrap().commands_by_status;
     assert!(counts.iter().any(|(name, count)| name == "timeout" && *count == 1), "{counts:?}");
+    let late = ids.map(|id| step(id, None, CommandStatus::Accepted, 200));
+    let outcomes = store.advance_commands(&late).unwrap();
+    assert!(outcomes.iter().all(|o| matches!(o, Some(Outcome::Done(c)) if c.finished_at == Some(at(200)))));
+    assert_eq!(status(), [CommandStatus::Accepted; 3]);
 }
 
 pub(super) fn credentials_are_kept_as_digests(store: &dyn Store) {

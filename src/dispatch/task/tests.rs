@@ -1,0 +1,86 @@
+//! What is handed out when, over a real store and a broker without listeners.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::broker::{Deps, OpenAuthenticator};
+use crate::dispatch::Handle;
+use crate::journal::{self, Journal};
+use crate::store::{NewCommand, NewDevice};
+
+const NOW: Timestamp = Timestamp(1_000_000);
+
+fn device() -> DeviceId {
+    DeviceId::parse("m1").unwrap()
+}
+
+/// A dispatcher that believes the device to be connected while the broker knows nobody.
+fn dispatcher(dir: &std::path::Path) -> Dispatcher {
+    let clock = Clock::manual(NOW);
+    let node_id = uuid::Uuid::from_u128(1);
+    let options =
+        journal::Options { dir: dir.join("j"), node_id, segment_bytes: 4096, max_bytes: 1 << 20, queue_bytes: 1 << 20 };
+    let (journal, _) = Journal::open(options).unwrap();
+    let deps = Deps { journal, authenticator: Arc::new(OpenAuthenticator), clock: clock.clone() };
+    let broker = Broker::start(crate::broker::Options::default(), deps, vec![]).unwrap();
+    let store = store::open(&format!("sqlite://{}", dir.join("s.db").display())).unwrap();
+    let new = NewDevice {
+        device_id: device(),
+        device_name: String::new(),
+        device_type: String::new(),
+        location: None,
+        is_active: true,
+        metadata: serde_json::Map::new(),
+    };
+    store.create_device(&new, NOW).unwrap();
+    let (_, inbox) = Handle::channel();
+    inbox.connected.insert(device());
+    let events = broker.events().unwrap();
+    let options = Options { ack_timeout: Duration::from_secs(60) };
+    Dispatcher::new(options, store, broker, events, inbox, Board::new(clock))
+}
+
+fn command(dispatcher: &Dispatcher) -> CommandId {
+    let new = NewCommand {
+        cmd_id: CommandId::random(),
+        device: device(),
+        cmd: "reboot".into(),
+        params: serde_json::Map::new(),
+        created_at: NOW,
+        created_by: "ann".into(),
+        expires_at: NOW.plus_us(1_000_000),
+    };
+    dispatcher.store.create_command(&new).unwrap().unwrap().cmd_id
+}
+
+#[tokio::test]
+async fn a_command_for_which_the_broker_has_no_room_stays_due_until_the_device_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut dispatcher = dispatcher(dir.path());
+    let id = command(&dispatcher);
+    dispatcher.deliver(device()).await;
+    assert!(dispatcher.due.contains(&device()));
+    dispatcher.upkeep().await;
+    assert!(dispatcher.due.contains(&device()));
+    assert_eq!(dispatcher.store.command(id).unwrap().unwrap().status, CommandStatus::Sent, "written before it is sent");
+    dispatcher.on_events(vec![Event::Gone { device: device() }]).await;
+    assert!(dispatcher.due.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_cancelled_or_already_received_is_not_handed_out_and_what_was_sent_is_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut dispatcher = dispatcher(dir.path());
+    let ids = [(); 4].map(|()| command(&dispatcher));
+    let [sent, cancelled, received, pending] = ids;
+    for (id, to) in [(sent, CommandStatus::Sent), (cancelled, CommandStatus::Cancelled)] {
+        dispatcher.store.advance_command(&change(id, to, NOW)).unwrap();
+    }
+    dispatcher.note(received);
+    let handed_out: Vec<_> = dispatcher.hand_out(&device()).await.unwrap().iter().map(|c| c.cmd_id).collect();
+    assert_eq!(handed_out, [sent, pending]);
+    dispatcher.write_receipts().await;
+    let status = |id| dispatcher.store.command(id).unwrap().unwrap().status;
+    let expected = [CommandStatus::Sent, CommandStatus::Cancelled, CommandStatus::Delivered, CommandStatus::Sent];
+    assert_eq!(ids.map(status), expected);
+}
