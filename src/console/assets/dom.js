@@ -30,7 +30,7 @@ export function number(value) {
 }
 
 const UNITS = { Cel: '°C' };
-export const quantity = (value, unit) => `${number(value)}${unit ? ' ' + (UNITS[unit] || unit) : ''}`;
+export const quantity = (value, unit) => `${number(value)}${unit ? '\u00a0' + (UNITS[unit] || unit) : ''}`;
 
 // A table; `columns` are [title, cell(row), class].
 export function table(caption, columns, rows, empty) {
