@@ -31,6 +31,7 @@ fn dispatcher(dir: &std::path::Path) -> Dispatcher {
         location: None,
         is_active: true,
         metadata: serde_json::Map::new(),
+        token_sha256: None,
     };
     store.create_device(&new, NOW).unwrap();
     let (_, inbox) = Handle::channel();
