@@ -14,6 +14,7 @@ mod global;
 mod healthcheck;
 mod journal;
 mod key;
+mod live;
 mod load;
 mod migrate;
 mod openapi;

@@ -1,14 +1,15 @@
 //! `serve`: everything in one process. Here: flags, settings, logging, and the refusal to be open to other machines.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::global::Global;
-use super::output;
+use super::global::{Global, Output};
 use super::runtime::{StopSignal, block_on};
+use super::{live, output};
 use crate::config::{ConfigError, Fault, Flag, Loaded, ServeOptions, Source};
-use crate::domain::Clock;
+use crate::domain::{Clock, DeviceId};
 use crate::observe::log;
 use crate::serve::{self, Addresses, Running, Start};
 
@@ -107,9 +108,16 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> anyhow::Result<ExitCode> 
     block_on(async {
         let mut stop = StopSignal::take()?;
         let start = Start { settings, open, clock: Clock::system(), demo: demo.unwrap_or(0) };
+        let key_file = start.settings.data_dir.join("admin.key");
         let running = serve::start(start).await?;
-        output::print(global.output, &greeting_json(&running)?, || greeting(&running, open, demo))?;
-        running.serve(stop.wait()).await
+        output::print(global.output, &greeting_json(&running)?, || greeting(&running, open, demo, &key_file))?;
+        let live = demo.filter(|_| global.output == Output::Text).and_then(|_| DeviceId::parse(DEMO_DEVICE));
+        let live = live.map(|device| tokio::spawn(live::show(running.store(), device)));
+        let outcome = running.serve(stop.wait()).await;
+        if let Some(live) = live {
+            live.abort();
+        }
+        outcome
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -123,8 +131,11 @@ fn greeting_json(running: &Running) -> anyhow::Result<serde_json::Value> {
     Ok(value)
 }
 
+/// The first meter of every demo fleet.
+const DEMO_DEVICE: &str = "demo-dc750-0001";
+
 /// Where everything is; the admin key, when this start made it, once.
-fn greeting(running: &Running, open: bool, demo: Option<u32>) -> String {
+fn greeting(running: &Running, open: bool, demo: Option<u32>, key_file: &Path) -> String {
     let Addresses { http, mqtt, metrics } = running.addresses();
     let mut text = format!(
         "iot-meter {} is ready{}\n\n  console  http://{http}/\n  API      http://{http}/api  (described at http://{http}/api/docs/)\n  MQTT     mqtt://{mqtt}\n",
@@ -135,11 +146,12 @@ fn greeting(running: &Running, open: bool, demo: Option<u32>) -> String {
         text += &format!("  metrics  http://{metrics}/metrics\n");
     }
     if let Some(key) = running.admin_key() {
-        text += &format!("\nThe admin key, shown this once (also in admin.key in the data directory):\n\n  {key}\n");
+        text += &format!("\nThe admin key, shown this once (also in {}):\n\n  {key}\n", key_file.display());
     }
     if let Some(count) = demo {
-        let auth = if open { "" } else { "-H \"Authorization: Bearer $(cat admin.key)\" " };
-        let device = "demo-dc750-0001";
+        let key = format!("-H \"Authorization: Bearer $(cat {})\" ", key_file.display());
+        let auth = if open { "" } else { &key };
+        let device = DEMO_DEVICE;
         text += &format!(
             "\n{count} simulated meters are connecting. See what they measure:\n\n  curl {auth}http://{http}/api/devices/{device}/latest\n  curl {auth}'http://{http}/api/devices/{device}/metrics?start=-1m&metric=active_power'\n"
         );

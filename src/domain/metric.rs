@@ -102,6 +102,14 @@ impl Metric {
         }
     }
 
+    /// The registered unit; `None` for a pure number or an unregistered type.
+    pub fn unit(&self) -> Option<&'static str> {
+        match self {
+            Self::Known(known) if !known.unit().is_empty() => Some(known.unit()),
+            _ => None,
+        }
+    }
+
     /// Whether `value` is plausible; an unregistered type has no range and is always so.
     pub fn is_plausible(&self, value: f64) -> bool {
         match self {
@@ -142,11 +150,7 @@ pub struct Series {
 impl Series {
     /// The unit to show: as sent, else the registered one; `None` for a pure number or an unknown unit.
     pub fn unit(&self) -> Option<&str> {
-        match (&self.unit, &self.metric) {
-            (Some(unit), _) => Some(unit),
-            (None, Metric::Known(known)) if !known.unit().is_empty() => Some(known.unit()),
-            _ => None,
-        }
+        self.unit.as_deref().or(self.metric.unit())
     }
 }
 

@@ -88,6 +88,11 @@ impl Running {
         self.admin_key.as_deref()
     }
 
+    /// The store, to look at.
+    pub fn store(&self) -> SharedStore {
+        self.parts.store.clone()
+    }
+
     /// Serves until `until` resolves or a task ends unexpectedly; then stops in good order.
     pub async fn serve(mut self, until: impl Future<Output = ()>) -> anyhow::Result<()> {
         let failure = tokio::select! {
