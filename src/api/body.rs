@@ -66,9 +66,14 @@ impl Fields {
         self.faults.iter().any(|fault| fault.field == name)
     }
 
-    /// A text member.
+    /// A text member; U+0000 is refused, which not every database can keep.
     pub fn text(&mut self, name: &str) -> Option<String> {
-        self.take(name, "a string")
+        let text: String = self.take(name, "a string")?;
+        if text.contains('\0') {
+            self.fault(Fault::new(name, "must not contain U+0000".to_owned()));
+            return None;
+        }
+        Some(text)
     }
 
     /// An object member.

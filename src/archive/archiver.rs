@@ -41,7 +41,7 @@ pub struct ArchiverOptions {
     pub node: uuid::Uuid,
     /// A batch is written when its first record was read this long ago (60 s).
     pub flush_age: Duration,
-    /// A batch is written when it takes this much memory (32 MiB).
+    /// A batch is written when it takes this much memory (16 MiB).
     pub flush_bytes: usize,
     /// The clock of `flush_age`.
     pub clock: Clock,

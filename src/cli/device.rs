@@ -163,7 +163,9 @@ fn added(device: &Device) -> String {
     let id = &device.device_id;
     match &device.token {
         Some(token) => {
-            format!("{id} is registered\nMQTT user name: {id}\nMQTT password:  {token}   (shown only now)\n")
+            format!(
+                "{id} is registered\nMQTT client id: {id}\nMQTT user name: {id}\nMQTT password:  {token}   (shown only now)\n"
+            )
         }
         None => format!("{id} is registered\n"),
     }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::global::{Global, Output};
 use super::output;
 use crate::journal::{self, Finding, Offset, Record, Report};
+use crate::serve::DataDir;
 
 /// Check and look into the journal of a data directory; no server may run on it
 #[derive(Debug, Args)]
@@ -66,6 +67,11 @@ pub(super) fn run(args: JournalArgs, global: &Global) -> anyhow::Result<ExitCode
     global.log_quietly()?;
     let dir = args.command.dir(global)?;
     anyhow::ensure!(dir.is_dir(), "{} is no directory", dir.display());
+    // A journal that is being written looks torn, and must not be changed behind the back of its writer.
+    let _at_rest = match (&args.command, dir.parent()) {
+        (JournalCommand::Verify { .. }, Some(root)) => DataDir::hold_at_rest(root)?,
+        _ => None,
+    };
     match args.command {
         JournalCommand::Verify { salvage: false, .. } => verify(&dir, global.output),
         JournalCommand::Verify { salvage: true, .. } => salvage(&dir, global),

@@ -104,6 +104,8 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> anyhow::Result<ExitCode> 
     for (key, value, source) in loaded.effective.iter().filter(|(_, _, source)| *source != Source::Default) {
         tracing::debug!(key = key.path, %value, %source, "setting");
     }
+    // Whatever is written from here on is for this user alone.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let ServeOptions { settings, open, demo } = options;
     block_on(async {
         let mut stop = StopSignal::take()?;

@@ -8,7 +8,7 @@ use clap::Args;
 use super::global::{ApiArgs, Global};
 use super::output;
 use super::runtime::{self, StopSignal};
-use crate::simulate::{self, Options, Report};
+use crate::simulate::{self, BrokerUrl, Faults, Options, Report};
 
 /// Simulate a fleet of meters that speaks the whole meter protocol
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ pub(super) struct SimulateArgs {
     profile: String,
     /// Broker; repeat it and every meter sends every message to each (up to 5)
     #[arg(long, value_name = "URL", default_value = "mqtt://127.0.0.1:1883")]
-    broker: Vec<String>,
+    broker: Vec<BrokerUrl>,
     /// Real seconds to run [default: until stopped]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     duration: Option<u64>,
@@ -39,7 +39,7 @@ pub(super) struct SimulateArgs {
     seed: u64,
     /// Faults on the way, each with its probability a message: drop, dup, reorder, reboot, clock
     #[arg(long, value_name = "NAME=P,…", default_value = "")]
-    faults: String,
+    faults: Faults,
     /// Meters are called PREFIX-PROFILE-0001 and so on
     #[arg(long, default_value = "sim")]
     prefix: String,
@@ -57,11 +57,11 @@ impl SimulateArgs {
         Ok(Options {
             devices: self.devices,
             profile: self.profile.parse()?,
-            brokers: self.broker.iter().map(|url| url.parse()).collect::<Result<_, _>>()?,
+            brokers: self.broker.clone(),
             duration: self.duration.map(Duration::from_secs),
             speed: self.speed,
             seed: self.seed,
-            faults: self.faults.parse()?,
+            faults: self.faults.clone(),
             api: self.api.access(global)?,
             password: self.password.clone(),
             prefix: self.prefix.clone(),
@@ -78,6 +78,7 @@ pub(super) fn run(args: SimulateArgs, global: &Global) -> anyhow::Result<ExitCod
         Ok(simulate::run(options, stop).await?)
     })?;
     output::print(global.output, &report, || describe(&report))?;
+    anyhow::ensure!(report.connects > 0, "no meter could connect to any of the brokers");
     Ok(ExitCode::SUCCESS)
 }
 

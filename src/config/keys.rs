@@ -131,7 +131,7 @@ settings! {
         /// An object is written when its oldest message is this old.
         flush_age_s: u64 = "60", int(1, 86_400, "s");
         /// An object is written when its messages reach this size.
-        flush_bytes: u64 = "32 MiB", size(64 * KIB, GIB);
+        flush_bytes: u64 = "16 MiB", size(64 * KIB, GIB);
     }
 
     /// The REST API, the console and the metrics page.

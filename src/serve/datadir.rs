@@ -65,6 +65,26 @@ impl DataDir {
         }
     }
 
+    /// Makes sure that no process uses the directory while the answer is held. Makes nothing: a directory that nobody has
+    /// ever served from is free.
+    pub fn hold_at_rest(root: &Path) -> anyhow::Result<Option<File>> {
+        let path = root.join("run/lock");
+        let lock = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
+        };
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(lock)),
+            Err(fs::TryLockError::WouldBlock) => {
+                bail!("an iot-meter process is serving from {}; stop it first", root.display())
+            }
+            Err(fs::TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock {}", path.display()))
+            }
+        }
+    }
+
     /// A path inside.
     pub fn path(&self, part: &str) -> PathBuf {
         self.root.join(part)
@@ -125,7 +145,12 @@ mod tests {
         let first = DataDir::open(dir.path()).unwrap();
         let refused = DataDir::open(dir.path()).unwrap_err().to_string();
         assert!(refused.contains("in use by another iot-meter process"), "{refused}");
+        let refused = DataDir::hold_at_rest(dir.path()).unwrap_err().to_string();
+        assert!(refused.contains("stop it first"), "{refused}");
         drop(first);
+        let at_rest = DataDir::hold_at_rest(dir.path()).unwrap();
+        assert!(at_rest.is_some() && DataDir::open(dir.path()).is_err());
+        drop(at_rest);
         DataDir::open(dir.path()).unwrap();
     }
 
