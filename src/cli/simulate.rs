@@ -61,7 +61,7 @@ impl SimulateArgs {
             duration: self.duration.map(Duration::from_secs),
             speed: self.speed,
             seed: self.seed,
-            faults: self.faults.clone(),
+            faults: self.faults,
             api: self.api.access(global)?,
             password: self.password.clone(),
             prefix: self.prefix.clone(),
