@@ -1,5 +1,6 @@
 //! The contract of old REST clients: paths, codes and shapes.
 
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::{Value, json};
 
 use crate::support::{Connect, TestApp, telemetry};
@@ -168,6 +169,10 @@ fn metrics_come_in_buckets_thinned_derived_and_in_other_formats() {
     assert_eq!(count, 60.0);
     assert_eq!(get("metric=voltage_dc&format=ndjson").text().lines().count(), 60);
     assert_eq!(get("metric=voltage_dc&format=csv").text().lines().count(), 61);
+    let table = get("metric=voltage_dc&format=parquet");
+    assert_eq!(table.header("Content-Type"), Some("application/vnd.apache.parquet"));
+    let file = SerializedFileReader::new(bytes::Bytes::from(table.body)).unwrap();
+    assert_eq!(file.metadata().file_metadata().num_rows(), 60);
     let latest = app.api.get("/api/devices/m1/latest").expect(200).json();
     assert!(latest.to_string().contains("759"), "{latest}");
 }

@@ -1,4 +1,4 @@
-//! Points as JSON array, JSON lines or CSV, appended to a buffer.
+//! Points as JSON array, JSON lines or CSV, appended to a buffer; Parquet is written by `table`.
 //!
 //! Pure. A point's optional members are left out when there is nothing to say.
 
@@ -14,6 +14,7 @@ pub enum Format {
     Json,
     Csv,
     Ndjson,
+    Parquet,
 }
 
 impl Format {
@@ -23,6 +24,7 @@ impl Format {
             "json" => Some(Self::Json),
             "csv" => Some(Self::Csv),
             "ndjson" => Some(Self::Ndjson),
+            "parquet" => Some(Self::Parquet),
             _ => None,
         }
     }
@@ -33,6 +35,7 @@ impl Format {
             Self::Json => "application/json",
             Self::Csv => "text/csv; charset=utf-8",
             Self::Ndjson => "application/x-ndjson",
+            Self::Parquet => "application/vnd.apache.parquet",
         }
     }
 }
@@ -59,7 +62,7 @@ impl Writer {
         out.push_str(match self.format {
             Format::Json => "[",
             Format::Csv => "time,device_id,metric,value,unit,quality\r\n",
-            Format::Ndjson => "",
+            Format::Ndjson | Format::Parquet => "",
         });
     }
 
@@ -83,6 +86,7 @@ impl Writer {
                 self.object(point, out);
                 out.push('\n');
             }
+            Format::Parquet => {}
             Format::Json => {
                 if !is_first {
                     out.push(',');

@@ -10,6 +10,7 @@ mod quantity;
 mod reorder;
 mod source;
 mod stream;
+mod table;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use lttb::Thinner;
 use quantity::{Found, Quantity};
 use source::Job;
 use stream::Sink;
+use table::Table;
 
 /// Without `start`: the last hour.
 const DEFAULT_US: i64 = 3_600_000_000;
@@ -123,7 +125,7 @@ impl Query {
             params.fault("fn", "needs every");
         }
         let max_points = params.number("max_points", 3..=5000).and_then(|n| usize::try_from(n).ok());
-        let format = params.read("format", "json, csv or ndjson", Format::from_name).unwrap_or(Format::Json);
+        let format = params.read("format", "json, csv, ndjson or parquet", Format::from_name).unwrap_or(Format::Json);
         let buckets = every.map(|us| (us, function.unwrap_or(Function::Mean)));
         params.finish()?;
         Ok(Self { range, wanted, buckets, max_points, format })
@@ -134,14 +136,54 @@ impl Query {
 struct Pipeline<'a> {
     buckets: Option<Buckets>,
     thinner: Option<Thinner>,
-    writer: Writer,
+    writer: Output,
     sink: &'a mut Sink,
+}
+
+/// Where points are written.
+enum Output {
+    Text(Writer),
+    /// `None` once it has failed: the answer is broken off.
+    Table(Option<Box<Table>>),
+}
+
+impl Output {
+    fn new(format: Format, device: &DeviceId, sink: &mut Sink) -> Self {
+        if format == Format::Parquet {
+            return Self::Table(Table::new(device.as_str()).map(Box::new).ok());
+        }
+        let writer = Writer::new(format, device.as_str());
+        writer.begin(sink.buffer());
+        Self::Text(writer)
+    }
+
+    fn point(&mut self, point: Point, sink: &mut Sink) {
+        match self {
+            Self::Text(writer) => writer.point(&point, sink.buffer()),
+            Self::Table(table) => {
+                if table.as_mut().is_some_and(|table| table.point(point, sink.bytes()).is_err()) {
+                    *table = None;
+                }
+            }
+        }
+    }
+
+    fn end(self, sink: &mut Sink) -> ControlFlow<()> {
+        match self {
+            Self::Text(writer) => writer.end(sink.buffer()),
+            Self::Table(table) => {
+                if table.is_none_or(|table| table.end(sink.bytes()).is_err()) {
+                    return ControlFlow::Break(());
+                }
+            }
+        }
+        sink.flow()
+    }
 }
 
 impl<'a> Pipeline<'a> {
     fn new(query: &Query, device: &DeviceId, sink: &'a mut Sink) -> Self {
-        let writer = Writer::new(query.format, device.as_str());
-        writer.begin(sink.buffer());
+        let writer = Output::new(query.format, device, sink);
         Self {
             buckets: query.buckets.map(|(every_us, function)| Buckets::new(every_us, function)),
             thinner: query.max_points.map(Thinner::new),
@@ -154,7 +196,7 @@ impl<'a> Pipeline<'a> {
         let Self { buckets, thinner, writer, sink } = self;
         let mut write = |point: Point| match thinner {
             Some(thinner) => thinner.push(point),
-            None => writer.point(&point, sink.buffer()),
+            None => writer.point(point, sink),
         };
         match buckets {
             Some(buckets) => buckets.push(point, cadence_us.saturating_mul(3), &mut write),
@@ -168,15 +210,14 @@ impl<'a> Pipeline<'a> {
         if let Some(mut buckets) = buckets.take() {
             buckets.finish(&mut |point| match thinner {
                 Some(thinner) => thinner.push(point),
-                None => writer.point(&point, sink.buffer()),
+                None => writer.point(point, sink),
             });
         }
         for point in thinner.take().map(Thinner::finish).unwrap_or_default() {
-            writer.point(&point, sink.buffer());
+            writer.point(point, sink);
             sink.flow()?;
         }
-        writer.end(sink.buffer());
-        sink.flow()
+        self.writer.end(self.sink)
     }
 }
 
@@ -207,9 +248,9 @@ async fn known_state(state: &State, id: &DeviceId) -> Result<DeviceState, ApiErr
     ("fn" = Option<String>, Query,
         description = "`mean min max first last count sum integral` (value × seconds, nothing across holes); `mean` by default"),
     ("max_points" = Option<u32>, Query, description = "At most so many points a type, keeping the shape; 3 to 5000"),
-    ("format" = Option<String>, Query, description = "`json csv ndjson`")),
+    ("format" = Option<String>, Query, description = "`json csv ndjson parquet`")),
     responses((status = 200, content((Vec<PointBody> = "application/json"), (String = "text/csv"),
-        (String = "application/x-ndjson"))),
+        (String = "application/x-ndjson"), (Vec<u8> = "application/vnd.apache.parquet"))),
     (status = 400, body = super::Problem), (status = 404, body = super::Problem)))]
 #[get("/api/devices/{id}/metrics")]
 pub async fn device_metrics(
@@ -251,6 +292,6 @@ mod tests {
         check("every=1h&start=0", 0);
         check("every=1s&start=0&stop=9223372036854775", 1);
         check("every=5m&fn=median", 1);
-        check("start=soon&stop=later&metric=a%20b&max_points=2&format=parquet", 5);
+        check("start=soon&stop=later&metric=a%20b&max_points=2&format=xml", 5);
     }
 }

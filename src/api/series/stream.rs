@@ -26,6 +26,7 @@ type Piece = Result<Bytes, store::Error>;
 /// Where the text goes.
 pub struct Sink {
     buffer: String,
+    bytes: Vec<u8>,
     to: mpsc::Sender<Piece>,
     runtime: tokio::runtime::Handle,
     stall_timeout: Duration,
@@ -37,9 +38,14 @@ impl Sink {
         &mut self.buffer
     }
 
+    /// Bytes to append to, for an answer that is no text; call [`flow`](Self::flow) afterwards.
+    pub fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
     /// Hands the text over when there is enough of it. Breaks when the client is gone.
     pub fn flow(&mut self) -> ControlFlow<()> {
-        match self.buffer.len() {
+        match self.buffer.len() + self.bytes.len() {
             _ if self.to.is_closed() => ControlFlow::Break(()),
             0..CHUNK_BYTES => ControlFlow::Continue(()),
             _ => self.hand_over(),
@@ -47,6 +53,10 @@ impl Sink {
     }
 
     fn hand_over(&mut self) -> ControlFlow<()> {
+        if !self.bytes.is_empty() {
+            let piece = Bytes::from(std::mem::take(&mut self.bytes));
+            return self.send(Ok(piece));
+        }
         let piece = Bytes::from(std::mem::replace(&mut self.buffer, String::with_capacity(CHUNK_BYTES + 1024)));
         self.send(Ok(piece))
     }
@@ -70,7 +80,7 @@ pub async fn respond(
     let stall_timeout = state.options.stall_timeout;
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        let mut sink = Sink { buffer: String::new(), to, runtime, stall_timeout };
+        let mut sink = Sink { buffer: String::new(), bytes: Vec::new(), to, runtime, stall_timeout };
         // A broken flow drops the sender before the end mark: the client sees the answer break off.
         match produce(&*store, &mut sink) {
             Ok(ControlFlow::Continue(())) if sink.hand_over().is_continue() => drop(sink.send(Ok(Bytes::new()))),

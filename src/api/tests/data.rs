@@ -83,9 +83,9 @@ async fn buckets_thinning_and_formats_work_together() {
     assert_eq!(String::from_utf8(csv.bytes).unwrap().lines().count(), 3);
     let lines = bench.get(&path("format=ndjson")).await;
     assert_eq!(String::from_utf8(lines.bytes).unwrap().lines().count(), 60);
-    let parquet = bench.get(&path("format=parquet")).await;
-    assert_eq!(parquet.status, 400);
-    assert!(parquet.json()["error"].as_str().unwrap().contains("json, csv or ndjson"));
+    let unknown = bench.get(&path("format=xml")).await;
+    assert_eq!(unknown.status, 400);
+    assert!(unknown.json()["error"].as_str().unwrap().contains("json, csv, ndjson or parquet"));
 }
 
 #[actix_web::test]
