@@ -81,7 +81,6 @@ pub enum Error {
 impl Collector {
     /// Finds its place: the store's checkpoint, or the journal's beginning where the two do not fit together (a restored
     /// or a new database): what is read twice is stored once.
-    #[allow(clippy::too_many_arguments)]
     pub fn open(
         options: Options,
         store: SharedStore,

@@ -22,14 +22,14 @@ fn a_meter_connects_with_its_token_only_and_speaks_for_itself_only() {
     let app = TestApp::builder().start();
     let made = app.api.post("/api/devices", &json!({"device_id": "m1", "device_name": "Meter"})).expect(201).json();
     let token = made["token"].as_str().unwrap_or_else(|| panic!("{made}"));
-    let refused = |how: &Connect<'_>| match Client::try_connect(app.mqtt_address(), how).1 {
-        Some(Packet::ConnAck { code, .. }) => assert!((2..=5).contains(&code), "{how:?} got {code}"),
+    let refused = |how: &Connect<'_>, expected: u8| match Client::try_connect(app.mqtt_address(), how).1 {
+        Some(Packet::ConnAck { code, .. }) => assert_eq!(code, expected, "{how:?}"),
         other => panic!("{how:?} got {other:?}"),
     };
-    refused(&Connect::id("m1"));
-    refused(&Connect::id("m1").login("m1", "wrong"));
-    refused(&Connect::id("m2").login("m2", token));
-    refused(&Connect::id("m2").login("m1", token));
+    refused(&Connect::id("m1"), 4);
+    refused(&Connect::id("m1").login("m1", "wrong"), 4);
+    refused(&Connect::id("m2").login("m2", token), 4);
+    refused(&Connect::id("m2").login("m1", token), 2);
     let (mut meter, _) = app.mqtt(&Connect::id("m1").login("m1", token));
     meter.publish("iot/m1/telemetry", telemetry("m1", app.at(0), 0, 750.0).as_bytes(), 1);
     assert_eq!(meter.subscribe("iot/m1/command", 2), 2);
