@@ -12,6 +12,7 @@
 pub mod codec;
 pub mod packet;
 pub mod queue;
+pub mod reason;
 pub mod retained;
 pub mod router;
 pub mod session;
