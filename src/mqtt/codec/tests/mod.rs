@@ -1,0 +1,1 @@
+//! The codec against the letter of the specification, against itself, and against arbitrary bytes.
