@@ -280,6 +280,15 @@ impl Store for FakeStore {
         let found = content.keys.iter_mut().find(|k| k.prefix == prefix);
         Ok(found.map(|k| k.revoked_at = Some(now)).is_some())
     }
+    fn save_sessions(&self, _: &[SessionChange], _: &[RetainedChange]) -> Result<(), Error> {
+        Ok(())
+    }
+    fn load_sessions(&self, _: &mut dyn FnMut(SavedSession)) -> Result<(), Error> {
+        Ok(())
+    }
+    fn load_retained(&self, _: &mut dyn FnMut(String, Vec<u8>)) -> Result<(), Error> {
+        Ok(())
+    }
     fn ping(&self) -> Result<(), Error> {
         self.lock().pings += 1;
         self.answer().map(drop)

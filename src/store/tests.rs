@@ -1,6 +1,7 @@
 //! What every database must do, as one set of tests: [`suite`] runs on an empty store of any kind.
 
 mod registry;
+mod sessions;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -38,6 +39,11 @@ pub(super) fn suite(store: &dyn Store) {
     registry::commands_expire_and_time_out(store);
     registry::credentials_are_kept_as_digests(store);
     old_rows_are_trimmed_in_parts(store);
+    sessions::a_session_comes_back_as_it_was_last_saved(store);
+    sessions::an_ended_session_goes_with_its_messages(store);
+    sessions::a_topic_has_the_retained_message_saved_last(store);
+    sessions::a_save_that_fails_leaves_nothing_half_done(store);
+    sessions::a_large_save_that_fails_is_cut_between_sessions(store);
     store.ping().unwrap();
 }
 

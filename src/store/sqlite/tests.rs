@@ -30,7 +30,7 @@ fn sqlite_keeps_every_promise_of_a_store() {
 fn a_url_names_a_file_or_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", dir.path().join("a.db").display());
-    assert_eq!(crate::store::migrate(&url, true).unwrap().len(), 1);
+    assert_eq!(crate::store::migrate(&url, true).unwrap().len(), 2);
     assert!(!dir.path().join("a.db").exists());
     crate::store::open(&url).unwrap().ping().unwrap();
     assert_eq!(crate::store::migrate(&url, false).unwrap(), Vec::<String>::new());
@@ -173,13 +173,27 @@ fn the_view_readings_has_one_row_a_slot() {
     assert_eq!(rows, [first, second]);
 }
 
+#[derive(QueryableByName)]
+struct Step {
+    #[diesel(sql_type = Text)]
+    detail: String,
+}
+
+fn plan(store: &SqliteStore, statement: &str) -> Vec<String> {
+    let explain = format!("EXPLAIN QUERY PLAN {statement}");
+    let steps: Vec<Step> = store.read("plan", |c| Ok(sql_query(explain).load(c)?)).unwrap();
+    steps.into_iter().map(|step| step.detail).collect()
+}
+
+#[test]
+fn sessions_are_loaded_along_the_indexes_without_sorting() {
+    let dir = tempfile::tempdir().unwrap();
+    let steps = plan(&open_in(dir.path()), sessions::SESSIONS);
+    assert!(steps[0].starts_with("MERGE") && steps.iter().all(|step| !step.contains("TEMP B-TREE")), "{steps:?}");
+}
+
 #[test]
 fn devices_and_alerts_of_a_prefix_are_found_by_an_index() {
-    #[derive(QueryableByName)]
-    struct Step {
-        #[diesel(sql_type = Text)]
-        detail: String,
-    }
     let dir = tempfile::tempdir().unwrap();
     let store = open_in(dir.path());
     let id_prefix = Some("dc-".to_owned());
@@ -189,9 +203,7 @@ fn devices_and_alerts_of_a_prefix_are_found_by_an_index() {
     let alerts = diesel::debug_query::<diesel::sqlite::Sqlite, _>(&alerts::matching(&alerts)).to_string();
     for statement in [devices, alerts] {
         let statement = statement.split("-- binds").next().unwrap();
-        let plan: Vec<Step> =
-            store.read("plan", |c| Ok(sql_query(format!("EXPLAIN QUERY PLAN {statement}")).load(c)?)).unwrap();
-        let steps: Vec<_> = plan.iter().map(|step| step.detail.as_str()).collect();
-        assert!(matches!(*steps, [step] if step.contains("(device_id>? AND device_id<?)")), "{steps:?} {statement}");
+        let steps = plan(&store, statement);
+        assert!(matches!(&*steps, [step] if step.contains("(device_id>? AND device_id<?)")), "{steps:?} {statement}");
     }
 }
