@@ -21,6 +21,7 @@ mod properties;
 mod read;
 mod reasons;
 mod server;
+mod subscribe;
 mod write;
 
 use bytes::BytesMut;
