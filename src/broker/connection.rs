@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -321,8 +320,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         for Filter { filter, options } in filters {
             let refusal = rules::refuse_subscription(&self.shared.options, &self.slot.identity, filter).or_else(|| {
                 let subscription = Subscription { options: *options, id };
-                let is_granted =
-                    self.shared.hub.subscribe(&self.slot, &mut self.session, filter, subscription, now);
+                let is_granted = self.shared.hub.subscribe(&self.slot, &mut self.session, filter, subscription, now);
                 (!is_granted).then_some(Reason::QuotaExceeded)
             });
             if refusal.is_some() {

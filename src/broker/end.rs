@@ -37,7 +37,7 @@ impl End {
     pub(super) fn reason(&self) -> Option<Reason> {
         match self {
             Self::Goodbye | Self::Closed | Self::Stalled => None,
-            Self::Malformed(error) => error.farewell(),
+            Self::Malformed(error) => Some(error.reason()),
             Self::Violation(violation) => Some(violation.reason()),
             Self::NotAllowed { .. } => Some(Reason::NotAuthorized),
             Self::KeepAlive => Some(Reason::KeepAliveTimeout),

@@ -62,12 +62,7 @@ where
     }
 }
 
-async fn admit(
-    shared: &Arc<Shared>,
-    version: Version,
-    connect: &Connect,
-    peer: SocketAddr,
-) -> Result<Client, Reason> {
+async fn admit(shared: &Arc<Shared>, version: Version, connect: &Connect, peer: SocketAddr) -> Result<Client, Reason> {
     let options = &shared.options;
     if connect.authentication_method.is_some() {
         shared.count(|c| &c.refused_credentials);

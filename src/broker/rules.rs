@@ -35,7 +35,9 @@ pub(super) const fn explain(reason: Reason) -> &'static str {
     match reason {
         Reason::NotAuthorized => "this client is not allowed to do that",
         Reason::TopicNameInvalid => "the topic is longer or deeper than mqtt.max_topic_length or mqtt.max_topic_levels",
-        Reason::TopicFilterInvalid => "the filter is longer or deeper than mqtt.max_topic_length or mqtt.max_topic_levels",
+        Reason::TopicFilterInvalid => {
+            "the filter is longer or deeper than mqtt.max_topic_length or mqtt.max_topic_levels"
+        }
         Reason::QuotaExceeded => "a limit of the server is reached",
         Reason::Unspecified => "refused by the server's settings",
         Reason::BadUserNameOrPassword => "unknown user name or wrong password",

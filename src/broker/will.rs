@@ -36,9 +36,8 @@ pub(super) fn fire_later(shared: &Arc<Shared>, slot: Arc<Slot>, due: Instant) {
             _ = stop.changed() => return,
             () = tokio::time::sleep_until(due.into()) => {}
         }
-        let will = slot.with_session(|session| {
-            if session.will_due() == Some(due) { session.take_will() } else { None }
-        });
+        let will =
+            slot.with_session(|session| if session.will_due() == Some(due) { session.take_will() } else { None });
         if let Some(will) = will.flatten() {
             this.hub.changes.mark(&slot);
             publish(&this, &slot.identity, will).await;

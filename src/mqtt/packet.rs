@@ -69,12 +69,26 @@ pub enum Packet {
     PubRec(Ack),
     PubRel(Ack),
     PubComp(Ack),
-    Subscribe { packet_id: PacketId, filters: Vec<Filter>, id: Option<SubscriptionId> },
+    Subscribe {
+        packet_id: PacketId,
+        filters: Vec<Filter>,
+        id: Option<SubscriptionId>,
+    },
     /// One reason a filter: granted QoS or refusal.
-    SubAck { packet_id: PacketId, reasons: Vec<Reason>, reason_string: Option<ByteString> },
-    Unsubscribe { packet_id: PacketId, filters: Vec<ByteString> },
+    SubAck {
+        packet_id: PacketId,
+        reasons: Vec<Reason>,
+        reason_string: Option<ByteString>,
+    },
+    Unsubscribe {
+        packet_id: PacketId,
+        filters: Vec<ByteString>,
+    },
     /// One reason a filter; 3.1.1 sends none.
-    UnsubAck { packet_id: PacketId, reasons: Vec<Reason> },
+    UnsubAck {
+        packet_id: PacketId,
+        reasons: Vec<Reason>,
+    },
     PingReq,
     PingResp,
     Disconnect(Disconnect),
@@ -108,11 +122,19 @@ pub struct Connect {
     pub topic_alias_maximum: u16,
     /// The client would like response information in CONNACK.
     pub wants_response_information: bool,
-    /// The client does not want reason strings and user properties but in CONNACK, DISCONNECT and PUBLISH
+    /// Whether the client wants reason strings; `Some(false)` forbids them but in CONNACK, DISCONNECT and PUBLISH
     /// `[MQTT-3.1.2-29]`.
-    pub refuses_problem_information: bool,
+    pub problem_information: Option<bool>,
     /// Method of enhanced authentication.
     pub authentication_method: Option<ByteString>,
+}
+
+impl Connect {
+    /// Whether refusals are explained in words. By default the specification allows it and does not ask for it; who does
+    /// ask is told, the others get the shortest form.
+    pub fn wants_reasons(&self) -> bool {
+        self.problem_information == Some(true)
+    }
 }
 
 /// Without the password.

@@ -236,9 +236,12 @@ impl Queue {
 
     /// Takes out all that `is_meant`, in order.
     pub fn take_where(&mut self, is_meant: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
-        let (taken, kept): (Vec<_>, VecDeque<_>) = std::mem::take(&mut self.items).into_iter().partition(is_meant);
+        if !self.items.iter().any(&is_meant) {
+            return Vec::new();
+        }
+        let (taken, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.items).into_iter().partition(is_meant);
         let bytes = taken.iter().map(|d| d.message.size()).sum::<usize>();
-        self.items = kept;
+        self.items = kept.into();
         self.items.shrink_to_fit();
         self.bytes -= bytes;
         self.budget.give(taken.len(), bytes);
@@ -311,11 +314,10 @@ mod tests {
 
     #[test]
     fn a_full_queue_refuses_and_keeps_what_it_has() {
-        let mut queue = queue(2, 1000);
+        let (mut queue, mut narrow) = (queue(2, 1000), queue(100, 150));
         assert_eq!(queue.push(delivery("a", QoS::AtLeastOnce, None)), Pushed::Queued);
         assert_eq!(queue.push(delivery("b", QoS::AtLeastOnce, None)), Pushed::Queued);
         assert_eq!(queue.push(delivery("c", QoS::AtLeastOnce, None)), Pushed::Full);
-        let mut narrow = queue(100, 150);
         assert_eq!(narrow.push(delivery(&"x".repeat(500), QoS::AtLeastOnce, None)), Pushed::Queued);
         assert_eq!(narrow.push(delivery("y", QoS::AtLeastOnce, None)), Pushed::Full);
         narrow.pop().unwrap();

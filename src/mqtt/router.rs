@@ -253,7 +253,8 @@ mod tests {
     #[test]
     fn a_delivery_names_all_subscriptions_it_is_for_and_leaves_out_those_that_are_not_local() {
         let entry = |who: u8, qos, no_local, id: u32| {
-            let options = SubscribeOptions { qos, no_local, retain_as_published: id == 3, ..SubscribeOptions::default() };
+            let options =
+                SubscribeOptions { qos, no_local, retain_as_published: id == 3, ..SubscribeOptions::default() };
             Entry { who, options, id: SubscriptionId::new(id) }
         };
         let entries = [

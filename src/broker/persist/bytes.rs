@@ -19,9 +19,7 @@ use minicbor::{Decoder, Encoder};
 use super::Snapshot;
 use crate::broker::auth::Identity;
 use crate::domain::{DeviceId, Timestamp};
-use crate::mqtt::packet::{
-    PacketId, Properties, RetainHandling, SubscribeOptions, SubscriptionId, Will,
-};
+use crate::mqtt::packet::{PacketId, Properties, RetainHandling, SubscribeOptions, SubscriptionId, Will};
 use crate::mqtt::queue::Tag;
 use crate::mqtt::session::{Saved, SavedFlight, Subscription};
 use crate::mqtt::{Delivery, Message, QoS};
@@ -235,10 +233,7 @@ const fn write_options(options: SubscribeOptions) -> u8 {
         RetainHandling::IfNew => 1,
         RetainHandling::Never => 2,
     };
-    options.qos.level()
-        | (options.no_local as u8) << 2
-        | (options.retain_as_published as u8) << 3
-        | handling << 4
+    options.qos.level() | (options.no_local as u8) << 2 | (options.retain_as_published as u8) << 3 | handling << 4
 }
 
 fn read_options(bits: u8) -> Option<SubscribeOptions> {
@@ -305,7 +300,6 @@ fn to_instant(at: Timestamp, (wall, now): Clock) -> Instant {
     if at >= wall {
         return now.checked_add(at.since(wall)).unwrap_or(now);
     }
-    let mut back = wall.since(at);
     now.checked_sub(wall.since(at)).unwrap_or(now)
 }
 

@@ -38,14 +38,8 @@ pub(in crate::broker) async fn run(
     saved: SavedPositions,
     mut ended: watch::Receiver<bool>,
 ) {
-    let mut saver = Saver {
-        shared,
-        store,
-        saved,
-        sessions: Pending::new(),
-        retained: HashSet::new(),
-        is_failing: false,
-    };
+    let mut saver =
+        Saver { shared, store, saved, sessions: Pending::new(), retained: HashSet::new(), is_failing: false };
     while tokio::time::timeout(PERIOD, ended.wait_for(|ended| *ended)).await.is_err() {
         saver.collect();
         saver.save().await;
@@ -132,9 +126,8 @@ impl Saver {
 
     fn retained_changes(&self, clock: (Timestamp, Instant)) -> Vec<RetainedChange> {
         let retained = self.shared.hub.retained();
-        let message = |topic: &str| {
-            retained.get(topic).map(|(message, qos)| bytes::write_message(message, qos, clock).into())
-        };
+        let message =
+            |topic: &str| retained.get(topic).map(|(message, qos)| bytes::write_message(message, qos, clock).into());
         self.retained.iter().map(|t| RetainedChange { topic: t.to_string(), message: message(t) }).collect()
     }
 }

@@ -93,7 +93,7 @@ fn connect_properties(body: &mut Body, connect: &mut Connect) -> Result<(), Erro
             Property::MaximumPacketSize(n) => connect.max_packet_size = Some(n),
             Property::TopicAliasMaximum(n) => connect.topic_alias_maximum = n,
             Property::RequestResponseInformation(wanted) => connect.wants_response_information = wanted,
-            Property::RequestProblemInformation(wanted) => connect.refuses_problem_information = !wanted,
+            Property::RequestProblemInformation(wanted) => connect.problem_information = Some(wanted),
             Property::AuthenticationMethod(method) => connect.authentication_method = Some(method),
             Property::AuthenticationData => has_data = true,
             _ => {}

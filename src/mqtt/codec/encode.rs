@@ -82,8 +82,8 @@ fn connect(version: Version, c: &Connect, out: &mut dyn Sink) {
 fn connect_properties(c: &Connect, out: &mut dyn Sink) {
     property_u32(id::SESSION_EXPIRY_INTERVAL, Some(c.session_expiry_s).filter(|s| *s != 0), out);
     property_text(id::AUTHENTICATION_METHOD, c.authentication_method.as_deref(), out);
-    if c.refuses_problem_information {
-        property_bool(id::REQUEST_PROBLEM_INFORMATION, false, out);
+    if let Some(wanted) = c.problem_information {
+        property_bool(id::REQUEST_PROBLEM_INFORMATION, wanted, out);
     }
     if c.wants_response_information {
         property_bool(id::REQUEST_RESPONSE_INFORMATION, true, out);

@@ -101,16 +101,14 @@ impl Inbound {
         Ok(())
     }
 
-    /// PUBREL: the id is free again; an unknown one is answered all the same (section 4.3.3), and `tells` so.
-    pub(super) fn release(&mut self, id: PacketId, tells: bool, out: &mut Vec<Action>) -> Result<(), Violation> {
+    /// PUBREL: the id is free again; an unknown one is answered all the same (section 4.3.3).
+    pub(super) fn release(&mut self, id: PacketId, out: &mut Vec<Action>) -> Result<(), Violation> {
         let taken = self.taken.remove(&id);
         self.is_dirty |= taken.is_some_and(|t| t != Taken::Surely);
-        let was_taken = taken.is_some();
-        if !was_taken && self.taking.contains(&id) {
+        if taken.is_none() && self.taking.contains(&id) {
             return Err(Violation::WrongStep { packet: "PUBREL", id });
         }
-        let reason = if was_taken || !tells { Reason::Success } else { Reason::PacketIdentifierNotFound };
-        out.push(Action::Send(Packet::PubComp(Ack::new(id, reason))));
+        out.push(Action::Send(Packet::PubComp(Ack::ok(id))));
         Ok(())
     }
 

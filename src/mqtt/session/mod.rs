@@ -179,12 +179,9 @@ impl Session {
         self.heard = now;
         match packet {
             Packet::Publish(publish) => return self.inbound.publish(publish, out),
-            Packet::PubRel(ack) => {
-                let strict = self.start.has_flow_control;
-                self.inbound.release(ack.packet_id, strict, out)?;
-            }
+            Packet::PubRel(ack) => self.inbound.release(ack.packet_id, out)?,
             Packet::PubAck(ack) => self.outbound.acknowledged(&ack, out)?,
-            Packet::PubRec(ack) => self.outbound.received(&ack, self.start.has_flow_control, out)?,
+            Packet::PubRec(ack) => self.outbound.received(&ack, out)?,
             Packet::PubComp(ack) => self.outbound.completed(&ack, out)?,
             Packet::Subscribe { packet_id, filters, id } => out.push(Action::Subscribe { packet_id, filters, id }),
             Packet::Unsubscribe { packet_id, filters } => self.unsubscribe(packet_id, filters, out),
@@ -364,3 +361,5 @@ pub fn brings_retained(handling: RetainHandling, subscribed: Subscribed) -> bool
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod v5_tests;

@@ -183,10 +183,9 @@ impl Outbound {
 
     /// PUBREC. Always answered by PUBREL, so that a client that remembers more than we do comes to an end; but a refusal
     /// is the end `[MQTT-4.3.3-4]`.
-    pub(super) fn received(&mut self, ack: &Ack, tells: bool, out: &mut Vec<Action>) -> Result<(), Violation> {
+    pub(super) fn received(&mut self, ack: &Ack, out: &mut Vec<Action>) -> Result<(), Violation> {
         let id = ack.packet_id;
-        let found = self.find(id);
-        if let Some(at) = found {
+        if let Some(at) = self.find(id) {
             if matches!(&self.window[at].step, Step::Sent(d) if d.qos == QoS::AtLeastOnce) {
                 return Err(Violation::WrongStep { packet: "PUBREC", id });
             }
@@ -199,8 +198,7 @@ impl Outbound {
         } else if ack.reason.is_error() {
             return Ok(());
         }
-        let reason = if found.is_some() || !tells { Reason::Success } else { Reason::PacketIdentifierNotFound };
-        out.push(Action::Send(Packet::PubRel(Ack::new(id, reason))));
+        out.push(Action::Send(Packet::PubRel(Ack::ok(id))));
         Ok(())
     }
 
@@ -297,9 +295,9 @@ fn publish(delivery: &Delivery, packet_id: Option<PacketId>, dup: bool, now: Ins
         topic: message.topic.clone(),
         topic_alias: None,
         // What is left of it [MQTT-3.3.2-6]; a repetition may come after its time, 0 would be "expired on arrival".
-        expiry_s: message.expires_at.map(|at| {
-            u32::try_from(at.saturating_duration_since(now).as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
-        }),
+        expiry_s: message
+            .expires_at
+            .map(|at| u32::try_from(at.saturating_duration_since(now).as_millis().div_ceil(1000)).unwrap_or(u32::MAX)),
         subscription_ids: delivery.ids.clone(),
         properties: message.properties.clone(),
         payload: message.payload.clone(),

@@ -81,7 +81,7 @@ impl Start {
             receive_maximum: connect.receive_maximum.map_or(usize::from(u16::MAX), |n| n.get().into()),
             max_packet_size: connect.max_packet_size.map_or(usize::MAX, |n| n.get() as usize),
             topic_alias_maximum: connect.topic_alias_maximum,
-            wants_reasons: is_v5 && !connect.refuses_problem_information,
+            wants_reasons: is_v5 && connect.wants_reasons(),
         }
     }
 }

@@ -98,7 +98,7 @@ fn will(version: Version) -> impl Strategy<Value = Will> {
 fn connect(version: Version) -> impl Strategy<Value = Connect> {
     let session = (text(), any::<bool>(), any::<u16>(), any::<u32>());
     let login = (of(text()), of(any::<[u8; 4]>()));
-    let limits = (any::<u16>(), any::<u32>(), any::<u16>(), any::<bool>(), any::<bool>(), of(text()));
+    let limits = (any::<u16>(), any::<u32>(), any::<u16>(), any::<bool>(), of(any::<bool>()), of(text()));
     (session, of(will(version)), login, limits).prop_map(move |(session, will, login, limits)| {
         let (client_id, clean_start, keep_alive, session_expiry_s) = session;
         let (username, password) = login;
@@ -117,7 +117,7 @@ fn connect(version: Version) -> impl Strategy<Value = Connect> {
                 max_packet_size: NonZeroU32::new(limits.1),
                 topic_alias_maximum: limits.2,
                 wants_response_information: limits.3,
-                refuses_problem_information: limits.4,
+                problem_information: limits.4,
                 authentication_method: limits.5,
                 ..plain
             },

@@ -34,7 +34,7 @@ fn connect() {
     let all = Connect {
         session_expiry_s: 0x0102_0304,
         authentication_method: Some("m".into()),
-        refuses_problem_information: true,
+        problem_information: Some(false),
         wants_response_information: true,
         receive_maximum: NonZeroU16::new(10),
         topic_alias_maximum: 0x0203,
