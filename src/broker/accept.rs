@@ -69,13 +69,12 @@ where
     };
     match logged_in {
         Ok(Ok(Client { greeting, attached })) => {
-            let io = Connection::new(Arc::clone(&shared), io, greeting, attached, peer).run().await;
-            linger(&shared, io).await;
+            Connection::new(shared, io, greeting, attached, peer).run().await;
         }
         Ok(Err(refusal)) => {
             tracing::debug!(%peer, %refusal, "log-in refused");
             refusal.answer(&mut io.output);
-            linger(&shared, io).await;
+            linger(shared, io).await;
         }
         Err(_) => {
             shared.count(|c| &c.refused_connect_timeout);
@@ -87,7 +86,7 @@ where
 
 /// The last bytes go out, and what the peer still sends is thrown away until it closes: closing a socket with unread bytes
 /// would take back what was just written.
-async fn linger<S: AsyncRead + AsyncWrite + Unpin>(shared: &Shared, io: Io<S>) {
+pub(super) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(shared: Arc<Shared>, io: Io<S>) {
     let patience = if shared.is_stopping() { LAST_WORDS / 5 } else { LAST_WORDS };
     let _ = tokio::time::timeout(patience, io.end()).await;
 }

@@ -23,7 +23,7 @@ use super::hub::{self, Attached};
 use super::io::{Io, Wake};
 use super::persist::Snapshot;
 use super::slot::{Signals, Slot};
-use super::{Shared, rules, will};
+use super::{Shared, accept, rules, will};
 use crate::domain::{CommandId, DeviceId};
 use crate::journal::{Entry, Flags, Offset};
 use crate::mqtt::packet::{Ack, ConnAck, Disconnect, Filter, SubscriptionId};
@@ -76,7 +76,7 @@ pub(super) struct Connection<S> {
     is_mute: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     /// A client that has just logged in: CONNACK `[MQTT-3.2.0-1]` and what its session has to send again.
     pub(super) fn new(
         shared: Arc<Shared>,
@@ -114,13 +114,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         this
     }
 
-    /// Serves the client to its end; what is left is the socket, for the last words.
-    pub(super) async fn run(mut self) -> Io<S> {
+    /// Serves the client to its end.
+    pub(super) async fn run(mut self) {
         let end = match self.drive().await {
             Err(end) => end,
             Ok(never) => match never {},
         };
-        self.finish(end).await
+        self.finish(end).await;
     }
 
     async fn drive(&mut self) -> Result<std::convert::Infallible, End> {
@@ -195,7 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Turn::Io(Wake::Signal(signals)) => {
                 if signals.has(Signals::ABORT) {
-                    return Err(End::Stopping);
+                    return Err(End::CutOff);
                 }
                 if signals.has(Signals::DISMISSED) {
                     return Err(End::Dismissed);
@@ -430,17 +430,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// The connection ends: a client of MQTT 5 is told why, what the journal has is still confirmed, then the will, then
     /// the session goes back.
-    async fn finish(mut self, end: End) -> Io<S> {
+    async fn finish(mut self, end: End) {
         self.note(&end);
         self.say_goodbye(&end);
-        while !self.pending.is_empty() {
+        while !self.pending.is_empty() && end != End::CutOff {
             let is_live = match self.wait(false).await {
                 Turn::Durable(is_live) => is_live,
                 Turn::Io(Wake::Signal(signals)) => !signals.has(Signals::ABORT),
-                Turn::Io(Wake::Closed) => {
-                    self.io.close();
-                    true
-                }
                 Turn::Io(_) => {
                     self.session.hear(Instant::now().into_std());
                     true
@@ -463,13 +459,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             will::fire(&self.shared, self.slot.identity.clone(), will).await;
         }
         self.report();
-        let Self { shared, io, slot, session, .. } = self;
+        let Self { shared, slot, session, .. } = self;
         shared.hub.go_offline(&slot, &session);
         shared.hub.release(&slot, session);
         if let Some(due) = due.filter(|due| *due > now) {
             will::fire_later(&shared, slot, due);
         }
-        io
     }
 
     /// The last packet, where there is something to say; nothing follows.
@@ -484,8 +479,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             None if matches!(end, End::Closed | End::Stalled) => self.io.close(),
             None => {}
         }
-        self.io.write_now();
         self.is_mute = true;
+        if let Some(io) = self.io.take() {
+            self.shared.spawn(accept::linger(Arc::clone(&self.shared), io));
+        }
     }
 
     fn note(&self, end: &End) {

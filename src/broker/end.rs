@@ -30,6 +30,8 @@ pub(super) enum End {
     JournalFailed,
     #[error("the server is stopping")]
     Stopping,
+    #[error("cut off: the time for stopping is over")]
+    CutOff,
 }
 
 impl End {
@@ -44,14 +46,14 @@ impl End {
             Self::TakenOver => Some(Reason::SessionTakenOver),
             Self::Dismissed => Some(Reason::AdministrativeAction),
             Self::JournalFailed => Some(Reason::Unspecified),
-            Self::Stopping => Some(Reason::ServerShuttingDown),
+            Self::Stopping | Self::CutOff => Some(Reason::ServerShuttingDown),
         }
     }
 
     /// Whether the last will is kept back whatever the client said. An operator's end is final: a will would speak for a
     /// device that is gone, and register it anew.
     pub(super) const fn is_silent(&self) -> bool {
-        matches!(self, Self::Stopping | Self::Dismissed)
+        matches!(self, Self::Stopping | Self::CutOff | Self::Dismissed)
     }
 
     /// The counter of such ends.
@@ -62,7 +64,9 @@ impl End {
             Self::KeepAlive => Some(&counters.closed_keep_alive),
             Self::Stalled => Some(&counters.closed_stalled),
             Self::TakenOver => Some(&counters.closed_taken_over),
-            Self::Goodbye | Self::Closed | Self::Dismissed | Self::JournalFailed | Self::Stopping => None,
+            Self::Goodbye | Self::Closed | Self::Dismissed | Self::JournalFailed | Self::Stopping | Self::CutOff => {
+                None
+            }
         }
     }
 }

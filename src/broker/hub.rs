@@ -37,6 +37,8 @@ pub(super) struct Hub {
     dismissals: AtomicU64,
     sessions: Mutex<HashMap<Arc<str>, Arc<Slot>>>,
     retained: Mutex<Retained>,
+    /// What the server says of itself: it takes no room from others.
+    sys: Mutex<Retained>,
 }
 
 /// A session handed to a connection.
@@ -54,6 +56,7 @@ impl Hub {
     pub(super) fn new(options: Options, saves: bool) -> Self {
         Self {
             retained: Mutex::new(Retained::new(options.max_retained_messages, options.max_retained_bytes)),
+            sys: Mutex::new(Retained::new(1000, 1 << 20)),
             budget: Arc::new(Budget::new(options.max_total_queued_messages, options.max_total_queued_bytes)),
             options,
             counters: Counters::default(),
@@ -315,6 +318,11 @@ impl Hub {
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Slot>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The kept messages of the `$SYS` tree.
+    pub(super) fn sys(&self) -> MutexGuard<'_, Retained> {
+        self.sys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn retained(&self) -> MutexGuard<'_, Retained> {

@@ -144,12 +144,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
         Poll::Pending
     }
 
-    /// Writes what can be written at once.
-    pub(super) fn write_now(&mut self) {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        if self.write(&mut cx).is_err() {
-            self.close();
-        }
+    /// Takes the socket with what is to be written out of it; signals and the timer go on. `None` = it is closed.
+    pub(super) fn take(&mut self) -> Option<Self> {
+        let mut taken = Self::new(self.stream.take()?, self.write_timeout);
+        taken.output = std::mem::take(&mut self.output);
+        taken.written = self.written;
+        self.close();
+        Some(taken)
     }
 
     /// Writes the rest, says that nothing more comes, and reads on until the peer says so too. May be dropped half-way.

@@ -118,11 +118,15 @@ impl Hub {
         if !is_shared && brings_retained(retain_handling, subscribed) {
             let ids: Vec<_> = subscription.id.into_iter().collect();
             let mut dropped = 0;
-            self.retained().matching(filter, now, |message, kept| {
+            let mut add = |message: &Arc<Message>, kept: QoS| {
                 let (message, ids) = (Arc::clone(message), ids.clone());
                 let delivery = Delivery { retain: true, ids, ..Delivery::new(message, kept.min(qos)) };
                 dropped += u64::from(!session.add_retained(delivery));
-            });
+            };
+            self.retained().matching(filter, now, &mut add);
+            if filter.starts_with("$SYS/") {
+                self.sys().matching(filter, now, &mut add);
+            }
             self.counters.dropped_queued.fetch_add(dropped, Ordering::Relaxed);
         }
         true
@@ -169,6 +173,10 @@ impl Hub {
     }
 
     fn keep(&self, message: &Arc<Message>, qos: QoS) {
+        if message.topic.starts_with("$SYS/") {
+            self.sys().set(Arc::clone(message), qos);
+            return;
+        }
         if self.retained().set(Arc::clone(message), qos) == Kept::Refused {
             self.counters.retained_refused.fetch_add(1, Ordering::Relaxed);
         }

@@ -106,8 +106,7 @@ impl Changes {
 
     /// The topic's retained message has changed.
     pub(super) fn mark_retained(&self, topic: &str) {
-        // What the server says of itself is said anew after a restart.
-        if self.is_on && !topic.starts_with("$SYS/") {
+        if self.is_on {
             let mut list = self.list();
             if !list.retained.contains(topic) {
                 list.retained.insert(topic.into());

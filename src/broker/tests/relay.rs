@@ -60,7 +60,7 @@ async fn overlapping_and_wildcard_subscriptions_deliver_once_to_each_subscriber(
     one.expect_nothing().await;
     assert_eq!(two.expect_publish().await, publish("a/b", "x", 0, 0));
     two.expect_nothing().await;
-    two.publish(publish("$SYS/x", "x", 0, 0)).await;
+    two.publish(publish("$x/y", "x", 0, 0)).await;
     two.expect_nothing().await;
     three.expect_nothing().await;
 }

@@ -111,20 +111,21 @@ async fn a_session_is_forgotten_when_its_time_is_over() {
 #[tokio::test]
 async fn a_connect_that_is_understood_and_refused_is_told_why() {
     let bed = Bed::open().await;
-    let check = async |what: &str, bytes: &[u8], code: u8| {
+    let check = async |what: &str, bytes: &[u8], expected: &[u8]| {
         let mut client = Client::open(bed.address).await;
         client.send_bytes(bytes).await;
         let mut answer = Vec::new();
         tokio::io::AsyncReadExt::read_to_end(&mut client.stream, &mut answer).await.unwrap();
-        assert_eq!(answer, [0x20, 2, 0, code], "{what}");
+        assert_eq!(answer, expected, "{what}");
     };
-    check("level 9", b"\x10\x0d\0\x04MQTT\x09\x02\0\x0a\0\x01c", 1).await;
-    check("empty id, kept session", b"\x10\x0c\0\x04MQTT\x04\0\0\x0a\0\0", 2).await;
+    check("level 9", b"\x10\x0d\0\x04MQTT\x09\x02\0\x0a\0\x01c", b"\x20\x03\0\x84\0").await;
+    check("level 3", b"\x10\x0d\0\x04MQTT\x03\x02\0\x0a\0\x01c", b"\x20\x02\0\x01").await;
+    check("empty id, kept session", b"\x10\x0c\0\x04MQTT\x04\0\0\x0a\0\0", b"\x20\x02\0\x02").await;
     let mut long = Client::open(bed.address).await;
     let refused = long.connect_with(connect(&"x".repeat(257), true)).await;
     assert_eq!(refused, Err(Reason::ClientIdentifierNotValid));
     let stats = bed.broker.stats();
-    assert_eq!((stats.refused_version, stats.refused_client_id), (1, 2));
+    assert_eq!((stats.refused_version, stats.refused_client_id), (2, 2));
 }
 
 #[tokio::test]

@@ -125,8 +125,10 @@ impl Outbound {
             return;
         }
         let is_exact = delivery.qos > QoS::AtMostOnce;
+        let last_id = self.last_id;
         let packet_id = is_exact.then(|| self.free_id());
         let Some(publish) = self.fit(publish(&delivery, packet_id, false, now)) else {
+            self.last_id = last_id; // not used after all
             out.push(Action::Dropped(Dropped::TooLarge, delivery.tag));
             return;
         };

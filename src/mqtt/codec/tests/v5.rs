@@ -57,7 +57,11 @@ fn properties_of_connect_may_say_the_default_or_what_is_not_kept() {
             b"\0\0",
         ],
     );
-    let connect = Connect { authentication_method: Some("GS2-KRB".into()), ..Connect::default() };
+    let connect = Connect {
+        authentication_method: Some("GS2-KRB".into()),
+        problem_information: Some(true),
+        ..Connect::default()
+    };
     assert_eq!(first(&bytes), Ok(Some((Version::V5, connect))));
 }
 
