@@ -432,7 +432,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     /// the session goes back.
     async fn finish(mut self, end: End) {
         self.note(&end);
-        self.say_goodbye(&end);
+        let last_words = self.say_goodbye(&end).map(|io| accept::linger(Arc::clone(&self.shared), io));
+        // Nobody waits for them but a stop.
+        let last_words = if self.is_stopping { last_words } else { last_words.map(tokio::spawn).and(None) };
         while !self.pending.is_empty() && end != End::CutOff {
             let is_live = match self.wait(false).await {
                 Turn::Durable(is_live) => is_live,
@@ -465,10 +467,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         if let Some(due) = due.filter(|due| *due > now) {
             will::fire_later(&shared, slot, due);
         }
+        if let Some(last_words) = last_words {
+            last_words.await;
+        }
     }
 
-    /// The last packet, where there is something to say; nothing follows.
-    fn say_goodbye(&mut self, end: &End) {
+    /// The last packet, where there is something to say; nothing follows. Gives the socket.
+    fn say_goodbye(&mut self, end: &End) -> Option<Io<S>> {
         let start = self.session.start();
         let (is_v5, wants_reasons) = (start.has_flow_control, start.wants_reasons);
         match end.reason().filter(|_| is_v5) {
@@ -480,9 +485,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
             None => {}
         }
         self.is_mute = true;
-        if let Some(io) = self.io.take() {
-            self.shared.spawn(accept::linger(Arc::clone(&self.shared), io));
-        }
+        self.io.take()
     }
 
     fn note(&self, end: &End) {

@@ -71,7 +71,7 @@ impl Default for Options {
             max_topic_aliases: 16,
             max_topic_length: 1024,
             max_topic_levels: 32,
-            max_will_bytes: 64 << 10,
+            max_will_bytes: 32 << 10,
             max_client_id_length: 256,
             max_queued_messages: 1000,
             max_queued_bytes: 4 << 20,

@@ -9,7 +9,9 @@ mod journal;
 mod limits;
 mod permissions;
 mod relay;
+mod restart;
 mod sessions;
+mod v5;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
