@@ -21,6 +21,7 @@ pub mod key;
 mod limits;
 mod origin;
 mod pages;
+mod paging;
 mod pulse;
 mod query;
 mod range;
