@@ -8,7 +8,8 @@ use actix_web::{test, web};
 use serde_json::{Value, json};
 
 use super::raw::{RawFuture, RawMessages};
-use super::{MetricsAccess, Options, Page as StaticPage, Services, State, app, key};
+use super::server::app;
+use super::{MetricsAccess, Options, Page as StaticPage, Services, State, key};
 use crate::archive::RawEntry;
 use crate::collector::RequestKind;
 use crate::domain::command::may_advance;
