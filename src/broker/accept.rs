@@ -1,20 +1,19 @@
-//! From a listening socket to a logged-in client.
+//! From a byte stream to a logged-in client.
 //!
-//! Invariants: at most `max_connections` at a time, log-in included; a connection has `connect_timeout` to become a
-//! client; until then it costs a small task and what it has sent.
+//! Invariants: a connection has until its deadline to become a client; until then it costs a small task and what it has
+//! sent. Knows nothing of what the stream is wrapped in.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::auth::{Credentials, Denied, Identity};
 use super::connection::Connection;
+use super::gate::Permit;
 use super::hub::Attached;
 use super::io::{Io, Wake};
 use super::{Shared, acl};
@@ -26,42 +25,6 @@ use crate::mqtt::session::Start;
 /// Longer client ids are rejected; every server must take 23 bytes, most ids are shorter `[MQTT-3.1.3-5]`.
 const MAX_CLIENT_ID_LEN: usize = 256;
 
-/// Accepts until the broker stops.
-pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
-    let mut stop = shared.stop.subscribe();
-    while !shared.is_stopping() {
-        let accepted = tokio::select! {
-            biased;
-            _ = stop.changed() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                shared.count(|c| &c.accepted);
-                let Ok(permit) = Arc::clone(&shared.connections).try_acquire_owned() else {
-                    shared.count(|c| &c.refused_connection_limit);
-                    continue;
-                };
-                tune(&stream);
-                shared.spawn(serve(Arc::clone(&shared), stream, peer, permit));
-            }
-            Err(error) => {
-                // Out of file descriptors, mostly: give the others time to end.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-}
-
-/// No delay for small packets; a peer that has silently vanished is noticed even without an MQTT keep-alive. A failure
-/// costs only that.
-fn tune(stream: &TcpStream) {
-    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
-    let _ = stream.set_nodelay(true);
-    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
-}
-
 /// Why a connection does not become a client.
 enum Refusal {
     /// Nothing can be said to it.
@@ -70,7 +33,8 @@ enum Refusal {
     Answer(ConnectCode),
 }
 
-async fn serve<S>(shared: Arc<Shared>, stream: S, peer: SocketAddr, permit: OwnedSemaphorePermit)
+/// Serves a connection to its end; it must have logged in by `deadline`.
+pub(super) async fn serve<S>(shared: Arc<Shared>, stream: S, peer: SocketAddr, permit: Permit, deadline: Instant)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -79,7 +43,7 @@ where
     let logged_in = tokio::select! {
         biased;
         _ = stop.changed() => return,
-        done = tokio::time::timeout(shared.options.connect_timeout, log_in(&shared, &mut io, peer)) => done,
+        done = tokio::time::timeout_at(deadline, log_in(&shared, &mut io, peer)) => done,
     };
     let refusal = match logged_in {
         Ok(Ok((version, attached))) => {
@@ -103,6 +67,7 @@ where
             let _ = tokio::time::timeout(Duration::from_secs(1), written).await;
         }
     }
+    io.close();
 }
 
 async fn log_in<S>(shared: &Arc<Shared>, io: &mut Io<S>, peer: SocketAddr) -> Result<(Version, Attached), Refusal>

@@ -11,7 +11,7 @@ mod permissions;
 mod relay;
 mod sessions;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl Bed {
         let journal = Arc::new(FakeJournal::default());
         let clock = Clock::manual(Timestamp(1_000_000));
         let intake = Arc::clone(&journal) as Arc<dyn Intake>;
-        let broker = Broker::start_with(options, intake, authenticator, clock, vec![listener]).unwrap();
+        let broker = Broker::start_with(options, intake, authenticator, clock, vec![Listener::tcp(listener)]).unwrap();
         Self { broker, journal, address }
     }
 
