@@ -13,7 +13,7 @@ mod restart;
 mod sessions;
 mod v5;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +53,9 @@ impl Bed {
         let journal = Arc::new(FakeJournal::default());
         let clock = Clock::manual(Timestamp(1_000_000));
         let intake = Arc::clone(&journal) as Arc<dyn Intake>;
-        let broker = Broker::start_with(options, intake, authenticator, clock, store, vec![listener]).await.unwrap();
+        let broker = Broker::start_with(options, intake, authenticator, clock, store, vec![Listener::tcp(listener)])
+            .await
+            .unwrap();
         Self { broker, journal, address }
     }
 
