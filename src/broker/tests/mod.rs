@@ -7,6 +7,7 @@ mod durability;
 mod interop;
 mod journal;
 mod limits;
+mod listeners;
 mod permissions;
 mod relay;
 mod sessions;
@@ -38,11 +39,20 @@ impl Bed {
 
     pub(super) fn guarded(options: Options, authenticator: Arc<dyn Authenticator>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        Self::start(options, authenticator, vec![Listener::tcp(listener)])
+    }
+
+    /// On these listeners; `address` is that of the first.
+    pub(super) fn on(options: Options, listeners: Vec<Listener>) -> Self {
+        Self::start(options, Arc::new(OpenAuthenticator), listeners)
+    }
+
+    fn start(options: Options, authenticator: Arc<dyn Authenticator>, listeners: Vec<Listener>) -> Self {
+        let address = listeners[0].address().unwrap();
         let journal = Arc::new(FakeJournal::default());
         let clock = Clock::manual(Timestamp(1_000_000));
         let intake = Arc::clone(&journal) as Arc<dyn Intake>;
-        let broker = Broker::start_with(options, intake, authenticator, clock, vec![Listener::tcp(listener)]).unwrap();
+        let broker = Broker::start_with(options, intake, authenticator, clock, listeners).unwrap();
         Self { broker, journal, address }
     }
 
