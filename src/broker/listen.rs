@@ -42,6 +42,11 @@ impl Listener {
         Self { is_web_socket: true, ..self }
     }
 
+    /// Where it is bound.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
     /// For use in this runtime.
     pub(super) fn ready(self) -> Result<Ready, Error> {
         let Self { socket, tls, is_web_socket } = self;

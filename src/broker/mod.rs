@@ -43,7 +43,7 @@ mod will;
 mod ws;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -134,20 +134,6 @@ pub enum Error {
         #[source]
         source: rustls::Error,
     },
-}
-
-impl Error {
-    /// The file at fault, if it is one.
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            Self::Listener { .. } | Self::Load(_) => None,
-            Self::Unreadable { path, .. }
-            | Self::NoCertificate { path }
-            | Self::NoKey { path }
-            | Self::ExposedKey { path }
-            | Self::UnusableKey { path, .. } => Some(path),
-        }
-    }
 }
 
 /// Handle of the running broker; clones are the same broker. It runs until [`stop`](Self::stop).

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit};
 
 use super::global::{Global, Output};
 use super::runtime::{StopSignal, block_on};
@@ -120,6 +121,7 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> anyhow::Result<ExitCode> 
     for (key, value, source) in loaded.effective.iter().filter(|(_, _, source)| *source != Source::Default) {
         tracing::debug!(key = key.path, %value, %source, "setting");
     }
+    raise_open_files(options.settings.mqtt.max_connections);
     // Whatever is written from here on is for this user alone.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let ServeOptions { settings, open, demo } = options;
@@ -138,6 +140,22 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> anyhow::Result<ExitCode> 
         outcome
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Open files beside the connections of MQTT clients: segments, the database, HTTP, listeners.
+const OTHER_FILES: u64 = 256;
+
+/// A socket counts as an open file, and many systems allow 1024 until a process asks for more.
+fn raise_open_files(max_connections: usize) {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let wanted = max_connections as u64 + OTHER_FILES;
+    let Some(soft) = limit.current.filter(|soft| *soft < wanted) else { return };
+    let allowed = limit.maximum.map_or(wanted, |hard| hard.min(wanted));
+    let raised = Rlimit { current: Some(allowed), maximum: limit.maximum };
+    let now = if rustix::process::setrlimit(Resource::Nofile, raised).is_ok() { allowed } else { soft };
+    if now < wanted {
+        tracing::warn!(allowed = now, wanted, "fewer open files are allowed than mqtt.max_connections needs");
+    }
 }
 
 /// For scripts: the addresses, and the admin key when this start made it.
@@ -214,6 +232,17 @@ mod tests {
         );
         assert!(options(&[&["--open=i-understand"], &public[..]].concat()).is_ok_and(|o| o.open));
         assert!(options(&public).is_ok_and(|o| !o.open));
+    }
+
+    #[test]
+    fn open_is_refused_where_a_certificate_opens_the_usual_port_to_others() {
+        let files = ["--set", "mqtt.tls_cert_file=/c.pem", "--set", "mqtt.tls_key_file=/k.pem"];
+        let error = options(&[&["--open"], &files[..]].concat()).expect_err("is refused");
+        let keys: Vec<_> = error.faults.iter().map(|f| (f.key.as_str(), f.source.to_string())).collect();
+        assert_eq!(keys, [("mqtt.tls_listen", "default".to_owned())]);
+        let error = options(&files).expect_err("there are no such files");
+        assert_eq!(error.faults[0].key, "mqtt.tls_cert_file");
+        assert!(options(&[&["--mqtts-listen", "off", "--open"], &files[..]].concat()).is_ok(), "nobody needs them");
     }
 
     #[test]

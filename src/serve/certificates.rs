@@ -5,6 +5,8 @@ use std::time::Duration;
 use crate::broker::{self, Tls, TlsOptions};
 use crate::config::{Mqtt, Settings, TlsVersion};
 
+const TLS_KEY_FILE: &str = "mqtt.tls_key_file";
+
 /// A file of the certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("the file of {key} cannot be used")]
@@ -31,8 +33,11 @@ pub fn open(settings: &Settings) -> Result<Option<Tls>, CertificateFault> {
         },
         reload_every: Duration::from_secs(settings.mqtt.tls_reload_s),
     };
-    let key_of = |error: &broker::Error| match error.path() {
-        Some(path) if path == key_file => "mqtt.tls_key_file",
+    let key_of = |error: &broker::Error| match error {
+        broker::Error::NoKey { .. } | broker::Error::ExposedKey { .. } | broker::Error::UnusableKey { .. } => {
+            TLS_KEY_FILE
+        }
+        broker::Error::Unreadable { path, .. } if path == key_file && path != cert_file => TLS_KEY_FILE,
         _ => "mqtt.tls_cert_file",
     };
     Tls::open(options).map(Some).map_err(|source| CertificateFault { key: key_of(&source), source })

@@ -93,9 +93,9 @@ fn bind_all(settings: &Settings, tls: Option<&Tls>) -> anyhow::Result<(Sockets, 
     // The bound address of a listener that is on.
     let mut broker = |address: Option<SocketAddr>, key: &str, wrap: &dyn Fn(Listener) -> Listener| {
         let Some(address) = address else { return Ok(None) };
-        let socket = bind::listen(address, mqtt.backlog, key)?;
-        let bound = socket.local_addr()?;
-        listeners.push(wrap(Listener::tcp(socket)));
+        let listener = wrap(Listener::tcp(bind::listen(address, mqtt.backlog, key)?));
+        let bound = listener.address()?;
+        listeners.push(listener);
         anyhow::Ok(Some(bound))
     };
     let in_tls = |listener: Listener| match tls {

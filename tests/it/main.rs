@@ -9,6 +9,7 @@ mod crash;
 mod docs;
 mod faults;
 mod flow;
+mod listeners;
 mod presence;
 mod rest;
 mod support;

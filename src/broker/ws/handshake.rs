@@ -24,7 +24,10 @@ const PATHS: [&str; 2] = ["/mqtt", "/"];
 const PROTOCOL: &str = "mqtt";
 
 /// An answer that ends the connection.
-type Refusal = Response<&'static str>;
+struct Refusal {
+    status: StatusCode,
+    body: &'static str,
+}
 
 /// Makes the stream a WebSocket; `None` = it is none, and has been told if there was something to tell.
 pub(in crate::broker) async fn accept<S>(mut stream: S, max_message: usize) -> Option<WebSocket<S>>
@@ -45,9 +48,9 @@ where
             Some(WebSocket::new(stream, input, max_message))
         }
         Err(refusal) => {
-            tracing::debug!(status = refusal.status().as_u16(), reason = refusal.body().trim_end(), "no WebSocket");
-            write_response(&mut output, &refusal).ok()?;
-            output.extend_from_slice(refusal.body().as_bytes());
+            tracing::debug!(status = refusal.status.as_u16(), reason = refusal.body.trim_end(), "no WebSocket");
+            write_response(&mut output, &refusal.head()).ok()?;
+            output.extend_from_slice(refusal.body.as_bytes());
             // Told or not, it ends.
             let _ = stream.write_all(&output).await;
             let _ = stream.shutdown().await;
@@ -70,7 +73,10 @@ where
         }
         seen = input.len();
         if seen >= MAX_HEAD {
-            return Some(Err(refusal(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request is too long\n")));
+            return Some(Err(Refusal {
+                status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                body: "the request is too long\n",
+            }));
         }
         input.reserve(1 << 10);
         if stream.read_buf(input).await.ok()? == 0 {
@@ -80,49 +86,48 @@ where
     let head = input.split_to(end);
     Some(match Request::try_parse(&head) {
         Ok(Some((_, request))) => Ok(request),
-        Ok(None) | Err(_) => Err(no_handshake()),
+        Ok(None) | Err(_) => Err(NO_HANDSHAKE),
     })
 }
 
 fn answer(request: &Request) -> Result<Response<()>, Refusal> {
     if !PATHS.contains(&request.uri().path()) {
-        return Err(refusal(StatusCode::NOT_FOUND, "MQTT over WebSocket is at /mqtt\n"));
+        return Err(Refusal { status: StatusCode::NOT_FOUND, body: "MQTT over WebSocket is at /mqtt\n" });
     }
     let mut response = create_response(request).map_err(|error| match error {
         Error::Protocol(
             ProtocolError::MissingConnectionUpgradeHeader
             | ProtocolError::MissingUpgradeWebSocketHeader
             | ProtocolError::MissingSecWebSocketVersionHeader,
-        ) => upgrade_required(),
-        _ => no_handshake(),
+        ) => Refusal { status: StatusCode::UPGRADE_REQUIRED, body: "this is MQTT over WebSocket, version 13\n" },
+        _ => NO_HANDSHAKE,
     })?;
     let offered = request.headers().get_all("Sec-WebSocket-Protocol");
     let mut names = offered.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     if !names.any(|name| name.trim() == PROTOCOL) {
-        return Err(refusal(StatusCode::BAD_REQUEST, "the subprotocol must be mqtt\n"));
+        return Err(Refusal { status: StatusCode::BAD_REQUEST, body: "the subprotocol must be mqtt\n" });
     }
     response.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(PROTOCOL));
     Ok(response)
 }
 
-fn no_handshake() -> Refusal {
-    refusal(StatusCode::BAD_REQUEST, "this is no WebSocket handshake\n")
-}
+const NO_HANDSHAKE: Refusal = Refusal { status: StatusCode::BAD_REQUEST, body: "this is no WebSocket handshake\n" };
 
-fn upgrade_required() -> Refusal {
-    let mut response = refusal(StatusCode::UPGRADE_REQUIRED, "this is MQTT over WebSocket, version 13\n");
-    for (name, value) in [("Connection", "upgrade, close"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+impl Refusal {
+    fn head(&self) -> Response<()> {
+        let mut response = Response::new(());
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
+        set("Content-Type", "text/plain");
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            set("Connection", "upgrade, close");
+            set("Upgrade", "websocket");
+            set("Sec-WebSocket-Version", "13");
+        } else {
+            set("Connection", "close");
+        }
+        headers.insert("Content-Length", HeaderValue::from(self.body.len()));
+        response
     }
-    response
-}
-
-fn refusal(status: StatusCode, body: &'static str) -> Refusal {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert("Connection", HeaderValue::from_static("close"));
-    headers.insert("Content-Type", HeaderValue::from_static("text/plain"));
-    headers.insert("Content-Length", HeaderValue::from(body.len()));
-    response
 }

@@ -208,3 +208,26 @@ async fn a_handshake_may_come_byte_by_byte_with_the_first_message_behind_it() {
     socket.read_exact(&mut read).await.unwrap();
     assert_eq!(&read, b"early");
 }
+
+#[test]
+fn whatever_a_client_sends_is_read_to_an_end() {
+    use proptest::prelude::*;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let first = prop_oneof![Just(0x82_u8), Just(0x02), Just(0x80), Just(0x00), Just(0x89), Just(0x88), any::<u8>()];
+    let frames = proptest::collection::vec((first, proptest::collection::vec(any::<u8>(), 0..300)), 0..8);
+    let garbage = proptest::collection::vec(any::<u8>(), 0..40);
+    proptest!(|(frames in frames, garbage in garbage)| {
+        runtime.block_on(async {
+            let (mut socket, mut peer) = open(64 << 10).await;
+            let mut bytes: Vec<u8> = frames.iter().flat_map(|(first, payload)| frame(*first, payload)).collect();
+            bytes.extend(garbage);
+            peer.write_all(&bytes).await.unwrap();
+            peer.shutdown().await.unwrap();
+            // An end or an error, and never more than was sent.
+            let mut read = Vec::new();
+            let _ = socket.read_to_end(&mut read).await;
+            prop_assert!(read.len() <= bytes.len());
+            Ok(())
+        })?;
+    });
+}

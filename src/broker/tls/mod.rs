@@ -6,6 +6,9 @@
 //! handshake are those of now, and nothing is remembered of clients that have gone. Does not know who a client is:
 //! [`server_config`] asks for no client certificate.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -128,6 +131,8 @@ impl ResolvesServerCert for Current {
 struct Files {
     cert: Vec<u8>,
     key: Vec<u8>,
+    /// Whether every user of the machine may read the key.
+    is_exposed: bool,
 }
 
 impl Files {
@@ -143,10 +148,7 @@ impl Files {
         };
         let (cert, _) = read(&options.cert_file)?;
         let (key, mode) = read(&options.key_file)?;
-        if mode & 0o004 != 0 {
-            return Err(Error::ExposedKey { path: options.key_file.clone() });
-        }
-        Ok(Self { cert, key })
+        Ok(Self { cert, key, is_exposed: mode & 0o004 != 0 })
     }
 
     fn certified(&self, options: &TlsOptions, provider: &CryptoProvider) -> Result<CertifiedKey, Error> {
@@ -155,11 +157,13 @@ impl Files {
         if chain.is_empty() {
             return Err(Error::NoCertificate { path: options.cert_file.clone() });
         }
+        let path = options.key_file.clone();
         // The parser's words could repeat what is in the file.
-        let key =
-            PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| Error::NoKey { path: options.key_file.clone() })?;
-        CertifiedKey::from_der(chain, key, provider)
-            .map_err(|source| Error::UnusableKey { path: options.key_file.clone(), source })
+        let Ok(key) = PrivateKeyDer::from_pem_slice(&self.key) else { return Err(Error::NoKey { path }) };
+        if self.is_exposed {
+            return Err(Error::ExposedKey { path });
+        }
+        CertifiedKey::from_der(chain, key, provider).map_err(|source| Error::UnusableKey { path, source })
     }
 
     fn digest(&self) -> [u8; 32] {
@@ -182,7 +186,8 @@ pub(super) async fn keep_fresh(shared: Arc<Shared>, tls: Tls) {
         let path = tls.options.cert_file.display();
         match read {
             Ok(is_new) => {
-                if is_new || fault.take().is_some() {
+                let was_bad = fault.take().is_some();
+                if is_new || was_bad {
                     tracing::info!(%path, is_new, "certificate read");
                 }
                 if is_new {
