@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help build test lint fmt fmt-fix bench doc docs-update openapi demo deny image ci clean
+.PHONY: help build test lint fmt fmt-fix bench doc docs-update openapi demo deny fuzz image ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ demo: ## twenty simulated meters on this machine
 
 deny: ## licences, bans, sources and advisories, where cargo-deny is installed
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check; else echo "cargo-deny is not installed: skipped"; fi
+
+fuzz: ## fuzz the packet decoder for a minute; FUZZ_TARGET and FUZZ_SECONDS choose
+	CARGO=$(CARGO) fuzz/run $(or $(FUZZ_TARGET),packet_stream) $(or $(FUZZ_SECONDS),60)
 
 image: ## the container image
 	docker build -t iot-meter:latest .

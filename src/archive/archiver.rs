@@ -23,7 +23,7 @@ use super::object::{Footers, Object, footers};
 use super::recover::{Resume, resume};
 use crate::domain::{Clock, Timestamp};
 use crate::journal::Journal;
-use crate::observe::{Board, Progress, TaskState, metrics};
+use crate::observe::{Board, Progress, TaskState, backoff::Backoff, metrics};
 use crate::payload::Window;
 
 /// Its name on the task board.
@@ -53,13 +53,6 @@ pub struct ArchiverOptions {
     pub board: Board,
 }
 
-/// Waits between attempts: from `first`, doubling up to `most`, each ± a quarter.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Backoff {
-    pub(crate) first: Duration,
-    pub(crate) most: Duration,
-}
-
 /// The task. Making it holds back the journal's trimming, so make it before anything that releases records.
 pub struct Archiver {
     options: ArchiverOptions,
@@ -69,6 +62,7 @@ pub struct Archiver {
     log: Arc<dyn Log>,
     hold: Box<dyn Follow>,
     pub(crate) classify: Classify,
+    /// Pauses between attempts, before the first.
     pub(crate) backoff: Backoff,
 }
 
@@ -88,7 +82,8 @@ impl Archiver {
         options.board.set(TASK, TaskState::Starting);
         let hold = log.hold(log.first())?;
         let node = options.node.hyphenated().to_string();
-        let backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(30) };
+        // An object store may be far away, and away for long.
+        let backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
         Ok(Self { options, node, bucket, footers: footers(), log, hold, classify, backoff })
     }
 
@@ -236,7 +231,7 @@ impl Archiver {
         abandon: &mut watch::Receiver<bool>,
         attempt: impl Fn(&Self) -> Result<T, Error>,
     ) -> Result<Option<T>, Error> {
-        let mut delay = self.backoff.first;
+        let mut backoff = self.backoff;
         loop {
             match attempt(self) {
                 Ok(value) => {
@@ -246,10 +241,9 @@ impl Archiver {
                 Err(e) if !e.is_transient() => return Err(e),
                 Err(e) => self.report(&e),
             }
-            if *abandon.borrow() || self.pause(abandon, delay.mul_f64(rand::random_range(0.75..1.25))) {
+            if *abandon.borrow() || self.pause(abandon, backoff.next_pause()) {
                 return Ok(None);
             }
-            delay = (delay * 2).min(self.backoff.most);
         }
     }
 

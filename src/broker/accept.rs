@@ -3,7 +3,6 @@
 //! Invariants: at most `max_connections` at a time, log-in included; a connection has `connect_timeout` to become a
 //! client; until then it costs a small task and what it has sent.
 
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,18 +12,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::auth::{Credentials, Denied, Identity};
+use super::Shared;
 use super::connection::Connection;
-use super::hub::Attached;
-use super::io::{Io, Wake};
-use super::{Shared, acl};
-use crate::mqtt::Packet;
-use crate::mqtt::codec::{self, Version};
-use crate::mqtt::packet::{Connect, ConnectCode};
-use crate::mqtt::session::Start;
+use super::io::Io;
+use super::login::{Client, log_in};
 
-/// Longer client ids are rejected; every server must take 23 bytes, most ids are shorter `[MQTT-3.1.3-5]`.
-const MAX_CLIENT_ID_LEN: usize = 256;
+/// How long a socket is kept for its last bytes.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Accepts until the broker stops.
 pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
@@ -62,14 +56,6 @@ fn tune(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
-/// Why a connection does not become a client.
-enum Refusal {
-    /// Nothing can be said to it.
-    Close(&'static str),
-    /// It is told.
-    Answer(ConnectCode),
-}
-
 async fn serve<S>(shared: Arc<Shared>, stream: S, peer: SocketAddr, permit: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -81,115 +67,26 @@ where
         _ = stop.changed() => return,
         done = tokio::time::timeout(shared.options.connect_timeout, log_in(&shared, &mut io, peer)) => done,
     };
-    let refusal = match logged_in {
-        Ok(Ok((version, attached))) => {
-            Connection::new(shared, io, version, attached, peer).run().await;
-            drop(permit);
-            return;
+    match logged_in {
+        Ok(Ok(Client { greeting, attached })) => {
+            Connection::new(shared, io, greeting, attached, peer).run().await;
         }
-        Ok(Err(refusal)) => refusal,
+        Ok(Err(refusal)) => {
+            tracing::debug!(%peer, %refusal, "log-in refused");
+            refusal.answer(&mut io.output);
+            linger(shared, io).await;
+        }
         Err(_) => {
             shared.count(|c| &c.refused_connect_timeout);
-            Refusal::Close("no CONNECT in time")
-        }
-    };
-    match refusal {
-        Refusal::Close(reason) => tracing::debug!(%peer, reason, "connection closed before log-in"),
-        Refusal::Answer(code) => {
-            tracing::debug!(%peer, ?code, "log-in refused");
-            Version::V311.encode(&Packet::ConnAck { session_present: false, code }, &mut io.output);
-            io.is_ending = true;
-            let written = poll_fn(|cx| io.poll(cx, false, None));
-            let _ = tokio::time::timeout(Duration::from_secs(1), written).await;
+            tracing::debug!(%peer, "no CONNECT in time");
         }
     }
+    drop(permit);
 }
 
-async fn log_in<S>(shared: &Arc<Shared>, io: &mut Io<S>, peer: SocketAddr) -> Result<(Version, Attached), Refusal>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let (version, connect) = read_connect(shared, io).await?;
-    let credentials = Credentials {
-        client_id: &connect.client_id,
-        username: connect.username.as_deref(),
-        password: connect.password.as_deref(),
-        peer,
-    };
-    // [MQTT-3.1.3-6]: an empty id is replaced by a unique one.
-    let chosen = connect.client_id.is_empty().then(|| format!("auto-{}", uuid::Uuid::new_v4().simple()));
-    let client_id = chosen.as_deref().unwrap_or(&connect.client_id);
-    // A credential may be revoked while an earlier connection is being ended: whoever had to wait is judged anew.
-    loop {
-        let judged_at = shared.hub.dismissals();
-        let identity = judge(shared, credentials).await?;
-        if let Some(attached) = attach(shared, &identity, judged_at, client_id, &connect).await? {
-            return Ok((version, attached));
-        }
-    }
-}
-
-async fn judge(shared: &Shared, credentials: Credentials<'_>) -> Result<Identity, Refusal> {
-    shared.authenticator.authenticate(credentials).await.map_err(|denied| {
-        shared.count(|c| match denied {
-            Denied::BadCredentials => &c.refused_credentials,
-            Denied::NotAuthorized => &c.refused_not_authorized,
-            Denied::ClientId => &c.refused_client_id,
-            Denied::Unavailable => &c.refused_unavailable,
-        });
-        Refusal::Answer(denied.code())
-    })
-}
-
-async fn read_connect<S>(shared: &Shared, io: &mut Io<S>) -> Result<(Version, Connect), Refusal>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    loop {
-        match codec::decode_connect(&mut io.input, shared.options.max_packet_size) {
-            Ok(Some(connect)) => return Ok(connect),
-            Ok(None) => {}
-            Err(codec::Error::Refused(code)) => {
-                shared.count(|c| match code {
-                    ConnectCode::IdentifierRejected => &c.refused_client_id,
-                    _ => &c.refused_version,
-                });
-                return Err(Refusal::Answer(code));
-            }
-            Err(error) => {
-                shared.count(|c| &c.closed_malformed);
-                tracing::debug!(%error, "no CONNECT");
-                return Err(Refusal::Close("malformed"));
-            }
-        }
-        if poll_fn(|cx| io.poll(cx, true, None)).await == Wake::Closed {
-            return Err(Refusal::Close("closed by the peer"));
-        }
-    }
-}
-
-/// `None` = to be judged anew.
-async fn attach(
-    shared: &Shared,
-    identity: &Identity,
-    judged_at: u64,
-    client_id: &str,
-    connect: &Connect,
-) -> Result<Option<Attached>, Refusal> {
-    if connect.client_id.len() > MAX_CLIENT_ID_LEN {
-        shared.count(|c| &c.refused_client_id);
-        return Err(Refusal::Answer(ConnectCode::IdentifierRejected));
-    }
-    if connect.will.as_ref().is_some_and(|will| !acl::may_will(identity, &will.topic)) {
-        shared.count(|c| &c.refused_not_authorized);
-        return Err(Refusal::Answer(ConnectCode::NotAuthorized));
-    }
-    let start = Start {
-        clean: connect.clean_session,
-        keep_alive: shared.options.keep_alive(connect.keep_alive),
-        will: connect.will.clone(),
-        expiry: shared.options.session_expiry,
-    };
-    let now = || tokio::time::Instant::now().into_std();
-    shared.hub.attach(client_id, identity, judged_at, start, now).await.map_err(Refusal::Answer)
+/// The last bytes go out, and what the peer still sends is thrown away until it closes: closing a socket with unread bytes
+/// would take back what was just written.
+pub(super) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(shared: Arc<Shared>, io: Io<S>) {
+    let patience = if shared.is_stopping() { LAST_WORDS / 5 } else { LAST_WORDS };
+    let _ = tokio::time::timeout(patience, io.end()).await;
 }

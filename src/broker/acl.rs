@@ -1,7 +1,8 @@
 //! Who may publish and subscribe what. Pure; what is not allowed here is denied.
 //!
 //! A device speaks on its own meter topics only and listens to its own commands only; its last will may only say its
-//! status. A service listens to everything and says nothing. Without authentication everybody may do everything.
+//! status. A service listens to everything and says nothing. Without authentication everybody may do everything but speak
+//! for the server: nobody publishes under `$SYS/` or to the name of a shared subscription.
 
 use super::auth::Identity;
 use crate::payload::{Kind, parse_topic};
@@ -9,7 +10,7 @@ use crate::payload::{Kind, parse_topic};
 /// Whether `who` may publish to `topic`.
 pub(super) fn may_publish(who: &Identity, topic: &str) -> bool {
     match who {
-        Identity::Open => true,
+        Identity::Open => !topic.starts_with("$SYS/") && !topic.starts_with("$share/"),
         Identity::Device(id) => parse_topic(topic).is_some_and(|(device, _)| device == id.as_str()),
         Identity::Service(_) => false,
     }
@@ -18,7 +19,7 @@ pub(super) fn may_publish(who: &Identity, topic: &str) -> bool {
 /// Whether `who` may leave a last will for `topic`.
 pub(super) fn may_will(who: &Identity, topic: &str) -> bool {
     match who {
-        Identity::Open => true,
+        Identity::Open => may_publish(who, topic),
         Identity::Device(id) => parse_topic(topic) == Some((id.as_str(), Kind::Status)),
         Identity::Service(_) => false,
     }
@@ -65,6 +66,8 @@ mod tests {
         check("iot/m2/command", false, false, false);
         check("iot/m1", false, false, false);
         check("other", false, false, false);
+        assert!(!may_publish(&Identity::Open, "$SYS/broker/uptime") && !may_will(&Identity::Open, "$share/g/a"));
+        assert!(!may_subscribe(&device, "$share/g/iot/m1/command") && !may_subscribe(&device, "$SYS/#"));
         assert!(!may_subscribe(&device, "iot/+/command") && !may_subscribe(&device, "#"));
     }
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 
 use crate::domain::DeviceId;
-use crate::mqtt::packet::ConnectCode;
+use crate::mqtt::Reason;
 
 /// What a client says of itself.
 #[derive(Clone, Copy)]
@@ -61,12 +61,12 @@ pub enum Denied {
 
 impl Denied {
     /// The answer to CONNECT.
-    pub const fn code(self) -> ConnectCode {
+    pub const fn reason(self) -> Reason {
         match self {
-            Self::BadCredentials => ConnectCode::BadUserNameOrPassword,
-            Self::NotAuthorized => ConnectCode::NotAuthorized,
-            Self::ClientId => ConnectCode::IdentifierRejected,
-            Self::Unavailable => ConnectCode::ServerUnavailable,
+            Self::BadCredentials => Reason::BadUserNameOrPassword,
+            Self::NotAuthorized => Reason::NotAuthorized,
+            Self::ClientId => Reason::ClientIdentifierNotValid,
+            Self::Unavailable => Reason::ServerUnavailable,
         }
     }
 }

@@ -12,53 +12,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::acl::{self, command_device};
+use super::acl::command_device;
+use super::end::End;
 use super::events::Event;
 use super::hub::{self, Attached};
 use super::io::{Io, Wake};
+use super::persist::Snapshot;
 use super::slot::{Signals, Slot};
-use super::{Shared, will};
+use super::{Shared, accept, rules, will};
 use crate::domain::{CommandId, DeviceId};
 use crate::journal::{Entry, Flags, Offset};
-use crate::mqtt::codec::{self, Version};
-use crate::mqtt::packet::ConnectCode;
-use crate::mqtt::{Action, Packet, PacketId, Publish, QoS, Session, Ticket, Violation};
+use crate::mqtt::packet::{Ack, ConnAck, Disconnect, Filter, SubscriptionId};
+use crate::mqtt::session::{Dropped, Outcome, Subscription};
+use crate::mqtt::{Action, Packet, PacketId, Publish, QoS, Reason, Session, Ticket};
 use crate::payload::parse_topic;
 
 /// How long a stopping server waits for a client to take its last output.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-
-/// Why a connection ends.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-enum End {
-    #[error("the client said goodbye")]
-    Goodbye,
-    #[error("closed by the peer")]
-    Closed,
-    #[error(transparent)]
-    Malformed(#[from] codec::Error),
-    #[error(transparent)]
-    Violation(#[from] Violation),
-    #[error("not allowed to publish to {topic}")]
-    NotAllowed { topic: ByteString },
-    #[error("silent for longer than its keep-alive allows")]
-    KeepAlive,
-    #[error("takes no data")]
-    Stalled,
-    #[error("the client has connected again")]
-    TakenOver,
-    #[error("ended by an operator")]
-    Dismissed,
-    #[error("the journal has failed")]
-    JournalFailed,
-    #[error("the server is stopping")]
-    Stopping,
-}
 
 /// What a connection waits for.
 enum Turn {
@@ -72,6 +46,8 @@ struct Taken {
     ticket: Ticket,
     publish: Publish,
     is_meter: bool,
+    /// It goes nowhere, and the client is told why.
+    refusal: Option<Reason>,
 }
 
 /// What one read brought; may be confirmed once `end` is durable and all before it is confirmed.
@@ -85,7 +61,6 @@ struct Batch {
 pub(super) struct Connection<S> {
     shared: Arc<Shared>,
     io: Io<S>,
-    version: Version,
     slot: Arc<Slot>,
     session: Box<Session>,
     peer: SocketAddr,
@@ -97,12 +72,20 @@ pub(super) struct Connection<S> {
     is_stopping: bool,
     /// Set when a stopping connection has nothing left but output.
     last_words_until: Option<Instant>,
+    /// DISCONNECT was sent: nothing may follow `[MQTT-3.14.4-1]`.
+    is_mute: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     /// A client that has just logged in: CONNACK `[MQTT-3.2.0-1]` and what its session has to send again.
-    pub(super) fn new(shared: Arc<Shared>, io: Io<S>, version: Version, attached: Attached, peer: SocketAddr) -> Self {
-        let Attached { slot, session, is_present, resend } = attached;
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        io: Io<S>,
+        mut greeting: Box<ConnAck>,
+        attached: Attached,
+        peer: SocketAddr,
+    ) -> Self {
+        let Attached { slot, session, is_present, resend, .. } = attached;
         let durable = shared.intake.durable();
         let is_stopping = shared.is_stopping();
         let (pending, events) = (VecDeque::new(), Vec::new());
@@ -110,7 +93,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut this = Self {
             shared,
             io,
-            version,
             slot,
             session,
             peer,
@@ -121,14 +103,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             events,
             is_stopping,
             last_words_until: None,
+            is_mute: false,
         };
-        let code = ConnectCode::Accepted;
-        this.send(&Packet::ConnAck { session_present: is_present, code }); // [MQTT-3.2.2-2]
-        for action in resend {
-            if let Action::Send(packet) = action {
-                this.send(&packet);
-            }
-        }
+        greeting.session_present = is_present; // [MQTT-3.2.2-2]
+        this.send(&Packet::ConnAck(greeting));
+        let _ = this.perform(&mut { resend }, &mut Vec::new()); // sends and drops only: nothing that ends a connection
         let devices = this.session.subscriptions().filter_map(|(filter, _)| ready(filter));
         this.events.extend(devices);
         this.io.is_ending = is_stopping;
@@ -216,13 +195,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Turn::Io(Wake::Signal(signals)) => {
                 if signals.has(Signals::ABORT) {
-                    return Err(End::Stopping);
+                    return Err(End::CutOff);
                 }
                 if signals.has(Signals::DISMISSED) {
                     return Err(End::Dismissed);
                 }
                 if signals.has(Signals::TAKEN_OVER) {
                     return Err(End::TakenOver);
+                }
+                if signals.has(Signals::SAVE) {
+                    self.save();
                 }
                 self.is_stopping |= signals.has(Signals::STOP);
                 self.io.is_ending = self.is_stopping;
@@ -239,11 +221,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let mut actions = Vec::new();
         while !self.io.is_full() && !self.is_stopping {
-            let more = self.session.pull(&mut self.slot.outbox(), 64 << 10, &mut actions);
+            let more = self.session.pull(&mut self.slot.outbox(), 64 << 10, Instant::now().into_std(), &mut actions);
             self.perform(&mut actions, &mut Vec::new())?;
             if !more {
                 break;
             }
+        }
+        if self.slot.is_kept() && self.session.take_dirt() {
+            self.shared.hub.changes.mark(&self.slot);
         }
         let counters = &self.shared.hub.counters;
         counters.bytes_in.fetch_add(std::mem::take(&mut self.io.bytes_in), Ordering::Relaxed);
@@ -268,7 +253,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let now = Instant::now().into_std();
         self.session.hear(now);
         let mut actions = Vec::new();
-        while let Some(packet) = self.version.decode(&mut self.io.input, self.shared.options.max_packet_size)? {
+        let version = self.session.start().version;
+        while let Some(packet) = version.decode(&mut self.io.input, self.shared.options.max_packet_size)? {
             self.session.handle(packet, now, &mut actions)?;
             self.perform(&mut actions, taken)?;
         }
@@ -281,13 +267,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match action {
                 Action::Send(packet) => self.send(&packet),
                 Action::Publish(ticket, publish) => {
-                    if !acl::may_publish(&self.slot.identity, &publish.topic) {
-                        return Err(End::NotAllowed { topic: publish.topic });
+                    let refusal = rules::refuse_publish(&self.shared.options, &self.slot.identity, &publish);
+                    if refusal.is_some() && !self.session.start().has_flow_control {
+                        return Err(End::NotAllowed { topic: publish.topic }); // 3.1.1 knows no other answer
                     }
-                    let is_meter = parse_topic(&publish.topic).is_some();
-                    taken.push(Taken { ticket, publish, is_meter });
+                    self.count_refused(refusal);
+                    let is_meter = refusal.is_none() && parse_topic(&publish.topic).is_some();
+                    taken.push(Taken { ticket, publish, is_meter, refusal });
                 }
-                Action::Subscribe { packet_id, filters } => self.subscribe(packet_id, &filters),
+                Action::Subscribe { packet_id, filters, id } => self.subscribe(packet_id, &filters, id),
                 Action::Unsubscribe(filter) => {
                     self.shared.hub.unsubscribe(&self.slot, &filter);
                     self.events.extend(hub::gone(&filter));
@@ -296,33 +284,55 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.slot.complete(tag);
                     self.events.push(Event::Delivered { cmd_id: CommandId(uuid::Uuid::from_u128(tag.0)) });
                 }
+                Action::Dropped(why, tag) => {
+                    tag.into_iter().for_each(|tag| self.slot.complete(tag));
+                    self.shared.count(|c| match why {
+                        Dropped::Expired => &c.dropped_expired,
+                        Dropped::TooLarge => &c.dropped_too_large,
+                        Dropped::Refused => &c.dropped_refused,
+                    });
+                }
                 Action::Disconnect => return Err(End::Goodbye),
             }
         }
         Ok(())
     }
 
+    fn count_refused(&self, refusal: Option<Reason>) {
+        if refusal.is_some() {
+            self.shared.count(|c| &c.refused_publishes);
+        }
+    }
+
     fn send(&mut self, packet: &Packet) {
+        if self.is_mute {
+            return;
+        }
         if matches!(packet, Packet::Publish(_)) {
             self.shared.count(|c| &c.publishes_out);
         }
-        self.version.encode(packet, &mut self.io.output);
+        self.session.start().version.encode(packet, &mut self.io.output);
     }
 
-    fn subscribe(&mut self, packet_id: PacketId, filters: &[(ByteString, QoS)]) {
-        let mut codes = Vec::with_capacity(filters.len());
-        for (filter, qos) in filters {
-            let is_allowed = acl::may_subscribe(&self.slot.identity, filter)
-                && !self.shared.options.refused_filters.iter().any(|refused| **refused == **filter);
-            if is_allowed && self.shared.hub.subscribe(&self.slot, &mut self.session, filter, *qos) {
-                self.events.extend(ready(filter));
-                codes.push(Some(*qos));
-            } else {
+    fn subscribe(&mut self, packet_id: PacketId, filters: &[Filter], id: Option<SubscriptionId>) {
+        let now = Instant::now().into_std();
+        let mut reasons = Vec::with_capacity(filters.len());
+        for Filter { filter, options } in filters {
+            let refusal = rules::refuse_subscription(&self.shared.options, &self.slot.identity, filter).or_else(|| {
+                let subscription = Subscription { options: *options, id };
+                let is_granted = self.shared.hub.subscribe(&self.slot, &mut self.session, filter, subscription, now);
+                (!is_granted).then_some(Reason::QuotaExceeded)
+            });
+            if refusal.is_some() {
                 self.shared.count(|c| &c.refused_subscriptions);
-                codes.push(None);
+            } else {
+                self.events.extend(ready(filter));
             }
+            reasons.push(refusal.unwrap_or(Reason::granted(options.qos)));
         }
-        self.send(&Packet::SubAck { packet_id, codes }); // [MQTT-3.8.4-1], [MQTT-3.8.4-5]
+        let refused = reasons.iter().find(|r| r.is_error());
+        let reason_string = refused.filter(|_| self.session.start().wants_reasons).map(|r| rules::explain(*r).into());
+        self.send(&Packet::SubAck { packet_id, reasons, reason_string }); // [MQTT-3.8.4-1], [MQTT-3.8.4-6]
     }
 
     /// Gives the messages of meters among `items` to the journal, waiting for room, and notes all for confirmation.
@@ -347,7 +357,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             received_at,
             topic: &publish.topic,
             identity: slot.identity.name(),
-            content_type: "",
+            content_type: publish.properties.as_ref().and_then(|p| p.content_type.as_deref()).unwrap_or(""),
             flags: Flags { qos: publish.qos.level(), retain: publish.retain, dup: publish.dup },
             payload: &publish.payload,
         }));
@@ -369,14 +379,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn complete(&mut self, mark: Offset) -> Result<(), End> {
         let mut actions = Vec::new();
         let mut found = Vec::new();
+        let now = Instant::now().into_std();
         while let Some(batch) = self.pending.pop_front_if(|batch| batch.end <= mark) {
             self.pending_messages -= batch.items.len();
             self.pending_bytes -= batch.bytes;
-            for Taken { ticket, publish, .. } in batch.items {
-                let Publish { topic, payload, qos, retain, .. } = publish;
-                self.shared.hub.publish(&topic, &payload, qos, retain, &mut found);
-                self.session.confirm(ticket, &mut actions);
+            for Taken { ticket, publish, is_meter, refusal } in batch.items {
+                let reason = refusal.unwrap_or_else(|| {
+                    let is_wanted = self.shared.hub.publish(Some(self.slot.key), &publish, now, &mut found);
+                    let is_lost = !is_wanted && !is_meter && publish.qos == QoS::AtLeastOnce;
+                    if is_lost { Reason::NoMatchingSubscribers } else { Reason::Success }
+                });
+                self.session.confirm(ticket, Outcome { reason, saves_id: !is_meter }, &mut actions);
             }
+            self.explain(&mut actions);
             self.perform(&mut actions, &mut Vec::new())?;
         }
         if self.pending.is_empty() {
@@ -385,17 +400,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
+    /// Adds the text to refusals, for clients that want it.
+    fn explain(&self, actions: &mut [Action]) {
+        if !self.session.start().wants_reasons {
+            return;
+        }
+        for action in actions {
+            if let Action::Send(Packet::PubAck(ack) | Packet::PubRec(ack)) = action
+                && ack.reason.is_error()
+            {
+                *ack = Ack { reason_string: Some(rules::explain(ack.reason).into()), ..ack.clone() };
+            }
+        }
+    }
+
+    /// Gives what of the session is to outlive the process.
+    fn save(&mut self) {
+        if self.slot.is_kept() {
+            let snapshot = Snapshot::of(&self.slot, &self.session, &self.slot.outbox(), None);
+            self.shared.hub.changes.save(snapshot);
+        }
+    }
+
     fn report(&mut self) {
         if !self.events.is_empty() {
             self.shared.hub.tell(&mut self.events);
         }
     }
 
-    /// The client is gone: what the journal has is still confirmed, then the will, then the session goes back.
+    /// The connection ends: a client of MQTT 5 is told why, what the journal has is still confirmed, then the will, then
+    /// the session goes back.
     async fn finish(mut self, end: End) {
         self.note(&end);
-        self.io.close();
-        while !self.pending.is_empty() {
+        let last_words = self.say_goodbye(&end).map(|io| accept::linger(Arc::clone(&self.shared), io));
+        // Nobody waits for them but a stop.
+        let last_words = if self.is_stopping { last_words } else { last_words.map(tokio::spawn).and(None) };
+        while !self.pending.is_empty() && end != End::CutOff {
             let is_live = match self.wait(false).await {
                 Turn::Durable(is_live) => is_live,
                 Turn::Io(Wake::Signal(signals)) => !signals.has(Signals::ABORT),
@@ -410,24 +450,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         self.session.abandon_unconfirmed();
-        // An operator's end is final: a will would speak for a device that is gone, and register it anew.
-        let is_silent = matches!(end, End::Goodbye | End::Stopping | End::Dismissed) || self.slot.is_dismissed();
-        if !is_silent && let Some(will) = self.session.take_will() {
+        if end.is_silent() || self.slot.is_dismissed() {
+            self.session.take_will();
+        }
+        let now = Instant::now().into_std();
+        let due = self.session.park(now);
+        if due.is_some_and(|due| due <= now)
+            && let Some(will) = self.session.take_will()
+        {
             will::fire(&self.shared, self.slot.identity.clone(), will).await;
         }
         self.report();
-        self.shared.hub.go_offline(&self.slot, &self.session);
-        self.shared.hub.release(&self.slot, self.session, Instant::now().into_std());
+        let Self { shared, slot, session, .. } = self;
+        shared.hub.go_offline(&slot, &session);
+        shared.hub.release(&slot, session);
+        if let Some(due) = due.filter(|due| *due > now) {
+            will::fire_later(&shared, slot, due);
+        }
+        if let Some(last_words) = last_words {
+            last_words.await;
+        }
+    }
+
+    /// The last packet, where there is something to say; nothing follows. Gives the socket.
+    fn say_goodbye(&mut self, end: &End) -> Option<Io<S>> {
+        let start = self.session.start();
+        let (is_v5, wants_reasons) = (start.has_flow_control, start.wants_reasons);
+        match end.reason().filter(|_| is_v5) {
+            Some(reason) => {
+                let reason_string = wants_reasons.then(|| end.to_string().into());
+                self.send(&Packet::Disconnect(Disconnect { reason_string, ..Disconnect::new(reason) }));
+            }
+            None if matches!(end, End::Closed | End::Stalled) => self.io.close(),
+            None => {}
+        }
+        self.is_mute = true;
+        self.io.take()
     }
 
     fn note(&self, end: &End) {
-        match end {
-            End::Malformed(_) | End::Violation(_) => self.shared.count(|c| &c.closed_malformed),
-            End::NotAllowed { .. } => self.shared.count(|c| &c.closed_not_allowed),
-            End::KeepAlive => self.shared.count(|c| &c.closed_keep_alive),
-            End::Stalled => self.shared.count(|c| &c.closed_stalled),
-            End::TakenOver => self.shared.count(|c| &c.closed_taken_over),
-            End::Goodbye | End::Closed | End::Dismissed | End::JournalFailed | End::Stopping => {}
+        if let Some(counter) = end.counter(&self.shared.hub.counters) {
+            counter.fetch_add(1, Ordering::Relaxed);
         }
         let device_id = self.slot.identity.name();
         tracing::debug!(client_id = &*self.slot.client_id, device_id, peer = %self.peer, reason = %end, "connection closed");

@@ -1,50 +1,44 @@
-//! What all connections share: sessions, routes, retained messages.
+//! What all connections share: the sessions by client id; routes and retained messages are beside, in `routes`.
 //!
-//! Invariants: a client id has one slot; a slot's key is in the routes exactly as long as the slot is in the map; a
-//! message is kept and routed under one read lock, a subscription is added and its retained messages are found under the
-//! write lock, so that a subscriber gets each message once and the newest last. Locks are held for moments, in the order
-//! sessions → events → routes → retained → outbox (a slot's place alone), never over an await.
+//! Invariants: a client id has one slot; a slot's key is in the routes exactly as long as the slot is in the map. Locks
+//! are held for moments, in the order sessions → events → routes → retained → outbox → changes (a slot's place alone),
+//! never over an await.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
-use bytestring::ByteString;
 
-use super::Shared;
 use super::acl::command_device;
 use super::auth::Identity;
 use super::events::{self, Event};
 use super::options::Options;
+use super::persist::Changes;
+use super::routes::Table;
 use super::slot::{Place, Signals, Slot};
 use super::stats::{Counters, Stats};
 use crate::domain::{CommandId, DeviceId};
-use crate::mqtt::packet::ConnectCode;
+use crate::mqtt::packet::Will;
 use crate::mqtt::queue::{Pushed, Tag};
-use crate::mqtt::retained::Kept;
 use crate::mqtt::session::Start;
-use crate::mqtt::{Action, Delivery, Message, QoS, Queue, Retained, Router, Session};
+use crate::mqtt::{Action, Budget, Delivery, Message, Queue, Reason, Retained, Session};
 
 /// See the module.
 pub(super) struct Hub {
-    options: Options,
+    pub(super) options: Options,
     pub(super) counters: Counters,
     pub(super) events: events::Sender,
+    pub(super) table: Table,
+    pub(super) changes: Changes,
+    pub(super) budget: Arc<Budget>,
     connections: AtomicU64,
     dismissals: AtomicU64,
     sessions: Mutex<HashMap<Arc<str>, Arc<Slot>>>,
-    routes: RwLock<Routes>,
     retained: Mutex<Retained>,
-}
-
-#[derive(Default)]
-struct Routes {
-    router: Router<u32>,
-    /// By key.
-    slots: Vec<Option<Arc<Slot>>>,
-    free: Vec<u32>,
+    /// What the server says of itself: it takes no room from others.
+    sys: Mutex<Retained>,
 }
 
 /// A session handed to a connection.
@@ -54,24 +48,29 @@ pub(super) struct Attached {
     pub(super) is_present: bool,
     /// What is to be sent again.
     pub(super) resend: Vec<Action>,
+    /// Of an earlier session that ends here, before its will was due.
+    pub(super) old_will: Option<Will>,
 }
 
 impl Hub {
-    pub(super) fn new(options: Options) -> Self {
+    pub(super) fn new(options: Options, saves: bool) -> Self {
         Self {
             retained: Mutex::new(Retained::new(options.max_retained_messages, options.max_retained_bytes)),
+            sys: Mutex::new(Retained::new(1000, 1 << 20)),
+            budget: Arc::new(Budget::new(options.max_total_queued_messages, options.max_total_queued_bytes)),
             options,
             counters: Counters::default(),
             events: events::Sender::default(),
+            table: Table::default(),
+            changes: Changes::new(saves),
             connections: AtomicU64::new(0),
             dismissals: AtomicU64::new(0),
             sessions: Mutex::default(),
-            routes: RwLock::default(),
         }
     }
 
-    /// Gives the session of `client_id` to the caller, from whoever has it `[MQTT-3.1.4-2]`; a new one where there is
-    /// none or it is not wanted `[MQTT-3.1.2-4]`, `[MQTT-3.1.2-6]`. Once a session is taken out, no await follows: a
+    /// Gives the session of `client_id` to the caller, from whoever has it `[MQTT-3.1.4-3]`; a new one where there is
+    /// none or it is not wanted `[MQTT-3.1.2-4]`, `[MQTT-3.1.2-5]`. Once a session is taken out, no await follows: a
     /// caller that is dropped loses nothing. `None` = the identity must be judged anew: there was a wait for the one who
     /// had the session, or a dismissal after the `judged_at`th.
     pub(super) async fn attach(
@@ -79,26 +78,29 @@ impl Hub {
         client_id: &str,
         identity: &Identity,
         judged_at: u64,
+        is_clean: bool,
         start: Start,
         now: impl Fn() -> Instant,
-    ) -> Result<Option<Attached>, ConnectCode> {
+    ) -> Result<Option<Attached>, Reason> {
         loop {
             let slot = match self.find_or_create(client_id, identity, judged_at)? {
                 Found::Outdated => return Ok(None),
                 Found::New(slot) => {
                     self.connections.fetch_add(1, Ordering::Relaxed);
+                    slot.keep(!start.expiry.is_zero());
                     let session = Box::new(Session::new(self.options.session_limits(), start, now()));
-                    return Ok(Some(Attached { slot, session, is_present: false, resend: Vec::new() }));
+                    let (resend, old_will) = (Vec::new(), None);
+                    return Ok(Some(Attached { slot, session, is_present: false, resend, old_will }));
                 }
                 Found::Old(slot) => slot,
             };
             if slot.identity != *identity {
-                return Err(ConnectCode::IdentifierRejected);
+                return Err(Reason::ClientIdentifierNotValid);
             }
             let mut freed = std::pin::pin!(slot.freed.notified());
             freed.as_mut().enable();
             match slot.take() {
-                Place::Here(session) => return Ok(Some(self.reattach(&slot, session, start, now()))),
+                Place::Here(session) => return Ok(Some(self.reattach(&slot, session, is_clean, start, now()))),
                 Place::Ended => tokio::task::yield_now().await,
                 Place::Away => {
                     slot.signal.raise(Signals::TAKEN_OVER);
@@ -109,22 +111,32 @@ impl Hub {
         }
     }
 
-    fn reattach(&self, slot: &Arc<Slot>, mut session: Box<Session>, start: Start, now: Instant) -> Attached {
-        let is_present = !start.clean && session.expires_at() > now;
+    fn reattach(
+        &self,
+        slot: &Arc<Slot>,
+        mut session: Box<Session>,
+        is_clean: bool,
+        start: Start,
+        now: Instant,
+    ) -> Attached {
+        let is_present = !is_clean && session.expires_at() > now;
         let mut resend = Vec::new();
+        let mut old_will = None;
+        slot.keep(!start.expiry.is_zero());
         if is_present {
             session.resume(start, now, &mut resend);
         } else {
-            self.forget_routes(slot, &session);
+            old_will = session.will_due().and_then(|_| session.take_will());
+            self.forget_routes(slot, &mut session);
             slot.outbox().clear();
             session = Box::new(Session::new(self.options.session_limits(), start, now));
         }
         slot.is_online.store(true, Ordering::Release);
         self.connections.fetch_add(1, Ordering::Relaxed);
-        Attached { slot: Arc::clone(slot), session, is_present, resend }
+        Attached { slot: Arc::clone(slot), session, is_present, resend, old_will }
     }
 
-    fn find_or_create(&self, client_id: &str, identity: &Identity, judged_at: u64) -> Result<Found, ConnectCode> {
+    fn find_or_create(&self, client_id: &str, identity: &Identity, judged_at: u64) -> Result<Found, Reason> {
         let mut sessions = self.sessions();
         // Under the lock: a later dismissal finds what is made here.
         if self.dismissals() != judged_at {
@@ -135,19 +147,42 @@ impl Hub {
         }
         if sessions.len() >= self.options.max_sessions {
             self.counters.refused_session_limit.fetch_add(1, Ordering::Relaxed);
-            return Err(ConnectCode::ServerUnavailable);
+            return Err(Reason::QuotaExceeded);
         }
-        let client_id: Arc<str> = client_id.into();
-        let outbox = Queue::new(self.options.max_queued_messages, self.options.max_queued_bytes);
-        let mut routes = self.routes_mut();
-        let key = routes.free.pop().unwrap_or_else(|| {
-            routes.slots.push(None);
-            u32::try_from(routes.slots.len() - 1).unwrap_or(u32::MAX)
-        });
-        let slot = Arc::new(Slot::new(key, Arc::clone(&client_id), identity.clone(), outbox));
-        routes.slots[key as usize] = Some(Arc::clone(&slot));
-        sessions.insert(client_id, Arc::clone(&slot));
+        let slot = self.create(client_id, identity);
+        sessions.insert(Arc::clone(&slot.client_id), Arc::clone(&slot));
         Ok(Found::New(slot))
+    }
+
+    fn create(&self, client_id: &str, identity: &Identity) -> Arc<Slot> {
+        let options = &self.options;
+        let outbox = Queue::new(options.max_queued_messages, options.max_queued_bytes, Arc::clone(&self.budget));
+        self.table.write().add(|key| Slot::new(key, client_id.into(), identity.clone(), outbox))
+    }
+
+    /// Whether there may be another session.
+    pub(super) fn has_room(&self) -> bool {
+        self.sessions().len() < self.options.max_sessions
+    }
+
+    /// Puts back a session that was saved, with what waits for it.
+    pub(super) fn restore(&self, client_id: &str, identity: &Identity, session: Session, waiting: Vec<Delivery>) {
+        let slot = self.create(client_id, identity);
+        slot.keep(true);
+        slot.is_online.store(false, Ordering::Release);
+        let mut routes = self.table.write();
+        for (filter, subscription) in session.subscriptions() {
+            routes.subscribe(&slot, filter, subscription);
+        }
+        drop(routes);
+        {
+            let mut outbox = slot.outbox();
+            session.tags().for_each(|tag| outbox.note_tag(tag));
+            let lost = waiting.into_iter().map(|d| u64::from(!outbox.restore(d))).sum::<u64>();
+            self.counters.dropped_queued.fetch_add(lost, Ordering::Relaxed);
+        }
+        *slot.place() = Place::Here(Box::new(session));
+        self.sessions().insert(Arc::clone(&slot.client_id), slot);
     }
 
     /// The connection is ending: nothing but QoS 1 and 2 is queued from now on, and its device is gone.
@@ -163,104 +198,50 @@ impl Hub {
     /// Tells the command side; a device that another connected client is subscribed for is not gone.
     pub(super) fn tell(&self, events: &mut Vec<Event>) {
         self.events.tell(events, |device| {
-            let routes = self.routes();
-            let takers = routes.router.exact(&format!("iot/{device}/command"));
-            !takers.iter().any(|(key, _)| routes.slot(*key).is_some_and(|s| s.is_online()))
+            let routes = self.table.read();
+            !routes.exact(&format!("iot/{device}/command")).any(|(slot, _)| slot.is_online())
         });
     }
 
     /// Takes the session back at the end of its connection; forgets it where it ends with the connection
-    /// `[MQTT-3.1.2-6]` or was dismissed, however long ago.
-    pub(super) fn release(&self, slot: &Arc<Slot>, mut session: Box<Session>, now: Instant) {
-        if !session.is_clean() {
+    /// `[MQTT-3.1.2-23]` or was dismissed, however long ago.
+    pub(super) fn release(&self, slot: &Arc<Slot>, mut session: Box<Session>) {
+        let ends = session.ends_with_connection();
+        slot.keep(!ends);
+        if !ends {
+            self.pass_on_offline(slot, &mut session);
             let dropped = slot.outbox().go_offline();
             self.counters.dropped_qos0.fetch_add(dropped as u64, Ordering::Relaxed);
-            session.park(now);
         }
         let mut place = slot.place();
-        if slot.is_dismissed() || session.is_clean() {
+        if slot.is_dismissed() || ends {
             drop(place);
-            self.remove(slot, &session);
+            self.remove(slot, &mut session);
         } else {
             *place = Place::Here(session);
             drop(place);
+            self.changes.mark(slot);
         }
         slot.freed.notify_waiters();
     }
 
-    fn remove(&self, slot: &Arc<Slot>, session: &Session) {
+    fn remove(&self, slot: &Arc<Slot>, session: &mut Session) {
         *slot.place() = Place::Ended;
         let mut sessions = self.sessions();
         self.forget_routes(slot, session);
-        let mut routes = self.routes_mut();
-        if let Some(entry) = routes.slots.get_mut(slot.key as usize) {
-            *entry = None;
-            routes.free.push(slot.key);
-        }
+        self.table.write().remove(slot);
         sessions.remove(&slot.client_id);
-    }
-
-    fn forget_routes(&self, slot: &Slot, session: &Session) {
-        let mut routes = self.routes_mut();
-        for (filter, _) in session.subscriptions() {
-            routes.router.unsubscribe(filter, slot.key);
-        }
-    }
-
-    /// Adds a subscription of a session, with the retained messages it asks for `[MQTT-3.3.1-6]`; `false` = the session
-    /// has no room for it.
-    pub(super) fn subscribe(&self, slot: &Slot, session: &mut Session, filter: &ByteString, qos: QoS) -> bool {
-        if !session.subscribe(filter, qos) {
-            return false;
-        }
-        let mut routes = self.routes_mut();
-        routes.router.subscribe(filter, slot.key, qos);
-        let mut dropped = 0;
-        self.retained().matching(filter, |message, kept| {
-            let delivery = Delivery { message: Arc::clone(message), qos: kept.min(qos), retain: true, tag: None };
-            dropped += u64::from(!session.add_retained(delivery));
-        });
-        self.counters.dropped_queued.fetch_add(dropped, Ordering::Relaxed);
-        true
-    }
-
-    /// Removes a subscription `[MQTT-3.10.4-2]`.
-    pub(super) fn unsubscribe(&self, slot: &Slot, filter: &str) {
-        self.routes_mut().router.unsubscribe(filter, slot.key);
-    }
-
-    /// Keeps and routes a message. Never waits for a subscriber. `found` is scratch space.
-    pub(super) fn publish(&self, topic: &str, payload: &[u8], qos: QoS, retain: bool, found: &mut Vec<(u32, QoS)>) {
-        let routes = self.routes();
-        routes.router.matches(topic, found);
-        if found.is_empty() && !retain {
-            return;
-        }
-        let message = Message::detached(topic, payload);
-        if retain && self.retained().set(Arc::clone(&message), qos) == Kept::Refused {
-            self.counters.retained_refused.fetch_add(1, Ordering::Relaxed);
-        }
-        for (key, granted) in found.drain(..) {
-            let Some(slot) = routes.slot(key) else { continue };
-            let qos = qos.min(granted);
-            let delivery = Delivery { message: Arc::clone(&message), qos, retain: false, tag: None };
-            if slot.offer(delivery) == Some(Pushed::Full) {
-                let counters = &self.counters;
-                let dropped = if qos == QoS::AtMostOnce { &counters.dropped_qos0 } else { &counters.dropped_queued };
-                dropped.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+        self.changes.end(slot);
     }
 
     pub(super) fn send_command(&self, device: &DeviceId, command: CommandId, payload: &Bytes) -> bool {
         let topic = format!("iot/{device}/command");
-        let routes = self.routes();
+        let routes = self.table.read();
         let message = Message::detached(&topic, payload);
         let mut is_sent = false;
-        for (key, qos) in routes.router.exact(&topic) {
-            let Some(slot) = routes.slot(*key) else { continue };
+        for (slot, qos) in routes.exact(&topic) {
             let tag = Some(Tag(command.0.as_u128()));
-            let delivery = Delivery { message: Arc::clone(&message), qos: *qos, retain: false, tag };
+            let delivery = Delivery { tag, ..Delivery::new(Arc::clone(&message), qos) };
             is_sent |= matches!(slot.offer(delivery), Some(Pushed::Queued | Pushed::Known));
         }
         is_sent
@@ -280,24 +261,36 @@ impl Hub {
         };
         let slots: Vec<_> = self.sessions().values().filter(|s| is_meant(s)).cloned().collect();
         for slot in slots {
-            if let Some(session) = slot.dismiss() {
-                self.remove(&slot, &session);
+            if let Some(mut session) = slot.dismiss() {
+                self.remove(&slot, &mut session);
                 slot.freed.notify_waiters();
             }
         }
     }
 
-    /// Removes an offline session; `false` = a connection has it, or `condition` does not hold.
-    fn remove_if(&self, slot: &Arc<Slot>, condition: impl Fn(&Session) -> bool) -> bool {
+    /// Removes an offline session that `is_over`, and gives the will that it leaves.
+    pub(super) fn remove_if(&self, slot: &Arc<Slot>, is_over: impl Fn(&Session) -> bool) -> Option<Will> {
         let mut place = slot.place();
-        if !matches!(&*place, Place::Here(session) if condition(session)) {
-            return false;
+        if !matches!(&*place, Place::Here(session) if is_over(session)) {
+            return None;
         }
-        let Place::Here(session) = std::mem::replace(&mut *place, Place::Ended) else { return false };
+        let Place::Here(mut session) = std::mem::replace(&mut *place, Place::Ended) else { return None };
         drop(place);
-        self.remove(slot, &session);
+        let will = session.will_due().and_then(|_| session.take_will());
+        self.remove(slot, &mut session);
         slot.freed.notify_waiters();
-        true
+        will
+    }
+
+    /// The sessions nobody is connected to.
+    pub(super) fn offline(&self) -> Vec<Arc<Slot>> {
+        self.sessions().values().filter(|s| !s.is_online()).cloned().collect()
+    }
+
+    /// Forgets retained messages that have expired.
+    pub(super) fn expire_retained(&self, now: Instant) {
+        let topics = self.retained().expire(now);
+        topics.iter().for_each(|topic| self.changes.mark_retained(topic));
     }
 
     pub(super) fn signal_all(&self, signals: Signals) {
@@ -314,7 +307,9 @@ impl Hub {
         Stats {
             connections: self.connections.load(Ordering::Relaxed),
             sessions: self.sessions().len() as u64,
-            subscriptions: self.routes().router.len() as u64,
+            subscriptions: self.table.read().len() as u64,
+            queued: self.budget.items() as u64,
+            queued_bytes: self.budget.bytes() as u64,
             retained,
             retained_bytes,
             ..self.counters.totals()
@@ -325,16 +320,13 @@ impl Hub {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn retained(&self) -> MutexGuard<'_, Retained> {
+    /// The kept messages of the `$SYS` tree.
+    pub(super) fn sys(&self) -> MutexGuard<'_, Retained> {
+        self.sys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn retained(&self) -> MutexGuard<'_, Retained> {
         self.retained.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn routes(&self) -> RwLockReadGuard<'_, Routes> {
-        self.routes.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn routes_mut(&self) -> RwLockWriteGuard<'_, Routes> {
-        self.routes.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -348,24 +340,4 @@ enum Found {
     Old(Arc<Slot>),
     /// There was a dismissal since the identity was judged.
     Outdated,
-}
-
-impl Routes {
-    fn slot(&self, key: u32) -> Option<&Arc<Slot>> {
-        self.slots.get(key as usize)?.as_ref()
-    }
-}
-
-/// Forgets expired sessions until the broker stops.
-pub(super) async fn expire(shared: Arc<Shared>) {
-    let period = (shared.options.session_expiry / 4).clamp(Duration::from_millis(100), Duration::from_secs(30));
-    let mut stop = shared.stop.subscribe();
-    while tokio::time::timeout(period, stop.changed()).await.is_err() {
-        let now = tokio::time::Instant::now().into_std();
-        let hub = &shared.hub;
-        let offline: Vec<_> = hub.sessions().values().filter(|s| !s.is_online()).cloned().collect();
-        for slot in offline {
-            hub.remove_if(&slot, |session| session.expires_at() <= now);
-        }
-    }
 }

@@ -5,12 +5,13 @@
 //! byte stream. Knows nothing of packets.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::slot::{Signal, Signals};
@@ -143,6 +144,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
         Poll::Pending
     }
 
+    /// Takes the socket with what is to be written out of it; signals and the timer go on. `None` = it is closed.
+    pub(super) fn take(&mut self) -> Option<Self> {
+        let mut taken = Self::new(self.stream.take()?, self.write_timeout);
+        taken.output = std::mem::take(&mut self.output);
+        taken.written = self.written;
+        self.close();
+        Some(taken)
+    }
+
+    /// Writes the rest, says that nothing more comes, and reads on until the peer says so too. May be dropped half-way.
+    pub(super) async fn end(mut self) {
+        self.is_ending = true;
+        while !self.is_drained() {
+            if poll_fn(|cx| self.poll(cx, false, None)).await == Wake::Closed {
+                return;
+            }
+        }
+        let Some(stream) = &mut self.stream else { return };
+        if stream.shutdown().await.is_ok() {
+            loop {
+                self.input.clear();
+                if poll_fn(|cx| self.read(cx)).await == Wake::Closed {
+                    return;
+                }
+            }
+        }
+    }
+
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
         let Some(stream) = &mut self.stream else { return Poll::Pending };
         BUFFER.with_borrow_mut(|buffer| {
@@ -206,8 +235,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-
     use tokio::io::AsyncReadExt;
 
     use super::*;

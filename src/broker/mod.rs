@@ -9,6 +9,8 @@
 //! One task a connection owns the client's [`Session`](crate::mqtt::Session) while it is connected; the `hub` keeps it in
 //! between, and holds what is shared: routes, retained messages, one bounded outbox a session.
 //!
+//! Persistent sessions and retained messages outlive the process (`persist`).
+//!
 //! An orderly [`Broker::stop`] fires no last wills: a restart of the server is not the end of the meters, and an
 //! `offline` from each of them would be a storm of false news. Neither does [`Broker::disconnect`]: a will would register
 //! a deleted device anew. Every other end without DISCONNECT fires it.
@@ -19,14 +21,21 @@ mod accept;
 mod acl;
 mod auth;
 mod connection;
+mod end;
 mod events;
 mod hub;
 mod intake;
 mod io;
+mod login;
 mod options;
+mod persist;
+mod routes;
+mod rules;
 mod slot;
 mod stats;
 mod store_auth;
+mod sys;
+mod upkeep;
 mod will;
 
 use std::net::{SocketAddr, TcpListener};
@@ -36,9 +45,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::domain::{Clock, CommandId, DeviceId};
 use crate::journal::Journal;
+use crate::store::{self, SharedStore};
 use hub::Hub;
 use intake::Intake;
 use slot::Signals;
@@ -49,6 +60,9 @@ pub use options::Options;
 pub use stats::Stats;
 pub use store_auth::StoreAuthenticator;
 
+/// How long a stop waits for the last save of sessions.
+const LAST_SAVE: Duration = Duration::from_secs(5);
+
 /// What the broker stands on.
 #[derive(Clone)]
 #[allow(missing_docs)]
@@ -56,6 +70,8 @@ pub struct Deps {
     pub journal: Journal,
     pub authenticator: Arc<dyn Authenticator>,
     pub clock: Clock,
+    /// Where sessions and retained messages outlive the process; `None` = they do not.
+    pub store: Option<SharedStore>,
 }
 
 /// The broker could not start.
@@ -70,14 +86,25 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// What was saved cannot be read.
+    #[error("cannot load MQTT sessions and retained messages")]
+    Load(#[source] store::Error),
 }
 
 /// Handle of the running broker; clones are the same broker. It runs until [`stop`](Self::stop).
 #[derive(Clone)]
 pub struct Broker {
     shared: Arc<Shared>,
+    end: Arc<tokio::sync::Mutex<Ending>>,
+}
+
+/// What is waited for at the end.
+struct Ending {
     /// Yields when every task of the broker has ended.
-    ended: Arc<tokio::sync::Mutex<mpsc::Receiver<std::convert::Infallible>>>,
+    ended: mpsc::Receiver<std::convert::Infallible>,
+    /// Told to the saver then: there is one last save.
+    all_ended: watch::Sender<bool>,
+    saver: Option<JoinHandle<()>>,
 }
 
 /// What all tasks of the broker share.
@@ -94,37 +121,59 @@ struct Shared {
 }
 
 impl Broker {
-    /// Starts serving the bound `listeners`. Must be called inside a tokio runtime.
-    pub fn start(options: Options, deps: Deps, listeners: Vec<TcpListener>) -> Result<Self, Error> {
-        let Deps { journal, authenticator, clock } = deps;
-        Self::start_with(options, Arc::new(journal), authenticator, clock, listeners)
+    /// Loads what was saved and starts serving the bound `listeners`.
+    pub async fn start(options: Options, deps: Deps, listeners: Vec<TcpListener>) -> Result<Self, Error> {
+        let Deps { journal, authenticator, clock, store } = deps;
+        Self::start_with(options, Arc::new(journal), authenticator, clock, store, listeners).await
     }
 
-    fn start_with(
+    async fn start_with(
         options: Options,
         intake: Arc<dyn Intake>,
         authenticator: Arc<dyn Authenticator>,
         clock: Clock,
+        store: Option<SharedStore>,
         listeners: Vec<TcpListener>,
     ) -> Result<Self, Error> {
         let listeners = listeners.into_iter().map(into_tokio).collect::<Result<Vec<_>, _>>()?;
         let (alive, ended) = mpsc::channel(1);
-        let connections = Arc::new(Semaphore::new(options.max_connections));
         let shared = Arc::new(Shared {
-            hub: Hub::new(options.clone()),
+            hub: Hub::new(options.clone(), store.is_some()),
+            connections: Arc::new(Semaphore::new(options.max_connections)),
             options,
             intake,
             authenticator,
             clock,
-            connections,
             stop: watch::Sender::new(false),
             alive: Mutex::new(Some(alive)),
         });
+        let all_ended = watch::Sender::new(false);
+        let saver = match store {
+            Some(store) => Some(Self::start_saver(&shared, store, all_ended.subscribe()).await?),
+            None => None,
+        };
         for listener in listeners {
             shared.spawn(accept::listen(Arc::clone(&shared), listener));
         }
-        shared.spawn(hub::expire(Arc::clone(&shared)));
-        Ok(Self { shared, ended: Arc::new(tokio::sync::Mutex::new(ended)) })
+        shared.spawn(upkeep::run(Arc::clone(&shared)));
+        shared.spawn(sys::run(Arc::clone(&shared)));
+        Ok(Self { shared, end: Arc::new(tokio::sync::Mutex::new(Ending { ended, all_ended, saver })) })
+    }
+
+    async fn start_saver(
+        shared: &Arc<Shared>,
+        store: SharedStore,
+        all_ended: watch::Receiver<bool>,
+    ) -> Result<JoinHandle<()>, Error> {
+        let (this, clock) = (Arc::clone(shared), (shared.clock.now(), tokio::time::Instant::now().into_std()));
+        let positions = store::run(&store, move |store| persist::load(&this.hub, store, clock)).await;
+        let saver = persist::run(Arc::clone(shared), store, positions.map_err(Error::Load)?, all_ended);
+        for slot in shared.hub.offline() {
+            if let Some(due) = slot.with_session(|session| session.will_due()).flatten() {
+                will::fire_later(shared, slot, due);
+            }
+        }
+        Ok(tokio::spawn(saver))
     }
 
     /// What happens to command subscriptions and commands. `Some` the first time only. Connections never wait for the
@@ -153,17 +202,22 @@ impl Broker {
         self.shared.hub.stats()
     }
 
-    /// Stops: listeners close, connections read no more, what the journal was given is acknowledged, connections close.
-    /// A client that does not take its last acknowledgements has two seconds. What is not done after `within` is cut off. `true` = all was done in time. No last wills are fired.
+    /// Stops: listeners close, connections read no more, what the journal was given is acknowledged, connections close,
+    /// sessions are saved. A client that does not take its last acknowledgements has two seconds. What is not done after
+    /// `within` is cut off. `true` = all was done in time. No last wills are fired.
     pub async fn stop(&self, within: Duration) -> bool {
         let shared = &self.shared;
         shared.alive.lock().unwrap_or_else(PoisonError::into_inner).take();
         shared.stop.send_replace(true);
         shared.hub.signal_all(Signals::STOP);
-        let mut ended = self.ended.lock().await;
-        let in_time = tokio::time::timeout(within, ended.recv()).await.is_ok();
+        let mut end = self.end.lock().await;
+        let in_time = tokio::time::timeout(within, end.ended.recv()).await.is_ok();
         if !in_time {
             shared.hub.signal_all(Signals::ABORT);
+        }
+        end.all_ended.send_replace(true);
+        if let Some(saver) = end.saver.take() {
+            let _ = tokio::time::timeout(LAST_SAVE, saver).await;
         }
         shared.hub.events.end();
         in_time

@@ -19,26 +19,42 @@ pub struct Options {
     pub max_sessions: usize,
     /// QoS 1 and 2 messages in flight to one client, 1…65535.
     pub max_inflight: usize,
+    /// QoS 1 and 2 publishes of one client of MQTT 5 not yet complete, 1…65535; one more ends its connection.
+    pub receive_maximum: usize,
+    /// Topic aliases in use on one connection, in each direction; MQTT 5.
+    pub max_topic_aliases: u16,
+    /// Longest topic of a publish, and longest filter, in bytes.
+    pub max_topic_length: usize,
+    /// Most levels of a topic or filter.
+    pub max_topic_levels: usize,
+    /// Largest payload of a last will, in bytes.
+    pub max_will_bytes: usize,
+    /// Longest client id in bytes; every server must take 23 `[MQTT-3.1.3-5]`.
+    pub max_client_id_length: usize,
     /// Messages waiting for one session; further ones are dropped and counted.
     pub max_queued_messages: usize,
     /// Bytes waiting for one session; further messages are dropped and counted.
     pub max_queued_bytes: usize,
+    /// Messages waiting for all sessions together; the same.
+    pub max_total_queued_messages: usize,
+    /// Bytes of these; the same.
+    pub max_total_queued_bytes: usize,
     /// Publishes of one connection waiting for the journal; at this many its socket is not read (backpressure).
     pub max_pending_messages: usize,
     /// Bytes of these; the same.
     pub max_pending_bytes: usize,
-    /// Filters one session may be subscribed to; further ones get SUBACK code 0x80.
+    /// Filters one session may be subscribed to; further ones are refused.
     pub max_subscriptions: usize,
-    /// How long a persistent session is kept without a connection.
+    /// The longest a session is kept without a connection; 3.1.1's persistent sessions are kept that long.
     pub session_expiry: Duration,
     /// Retained messages kept; further topics are delivered, not kept, and counted.
     pub max_retained_messages: usize,
     /// Bytes of these.
     pub max_retained_bytes: usize,
-    /// The longest keep-alive in seconds, also for clients that ask for none; 0 = no cap. MQTT 3.1.1 cannot tell the
-    /// client, so one that asked for more must send something more often than it thinks.
+    /// The longest keep-alive in seconds, also for clients that ask for none; 0 = no cap. MQTT 5 tells the client; 3.1.1
+    /// cannot, so one that asked for more must send something more often than it thinks.
     pub max_keep_alive_s: u16,
-    /// Filters answered with SUBACK code 0x80 whoever asks, compared as text.
+    /// Filters refused whoever asks, compared as text.
     pub refused_filters: Vec<String>,
 }
 
@@ -51,8 +67,16 @@ impl Default for Options {
             max_connections: 20_000,
             max_sessions: 100_000,
             max_inflight: 256,
+            receive_maximum: 1024,
+            max_topic_aliases: 16,
+            max_topic_length: 1024,
+            max_topic_levels: 32,
+            max_will_bytes: 32 << 10,
+            max_client_id_length: 256,
             max_queued_messages: 1000,
             max_queued_bytes: 4 << 20,
+            max_total_queued_messages: 1_000_000,
+            max_total_queued_bytes: 256 << 20,
             max_pending_messages: 4096,
             max_pending_bytes: 4 << 20,
             max_subscriptions: 256,
@@ -70,9 +94,18 @@ impl Options {
     pub(super) const fn session_limits(&self) -> Limits {
         Limits {
             max_inflight: self.max_inflight,
+            receive_maximum: self.receive_maximum,
+            topic_aliases: self.max_topic_aliases,
+            max_expiry: self.session_expiry,
             max_subscriptions: self.max_subscriptions,
             max_backlog: self.max_retained_messages,
         }
+    }
+
+    /// The keep-alive that a client of MQTT 5 is told to hold, where it is not the one it asked for.
+    pub(super) const fn imposed_keep_alive(&self, asked_s: u16) -> Option<u16> {
+        let is_over = self.max_keep_alive_s > 0 && (asked_s == 0 || asked_s > self.max_keep_alive_s);
+        if is_over { Some(self.max_keep_alive_s) } else { None }
     }
 
     /// The keep-alive to hold a client to; `None` = none.

@@ -30,6 +30,8 @@ impl Signals {
     pub(super) const STOP: Self = Self(8);
     /// The time to stop is over.
     pub(super) const ABORT: Self = Self(16);
+    /// The session is to be saved.
+    pub(super) const SAVE: Self = Self(32);
 
     pub(super) const fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
@@ -85,6 +87,10 @@ pub(super) struct Slot {
     /// An operator has ended the session while a connection had it: it will not be kept. Set under the lock of `place`.
     is_dismissed: AtomicBool,
     pub(super) place: Mutex<Place>,
+    /// The session outlives its connection, and is to be saved.
+    is_kept: AtomicBool,
+    /// It is among the changes to be saved.
+    pub(super) is_marked: AtomicBool,
     /// Notified when `place` leaves `Away`.
     pub(super) freed: Notify,
     outbox: Mutex<Queue>,
@@ -101,6 +107,8 @@ impl Slot {
             is_online: AtomicBool::new(true),
             is_dismissed: AtomicBool::new(false),
             place: Mutex::new(Place::Away),
+            is_kept: AtomicBool::new(false),
+            is_marked: AtomicBool::new(false),
             freed: Notify::new(),
             outbox: Mutex::new(outbox),
         }
@@ -152,9 +160,26 @@ impl Slot {
         }
     }
 
+    /// Works on the session while nobody is connected; `None` = somebody is, or it has ended.
+    pub(super) fn with_session<T>(&self, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        match &mut *self.place() {
+            Place::Here(session) => Some(work(session)),
+            Place::Away | Place::Ended => None,
+        }
+    }
+
     /// Whether an operator has ended the session.
     pub(super) fn is_dismissed(&self) -> bool {
         self.is_dismissed.load(Ordering::Acquire)
+    }
+
+    /// Whether the session outlives its connection.
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_kept.load(Ordering::Acquire)
+    }
+
+    pub(super) fn keep(&self, is_kept: bool) {
+        self.is_kept.store(is_kept, Ordering::Release);
     }
 
     /// A tagged delivery is complete.

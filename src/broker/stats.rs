@@ -17,6 +17,10 @@ macro_rules! counters {
             pub sessions: u64,
             /// Subscriptions of all sessions.
             pub subscriptions: u64,
+            /// Messages waiting for subscribers.
+            pub queued: u64,
+            /// Bytes of these.
+            pub queued_bytes: u64,
             /// Retained messages.
             pub retained: u64,
             /// Bytes of these.
@@ -47,6 +51,12 @@ counters! {
     dropped_qos0,
     /// Messages dropped at QoS 1 or 2 because a subscriber's queue was full.
     dropped_queued,
+    /// Messages not delivered because they had expired.
+    dropped_expired,
+    /// Messages not delivered because the client takes no packets of their size.
+    dropped_too_large,
+    /// Messages the client has answered with a refusal.
+    dropped_refused,
     /// Messages not retained because the store was full.
     retained_refused,
     /// Connections accepted by the listeners.
@@ -67,7 +77,11 @@ counters! {
     refused_not_authorized,
     /// CONNECTs that could not be judged.
     refused_unavailable,
-    /// Subscriptions answered with code 0x80.
+    /// CONNECTs with a will larger than the limit.
+    refused_will_size,
+    /// Publishes answered with a refusal (MQTT 5; 3.1.1 closes).
+    refused_publishes,
+    /// Subscriptions answered with a refusal.
     refused_subscriptions,
     /// Connections closed for a malformed packet or one out of place.
     closed_malformed,

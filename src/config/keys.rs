@@ -170,17 +170,33 @@ settings! {
         connect_timeout_s: u64 = "10", int(1, 600, "s");
         /// Connections open at once; further ones are refused.
         max_connections: usize = "20000", int(1, 1_000_000, "connections");
-        /// Longest keep-alive a client may have; one that asks for more, or for none, is held to this. 0 = no limit.
+        /// Longest keep-alive a client may have; one that asks for more, or for none, is held to this (MQTT 5 tells it).
+        /// 0 = no limit.
         max_keepalive: u16 = "0", int(0, 65_535, "s");
         /// Messages sent to a subscriber at QoS 1 or 2 and not yet acknowledged by it.
         max_inflight: usize = "256", int(1, 65_535, "messages");
+        /// QoS 1 and 2 publishes of one MQTT 5 client not yet acknowledged (Receive Maximum); one more ends its connection.
+        receive_maximum: usize = "1024", int(1, 65_535, "messages");
+        /// Topic aliases in use on one MQTT 5 connection, in each direction; 0 = none.
+        max_topic_aliases: u16 = "16", int(0, 65_535, "aliases");
+        /// Longest topic of a publish, and longest filter of a subscription.
+        max_topic_length: usize = "1 KiB", size(64, 65_535);
+        /// Most levels of a topic or filter, separated by `/`.
+        max_topic_levels: usize = "32", int(4, 128, "levels");
+        /// Largest payload of a last will; a CONNECT with a larger one is refused.
+        max_will_bytes: usize = "32 KiB", size(256, 65_535);
         /// Messages kept for a subscriber that is away or slow.
         max_queued_messages: usize = "1000", int(0, 1_000_000, "messages");
         /// Bytes of messages kept for a subscriber that is away or slow.
         max_queued_bytes: usize = "4 MiB", size(0, GIB);
+        /// Messages kept for all subscribers together.
+        max_total_queued_messages: usize = "1000000", int(0, 100_000_000, "messages");
+        /// Bytes of messages kept for all subscribers together.
+        max_total_queued_bytes: usize = "256 MiB", size(0, 64 * GIB);
         /// Sessions kept, connected or not.
         max_sessions: usize = "100000", int(1, 10_000_000, "sessions");
-        /// A session whose client is away for longer is forgotten.
+        /// A session whose client is away for longer is forgotten. MQTT 5 clients may ask for less; they are told when they
+        /// ask for more.
         session_expiry_max_s: u64 = "86400", int(1, 31_536_000, "s");
         /// Subscriptions of one session.
         max_subscriptions: usize = "256", int(1, 100_000, "subscriptions");

@@ -6,11 +6,13 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::packet::QoS;
+use super::packet::{Properties, Publish, QoS, SubscriptionId};
 
 /// A message in the server, shared by all its subscribers.
 #[derive(Clone, PartialEq, Debug)]
@@ -18,23 +20,47 @@ use super::packet::QoS;
 pub struct Message {
     pub topic: ByteString,
     pub payload: Bytes,
+    /// Passed on as they came.
+    pub properties: Option<Arc<Properties>>,
+    /// From then on it is not worth delivering `[MQTT-3.3.2-5]`.
+    pub expires_at: Option<Instant>,
 }
 
 impl Message {
     /// A message with memory of its own: slices of a receive buffer would keep that whole buffer alive.
     pub fn detached(topic: &str, payload: &[u8]) -> Arc<Self> {
-        Arc::new(Self { topic: ByteString::from(topic), payload: Bytes::copy_from_slice(payload) })
+        let (topic, payload) = (ByteString::from(topic), Bytes::copy_from_slice(payload));
+        Arc::new(Self { topic, payload, properties: None, expires_at: None })
+    }
+
+    /// The message of a PUBLISH that came at `now`, with memory of its own.
+    pub fn of(publish: &Publish, now: Instant) -> Arc<Self> {
+        Arc::new(Self {
+            topic: ByteString::from(&*publish.topic),
+            payload: Bytes::copy_from_slice(&publish.payload),
+            properties: publish.properties.as_ref().map(|p| Arc::new(p.detached())),
+            expires_at: publish.expiry_s.and_then(|s| now.checked_add(Duration::from_secs(s.into()))),
+        })
     }
 
     /// What it counts for in a byte limit.
     pub fn size(&self) -> usize {
-        self.topic.len() + self.payload.len() + 64
+        self.topic.len() + self.payload.len() + self.properties.as_ref().map_or(0, |p| p.size()) + 64
+    }
+
+    /// Whether it is no longer worth delivering.
+    pub fn is_expired(&self, now: Instant) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
     }
 }
 
 /// The caller's name of a delivery whose completion it wants to know.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Tag(pub u128);
+
+/// The router's name of a shared subscription, `$share/…`; see [`Shares`](super::share::Shares).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ShareId(pub u32);
 
 /// A message for one subscriber.
 #[derive(Clone, PartialEq, Debug)]
@@ -43,9 +69,23 @@ pub struct Delivery {
     pub message: Arc<Message>,
     /// The lower of the publisher's and the subscription's.
     pub qos: QoS,
-    /// Set when it is delivered because it was kept `[MQTT-3.3.1-8]`, clear for a live one `[MQTT-3.3.1-9]`.
+    /// Set when it is delivered because it was kept `[MQTT-3.3.1-8]`, or the subscription wants the flag as published
+    /// `[MQTT-3.3.1-13]`; clear for another live one `[MQTT-3.3.1-12]`.
     pub retain: bool,
+    /// Of the subscriptions it is for `[MQTT-3.3.4-3]`.
+    pub ids: Vec<SubscriptionId>,
     pub tag: Option<Tag>,
+    /// The shared subscription it was given out for: another member may have it instead.
+    pub share: Option<ShareId>,
+    /// Its place among all deliveries, given by [`Queue::push`]; what is saved is named by it.
+    pub position: u64,
+}
+
+impl Delivery {
+    /// A plain delivery.
+    pub const fn new(message: Arc<Message>, qos: QoS) -> Self {
+        Self { message, qos, retain: false, ids: Vec::new(), tag: None, share: None, position: 0 }
+    }
 }
 
 /// What came of a [`Queue::push`].
@@ -59,6 +99,60 @@ pub enum Pushed {
     Full,
 }
 
+/// What all queues together may hold, and the numbering of what goes through them.
+#[derive(Debug)]
+pub struct Budget {
+    last_position: AtomicU64,
+    items: AtomicUsize,
+    bytes: AtomicUsize,
+    max_items: usize,
+    max_bytes: usize,
+}
+
+impl Budget {
+    /// Nothing used yet.
+    pub const fn new(max_items: usize, max_bytes: usize) -> Self {
+        let (items, bytes) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { last_position: AtomicU64::new(0), items, bytes, max_items, max_bytes }
+    }
+
+    /// A position nobody else has.
+    pub fn take_position(&self) -> u64 {
+        self.last_position.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// This position is taken.
+    pub fn note_position(&self, position: u64) {
+        self.last_position.fetch_max(position, Ordering::Relaxed);
+    }
+
+    /// Messages waiting now.
+    pub fn items(&self) -> usize {
+        self.items.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of these.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Takes a share for one message; `false` = there is none.
+    fn take(&self, bytes: usize) -> bool {
+        let items = self.items.fetch_add(1, Ordering::Relaxed);
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if items < self.max_items && before + bytes <= self.max_bytes {
+            return true;
+        }
+        self.give(1, bytes);
+        false
+    }
+
+    fn give(&self, items: usize, bytes: usize) {
+        self.items.fetch_sub(items, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 /// See the module. Empty, it owns no heap memory.
 #[derive(Debug)]
 pub struct Queue {
@@ -67,33 +161,58 @@ pub struct Queue {
     tags: BTreeSet<Tag>,
     max_items: usize,
     max_bytes: usize,
+    budget: Arc<Budget>,
 }
 
 impl Queue {
-    /// An empty queue with its limits.
-    pub const fn new(max_items: usize, max_bytes: usize) -> Self {
-        Self { items: VecDeque::new(), bytes: 0, tags: BTreeSet::new(), max_items, max_bytes }
+    /// An empty queue with its limits, and its share of what all may hold.
+    pub const fn new(max_items: usize, max_bytes: usize, budget: Arc<Budget>) -> Self {
+        Self { items: VecDeque::new(), bytes: 0, tags: BTreeSet::new(), max_items, max_bytes, budget }
     }
 
-    /// Puts a delivery at the end. One message fits an empty queue whatever its size.
-    pub fn push(&mut self, delivery: Delivery) -> Pushed {
+    /// Puts a delivery at the end. One message fits an empty queue whatever its size, if all queues together have room.
+    pub fn push(&mut self, mut delivery: Delivery) -> Pushed {
         if delivery.tag.is_some_and(|tag| self.tags.contains(&tag)) {
             return Pushed::Known;
         }
-        let bytes = self.bytes + delivery.message.size();
-        if self.items.len() >= self.max_items || (bytes > self.max_bytes && !self.items.is_empty()) {
+        let size = delivery.message.size();
+        let bytes = self.bytes + size;
+        let is_full = self.items.len() >= self.max_items || (bytes > self.max_bytes && !self.items.is_empty());
+        if is_full || !self.budget.take(size) {
             return Pushed::Full;
         }
         self.bytes = bytes;
         self.tags.extend(delivery.tag);
+        delivery.position = self.budget.take_position();
         self.items.push_back(delivery);
         Pushed::Queued
+    }
+
+    /// Puts back what was saved, at its old position; the limits may have changed since. `false` = there is no room.
+    pub fn restore(&mut self, delivery: Delivery) -> bool {
+        if self.items.len() >= self.max_items || !self.budget.take(delivery.message.size()) {
+            return false;
+        }
+        self.bytes += delivery.message.size();
+        self.items.push_back(delivery);
+        true
+    }
+
+    /// A position for a delivery that does not go through the queue.
+    pub fn take_position(&self) -> u64 {
+        self.budget.take_position()
+    }
+
+    /// A delivery of this tag is in flight already.
+    pub fn note_tag(&mut self, tag: Tag) {
+        self.tags.insert(tag);
     }
 
     /// Takes the oldest. Its tag stays known.
     pub fn pop(&mut self) -> Option<Delivery> {
         let delivery = self.items.pop_front()?;
         self.bytes -= delivery.message.size();
+        self.budget.give(1, delivery.message.size());
         if self.items.is_empty() {
             self.items = VecDeque::new();
         }
@@ -108,22 +227,43 @@ impl Queue {
     /// The subscriber is gone for now. What waits at QoS 0 is let go, and so is what is tagged: its owner offers it anew.
     /// What is in flight stays known. Returns how many QoS 0 messages were let go.
     pub fn go_offline(&mut self) -> usize {
-        let before = self.items.len();
-        for delivery in &self.items {
-            if let Some(tag) = delivery.tag {
-                self.tags.remove(&tag);
-            }
+        let gone = self.take_where(|d| d.tag.is_some() || d.qos == QoS::AtMostOnce);
+        for tag in gone.iter().filter_map(|d| d.tag) {
+            self.tags.remove(&tag);
         }
-        let tagged = self.items.iter().filter(|d| d.tag.is_some()).count();
-        self.items.retain(|d| d.tag.is_none() && d.qos > QoS::AtMostOnce);
+        gone.iter().filter(|d| d.tag.is_none()).count()
+    }
+
+    /// Takes out all that `is_meant`, in order.
+    pub fn take_where(&mut self, is_meant: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
+        if !self.items.iter().any(&is_meant) {
+            return Vec::new();
+        }
+        let (taken, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.items).into_iter().partition(is_meant);
+        let bytes = taken.iter().map(|d| d.message.size()).sum::<usize>();
+        self.items = kept.into();
         self.items.shrink_to_fit();
-        self.bytes = self.items.iter().map(|d| d.message.size()).sum();
-        before - self.items.len() - tagged
+        self.bytes -= bytes;
+        self.budget.give(taken.len(), bytes);
+        taken
     }
 
     /// Forgets everything, tags in flight too.
     pub fn clear(&mut self) {
-        *self = Self::new(self.max_items, self.max_bytes);
+        self.budget.give(self.items.len(), self.bytes);
+        self.items = VecDeque::new();
+        self.bytes = 0;
+        self.tags = BTreeSet::new();
+    }
+
+    /// Whether there is no room for another.
+    pub fn is_full(&self) -> bool {
+        self.items.len() >= self.max_items || self.bytes >= self.max_bytes
+    }
+
+    /// What waits, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Delivery> {
+        self.items.iter()
     }
 
     /// How many wait.
@@ -137,21 +277,47 @@ impl Queue {
     }
 }
 
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.budget.give(self.items.len(), self.bytes);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn delivery(payload: &str, qos: QoS, tag: Option<u128>) -> Delivery {
-        Delivery { message: Message::detached("t", payload.as_bytes()), qos, retain: false, tag: tag.map(Tag) }
+        Delivery { tag: tag.map(Tag), ..Delivery::new(Message::detached("t", payload.as_bytes()), qos) }
+    }
+
+    fn queue(max_items: usize, max_bytes: usize) -> Queue {
+        Queue::new(max_items, max_bytes, Arc::new(Budget::new(1000, 1 << 20)))
+    }
+
+    #[test]
+    fn all_queues_together_have_a_limit_and_give_back_what_they_let_go() {
+        let budget = Arc::new(Budget::new(3, 1 << 20));
+        let mut queues = [(); 2].map(|()| Queue::new(9, 9000, Arc::clone(&budget)));
+        for n in 0..3 {
+            assert_eq!(queues[n % 2].push(delivery("x", QoS::AtLeastOnce, None)), Pushed::Queued);
+        }
+        assert_eq!(queues[1].push(delivery("x", QoS::AtLeastOnce, None)), Pushed::Full);
+        queues[0].pop().unwrap();
+        assert_eq!(queues[1].push(delivery("x", QoS::AtMostOnce, None)), Pushed::Queued);
+        assert_eq!(queues[1].go_offline(), 1);
+        queues[0].clear();
+        assert_eq!(budget.items(), 1);
+        drop(queues);
+        assert_eq!((budget.items(), budget.bytes()), (0, 0));
     }
 
     #[test]
     fn a_full_queue_refuses_and_keeps_what_it_has() {
-        let mut queue = Queue::new(2, 1000);
+        let (mut queue, mut narrow) = (queue(2, 1000), queue(100, 150));
         assert_eq!(queue.push(delivery("a", QoS::AtLeastOnce, None)), Pushed::Queued);
         assert_eq!(queue.push(delivery("b", QoS::AtLeastOnce, None)), Pushed::Queued);
         assert_eq!(queue.push(delivery("c", QoS::AtLeastOnce, None)), Pushed::Full);
-        let mut narrow = Queue::new(100, 150);
         assert_eq!(narrow.push(delivery(&"x".repeat(500), QoS::AtLeastOnce, None)), Pushed::Queued);
         assert_eq!(narrow.push(delivery("y", QoS::AtLeastOnce, None)), Pushed::Full);
         narrow.pop().unwrap();
@@ -163,7 +329,7 @@ mod tests {
 
     #[test]
     fn a_tag_is_held_once_from_push_to_completion() {
-        let mut queue = Queue::new(9, 9000);
+        let mut queue = queue(9, 9000);
         assert_eq!(queue.push(delivery("c", QoS::ExactlyOnce, Some(7))), Pushed::Queued);
         assert_eq!(queue.push(delivery("c", QoS::ExactlyOnce, Some(7))), Pushed::Known);
         queue.pop().unwrap();
@@ -174,7 +340,7 @@ mod tests {
 
     #[test]
     fn going_offline_lets_go_of_qos_0_and_of_tagged_ones_that_wait() {
-        let mut queue = Queue::new(9, 9000);
+        let mut queue = queue(9, 9000);
         queue.push(delivery("in flight", QoS::ExactlyOnce, Some(1)));
         queue.pop().unwrap();
         queue.push(delivery("zero", QoS::AtMostOnce, None));

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::packet::QoS;
 use super::queue::Message;
@@ -54,10 +55,27 @@ impl Retained {
         Kept::Stored
     }
 
-    /// Calls `each` with every kept message that matches `filter`, in the order of the topics.
-    pub fn matching(&self, filter: &str, mut each: impl FnMut(&Arc<Message>, QoS)) {
+    /// The message of this very topic.
+    pub fn get(&self, topic: &str) -> Option<(&Arc<Message>, QoS)> {
+        self.by_topic.get(topic).map(|(message, qos)| (message, *qos))
+    }
+
+    /// Forgets what has expired `[MQTT-3.3.2-5]`; gives the topics.
+    pub fn expire(&mut self, now: Instant) -> Vec<Box<str>> {
+        let topics: Vec<_> =
+            self.by_topic.iter().filter(|(_, (m, _))| m.is_expired(now)).map(|(topic, _)| topic.clone()).collect();
+        for topic in &topics {
+            if let Some((message, _)) = self.by_topic.remove(topic) {
+                self.bytes -= message.size();
+            }
+        }
+        topics
+    }
+
+    /// Calls `each` with every kept message that matches `filter` and has not expired, in the order of the topics.
+    pub fn matching(&self, filter: &str, now: Instant, mut each: impl FnMut(&Arc<Message>, QoS)) {
         if !topic::has_wildcard(filter) {
-            if let Some((message, qos)) = self.by_topic.get(filter) {
+            if let Some((message, qos)) = self.by_topic.get(filter).filter(|(m, _)| !m.is_expired(now)) {
                 each(message, *qos);
             }
             return;
@@ -69,7 +87,7 @@ impl Retained {
             if !name.starts_with(prefix) {
                 break;
             }
-            if topic::matches(filter, name) {
+            if topic::matches(filter, name) && !message.is_expired(now) {
                 each(message, *qos);
             }
         }
@@ -101,7 +119,7 @@ mod tests {
 
     fn topics(store: &Retained, filter: &str) -> Vec<String> {
         let mut found = Vec::new();
-        store.matching(filter, |m, _| found.push(m.topic.to_string()));
+        store.matching(filter, Instant::now(), |m, _| found.push(m.topic.to_string()));
         found
     }
 
@@ -133,5 +151,25 @@ mod tests {
         assert_eq!(set(&mut store, "c", &"x".repeat(2000)), Kept::Refused);
         assert_eq!(set(&mut store, "a", ""), Kept::Removed);
         assert!(store.is_empty() && store.bytes() == 0);
+    }
+
+    #[test]
+    fn what_has_expired_is_not_found_and_then_forgotten() {
+        let mut store = Retained::new(9, 9000);
+        let now = Instant::now();
+        let (soon, later) = (std::time::Duration::from_secs(1), std::time::Duration::from_secs(2));
+        let message = Message { expires_at: Some(now + soon), ..(*Message::detached("a", b"1")).clone() };
+        store.set(Arc::new(message), QoS::AtMostOnce);
+        set(&mut store, "b", "1");
+        let count = |store: &Retained, at| {
+            let mut n = 0;
+            store.matching("#", at, |_, _| n += 1);
+            store.matching("a", at, |_, _| n += 1);
+            n
+        };
+        assert_eq!((count(&store, now), count(&store, now + later)), (3, 1));
+        assert!(store.expire(now).is_empty());
+        assert_eq!(store.expire(now + later), ["a".into()]);
+        assert_eq!((store.len(), store.bytes()), (1, Message::detached("b", b"1").size()));
     }
 }

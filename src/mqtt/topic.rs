@@ -36,6 +36,26 @@ pub fn is_valid_filter(filter: &str) -> bool {
     true
 }
 
+/// What a filter of a shared subscription begins with.
+pub const SHARE: &str = "$share/";
+
+/// Group and filter of a shared subscription, `$share/group/filter` (MQTT 5 section 4.8.2). `None` = it is not shared,
+/// or not rightly: the group has at least one character `[MQTT-4.8.2-1]` and no `/`, `+` or `#`, a filter follows
+/// `[MQTT-4.8.2-2]`.
+pub fn split_share(filter: &str) -> Option<(&str, &str)> {
+    let (group, filter) = filter.strip_prefix(SHARE)?.split_once('/')?;
+    (!group.is_empty() && !has_wildcard(group) && !filter.is_empty()).then_some((group, filter))
+}
+
+/// Whether a SUBSCRIBE of MQTT 5 may carry this filter, shared or not. To 3.1.1 a filter that begins with `$share/` is
+/// like any other.
+pub fn is_valid_subscription(filter: &str) -> bool {
+    match split_share(filter) {
+        Some((group, shared)) => filter.len() <= MAX_LEN && !group.contains('\0') && is_valid_filter(shared),
+        None => !filter.starts_with(SHARE) && is_valid_filter(filter),
+    }
+}
+
 /// Whether a filter has a wildcard.
 pub fn has_wildcard(filter: &str) -> bool {
     filter.bytes().any(|b| matches!(b, b'+' | b'#'))
@@ -60,7 +80,8 @@ pub fn matches(filter: &str, name: &str) -> bool {
     }
 }
 
-fn has_few_levels(text: &str) -> bool {
+/// Whether a name or filter is within [`MAX_LEVELS`].
+pub fn has_few_levels(text: &str) -> bool {
     text.bytes().filter(|&b| b == b'/').count() < MAX_LEVELS
 }
 
@@ -125,6 +146,28 @@ mod tests {
         check("$SYS/#", "$SYS/monitor", true);
         check("$SYS/monitor/+", "$SYS/monitor/Clients", true);
         check("ACCOUNTS", "Accounts", false);
+    }
+
+    #[test]
+    fn a_shared_subscription_has_a_group_and_a_filter() {
+        let check = |filter: &str, expected: Option<(&str, &str)>| {
+            assert_eq!(split_share(filter), expected, "{filter:?}");
+            assert_eq!(is_valid_subscription(filter), expected.is_some_and(|(_, f)| is_valid_filter(f)), "{filter:?}");
+        };
+        check("$share/g/a", Some(("g", "a")));
+        check("$share/g/a/+/#", Some(("g", "a/+/#")));
+        check("$share/g//", Some(("g", "/")));
+        check("$share/g/a#", Some(("g", "a#")));
+        check("$share/g/$share/g/a", Some(("g", "$share/g/a")));
+        check("$share/", None);
+        check("$share/g", None);
+        check("$share/g/", None);
+        check("$share//a", None);
+        check("$share/+/a", None);
+        check("$share/g#/a", None);
+        assert!(split_share("a/b").is_none() && is_valid_subscription("a/b"));
+        assert!(split_share("$share").is_none() && is_valid_subscription("$share"), "no group is meant");
+        assert!(split_share("$SHARE/g/a").is_none() && is_valid_subscription("$SHARE/g/a"));
     }
 
     /// The definition, by recursion over lists.

@@ -219,7 +219,7 @@ catalogue! {
         "TCP connections accepted by the MQTT listeners.";
     counter MQTT_REFUSED = "mqtt_refused_total", "connections",
         ["reason": ["connection_limit", "session_limit", "connect_timeout", "version", "client_id", "credentials",
-            "not_authorized", "unavailable"]],
+            "not_authorized", "unavailable", "will_size"]],
         "MQTT connections that did not get as far as an accepted CONNECT.";
     counter MQTT_CLOSED = "mqtt_closed_total", "connections",
         ["reason": ["malformed", "not_allowed", "keep_alive", "stalled", "taken_over"]],
@@ -232,6 +232,12 @@ catalogue! {
         "Subscriptions of all MQTT sessions.";
     counter MQTT_SUBSCRIPTIONS_REFUSED = "mqtt_subscriptions_refused_total", "subscriptions", [],
         "Subscriptions answered with a refusal.";
+    counter MQTT_PUBLISHES_REFUSED = "mqtt_publishes_refused_total", "messages", [],
+        "Publishes of MQTT 5 clients answered with a refusal; MQTT 3.1.1 closes the connection (mqtt_closed_total).";
+    gauge MQTT_QUEUED = "mqtt_queued_messages", "messages", [],
+        "Messages waiting for subscribers.";
+    gauge MQTT_QUEUED_BYTES = "mqtt_queued_bytes", "bytes", [],
+        "Bytes of messages waiting for subscribers.";
     gauge MQTT_RETAINED = "mqtt_retained_messages", "messages", [],
         "Retained messages kept.";
     gauge MQTT_RETAINED_BYTES = "mqtt_retained_bytes", "bytes", [],
@@ -241,7 +247,7 @@ catalogue! {
     counter MQTT_MESSAGES_OUT = "mqtt_messages_out_total", "messages", [],
         "PUBLISH packets written to clients.";
     counter MQTT_MESSAGES_DROPPED = "mqtt_messages_dropped_total", "messages",
-        ["reason": ["qos0_slow", "queue_full", "retained_full"]],
+        ["reason": ["qos0_slow", "queue_full", "retained_full", "expired", "too_large", "refused"]],
         "Messages not delivered to a subscriber, or not retained; what meters sent is stored all the same.";
     counter MQTT_BYTES_IN = "mqtt_received_bytes_total", "bytes", [],
         "Bytes read from MQTT clients.";

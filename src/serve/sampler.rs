@@ -92,6 +92,9 @@ fn sample_broker(stats: &Stats) {
     metrics::MQTT_CONNECTIONS.set(&[], stats.connections as f64);
     metrics::MQTT_SESSIONS.set(&[], stats.sessions as f64);
     metrics::MQTT_SUBSCRIPTIONS.set(&[], stats.subscriptions as f64);
+    metrics::MQTT_QUEUED.set(&[], stats.queued as f64);
+    metrics::MQTT_QUEUED_BYTES.set(&[], stats.queued_bytes as f64);
+    metrics::MQTT_PUBLISHES_REFUSED.raise_to(&[], stats.refused_publishes);
     metrics::MQTT_RETAINED.set(&[], stats.retained as f64);
     metrics::MQTT_RETAINED_BYTES.set(&[], stats.retained_bytes as f64);
     metrics::MQTT_BYTES_IN.raise_to(&[], stats.bytes_in);
@@ -105,6 +108,9 @@ fn sample_broker(stats: &Stats) {
         ("queue_full", stats.dropped_queued),
         ("qos0_slow", stats.dropped_qos0),
         ("retained_full", stats.retained_refused),
+        ("expired", stats.dropped_expired),
+        ("too_large", stats.dropped_too_large),
+        ("refused", stats.dropped_refused),
     ] {
         metrics::MQTT_MESSAGES_DROPPED.raise_to(&[("reason", reason)], total);
     }
@@ -117,6 +123,7 @@ fn sample_broker(stats: &Stats) {
         ("credentials", stats.refused_credentials),
         ("not_authorized", stats.refused_not_authorized),
         ("unavailable", stats.refused_unavailable),
+        ("will_size", stats.refused_will_size),
     ] {
         metrics::MQTT_REFUSED.raise_to(&[("reason", reason)], total);
     }

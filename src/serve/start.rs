@@ -44,7 +44,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
 
     let (stop, stopping) = watch::channel(false);
     let (give_up, giving_up) = watch::channel(false);
-    let broker = start_broker(&settings, open, &store, &journal, &clock, sockets.mqtt)?;
+    let broker = start_broker(&settings, open, &store, &journal, &clock, sockets.mqtt).await?;
     let (collector_progress, archiver_progress) = (Progress::default(), Progress::default());
     let parts = Parts { store, journal, broker, board, collector_progress, archiver_progress };
     let mut tasks = Tasks::default();
@@ -142,7 +142,7 @@ fn retention(settings: &Settings) -> Duration {
     Duration::from_secs(settings.retention.telemetry_days * 86_400)
 }
 
-fn start_broker(
+async fn start_broker(
     settings: &Settings,
     open: bool,
     store: &SharedStore,
@@ -157,6 +157,13 @@ fn start_broker(
         max_connections: mqtt.max_connections,
         max_sessions: mqtt.max_sessions,
         max_inflight: mqtt.max_inflight,
+        receive_maximum: mqtt.receive_maximum,
+        max_topic_aliases: mqtt.max_topic_aliases,
+        max_topic_length: mqtt.max_topic_length,
+        max_topic_levels: mqtt.max_topic_levels,
+        max_will_bytes: mqtt.max_will_bytes,
+        max_total_queued_messages: mqtt.max_total_queued_messages,
+        max_total_queued_bytes: mqtt.max_total_queued_bytes,
         max_queued_messages: mqtt.max_queued_messages,
         max_queued_bytes: mqtt.max_queued_bytes,
         max_subscriptions: mqtt.max_subscriptions,
@@ -171,8 +178,9 @@ fn start_broker(
         true => Arc::new(broker::OpenAuthenticator),
         false => Arc::new(broker::StoreAuthenticator::new(Arc::clone(store))),
     };
-    let deps = broker::Deps { journal: journal.clone(), authenticator, clock: clock.clone() };
-    Ok(Broker::start(options, deps, vec![listener])?)
+    let store = Some(Arc::clone(store));
+    let deps = broker::Deps { journal: journal.clone(), authenticator, clock: clock.clone(), store };
+    Broker::start(options, deps, vec![listener]).await.context("the MQTT broker cannot start")
 }
 
 fn open_collector(

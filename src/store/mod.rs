@@ -4,10 +4,11 @@
 //! not stored again. Everything else is an ordinary query. All calls block: async callers go through [`run`].
 //! Must not know: HTTP, MQTT, the journal's files.
 //!
-//! Start from the [`Store`] trait; `rows` holds what goes in and out.
+//! Start from the [`Store`] trait; `rows` holds what goes in and out, `saved` what the broker keeps here.
 
 mod error;
 mod rows;
+mod saved;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(feature = "sqlite")]
@@ -16,6 +17,7 @@ mod tests;
 
 pub use error::Error;
 pub use rows::*;
+pub use saved::*;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -131,6 +133,18 @@ pub trait Store: Send + Sync + 'static {
     fn api_keys(&self) -> Result<Vec<ApiKey>, Error>;
     /// Revokes a key; `false` = no such key.
     fn revoke_api_key(&self, prefix: &str, now: Timestamp) -> Result<bool, Error>;
+
+    // ---- broker ------------------------------------------------------------------------------------------------
+
+    /// Saves what changed of sessions and retained messages, in this order; on disk when it returns. The change of one
+    /// session, or of one topic, is complete or absent whatever happens, and applying it again is harmless: after an error
+    /// all of them may be tried again. A large save lets other writers in between.
+    fn save_sessions(&self, sessions: &[SessionChange], retained: &[RetainedChange]) -> Result<(), Error>;
+    /// Calls `each` with every saved session, one in memory at a time. For the start: it is one snapshot, held while
+    /// `each` runs.
+    fn load_sessions(&self, each: &mut dyn FnMut(SavedSession)) -> Result<(), Error>;
+    /// Calls `each` with every topic that has a retained message, and that message; likewise.
+    fn load_retained(&self, each: &mut dyn FnMut(String, Vec<u8>)) -> Result<(), Error>;
 
     // ---- upkeep ------------------------------------------------------------------------------------------------
 

@@ -20,12 +20,12 @@ use parquet::record::RowAccessor;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
-use super::archiver::Backoff;
 use super::classify::Class;
 use super::log::{Follow, Log};
 use super::{Archiver, ArchiverOptions, Bucket, Error, Reader, ReaderOptions};
 use crate::domain::{Clock, DeviceId, Timestamp};
 use crate::journal::{self, Flags, Offset, Record};
+use crate::observe::backoff::Backoff;
 use crate::observe::{Board, Progress, TaskState};
 use crate::payload::Window;
 
@@ -308,7 +308,7 @@ impl Bench {
         };
         let mut archiver = Archiver::over(options, self.bucket(), Arc::new(self.log.clone()))?;
         archiver.classify = classify;
-        archiver.backoff = Backoff { first: Duration::from_micros(10), most: Duration::from_micros(100) };
+        archiver.backoff = Backoff::new(Duration::from_micros(10), Duration::from_micros(100));
         archiver.run(abandon)
     }
 

@@ -3,17 +3,20 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::mqtt::codec::Version;
-use crate::mqtt::packet::{Connect, ConnectCode, Will};
-use crate::mqtt::{Packet, PacketId, Publish, QoS};
+use crate::mqtt::packet::{ConnAck, Connect, Filter, NEVER, SubscribeOptions, SubscriptionId, Will};
+use crate::mqtt::{Packet, PacketId, Publish, QoS, Reason};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
+    version: Version,
+    input: BytesMut,
 }
 
 pub(crate) fn id(n: u16) -> PacketId {
@@ -23,17 +26,18 @@ pub(crate) fn id(n: u16) -> PacketId {
 /// A publish; packet id 0 = none.
 pub(crate) fn publish(topic: &str, payload: &str, level: u8, packet_id: u16) -> Publish {
     Publish {
-        dup: false,
-        retain: false,
         qos: QoS::from_level(level).unwrap(),
         packet_id: PacketId::new(packet_id),
         topic: topic.into(),
         payload: payload.to_owned().into(),
+        ..Publish::default()
     }
 }
 
+/// A CONNECT of 3.1.1.
 pub(crate) fn connect(client_id: &str, clean_session: bool) -> Connect {
-    Connect { client_id: client_id.into(), clean_session, keep_alive: 0, will: None, username: None, password: None }
+    let session_expiry_s = if clean_session { 0 } else { NEVER };
+    Connect { client_id: client_id.into(), clean_start: clean_session, session_expiry_s, ..Connect::default() }
 }
 
 pub(crate) fn will(topic: &str, payload: &str, level: u8) -> Will {
@@ -41,13 +45,19 @@ pub(crate) fn will(topic: &str, payload: &str, level: u8) -> Will {
         topic: topic.into(),
         payload: payload.to_owned().into(),
         qos: QoS::from_level(level).unwrap(),
-        retain: false,
+        ..Will::default()
     }
 }
 
 impl Client {
     pub(crate) async fn open(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.unwrap() }
+        let stream = TcpStream::connect(address).await.unwrap();
+        Self { stream, version: Version::V311, input: BytesMut::new() }
+    }
+
+    /// A connection that speaks version 5.
+    pub(crate) async fn open_v5(address: SocketAddr) -> Self {
+        Self { version: Version::V5, ..Self::open(address).await }
     }
 
     /// Connects and is accepted; whether there was a session.
@@ -55,18 +65,23 @@ impl Client {
         self.connect_with(connect(client_id, clean)).await.unwrap()
     }
 
-    pub(crate) async fn connect_with(&mut self, connect: Connect) -> Result<bool, ConnectCode> {
+    pub(crate) async fn connect_with(&mut self, connect: Connect) -> Result<bool, Reason> {
+        self.greet(connect).await.map(|greeting| greeting.session_present)
+    }
+
+    /// Connects; the whole answer.
+    pub(crate) async fn greet(&mut self, connect: Connect) -> Result<ConnAck, Reason> {
         self.send(Packet::Connect(Box::new(connect))).await;
         match self.receive().await {
-            Some(Packet::ConnAck { session_present, code: ConnectCode::Accepted }) => Ok(session_present),
-            Some(Packet::ConnAck { session_present: false, code }) => Err(code),
+            Some(Packet::ConnAck(greeting)) if greeting.reason == Reason::Success => Ok(*greeting),
+            Some(Packet::ConnAck(refusal)) if !refusal.session_present => Err(refusal.reason),
             other => panic!("not CONNACK: {other:?}"),
         }
     }
 
     pub(crate) async fn send(&mut self, packet: Packet) {
         let mut bytes = Vec::new();
-        Version::V311.encode(&packet, &mut bytes);
+        self.version.encode(&packet, &mut bytes);
         self.send_bytes(&bytes).await;
     }
 
@@ -79,9 +94,23 @@ impl Client {
     }
 
     pub(crate) async fn subscribe(&mut self, filter: &str, level: u8) {
-        let qos = QoS::from_level(level).unwrap();
-        self.send(Packet::Subscribe { packet_id: id(999), filters: vec![(filter.into(), qos)] }).await;
-        self.expect(Packet::SubAck { packet_id: id(999), codes: vec![Some(qos)] }).await;
+        let options = SubscribeOptions { qos: QoS::from_level(level).unwrap(), ..SubscribeOptions::default() };
+        assert_eq!(self.subscribe_with(filter, options, None).await, Reason::granted(options.qos));
+    }
+
+    /// Subscribes; the answer.
+    pub(crate) async fn subscribe_with(
+        &mut self,
+        filter: &str,
+        options: SubscribeOptions,
+        id: Option<SubscriptionId>,
+    ) -> Reason {
+        let filters = vec![Filter { filter: filter.into(), options }];
+        self.send(Packet::Subscribe { packet_id: super::id(999), filters, id }).await;
+        match self.receive().await {
+            Some(Packet::SubAck { packet_id, reasons, .. }) if packet_id == super::id(999) => reasons[0],
+            other => panic!("not SUBACK: {other:?}"),
+        }
     }
 
     /// The next packet; `None` = the connection is closed.
@@ -118,55 +147,14 @@ impl Client {
     }
 
     async fn read_packet(&mut self) -> Option<Packet> {
-        let first = self.stream.read_u8().await.ok()?;
-        let (mut len, mut shift) = (0, 0);
         loop {
-            let byte = self.stream.read_u8().await.ok()?;
-            len |= usize::from(byte & 0x7f) << shift;
-            shift += 7;
-            if byte & 0x80 == 0 {
-                break;
+            let decoded = self.version.decode_server(&mut self.input, 1 << 28).expect("a packet");
+            if decoded.is_some() {
+                return decoded;
+            }
+            if self.stream.read_buf(&mut self.input).await.ok()? == 0 {
+                return None;
             }
         }
-        let mut body = vec![0; len];
-        self.stream.read_exact(&mut body).await.ok()?;
-        Some(from_server(first, &body))
-    }
-}
-
-fn from_server(first: u8, body: &[u8]) -> Packet {
-    let number = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
-    match first >> 4 {
-        2 => {
-            let code = match body[1] {
-                0 => ConnectCode::Accepted,
-                1 => ConnectCode::UnacceptableProtocolVersion,
-                2 => ConnectCode::IdentifierRejected,
-                3 => ConnectCode::ServerUnavailable,
-                4 => ConnectCode::BadUserNameOrPassword,
-                5 => ConnectCode::NotAuthorized,
-                other => panic!("code {other}"),
-            };
-            Packet::ConnAck { session_present: body[0] == 1, code }
-        }
-        3 => {
-            let qos = QoS::from_level((first >> 1) & 3).unwrap();
-            let topic_end = 2 + usize::from(number(0));
-            let topic = std::str::from_utf8(&body[2..topic_end]).unwrap().into();
-            let has_id = qos > QoS::AtMostOnce;
-            let packet_id = has_id.then(|| id(number(topic_end)));
-            let payload = body[topic_end + if has_id { 2 } else { 0 }..].to_vec().into();
-            Packet::Publish(Publish { dup: first & 8 != 0, retain: first & 1 != 0, qos, packet_id, topic, payload })
-        }
-        4 => Packet::PubAck(id(number(0))),
-        5 => Packet::PubRec(id(number(0))),
-        6 => Packet::PubRel(id(number(0))),
-        7 => Packet::PubComp(id(number(0))),
-        9 => {
-            Packet::SubAck { packet_id: id(number(0)), codes: body[2..].iter().map(|c| QoS::from_level(*c)).collect() }
-        }
-        11 => Packet::UnsubAck(id(number(0))),
-        13 => Packet::PingResp,
-        other => panic!("packet type {other}"),
     }
 }

@@ -3,6 +3,7 @@
 use futures_util::FutureExt;
 
 use super::*;
+use crate::mqtt::packet::Ack;
 use crate::mqtt::{Packet, Publish};
 
 fn device(id: &str) -> DeviceId {
@@ -17,7 +18,7 @@ async fn next(events: &mut Events) -> Event {
 
 #[tokio::test]
 async fn a_command_reaches_the_subscribed_client_once_and_its_delivery_is_told() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let mut events = bed.broker.events().unwrap();
     assert!(bed.broker.events().is_none());
     let command = CommandId::random();
@@ -41,9 +42,9 @@ async fn a_command_reaches_the_subscribed_client_once_and_its_delivery_is_told()
     assert!(send("reboot"), "in flight since before");
     let again = Publish { dup: true, ..publish("iot/m1/command", "reboot", 2, 1) };
     assert_eq!(meter.expect_publish().await, again);
-    meter.send(Packet::PubRec(id(1))).await;
-    meter.expect(Packet::PubRel(id(1))).await;
-    meter.send(Packet::PubComp(id(1))).await;
+    meter.send(Packet::PubRec(Ack::ok(id(1)))).await;
+    meter.expect(Packet::PubRel(Ack::ok(id(1)))).await;
+    meter.send(Packet::PubComp(Ack::ok(id(1)))).await;
     assert_eq!(next(&mut events).await, Event::Delivered { cmd_id: command });
     meter.expect_nothing().await;
     watcher.expect_nothing().await;
@@ -51,7 +52,7 @@ async fn a_command_reaches_the_subscribed_client_once_and_its_delivery_is_told()
 
 #[tokio::test]
 async fn the_granted_qos_decides_what_counts_as_delivered() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let mut events = bed.broker.events().unwrap();
     for level in 0..2 {
         let mut meter = bed.client("m1").await;
@@ -63,7 +64,7 @@ async fn the_granted_qos_decides_what_counts_as_delivered() {
         assert_eq!(seen.qos.level(), level);
         if let Some(n) = seen.packet_id {
             assert!(events.next().now_or_never().is_none());
-            meter.send(Packet::PubAck(n)).await;
+            meter.send(Packet::PubAck(Ack::ok(n))).await;
         }
         assert_eq!(next(&mut events).await, Event::Delivered { cmd_id: command });
         meter.send(Packet::Unsubscribe { packet_id: id(9), filters: vec!["iot/m1/command".into()] }).await;
@@ -73,7 +74,7 @@ async fn the_granted_qos_decides_what_counts_as_delivered() {
 
 #[tokio::test]
 async fn a_command_that_waits_behind_a_full_window_is_forgotten_when_the_client_goes() {
-    let bed = Bed::with(Options { max_inflight: 1, ..Options::default() });
+    let bed = Bed::with(Options { max_inflight: 1, ..Options::default() }).await;
     let (mut meter, _) = bed.stayer("m1").await;
     meter.subscribe("iot/m1/command", 2).await;
     let (sent, waiting) = (CommandId::random(), CommandId::random());
@@ -84,9 +85,9 @@ async fn a_command_that_waits_behind_a_full_window_is_forgotten_when_the_client_
     bed.until("gone", |s| s.connections == 0).await;
     let (mut meter, _) = bed.stayer("m1").await;
     assert_eq!(meter.expect_publish().await.payload, "1");
-    meter.send(Packet::PubRec(id(1))).await;
-    meter.expect(Packet::PubRel(id(1))).await;
-    meter.send(Packet::PubComp(id(1))).await;
+    meter.send(Packet::PubRec(Ack::ok(id(1)))).await;
+    meter.expect(Packet::PubRel(Ack::ok(id(1)))).await;
+    meter.send(Packet::PubComp(Ack::ok(id(1)))).await;
     meter.expect_nothing().await;
     assert!(bed.broker.send_command(&device("m1"), waiting, Bytes::from("2")), "offered anew");
     assert_eq!(meter.expect_publish().await.payload, "2");
@@ -94,7 +95,7 @@ async fn a_command_that_waits_behind_a_full_window_is_forgotten_when_the_client_
 
 #[tokio::test]
 async fn disconnecting_a_device_ends_its_session_connected_or_not() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let (mut meter, _) = bed.stayer("m1").await;
     meter.subscribe("iot/m1/command", 2).await;
     drop(bed.stayer("m2").await);
@@ -108,7 +109,7 @@ async fn disconnecting_a_device_ends_its_session_connected_or_not() {
 
 #[tokio::test]
 async fn stopping_acknowledges_what_the_journal_was_given_and_takes_no_more() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let mut meter = bed.client("m1").await;
     let mut half = Client::open(bed.address).await; // never sends its CONNECT
     bed.journal.hold();
@@ -121,14 +122,14 @@ async fn stopping_acknowledges_what_the_journal_was_given_and_takes_no_more() {
     half.expect_closed().await;
     assert!(tokio::net::TcpStream::connect(bed.address).await.is_err(), "the listener is closed");
     bed.journal.release();
-    meter.expect(Packet::PubRec(id(1))).await;
+    meter.expect(Packet::PubRec(Ack::ok(id(1)))).await;
     meter.expect_closed().await;
     assert!(stopping.await.unwrap());
 }
 
 #[tokio::test]
 async fn stopping_ends_at_its_deadline_whatever_hangs() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let mut meter = bed.client("m1").await;
     bed.journal.hold();
     meter.publish(publish("iot/m1/telemetry", "a", 2, 1)).await;

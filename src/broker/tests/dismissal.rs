@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicUsize;
 use super::client::{connect, will};
 use super::*;
 use crate::broker::auth::Answer;
-use crate::mqtt::packet::{Connect, ConnectCode};
+use crate::mqtt::Reason;
+use crate::mqtt::packet::Connect;
 
 /// Says yes some times; each answer needs a permit.
 struct Fickle {
@@ -35,7 +36,7 @@ fn device() -> DeviceId {
 }
 
 /// A connection that cannot end before the journal goes on, and one that waits for its session.
-async fn takeover(bed: &Bed, old: Connect) -> tokio::task::JoinHandle<Result<bool, ConnectCode>> {
+async fn takeover(bed: &Bed, old: Connect) -> tokio::task::JoinHandle<Result<bool, Reason>> {
     let mut first = Client::open(bed.address).await;
     first.connect_with(old).await.unwrap();
     bed.journal.hold();
@@ -49,7 +50,7 @@ async fn takeover(bed: &Bed, old: Connect) -> tokio::task::JoinHandle<Result<boo
 
 #[tokio::test]
 async fn a_dismissal_during_a_takeover_ends_the_session_and_silences_its_will() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let old = Connect { will: Some(will("iot/m1/status", "offline", 1)), ..connect("m1", false) };
     let waiting = takeover(&bed, old).await;
     bed.broker.disconnect(&device());
@@ -61,29 +62,29 @@ async fn a_dismissal_during_a_takeover_ends_the_session_and_silences_its_will() 
 
 #[tokio::test]
 async fn a_credential_that_is_revoked_during_a_takeover_does_not_open() {
-    let bed = Bed::guarded(Options::default(), Fickle::new(2, 9));
+    let bed = Bed::guarded(Options::default(), Fickle::new(2, 9)).await;
     let waiting = takeover(&bed, connect("m1", false)).await;
     bed.journal.release();
-    assert_eq!(waiting.await.unwrap(), Err(ConnectCode::BadUserNameOrPassword));
+    assert_eq!(waiting.await.unwrap(), Err(Reason::BadUserNameOrPassword));
     bed.until("nobody is connected", |s| s.connections == 0).await;
 }
 
 #[tokio::test]
 async fn a_log_in_that_was_judged_before_the_dismissal_is_judged_again() {
     let fickle = Fickle::new(1, 0);
-    let bed = Bed::guarded(Options::default(), Arc::clone(&fickle) as Arc<dyn Authenticator>);
+    let bed = Bed::guarded(Options::default(), Arc::clone(&fickle) as Arc<dyn Authenticator>).await;
     let mut client = Client::open(bed.address).await;
     let waiting = tokio::spawn(async move { client.connect_with(connect("m1", true)).await });
     bed.until("asked", |_| fickle.calls.load(Ordering::SeqCst) == 1).await;
     bed.broker.disconnect(&device());
     fickle.gate.add_permits(9);
-    assert_eq!(waiting.await.unwrap(), Err(ConnectCode::BadUserNameOrPassword));
+    assert_eq!(waiting.await.unwrap(), Err(Reason::BadUserNameOrPassword));
     assert_eq!(bed.broker.stats().sessions, 0);
 }
 
 #[tokio::test]
 async fn a_dismissed_client_leaves_no_will() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let mut client = Client::open(bed.address).await;
     let will = Some(will("iot/m1/status", "offline", 1));
     client.connect_with(Connect { will, ..connect("m1", false) }).await.unwrap();

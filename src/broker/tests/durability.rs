@@ -3,10 +3,11 @@
 use super::client::{connect, will};
 use super::*;
 use crate::mqtt::Packet;
+use crate::mqtt::packet::Ack;
 
 #[tokio::test]
 async fn nothing_of_a_meter_is_acknowledged_or_seen_before_it_is_durable() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let mut watcher = bed.client("watcher").await;
     watcher.subscribe("iot/#", 1).await;
     let mut meter = bed.client("m1").await;
@@ -18,8 +19,8 @@ async fn nothing_of_a_meter_is_acknowledged_or_seen_before_it_is_durable() {
     meter.expect_nothing().await;
     watcher.expect_nothing().await;
     bed.journal.release();
-    meter.expect(Packet::PubAck(id(1))).await;
-    meter.expect(Packet::PubRec(id(2))).await;
+    meter.expect(Packet::PubAck(Ack::ok(id(1)))).await;
+    meter.expect(Packet::PubRec(Ack::ok(id(2)))).await;
     for (payload, level) in [("a", 1), ("b", 1), ("c", 0)] {
         let seen = watcher.expect_publish().await;
         assert_eq!((&*seen.payload, seen.qos.level()), (payload.as_bytes(), level));
@@ -31,7 +32,7 @@ async fn nothing_of_a_meter_is_acknowledged_or_seen_before_it_is_durable() {
 
 #[tokio::test]
 async fn an_acknowledgement_of_a_relayed_publish_waits_for_its_turn_behind_a_meters() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let mut client = bed.client("m1").await;
     bed.journal.hold();
     client.publish(publish("iot/m1/telemetry", "a", 1, 1)).await;
@@ -39,14 +40,14 @@ async fn an_acknowledgement_of_a_relayed_publish_waits_for_its_turn_behind_a_met
     bed.until("both in", |s| s.publishes_in == 2).await;
     client.expect_nothing().await;
     bed.journal.release();
-    client.expect(Packet::PubAck(id(1))).await;
-    client.expect(Packet::PubAck(id(2))).await;
+    client.expect(Packet::PubAck(Ack::ok(id(1)))).await;
+    client.expect(Packet::PubAck(Ack::ok(id(2)))).await;
     assert_eq!(bed.journal.texts(), [("iot/m1/telemetry".into(), "a".into())]);
 }
 
 #[tokio::test]
 async fn a_qos_2_publish_sent_again_on_the_next_connection_is_taken_once() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let (mut meter, _) = bed.stayer("m1").await;
     bed.journal.hold();
     meter.publish(publish("iot/m1/telemetry", "a", 2, 7)).await;
@@ -57,20 +58,20 @@ async fn a_qos_2_publish_sent_again_on_the_next_connection_is_taken_once() {
     assert!(is_present);
     let again = crate::mqtt::Publish { dup: true, ..publish("iot/m1/telemetry", "a", 2, 7) };
     meter.publish(again.clone()).await;
-    meter.expect(Packet::PubRec(id(7))).await;
+    meter.expect(Packet::PubRec(Ack::ok(id(7)))).await;
     meter.publish(again).await;
-    meter.expect(Packet::PubRec(id(7))).await;
-    meter.send(Packet::PubRel(id(7))).await;
-    meter.expect(Packet::PubComp(id(7))).await;
+    meter.expect(Packet::PubRec(Ack::ok(id(7)))).await;
+    meter.send(Packet::PubRel(Ack::ok(id(7)))).await;
+    meter.expect(Packet::PubComp(Ack::ok(id(7)))).await;
     assert_eq!(bed.journal.stored().len(), 1);
     meter.publish(publish("iot/m1/telemetry", "b", 2, 7)).await;
-    meter.expect(Packet::PubRec(id(7))).await;
+    meter.expect(Packet::PubRec(Ack::ok(id(7)))).await;
     assert_eq!(bed.journal.stored().len(), 2);
 }
 
 #[tokio::test]
 async fn a_full_journal_stops_reading_but_neither_the_keep_alive_nor_messages_to_the_client() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let mut meter = Client::open(bed.address).await;
     meter.connect_with(crate::mqtt::packet::Connect { keep_alive: 1, ..connect("m1", true) }).await.unwrap();
     meter.subscribe("news", 0).await;
@@ -83,13 +84,13 @@ async fn a_full_journal_stops_reading_but_neither_the_keep_alive_nor_messages_to
     other.publish(publish("news", "still there", 0, 0)).await;
     assert_eq!(meter.expect_publish().await.payload, "still there");
     bed.journal.set_room(true);
-    meter.expect(Packet::PubAck(id(1))).await;
+    meter.expect(Packet::PubAck(Ack::ok(id(1)))).await;
     assert_eq!(bed.broker.stats().closed_keep_alive, 0);
 }
 
 #[tokio::test]
 async fn a_client_that_waits_for_room_can_be_taken_over_and_its_publish_is_new_then() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let (mut meter, _) = bed.stayer("m1").await;
     bed.journal.set_room(false);
     meter.publish(publish("iot/m1/telemetry", "a", 2, 1)).await;
@@ -99,13 +100,13 @@ async fn a_client_that_waits_for_room_can_be_taken_over_and_its_publish_is_new_t
     meter.expect_closed().await;
     bed.journal.set_room(true);
     next.publish(publish("iot/m1/telemetry", "a", 2, 1)).await;
-    next.expect(Packet::PubRec(id(1))).await;
+    next.expect(Packet::PubRec(Ack::ok(id(1)))).await;
     assert_eq!(bed.journal.stored().len(), 1);
 }
 
 #[tokio::test]
 async fn a_failed_journal_acknowledges_nothing_and_closes() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let mut meter = bed.client("m1").await;
     bed.journal.hold();
     meter.publish(publish("iot/m1/telemetry", "a", 1, 1)).await;
@@ -116,7 +117,7 @@ async fn a_failed_journal_acknowledges_nothing_and_closes() {
 
 #[tokio::test]
 async fn many_unacknowledged_publishes_stop_reading_and_all_are_acknowledged_in_order() {
-    let bed = Bed::with(Options { max_pending_messages: 10, ..Options::default() });
+    let bed = Bed::with(Options { max_pending_messages: 10, ..Options::default() }).await;
     let meter = bed.client("m1").await;
     bed.journal.hold();
     let mut bytes = Vec::new();
@@ -140,7 +141,7 @@ async fn many_unacknowledged_publishes_stop_reading_and_all_are_acknowledged_in_
 
 #[tokio::test]
 async fn the_will_of_a_meter_is_in_the_journal_before_its_next_connection_speaks() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let mut watcher = bed.client("watcher").await;
     watcher.subscribe("iot/m1/status", 1).await;
     for round in 0..20 {
@@ -148,7 +149,7 @@ async fn the_will_of_a_meter_is_in_the_journal_before_its_next_connection_speaks
         let will = Some(will("iot/m1/status", "offline", 1));
         meter.connect_with(crate::mqtt::packet::Connect { will, ..connect("m1", false) }).await.unwrap();
         meter.publish(publish("iot/m1/status", "online", 1, 1)).await;
-        meter.expect(Packet::PubAck(id(1))).await;
+        meter.expect(Packet::PubAck(Ack::ok(id(1)))).await;
         if round % 2 == 0 {
             drop(meter); // otherwise it is taken over
         } else {
@@ -162,6 +163,6 @@ async fn the_will_of_a_meter_is_in_the_journal_before_its_next_connection_speaks
     for n in 0..39 {
         let seen = watcher.expect_publish().await;
         assert_eq!(seen.payload, if n % 2 == 0 { "online" } else { "offline" });
-        watcher.send(Packet::PubAck(seen.packet_id.unwrap())).await;
+        watcher.send(Packet::PubAck(Ack::ok(seen.packet_id.unwrap()))).await;
     }
 }

@@ -12,7 +12,7 @@ fn client(bed: &Bed, id: &str) -> (AsyncClient, EventLoop) {
 
 #[tokio::test]
 async fn rumqttc_publishes_and_receives_at_every_qos() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let (meter, mut loop_of_meter) = client(&bed, "m1");
     let (watcher, mut loop_of_watcher) = client(&bed, "watcher");
     watcher.subscribe("iot/+/telemetry", ClientQoS::ExactlyOnce).await.unwrap();

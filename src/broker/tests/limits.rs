@@ -4,12 +4,13 @@ use tokio::io::AsyncWriteExt;
 
 use super::client::connect;
 use super::*;
-use crate::mqtt::packet::ConnectCode;
+use crate::mqtt::Reason;
+use crate::mqtt::packet::{Ack, Filter, SubscribeOptions};
 use crate::mqtt::{Packet, QoS};
 
 #[tokio::test]
 async fn a_malformed_packet_closes_its_connection_and_no_other() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let mut good = bed.client("good").await;
     let check = async |what: &str, bytes: &[u8]| {
         let mut bad = bed.client("bad").await;
@@ -29,7 +30,7 @@ async fn a_malformed_packet_closes_its_connection_and_no_other() {
 
 #[tokio::test]
 async fn what_came_before_a_malformed_packet_is_kept() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let mut meter = bed.client("m1").await;
     let mut bytes = Vec::new();
     crate::mqtt::codec::Version::V311.encode(&Packet::Publish(publish("iot/m1/hello", "a", 1, 1)), &mut bytes);
@@ -41,12 +42,12 @@ async fn what_came_before_a_malformed_packet_is_kept() {
 
 #[tokio::test]
 async fn a_packet_of_the_maximum_size_passes_and_one_byte_more_does_not() {
-    let bed = Bed::with(Options { max_packet_size: 10_000, ..Options::default() });
+    let bed = Bed::with(Options { max_packet_size: 10_000, ..Options::default() }).await;
     let mut client = bed.client("c").await;
     // 3 bytes of header, 2 + 12 of topic, 2 of packet id.
     let payload = "x".repeat(10_000 - 19);
     client.publish(publish("iot/m1/hello", &payload, 1, 1)).await;
-    client.expect(Packet::PubAck(id(1))).await;
+    client.expect(Packet::PubAck(Ack::ok(id(1)))).await;
     client.publish(publish("iot/m1/hello", &(payload + "x"), 1, 2)).await;
     client.expect_closed().await;
     assert_eq!(bed.journal.stored().len(), 1);
@@ -59,7 +60,8 @@ async fn a_subscriber_that_reads_nothing_harms_nobody_and_is_let_go() {
         max_inflight: 10,
         write_timeout: Duration::from_millis(300),
         ..Options::default()
-    });
+    })
+    .await;
     let mut stuck = bed.client("stuck").await;
     stuck.subscribe("iot/#", 0).await;
     let mut idle = bed.client("idle").await; // reads, acknowledges nothing
@@ -68,7 +70,7 @@ async fn a_subscriber_that_reads_nothing_harms_nobody_and_is_let_go() {
     let payload = "x".repeat(100_000);
     for n in 1..=300 {
         meter.publish(publish("iot/m1/telemetry", &payload, 1, n)).await;
-        meter.expect(Packet::PubAck(id(n))).await;
+        meter.expect(Packet::PubAck(Ack::ok(id(n)))).await;
     }
     bed.until("let go", |s| s.closed_stalled == 1).await;
     let stats = bed.broker.stats();
@@ -82,7 +84,7 @@ async fn a_subscriber_that_reads_nothing_harms_nobody_and_is_let_go() {
 
 #[tokio::test]
 async fn one_connection_too_many_is_closed_at_once() {
-    let bed = Bed::with(Options { max_connections: 2, ..Options::default() });
+    let bed = Bed::with(Options { max_connections: 2, ..Options::default() }).await;
     let (one, _two) = (bed.client("one").await, bed.client("two").await);
     Client::open(bed.address).await.expect_closed().await;
     assert_eq!(bed.broker.stats().refused_connection_limit, 1);
@@ -96,17 +98,17 @@ async fn one_connection_too_many_is_closed_at_once() {
 
 #[tokio::test]
 async fn one_session_too_many_is_refused_and_known_clients_come_back() {
-    let bed = Bed::with(Options { max_sessions: 1, ..Options::default() });
+    let bed = Bed::with(Options { max_sessions: 1, ..Options::default() }).await;
     drop(bed.stayer("one").await);
     let mut two = Client::open(bed.address).await;
-    assert_eq!(two.connect_with(connect("two", false)).await, Err(ConnectCode::ServerUnavailable));
+    assert_eq!(two.connect_with(connect("two", false)).await, Err(Reason::ServerUnavailable));
     assert!(bed.stayer("one").await.1);
     assert_eq!(bed.broker.stats().refused_session_limit, 1);
 }
 
 #[tokio::test]
 async fn who_does_not_connect_in_time_is_closed() {
-    let bed = Bed::with(Options { connect_timeout: Duration::from_millis(50), ..Options::default() });
+    let bed = Bed::with(Options { connect_timeout: Duration::from_millis(50), ..Options::default() }).await;
     let mut mute = Client::open(bed.address).await;
     mute.expect_closed().await;
     let mut slow = Client::open(bed.address).await;
@@ -118,18 +120,25 @@ async fn who_does_not_connect_in_time_is_closed() {
 #[tokio::test]
 async fn filters_beyond_the_limit_and_refused_ones_get_0x80() {
     let bed =
-        Bed::with(Options { max_subscriptions: 2, refused_filters: vec!["secret/#".into()], ..Options::default() });
+        Bed::with(Options { max_subscriptions: 2, refused_filters: vec!["secret/#".into()], ..Options::default() })
+            .await;
     let mut client = bed.client("c").await;
-    let filters = ["a", "secret/#", "b", "c"].map(|f| (f.into(), QoS::AtLeastOnce)).to_vec();
-    client.send(Packet::Subscribe { packet_id: id(1), filters }).await;
-    let granted = Some(QoS::AtLeastOnce);
-    client.expect(Packet::SubAck { packet_id: id(1), codes: vec![granted, None, granted, None] }).await;
+    let filters = ["a", "secret/#", "b", "c"]
+        .map(|f| Filter {
+            filter: f.into(),
+            options: SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() },
+        })
+        .to_vec();
+    client.send(Packet::Subscribe { packet_id: id(1), filters, id: None }).await;
+    let (granted, refused) = (Reason::GrantedQoS1, Reason::Unspecified); // 3.1.1 knows one refusal
+    let reasons = vec![granted, refused, granted, refused];
+    client.expect(Packet::SubAck { packet_id: id(1), reasons, reason_string: None }).await;
     assert_eq!(bed.broker.stats().refused_subscriptions, 2);
 }
 
 #[tokio::test]
 async fn hundreds_of_clients_come_and_go() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..300_u16 {
         let address = bed.address;
@@ -139,9 +148,9 @@ async fn hundreds_of_clients_come_and_go() {
             meter.subscribe(&format!("iot/m{n}/command"), 2).await;
             for packet in 1..=5 {
                 meter.publish(publish(&format!("iot/m{n}/telemetry"), "x", 2, packet)).await;
-                meter.expect(Packet::PubRec(id(packet))).await;
-                meter.send(Packet::PubRel(id(packet))).await;
-                meter.expect(Packet::PubComp(id(packet))).await;
+                meter.expect(Packet::PubRec(Ack::ok(id(packet)))).await;
+                meter.send(Packet::PubRel(Ack::ok(id(packet)))).await;
+                meter.expect(Packet::PubComp(Ack::ok(id(packet)))).await;
             }
         });
     }
@@ -155,7 +164,7 @@ async fn hundreds_of_clients_come_and_go() {
 
 #[tokio::test]
 async fn a_subscriber_that_reads_nothing_does_not_hold_up_the_stop() {
-    let bed = Bed::with(Options { max_queued_messages: 10, ..Options::default() });
+    let bed = Bed::with(Options { max_queued_messages: 10, ..Options::default() }).await;
     let mut stuck = bed.client("stuck").await;
     stuck.subscribe("iot/#", 0).await;
     let mut meter = bed.client("m1").await;
@@ -164,7 +173,7 @@ async fn a_subscriber_that_reads_nothing_does_not_hold_up_the_stop() {
     while bed.broker.stats().dropped_qos0 == 0 {
         n += 1;
         meter.publish(publish("iot/m1/telemetry", &payload, 1, n)).await;
-        meter.expect(Packet::PubAck(id(n))).await;
+        meter.expect(Packet::PubAck(Ack::ok(id(n)))).await;
     }
     let start = std::time::Instant::now();
     assert!(bed.broker.stop(Duration::from_secs(30)).await);

@@ -9,7 +9,9 @@ mod journal;
 mod limits;
 mod permissions;
 mod relay;
+mod restart;
 mod sessions;
+mod v5;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,21 +30,30 @@ pub(super) struct Bed {
 }
 
 impl Bed {
-    pub(super) fn open() -> Self {
-        Self::with(Options::default())
+    pub(super) async fn open() -> Self {
+        Self::with(Options::default()).await
     }
 
-    pub(super) fn with(options: Options) -> Self {
-        Self::guarded(options, Arc::new(OpenAuthenticator))
+    pub(super) async fn with(options: Options) -> Self {
+        Self::guarded(options, Arc::new(OpenAuthenticator)).await
     }
 
-    pub(super) fn guarded(options: Options, authenticator: Arc<dyn Authenticator>) -> Self {
+    /// Sessions and retained messages outlive it in `store`.
+    pub(super) async fn saving(options: Options, store: &SharedStore) -> Self {
+        Self::build(options, Arc::new(OpenAuthenticator), Some(Arc::clone(store))).await
+    }
+
+    pub(super) async fn guarded(options: Options, authenticator: Arc<dyn Authenticator>) -> Self {
+        Self::build(options, authenticator, None).await
+    }
+
+    async fn build(options: Options, authenticator: Arc<dyn Authenticator>, store: Option<SharedStore>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let journal = Arc::new(FakeJournal::default());
         let clock = Clock::manual(Timestamp(1_000_000));
         let intake = Arc::clone(&journal) as Arc<dyn Intake>;
-        let broker = Broker::start_with(options, intake, authenticator, clock, vec![listener]).unwrap();
+        let broker = Broker::start_with(options, intake, authenticator, clock, store, vec![listener]).await.unwrap();
         Self { broker, journal, address }
     }
 

@@ -3,7 +3,9 @@
 use super::client::{connect, will};
 use super::*;
 use crate::broker::auth::Answer;
-use crate::mqtt::packet::{Connect, ConnectCode};
+use crate::mqtt::Reason;
+use crate::mqtt::packet::Connect;
+use crate::mqtt::packet::{Ack, Filter, SubscribeOptions};
 use crate::mqtt::{Packet, QoS};
 
 /// User name = client id = device; the password is `secret`.
@@ -24,8 +26,8 @@ impl Authenticator for Password {
     }
 }
 
-fn bed() -> Bed {
-    Bed::guarded(Options::default(), Arc::new(Password))
+async fn bed() -> Bed {
+    Bed::guarded(Options::default(), Arc::new(Password)).await
 }
 
 fn login(client_id: &str, username: &str, password: &str) -> Connect {
@@ -40,8 +42,8 @@ async fn meter(bed: &Bed) -> Client {
 
 #[tokio::test]
 async fn who_is_not_let_in_is_told_the_code() {
-    let bed = bed();
-    let check = async |connect: Connect, expected: Result<bool, ConnectCode>| {
+    let bed = bed().await;
+    let check = async |connect: Connect, expected: Result<bool, Reason>| {
         let mut client = Client::open(bed.address).await;
         let what = format!("{connect:?}");
         assert_eq!(client.connect_with(connect).await, expected, "{what}");
@@ -50,13 +52,13 @@ async fn who_is_not_let_in_is_told_the_code() {
         }
     };
     check(login("m1", "m1", "secret"), Ok(false)).await;
-    check(login("m1", "m1", "wrong"), Err(ConnectCode::BadUserNameOrPassword)).await;
-    check(connect("m1", true), Err(ConnectCode::BadUserNameOrPassword)).await;
-    check(login("m2", "m1", "secret"), Err(ConnectCode::IdentifierRejected)).await;
-    check(login("m1", "m1", "inactive"), Err(ConnectCode::NotAuthorized)).await;
-    check(login("m1", "m1", "down"), Err(ConnectCode::ServerUnavailable)).await;
+    check(login("m1", "m1", "wrong"), Err(Reason::BadUserNameOrPassword)).await;
+    check(connect("m1", true), Err(Reason::BadUserNameOrPassword)).await;
+    check(login("m2", "m1", "secret"), Err(Reason::ClientIdentifierNotValid)).await;
+    check(login("m1", "m1", "inactive"), Err(Reason::NotAuthorized)).await;
+    check(login("m1", "m1", "down"), Err(Reason::ServerUnavailable)).await;
     let foreign = Some(will("iot/m2/status", "offline", 1));
-    check(Connect { will: foreign, ..login("m1", "m1", "secret") }, Err(ConnectCode::NotAuthorized)).await;
+    check(Connect { will: foreign, ..login("m1", "m1", "secret") }, Err(Reason::NotAuthorized)).await;
     let own = Some(will("iot/m1/status", "offline", 1));
     check(Connect { will: own, ..login("m1", "m1", "secret") }, Ok(false)).await;
     let stats = bed.broker.stats();
@@ -66,11 +68,11 @@ async fn who_is_not_let_in_is_told_the_code() {
 
 #[tokio::test]
 async fn a_publish_that_is_not_allowed_closes_the_connection_and_is_not_stored() {
-    let bed = bed();
+    let bed = bed().await;
     for topic in ["iot/m2/telemetry", "iot/m1/command", "chat"] {
         let mut client = meter(&bed).await;
         client.publish(publish("iot/m1/telemetry", "mine", 1, 1)).await;
-        client.expect(Packet::PubAck(id(1))).await;
+        client.expect(Packet::PubAck(Ack::ok(id(1)))).await;
         client.publish(publish(topic, "not mine", 1, 2)).await;
         client.expect_closed().await;
     }
@@ -82,12 +84,18 @@ async fn a_publish_that_is_not_allowed_closes_the_connection_and_is_not_stored()
 
 #[tokio::test]
 async fn a_subscription_that_is_not_allowed_gets_0x80_beside_those_that_are() {
-    let bed = bed();
+    let bed = bed().await;
     let mut client = meter(&bed).await;
     let filters = ["iot/m1/command", "iot/+/command", "#", "iot/m2/command"];
-    let filters = filters.map(|f| (f.into(), QoS::ExactlyOnce)).to_vec();
-    client.send(Packet::Subscribe { packet_id: id(1), filters }).await;
-    let codes = vec![Some(QoS::ExactlyOnce), None, None, None];
-    client.expect(Packet::SubAck { packet_id: id(1), codes }).await;
+    let filters = filters
+        .map(|f| Filter {
+            filter: f.into(),
+            options: SubscribeOptions { qos: QoS::ExactlyOnce, ..SubscribeOptions::default() },
+        })
+        .to_vec();
+    client.send(Packet::Subscribe { packet_id: id(1), filters, id: None }).await;
+    let refused = Reason::Unspecified; // 3.1.1 knows one refusal
+    let reasons = vec![Reason::GrantedQoS2, refused, refused, refused];
+    client.expect(Packet::SubAck { packet_id: id(1), reasons, reason_string: None }).await;
     assert_eq!(bed.broker.stats().subscriptions, 1);
 }

@@ -2,23 +2,25 @@
 
 use super::client::connect;
 use super::*;
-use crate::mqtt::packet::{Connect, ConnectCode};
+use crate::mqtt::Reason;
+use crate::mqtt::packet::Connect;
+use crate::mqtt::packet::{Ack, ConnAck, Disconnect};
 use crate::mqtt::{Packet, Publish};
 
 #[tokio::test]
 async fn a_persistent_session_gets_what_came_while_it_was_away_and_a_clean_one_does_not() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let (mut away, is_present) = bed.stayer("away").await;
     assert!(!is_present);
     away.subscribe("news", 1).await;
-    away.send(Packet::Disconnect).await;
+    away.send(Packet::Disconnect(Disconnect::new(Reason::Success))).await;
     away.expect_closed().await;
     let mut writer = bed.client("writer").await;
     for (n, level) in [(1, 1), (2, 0), (3, 2)] {
         writer.publish(publish("news", &n.to_string(), level, n)).await;
     }
-    writer.expect(Packet::PubAck(id(1))).await;
-    writer.expect(Packet::PubRec(id(3))).await;
+    writer.expect(Packet::PubAck(Ack::ok(id(1)))).await;
+    writer.expect(Packet::PubRec(Ack::ok(id(3)))).await;
     let (mut back, is_present) = bed.stayer("away").await;
     assert!(is_present);
     assert_eq!(back.expect_publish().await, publish("news", "1", 1, 1));
@@ -29,13 +31,13 @@ async fn a_persistent_session_gets_what_came_while_it_was_away_and_a_clean_one_d
     let (mut back, _) = bed.stayer("away").await;
     assert_eq!(back.expect_publish().await, Publish { dup: true, ..publish("news", "1", 1, 1) });
     assert_eq!(back.expect_publish().await, Publish { dup: true, ..publish("news", "3", 1, 2) });
-    back.send(Packet::PubAck(id(1))).await;
-    back.send(Packet::PubAck(id(2))).await;
+    back.send(Packet::PubAck(Ack::ok(id(1)))).await;
+    back.send(Packet::PubAck(Ack::ok(id(2)))).await;
     back.expect_nothing().await;
     drop(back);
     let mut clean = bed.client("away").await;
     writer.publish(publish("news", "4", 1, 4)).await;
-    writer.expect(Packet::PubAck(id(4))).await;
+    writer.expect(Packet::PubAck(Ack::ok(id(4)))).await;
     clean.expect_nothing().await;
     drop(clean);
     bed.until("gone", |s| s.sessions == 1).await;
@@ -44,7 +46,7 @@ async fn a_persistent_session_gets_what_came_while_it_was_away_and_a_clean_one_d
 
 #[tokio::test]
 async fn the_same_client_id_takes_the_session_over() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let (mut first, _) = bed.stayer("c").await;
     first.subscribe("a", 2).await;
     let (mut second, is_present) = bed.stayer("c").await;
@@ -57,7 +59,7 @@ async fn the_same_client_id_takes_the_session_over() {
 
 #[tokio::test]
 async fn of_many_that_connect_with_one_id_at_once_one_stays() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..30 {
         let address = bed.address;
@@ -65,7 +67,7 @@ async fn of_many_that_connect_with_one_id_at_once_one_stays() {
             let mut client = Client::open(address).await;
             client.send(Packet::Connect(Box::new(connect("c", n % 3 == 0)))).await;
             let accepted = client.receive().await;
-            assert!(matches!(accepted, None | Some(Packet::ConnAck { code: ConnectCode::Accepted, .. })));
+            assert!(matches!(accepted, None | Some(Packet::ConnAck(_))));
             client.receive().await; // until it is taken over
         });
     }
@@ -76,7 +78,7 @@ async fn of_many_that_connect_with_one_id_at_once_one_stays() {
 
 #[tokio::test]
 async fn an_exactly_once_delivery_survives_the_connection_at_each_step() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let (mut client, _) = bed.stayer("c").await;
     client.subscribe("a", 2).await;
     bed.client("writer").await.publish(publish("a", "x", 2, 1)).await;
@@ -84,12 +86,12 @@ async fn an_exactly_once_delivery_survives_the_connection_at_each_step() {
     drop(client);
     let (mut client, _) = bed.stayer("c").await;
     assert_eq!(client.expect_publish().await, Publish { dup: true, ..publish("a", "x", 2, 1) });
-    client.send(Packet::PubRec(id(1))).await;
-    client.expect(Packet::PubRel(id(1))).await;
+    client.send(Packet::PubRec(Ack::ok(id(1)))).await;
+    client.expect(Packet::PubRel(Ack::ok(id(1)))).await;
     drop(client);
     let (mut client, _) = bed.stayer("c").await;
-    client.expect(Packet::PubRel(id(1))).await;
-    client.send(Packet::PubComp(id(1))).await;
+    client.expect(Packet::PubRel(Ack::ok(id(1)))).await;
+    client.send(Packet::PubComp(Ack::ok(id(1)))).await;
     client.expect_nothing().await;
     drop(client);
     let (mut client, _) = bed.stayer("c").await;
@@ -98,7 +100,7 @@ async fn an_exactly_once_delivery_survives_the_connection_at_each_step() {
 
 #[tokio::test]
 async fn a_session_is_forgotten_when_its_time_is_over() {
-    let bed = Bed::with(Options { session_expiry: Duration::from_millis(100), ..Options::default() });
+    let bed = Bed::with(Options { session_expiry: Duration::from_millis(100), ..Options::default() }).await;
     let (mut client, _) = bed.stayer("c").await;
     client.subscribe("a", 1).await;
     drop(client);
@@ -108,33 +110,34 @@ async fn a_session_is_forgotten_when_its_time_is_over() {
 
 #[tokio::test]
 async fn a_connect_that_is_understood_and_refused_is_told_why() {
-    let bed = Bed::open();
-    let check = async |what: &str, bytes: &[u8], code: u8| {
+    let bed = Bed::open().await;
+    let check = async |what: &str, bytes: &[u8], expected: &[u8]| {
         let mut client = Client::open(bed.address).await;
         client.send_bytes(bytes).await;
         let mut answer = Vec::new();
         tokio::io::AsyncReadExt::read_to_end(&mut client.stream, &mut answer).await.unwrap();
-        assert_eq!(answer, [0x20, 2, 0, code], "{what}");
+        assert_eq!(answer, expected, "{what}");
     };
-    check("level 9", b"\x10\x0d\0\x04MQTT\x09\x02\0\x0a\0\x01c", 1).await;
-    check("empty id, kept session", b"\x10\x0c\0\x04MQTT\x04\0\0\x0a\0\0", 2).await;
+    check("level 9", b"\x10\x0d\0\x04MQTT\x09\x02\0\x0a\0\x01c", b"\x20\x03\0\x84\0").await;
+    check("level 3", b"\x10\x0d\0\x04MQTT\x03\x02\0\x0a\0\x01c", b"\x20\x02\0\x01").await;
+    check("empty id, kept session", b"\x10\x0c\0\x04MQTT\x04\0\0\x0a\0\0", b"\x20\x02\0\x02").await;
     let mut long = Client::open(bed.address).await;
     let refused = long.connect_with(connect(&"x".repeat(257), true)).await;
-    assert_eq!(refused, Err(ConnectCode::IdentifierRejected));
+    assert_eq!(refused, Err(Reason::ClientIdentifierNotValid));
     let stats = bed.broker.stats();
-    assert_eq!((stats.refused_version, stats.refused_client_id), (1, 2));
+    assert_eq!((stats.refused_version, stats.refused_client_id), (2, 2));
 }
 
 #[tokio::test]
-async fn an_empty_client_id_with_a_clean_session_gets_one_of_its_own() {
-    let bed = Bed::open();
+async fn an_empty_client_id_with_a_clean_start_gets_one_of_its_own() {
+    let bed = Bed::open().await;
     let (_one, _two) = (bed.client("").await, bed.client("").await);
     assert_eq!(bed.broker.stats().connections, 2);
 }
 
 #[tokio::test]
 async fn silence_beyond_the_keep_alive_ends_the_connection_and_none_is_for_ever() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let mut patient = bed.client("patient").await;
     let mut silent = Client::open(bed.address).await;
     let start = std::time::Instant::now();
@@ -147,7 +150,7 @@ async fn silence_beyond_the_keep_alive_ends_the_connection_and_none_is_for_ever(
 
 #[tokio::test]
 async fn what_comes_right_behind_the_connect_is_served() {
-    let bed = Bed::open();
+    let bed = Bed::open().await;
     let mut client = Client::open(bed.address).await;
     let mut bytes = Vec::new();
     for packet in [
@@ -160,7 +163,7 @@ async fn what_comes_right_behind_the_connect_is_served() {
     for byte in bytes {
         client.send_bytes(&[byte]).await;
     }
-    client.expect(Packet::ConnAck { session_present: false, code: ConnectCode::Accepted }).await;
+    client.expect(Packet::ConnAck(Box::new(ConnAck::new(Reason::Success)))).await;
     let both = [client.receive().await.unwrap(), client.receive().await.unwrap()];
-    assert!(both.contains(&Packet::PubAck(id(1))) && both.contains(&Packet::PingResp), "{both:?}");
+    assert!(both.contains(&Packet::PubAck(Ack::ok(id(1)))) && both.contains(&Packet::PingResp), "{both:?}");
 }

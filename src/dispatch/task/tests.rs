@@ -15,14 +15,14 @@ fn device() -> DeviceId {
 }
 
 /// A dispatcher that believes the device to be connected while the broker knows nobody.
-fn dispatcher(dir: &std::path::Path) -> Dispatcher {
+async fn dispatcher(dir: &std::path::Path) -> Dispatcher {
     let clock = Clock::manual(NOW);
     let node_id = uuid::Uuid::from_u128(1);
     let options =
         journal::Options { dir: dir.join("j"), node_id, segment_bytes: 4096, max_bytes: 1 << 20, queue_bytes: 1 << 20 };
     let (journal, _) = Journal::open(options).unwrap();
-    let deps = Deps { journal, authenticator: Arc::new(OpenAuthenticator), clock: clock.clone() };
-    let broker = Broker::start(crate::broker::Options::default(), deps, vec![]).unwrap();
+    let deps = Deps { journal, authenticator: Arc::new(OpenAuthenticator), clock: clock.clone(), store: None };
+    let broker = Broker::start(crate::broker::Options::default(), deps, vec![]).await.unwrap();
     let store = store::open(&format!("sqlite://{}", dir.join("s.db").display())).unwrap();
     let new = NewDevice {
         device_id: device(),
@@ -57,7 +57,7 @@ fn command(dispatcher: &Dispatcher) -> CommandId {
 #[tokio::test]
 async fn a_command_for_which_the_broker_has_no_room_stays_due_until_the_device_is_gone() {
     let dir = tempfile::tempdir().unwrap();
-    let mut dispatcher = dispatcher(dir.path());
+    let mut dispatcher = dispatcher(dir.path()).await;
     let id = command(&dispatcher);
     dispatcher.deliver(device()).await;
     assert!(dispatcher.due.contains(&device()));
@@ -71,7 +71,7 @@ async fn a_command_for_which_the_broker_has_no_room_stays_due_until_the_device_i
 #[tokio::test]
 async fn what_is_cancelled_or_already_received_is_not_handed_out_and_what_was_sent_is_again() {
     let dir = tempfile::tempdir().unwrap();
-    let mut dispatcher = dispatcher(dir.path());
+    let mut dispatcher = dispatcher(dir.path()).await;
     let ids = [(); 4].map(|()| command(&dispatcher));
     let [sent, cancelled, received, pending] = ids;
     for (id, to) in [(sent, CommandStatus::Sent), (cancelled, CommandStatus::Cancelled)] {

@@ -1,133 +1,208 @@
-//! MQTT 3.1.1: bytes of a client → packets.
+//! Bytes → packets of both versions: what clients send, and what both sides do.
 //!
 //! Invariant: every byte of a packet is accounted for; texts and payloads are slices of the input, nothing is copied.
+//! What a client's packet carries for people only (reason strings, user properties but those of a message) is checked
+//! and not kept.
 
-use bytes::{Buf, Bytes, BytesMut};
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
 use bytestring::ByteString;
 
-use super::{Error, Frame, Version};
-use crate::mqtt::packet::{Connect, ConnectCode, Packet, PacketId, Publish, QoS, Will};
-use crate::mqtt::topic;
-
-const WILL: u8 = 0x04;
-const WILL_QOS: u8 = 0x18;
-const WILL_RETAIN: u8 = 0x20;
-const PASSWORD: u8 = 0x40;
-const USERNAME: u8 = 0x80;
+use super::properties::{Allowed, Property, Reader};
+use super::read::{Body, PACKET_ID_0, check_name};
+use super::{Error, Frame, Sender, Version, connect, protocol_error, reasons, server, subscribe};
+use crate::mqtt::packet::{Ack, Disconnect, Packet, PacketId, Properties, Publish, QoS, Reason};
 
 /// Cuts the framed packet off `buf` and decodes it.
-pub(super) fn packet(frame: Frame, buf: &mut BytesMut) -> Result<Packet, Error> {
-    match frame.first >> 4 {
-        1 => connect(frame.take(buf)).map(|(_, connect)| Packet::Connect(Box::new(connect))),
-        3 => publish(frame.first, Body(frame.take(buf))).map(Packet::Publish),
-        4 => only_id(frame, buf).map(Packet::PubAck),
-        5 => only_id(frame, buf).map(Packet::PubRec),
-        6 => only_id(frame, buf).map(Packet::PubRel),
-        7 => only_id(frame, buf).map(Packet::PubComp),
-        8 => subscribe(Body(frame.take(buf))),
-        10 => unsubscribe(Body(frame.take(buf))),
-        12 => empty(frame, buf).map(|()| Packet::PingReq),
-        14 => empty(frame, buf).map(|()| Packet::Disconnect),
-        _ => Err(Error::Malformed("a packet that only servers send")),
+pub(super) fn packet(version: Version, sender: Sender, frame: Frame, buf: &mut BytesMut) -> Result<Packet, Error> {
+    use Sender::{Client, Server};
+    let mut body = || Body::new(frame.take(buf));
+    match (frame.first >> 4, sender) {
+        (1, Client) => second_connect(version, body()),
+        (2, Server) => server::connack(version, body()).map(|ack| Packet::ConnAck(Box::new(ack))),
+        (3, _) => publish(version, sender, frame.first, body()).map(Packet::Publish),
+        (4..=7, _) => ack(version, sender, frame, buf),
+        (8, Client) => subscribe::subscribe(version, body()),
+        (9, Server) => server::suback(version, body()),
+        (10, Client) => subscribe::unsubscribe(version, body()),
+        (11, Server) => server::unsuback(version, body()),
+        (12, Client) => empty(frame, buf).map(|()| Packet::PingReq),
+        (13, Server) => empty(frame, buf).map(|()| Packet::PingResp),
+        (14, Client) if version == Version::V311 => {
+            empty(frame, buf).map(|()| Packet::Disconnect(Disconnect::new(Reason::Success)))
+        }
+        (14, _) if version == Version::V5 => disconnect(sender, body()).map(Packet::Disconnect),
+        (15, _) if version == Version::V5 => auth(sender, body()).map(Packet::Auth),
+        (15, _) => Err(Error::Malformed("reserved packet type")),
+        _ => Err(protocol_error("a packet that only the other side sends")),
     }
 }
 
-/// Decodes the body of a CONNECT (section 3.1).
-pub(super) fn connect(body: Bytes) -> Result<(Version, Connect), Error> {
-    let mut body = Body(body);
-    let protocol = body.text()?;
-    let level = body.u8()?;
-    match (&*protocol, level) {
-        ("MQTT", 4) => {}
-        // [MQTT-3.1.2-2]; version 3.1 called itself otherwise.
-        ("MQTT" | "MQIsdp", _) => return Err(Error::Refused(ConnectCode::UnacceptableProtocolVersion)),
-        _ => return Err(Error::Malformed("protocol name")),
+/// Not the first packet of the connection: the session decides what becomes of it, if it is whole.
+fn second_connect(version: Version, body: Body) -> Result<Packet, Error> {
+    match connect::connect(body.into_rest()) {
+        Ok((said, connect)) if said == version => Ok(Packet::Connect(Box::new(connect))),
+        Ok(_) | Err(super::ConnectError { error: Error::Refused(_), .. }) => {
+            Err(protocol_error("a second CONNECT")) // [MQTT-3.1.0-2]
+        }
+        Err(e) => Err(e.error),
     }
-    let flags = body.u8()?;
-    check_connect_flags(flags)?;
-    let clean_session = flags & 0x02 != 0;
-    let keep_alive = body.u16()?;
-    let client_id = body.text()?;
-    let will = if flags & WILL != 0 { Some(will(flags, &mut body)?) } else { None };
-    let username = if flags & USERNAME != 0 { Some(body.text()?) } else { None };
-    let password = if flags & PASSWORD != 0 { Some(body.binary()?) } else { None };
-    body.end()?;
-    if client_id.is_empty() && !clean_session {
-        return Err(Error::Refused(ConnectCode::IdentifierRejected)); // [MQTT-3.1.3-8]
-    }
-    Ok((Version::V311, Connect { client_id, clean_session, keep_alive, will, username, password }))
 }
 
-fn check_connect_flags(flags: u8) -> Result<(), Error> {
-    if flags & 0x01 != 0 {
-        return Err(Error::Malformed("reserved connect flag")); // [MQTT-3.1.2-3]
-    }
-    if flags & WILL == 0 && flags & (WILL_QOS | WILL_RETAIN) != 0 {
-        return Err(Error::Malformed("will QoS or retain without a will")); // [MQTT-3.1.2-13], [MQTT-3.1.2-15]
-    }
-    if flags & PASSWORD != 0 && flags & USERNAME == 0 {
-        return Err(Error::Malformed("password without a user name")); // [MQTT-3.1.2-22]
-    }
-    Ok(())
-}
-
-fn will(flags: u8, body: &mut Body) -> Result<Will, Error> {
-    let topic = body.text()?;
-    let payload = body.binary()?;
-    if !topic::is_valid_name(&topic) {
-        return Err(Error::Malformed("will topic"));
-    }
-    let qos = QoS::from_level((flags & WILL_QOS) >> 3).ok_or(Error::Malformed("will QoS 3"))?; // [MQTT-3.1.2-14]
-    Ok(Will { topic, payload, qos, retain: flags & WILL_RETAIN != 0 })
-}
-
-fn publish(first: u8, mut body: Body) -> Result<Publish, Error> {
+fn publish(version: Version, sender: Sender, first: u8, mut body: Body) -> Result<Publish, Error> {
     let qos = QoS::from_level((first >> 1) & 3).ok_or(Error::Malformed("QoS 3"))?; // [MQTT-3.3.1-4]
     let dup = first & 8 != 0;
     if dup && qos == QoS::AtMostOnce {
         return Err(Error::Malformed("DUP at QoS 0")); // [MQTT-3.3.1-2]
     }
-    let topic = body.text()?;
-    if !topic::is_valid_name(&topic) {
-        return Err(Error::Malformed("topic name")); // [MQTT-3.3.2-2], [MQTT-4.7.3-1]
+    let mut publish = Publish { dup, retain: first & 1 != 0, qos, topic: body.text()?, ..Publish::default() };
+    if version == Version::V311 || !publish.topic.is_empty() {
+        check_name(&publish.topic)?;
     }
-    let packet_id = if qos == QoS::AtMostOnce { None } else { Some(body.packet_id()?) };
-    Ok(Publish { dup, retain: first & 1 != 0, qos, packet_id, topic, payload: body.0 })
+    if qos != QoS::AtMostOnce {
+        publish.packet_id = Some(body.packet_id()?);
+    }
+    if version == Version::V5 {
+        publish_properties(sender, &mut body, &mut publish)?;
+    }
+    publish.payload = body.into_rest();
+    Ok(publish)
 }
 
-fn subscribe(mut body: Body) -> Result<Packet, Error> {
-    let packet_id = body.packet_id()?;
-    let mut filters = Vec::new();
-    while !body.0.is_empty() {
-        let filter = body.filter()?;
-        // The upper six bits are reserved [MQTT-3-8.3-4].
-        let qos = QoS::from_level(body.u8()?).ok_or(Error::Malformed("requested QoS"))?;
-        filters.push((filter, qos));
+/// Section 3.3.2.3.
+fn publish_properties(sender: Sender, body: &mut Body, publish: &mut Publish) -> Result<(), Error> {
+    let mut passed_on = Properties::default();
+    let mut properties = Reader::new(body, Allowed::PUBLISH)?;
+    while let Some(property) = properties.next()? {
+        match property {
+            Property::MessageExpiry(seconds) => publish.expiry_s = Some(seconds),
+            Property::TopicAlias(alias) => publish.topic_alias = Some(alias),
+            Property::SubscriptionId(_) if sender == Sender::Client => {
+                return Err(protocol_error("subscription identifier from a client")); // [MQTT-3.3.4-6]
+            }
+            Property::SubscriptionId(id) => publish.subscription_ids.push(id),
+            other => pass_on(other, &mut passed_on),
+        }
     }
-    if filters.is_empty() {
-        return Err(Error::Malformed("SUBSCRIBE without a filter")); // [MQTT-3.8.3-3]
+    publish.properties = if_any(passed_on);
+    if publish.topic.is_empty() && publish.topic_alias.is_none() {
+        return Err(protocol_error("neither topic nor alias")); // Section 3.3.2.1
     }
-    Ok(Packet::Subscribe { packet_id, filters })
+    Ok(())
 }
 
-fn unsubscribe(mut body: Body) -> Result<Packet, Error> {
-    let packet_id = body.packet_id()?;
-    let mut filters = Vec::new();
-    while !body.0.is_empty() {
-        filters.push(body.filter()?);
+/// Keeps what belongs to the message.
+pub(super) fn pass_on(property: Property, properties: &mut Properties) {
+    match property {
+        Property::PayloadIsUtf8(is_utf8) => properties.payload_is_utf8 = Some(is_utf8),
+        Property::ContentType(text) => properties.content_type = Some(text),
+        Property::ResponseTopic(name) => properties.response_topic = Some(name),
+        Property::CorrelationData(data) => properties.correlation_data = Some(data),
+        Property::User(name, value) => properties.user.push((name, value)),
+        _ => {}
     }
-    if filters.is_empty() {
-        return Err(Error::Malformed("UNSUBSCRIBE without a filter")); // [MQTT-3.10.3-2]
-    }
-    Ok(Packet::Unsubscribe { packet_id, filters })
 }
 
-fn only_id(frame: Frame, buf: &mut BytesMut) -> Result<PacketId, Error> {
-    if frame.body_len != 2 {
-        return Err(Error::Malformed("length of an acknowledgement"));
+pub(super) fn if_any(properties: Properties) -> Option<Arc<Properties>> {
+    (properties != Properties::default()).then(|| Arc::new(properties))
+}
+
+/// PUBACK, PUBREC, PUBREL, PUBCOMP. 2 bytes: success; 3 bytes: no properties (sections 3.4.2.1, 3.4.2.2.1 and alike).
+fn ack(version: Version, sender: Sender, frame: Frame, buf: &mut BytesMut) -> Result<Packet, Error> {
+    let kind = frame.first >> 4;
+    let ack = match (version, frame.body_len) {
+        // Most of them; nothing of the buffer is shared.
+        (_, 2) => {
+            buf.advance(frame.header_len);
+            Ack::ok(PacketId::new(buf.get_u16()).ok_or(PACKET_ID_0)?)
+        }
+        (Version::V311, _) => return Err(Error::Malformed("length of an acknowledgement")),
+        (Version::V5, _) => {
+            let mut body = Body::new(frame.take(buf));
+            let packet_id = body.packet_id()?;
+            let code = body.u8()?;
+            let reason = match kind {
+                4 | 5 => reasons::receipt(sender, code)?,
+                _ => reasons::one_of(reasons::RELEASE, code)?,
+            };
+            Ack { packet_id, reason, reason_string: optional_reason_string(sender, &mut body)? }
+        }
+    };
+    Ok(match kind {
+        4 => Packet::PubAck(ack),
+        5 => Packet::PubRec(ack),
+        6 => Packet::PubRel(ack),
+        _ => Packet::PubComp(ack),
+    })
+}
+
+/// What an acknowledgement may end with.
+fn optional_reason_string(sender: Sender, body: &mut Body) -> Result<Option<ByteString>, Error> {
+    if body.is_empty() {
+        return Ok(None);
     }
-    buf.advance(frame.header_len);
-    PacketId::new(buf.get_u16()).ok_or(Error::Malformed("packet id 0"))
+    let text = reason_string(body)?;
+    body.end()?;
+    Ok(text.filter(|_| sender == Sender::Server))
+}
+
+/// The properties of an acknowledgement.
+pub(super) fn reason_string(body: &mut Body) -> Result<Option<ByteString>, Error> {
+    let mut reason_string = None;
+    let mut properties = Reader::new(body, Allowed::ACK)?;
+    while let Some(property) = properties.next()? {
+        if let Property::ReasonString(text) = property {
+            reason_string = Some(text);
+        }
+    }
+    Ok(reason_string)
+}
+
+/// No byte: normal; one byte: no properties (sections 3.14.2.1, 3.14.2.2.1).
+fn disconnect(sender: Sender, mut body: Body) -> Result<Disconnect, Error> {
+    let mut disconnect = Disconnect::new(Reason::Success);
+    if body.is_empty() {
+        return Ok(disconnect);
+    }
+    disconnect.reason = reasons::disconnect(sender, body.u8()?)?;
+    if body.is_empty() {
+        return Ok(disconnect);
+    }
+    let mut properties = Reader::new(&mut body, Allowed::DISCONNECT)?;
+    while let Some(property) = properties.next()? {
+        match (property, sender) {
+            (Property::SessionExpiry(seconds), Sender::Client) => disconnect.session_expiry_s = Some(seconds),
+            (Property::SessionExpiry(_), Sender::Server) => {
+                return Err(protocol_error("session expiry from a server")); // [MQTT-3.14.2-2]
+            }
+            (Property::ServerReference, Sender::Client) => {
+                return Err(protocol_error("server reference from a client")); // Section 3.14.2.2.5
+            }
+            (Property::ReasonString(text), Sender::Server) => disconnect.reason_string = Some(text),
+            _ => {}
+        }
+    }
+    body.end()?;
+    Ok(disconnect)
+}
+
+/// Section 3.15. Without a byte it is a success, which only servers tell.
+fn auth(sender: Sender, mut body: Body) -> Result<Reason, Error> {
+    if body.is_empty() {
+        return reasons::auth(sender, Reason::Success.code());
+    }
+    let reason = reasons::auth(sender, body.u8()?)?;
+    let mut has_method = false;
+    if !body.is_empty() {
+        let mut properties = Reader::new(&mut body, Allowed::AUTH)?;
+        while let Some(property) = properties.next()? {
+            has_method |= matches!(property, Property::AuthenticationMethod(_));
+        }
+    }
+    body.end()?;
+    // Section 3.15.2.2.2
+    if has_method { Ok(reason) } else { Err(protocol_error("AUTH without a method")) }
 }
 
 fn empty(frame: Frame, buf: &mut BytesMut) -> Result<(), Error> {
@@ -137,43 +212,3 @@ fn empty(frame: Frame, buf: &mut BytesMut) -> Result<(), Error> {
     buf.advance(frame.header_len);
     Ok(())
 }
-
-/// What is left of a packet.
-struct Body(Bytes);
-
-impl Body {
-    fn u8(&mut self) -> Result<u8, Error> {
-        self.0.try_get_u8().map_err(|_| CUT_SHORT)
-    }
-
-    fn u16(&mut self) -> Result<u16, Error> {
-        self.0.try_get_u16().map_err(|_| CUT_SHORT)
-    }
-
-    /// [MQTT-2.3.1-1]
-    fn packet_id(&mut self) -> Result<PacketId, Error> {
-        PacketId::new(self.u16()?).ok_or(Error::Malformed("packet id 0"))
-    }
-
-    fn binary(&mut self) -> Result<Bytes, Error> {
-        let len = usize::from(self.u16()?);
-        if self.0.len() < len { Err(CUT_SHORT) } else { Ok(self.0.split_to(len)) }
-    }
-
-    /// UTF-8 `[MQTT-1.5.3-1]` without U+0000 `[MQTT-1.5.3-2]`.
-    fn text(&mut self) -> Result<ByteString, Error> {
-        let text = ByteString::try_from(self.binary()?).map_err(|_| Error::Malformed("text that is not UTF-8"))?;
-        if text.as_bytes().contains(&0) { Err(Error::Malformed("U+0000 in a text")) } else { Ok(text) }
-    }
-
-    fn filter(&mut self) -> Result<ByteString, Error> {
-        let filter = self.text()?;
-        if topic::is_valid_filter(&filter) { Ok(filter) } else { Err(Error::Malformed("topic filter")) }
-    }
-
-    fn end(&self) -> Result<(), Error> {
-        if self.0.is_empty() { Ok(()) } else { Err(Error::Malformed("bytes behind the end")) }
-    }
-}
-
-const CUT_SHORT: Error = Error::Malformed("shorter than it says");

@@ -2,33 +2,51 @@
 //!
 //! Invariants: no input panics; a packet larger than the limit is refused as soon as its length has been read, and
 //! memory is taken for bytes that came, never for a length that was declared; what is not exactly as the specification
-//! says is [`Error::Malformed`].
+//! says is an [`Error`], with the reason code that tells it.
 //!
-//! The 3.1.1 codec is our own because the public one we looked at (`rmqtt-codec` 0.3) accepts what must close the
-//! connection (reserved bits of the requested QoS, bytes behind the end of CONNECT and PINGREQ, a password without a
-//! user name, DUP at QoS 0, U+0000), cannot tell the refusals of CONNECT apart from garbage early enough to answer,
-//! reserves the declared length up front and boxes every PUBLISH. Version 5 will be another file here.
+//! The codec is our own because the public one we looked at (`rmqtt-codec` 0.3) accepts what must close the connection
+//! (reserved bits of the requested QoS, bytes behind the end of CONNECT and PINGREQ, a password without a user name,
+//! DUP at QoS 0, U+0000), cannot tell the refusals of CONNECT apart from garbage early enough to answer, reserves the
+//! declared length up front and boxes every PUBLISH.
+//!
+//! 3.1.1 and 5 are read and written by the same code: what version 5 adds stands behind one `if` where it belongs.
+//! Statement numbers are those of MQTT 5.0; those of 3.1.1 are marked so. Which packets may come when is the session's
+//! matter, not known here.
 
+mod connect;
 mod decode;
 mod encode;
+mod frame;
+mod properties;
+mod read;
+mod reasons;
+mod server;
+mod subscribe;
+mod write;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::BytesMut;
 
-use super::packet::{Connect, ConnectCode, Packet};
+use self::frame::Frame;
+use super::packet::{Connect, Packet, Publish, Reason};
 
 /// A protocol version this codec speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Version {
     /// MQTT 3.1.1, protocol level 4.
     V311,
+    /// MQTT 5.0, protocol level 5.
+    V5,
 }
 
 /// Why bytes are not a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Error {
-    /// The specification is broken; close the connection without an answer `[MQTT-4.8.0-1]`.
+    /// The bytes cannot be read as a packet.
     #[error("malformed packet: {0}")]
     Malformed(&'static str),
+    /// The packet can be read, and what it says is forbidden.
+    #[error("forbidden packet: {1} ({0:?})")]
+    Protocol(Reason, &'static str),
     /// The packet is larger than allowed.
     #[error("packet of {size} bytes, the limit is {max}")]
     TooLarge {
@@ -37,84 +55,106 @@ pub enum Error {
         /// The limit in bytes.
         max: usize,
     },
-    /// A CONNECT that is understood and refused: answer with this code, then close.
+    /// A CONNECT that is understood and refused.
     #[error("connect refused: {0:?}")]
-    Refused(ConnectCode),
+    Refused(Reason),
+}
+
+impl Error {
+    /// What to tell the peer before closing (section 4.13); 3.1.1 has no words for it.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Malformed(_) => Reason::MalformedPacket,
+            Self::Protocol(reason, _) | Self::Refused(reason) => *reason,
+            Self::TooLarge { .. } => Reason::PacketTooLarge,
+        }
+    }
+}
+
+/// Why a connection's first packet is not a CONNECT to go on with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct ConnectError {
+    /// The version whose form an answer has; `None` = not known, nothing can be said.
+    pub version: Option<Version>,
+    /// What is wrong.
+    pub error: Error,
+}
+
+impl ConnectError {
+    /// The CONNACK to send before closing, as version and reason. `None` = close without a word: the peer does not
+    /// speak MQTT, or broke the rules of 3.1.1 `[MQTT-3.1.4-1]` (3.1.1).
+    pub fn answer(&self) -> Option<(Version, Reason)> {
+        let is_told = matches!(self.error, Error::Refused(_));
+        self.version.filter(|v| is_told || *v == Version::V5).map(|version| (version, self.error.reason()))
+    }
+}
+
+/// Who has sent a packet: some are for one direction only, some differ by it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Sender {
+    Client,
+    Server,
+}
+
+/// A rule is broken that has no reason code of its own.
+const fn protocol_error(what: &'static str) -> Error {
+    Error::Protocol(Reason::ProtocolError, what)
 }
 
 /// Takes a connection's first packet from the front of `buf`; `None` = more bytes are needed. Anything but CONNECT is
-/// malformed `[MQTT-3.1.0-1]`, known from its first byte.
-pub fn decode_connect(buf: &mut BytesMut, max_size: usize) -> Result<Option<(Version, Connect)>, Error> {
+/// refused `[MQTT-3.1.0-1]`, known from its first byte.
+pub fn decode_connect(buf: &mut BytesMut, max_size: usize) -> Result<Option<(Version, Connect)>, ConnectError> {
+    let unknown = |error| ConnectError { version: None, error };
     match buf.first() {
         None => return Ok(None),
         Some(0x10) => {}
-        Some(_) => return Err(Error::Malformed("the first packet is not CONNECT")),
+        Some(_) => return Err(unknown(Error::Malformed("the first packet is not CONNECT"))),
     }
-    let Some(frame) = Frame::peek(buf, max_size)? else { return Ok(None) };
-    decode::connect(frame.take(buf)).map(Some)
+    let Some(frame) = Frame::peek(buf).map_err(unknown)? else { return Ok(None) };
+    if let Err(error) = frame.check_size(max_size) {
+        // Of a packet that is too large only as much is awaited as tells whether its sender understands the answer.
+        let start = &buf[frame.header_len..];
+        let is_known = start.len() >= connect::START_OF_V5.len().min(frame.body_len);
+        let version = start.starts_with(connect::START_OF_V5).then_some(Version::V5);
+        return if is_known { Err(ConnectError { version, error }) } else { Ok(None) };
+    }
+    if !frame.is_whole(buf) {
+        return Ok(None);
+    }
+    let (version, connect) = connect::connect(frame.take(buf))?;
+    frame.check_length(version).map_err(|error| ConnectError { version: Some(version), error })?;
+    Ok(Some((version, connect)))
 }
 
 impl Version {
     /// Takes the next packet of a client from the front of `buf`; `None` = more bytes are needed.
     pub fn decode(self, buf: &mut BytesMut, max_size: usize) -> Result<Option<Packet>, Error> {
-        let Some(frame) = Frame::peek(buf, max_size)? else { return Ok(None) };
-        match self {
-            Self::V311 => decode::packet(frame, buf).map(Some),
-        }
+        self.next(Sender::Client, buf, max_size)
     }
 
-    /// Appends a packet's bytes to `out`.
+    /// Takes the next packet of a server from the front of `buf`; `None` = more bytes are needed.
+    pub fn decode_server(self, buf: &mut BytesMut, max_size: usize) -> Result<Option<Packet>, Error> {
+        self.next(Sender::Server, buf, max_size)
+    }
+
+    fn next(self, sender: Sender, buf: &mut BytesMut, max_size: usize) -> Result<Option<Packet>, Error> {
+        let Some(frame) = Frame::peek(buf)? else { return Ok(None) };
+        frame.check_length(self)?;
+        frame.check_size(max_size)?;
+        if frame.is_whole(buf) { decode::packet(self, sender, frame, buf).map(Some) } else { Ok(None) }
+    }
+
+    /// Appends a packet's bytes to `out`. What a version has no form for is left out: properties in 3.1.1, and AUTH as a
+    /// whole. A DISCONNECT is that of a client in 3.1.1, where servers have none.
     pub fn encode(self, packet: &Packet, out: &mut Vec<u8>) {
-        match self {
-            Self::V311 => encode::packet(packet, out),
-        }
-    }
-}
-
-/// A whole packet that stands at the front of a buffer.
-#[derive(Clone, Copy)]
-struct Frame {
-    first: u8,
-    header_len: usize,
-    body_len: usize,
-}
-
-impl Frame {
-    fn peek(buf: &[u8], max_size: usize) -> Result<Option<Self>, Error> {
-        let Some(&first) = buf.first() else { return Ok(None) };
-        check_flags(first)?;
-        let mut body_len = 0_usize;
-        for (i, &byte) in buf[1..].iter().take(4).enumerate() {
-            body_len |= usize::from(byte & 0x7f) << (7 * i);
-            if byte & 0x80 == 0 {
-                let header_len = i + 2;
-                let size = header_len + body_len;
-                if size > max_size {
-                    return Err(Error::TooLarge { size, max: max_size });
-                }
-                return Ok((buf.len() >= size).then_some(Self { first, header_len, body_len }));
-            }
-        }
-        if buf.len() > 4 { Err(Error::Malformed("remaining length of more than four bytes")) } else { Ok(None) }
+        encode::packet(self, packet, out);
     }
 
-    /// Cuts the packet off and gives its body.
-    fn take(self, buf: &mut BytesMut) -> Bytes {
-        let mut body = buf.split_to(self.header_len + self.body_len).freeze();
-        body.advance(self.header_len);
-        body
+    /// How many bytes [`Self::encode`] appends for a PUBLISH.
+    pub fn publish_len(self, publish: &Publish) -> usize {
+        encode::publish_len(self, publish)
     }
-}
-
-/// The flags of the fixed header are given for every type but PUBLISH `[MQTT-2.2.2-1]`, `[MQTT-2.2.2-2]`.
-fn check_flags(first: u8) -> Result<(), Error> {
-    let expected = match first >> 4 {
-        0 | 15 => return Err(Error::Malformed("reserved packet type")),
-        3 => return Ok(()),
-        6 | 8 | 10 => 2,
-        _ => 0,
-    };
-    if first & 0x0f == expected { Ok(()) } else { Err(Error::Malformed("reserved flags of the fixed header")) }
 }
 
 #[cfg(test)]

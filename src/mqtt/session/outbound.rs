@@ -1,22 +1,32 @@
 //! Messages to the client: a bounded window in flight, sent again on the next connection until complete.
 //!
-//! Invariants: at most `max_inflight` packet ids are in use, each once `[MQTT-2.3.1-4]`; the window stands in the order
-//! of sending; a message is dropped from memory at PUBREC, its id at PUBACK or PUBCOMP.
+//! Invariants: at most `quota` packet ids are in use on a connection, each once `[MQTT-2.2.1-3]`; the window stands in
+//! the order of sending; a message is dropped from memory at PUBREC, its id at PUBACK or PUBCOMP. After a reconnection
+//! to a client that takes fewer at a time, the rest of the window waits for its turn.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::time::Instant;
 
-use super::{Action, Violation};
-use crate::mqtt::packet::{Packet, PacketId, Publish, QoS};
-use crate::mqtt::queue::{Delivery, Message, Queue, Tag};
+use super::alias::Outgoing;
+use super::{Action, Dropped, Limits, SavedFlight, Start, Violation};
+use crate::mqtt::codec::Version;
+use crate::mqtt::packet::{Ack, Packet, PacketId, Publish, QoS};
+use crate::mqtt::queue::{Delivery, Queue, ShareId, Tag};
+use crate::mqtt::reason::Reason;
 
 #[derive(Debug)]
 pub(super) struct Outbound {
     window: VecDeque<InFlight>,
+    /// How many at the end of `window` are still to be sent again on this connection.
+    unsent: usize,
     backlog: VecDeque<Delivery>,
     last_id: u16,
-    max_inflight: usize,
+    quota: usize,
     max_backlog: usize,
+    max_packet_size: usize,
+    version: Version,
+    aliases: Outgoing,
+    is_dirty: bool,
 }
 
 #[derive(Debug)]
@@ -29,19 +39,49 @@ struct InFlight {
 #[derive(Debug)]
 enum Step {
     /// PUBLISH sent; waits for PUBACK (QoS 1) or PUBREC (QoS 2).
-    Sent { message: Arc<Message>, qos: QoS, retain: bool },
+    Sent(Delivery),
     /// PUBREL sent; waits for PUBCOMP.
     Released,
 }
 
 impl Outbound {
-    pub(super) fn new(max_inflight: usize, max_backlog: usize) -> Self {
-        let max_inflight = max_inflight.clamp(1, usize::from(u16::MAX));
-        Self { window: VecDeque::new(), backlog: VecDeque::new(), last_id: 0, max_inflight, max_backlog }
+    pub(super) fn new(max_backlog: usize) -> Self {
+        Self {
+            window: VecDeque::new(),
+            unsent: 0,
+            backlog: VecDeque::new(),
+            last_id: 0,
+            quota: 1,
+            max_backlog,
+            max_packet_size: usize::MAX,
+            version: Version::V311,
+            aliases: Outgoing::default(),
+            is_dirty: false,
+        }
+    }
+
+    /// A connection begins.
+    pub(super) fn begin(&mut self, start: &Start, limits: &Limits) {
+        self.quota = start.receive_maximum.min(limits.max_inflight).clamp(1, usize::from(u16::MAX));
+        self.max_packet_size = start.max_packet_size;
+        self.version = start.version;
+        self.aliases = Outgoing::new(start.topic_alias_maximum.min(limits.topic_aliases));
+        self.unsent = self.window.len();
+    }
+
+    /// A connection has ended.
+    pub(super) fn end(&mut self) {
+        self.aliases = Outgoing::default();
+        self.window.shrink_to_fit();
+        self.backlog.shrink_to_fit();
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.window.len() < self.max_inflight
+        self.window.len() < self.quota
+    }
+
+    pub(super) const fn take_dirt(&mut self) -> bool {
+        std::mem::replace(&mut self.is_dirty, false)
     }
 
     pub(super) fn add_retained(&mut self, delivery: Delivery) -> bool {
@@ -52,19 +92,25 @@ impl Outbound {
         true
     }
 
-    pub(super) fn pull(&mut self, queue: &mut Queue, budget: usize, out: &mut Vec<Action>) -> bool {
+    pub(super) fn pull(&mut self, queue: &mut Queue, budget: usize, now: Instant, out: &mut Vec<Action>) -> bool {
+        if self.unsent > 0 {
+            self.resend(now, out);
+        }
         let mut sent = 0;
         while self.has_room() {
             if sent >= budget {
                 return true;
             }
             let next = match self.backlog.pop_front() {
-                Some(delivery) => Some(delivery),
+                Some(mut delivery) => {
+                    delivery.position = queue.take_position();
+                    Some(delivery)
+                }
                 None => queue.pop(),
             };
             let Some(delivery) = next else { break };
             sent += delivery.message.size();
-            self.send(delivery, out);
+            self.send(delivery, now, out);
         }
         if self.backlog.is_empty() {
             self.backlog = VecDeque::new();
@@ -72,64 +118,154 @@ impl Outbound {
         false
     }
 
-    fn send(&mut self, Delivery { message, qos, retain, tag }: Delivery, out: &mut Vec<Action>) {
-        if qos == QoS::AtMostOnce {
-            out.push(Action::Send(publish(&message, qos, retain, None, false)));
-            out.extend(tag.map(Action::Delivered));
+    fn send(&mut self, delivery: Delivery, now: Instant, out: &mut Vec<Action>) {
+        self.is_dirty |= delivery.qos > QoS::AtMostOnce;
+        if delivery.message.is_expired(now) {
+            out.push(Action::Dropped(Dropped::Expired, delivery.tag));
             return;
         }
-        let id = self.free_id();
-        out.push(Action::Send(publish(&message, qos, retain, Some(id), false)));
-        self.window.push_back(InFlight { id, step: Step::Sent { message, qos, retain }, tag });
+        let is_exact = delivery.qos > QoS::AtMostOnce;
+        let last_id = self.last_id;
+        let packet_id = is_exact.then(|| self.free_id());
+        let Some(publish) = self.fit(publish(&delivery, packet_id, false, now)) else {
+            self.last_id = last_id; // not used after all
+            out.push(Action::Dropped(Dropped::TooLarge, delivery.tag));
+            return;
+        };
+        out.push(Action::Send(Packet::Publish(publish)));
+        match packet_id {
+            None => out.extend(delivery.tag.map(Action::Delivered)),
+            Some(id) => self.window.push_back(InFlight { id, tag: delivery.tag, step: Step::Sent(delivery) }),
+        }
     }
 
-    /// Sends everything in flight again, with DUP `[MQTT-3.3.1-1]`.
-    pub(super) fn resend(&self, out: &mut Vec<Action>) {
-        out.extend(self.window.iter().map(|f| match &f.step {
-            Step::Sent { message, qos, retain } => Action::Send(publish(message, *qos, *retain, Some(f.id), true)),
-            Step::Released => Action::Send(Packet::PubRel(f.id)),
-        }));
+    /// With an alias where there is one; `None` = the client does not take packets of this size.
+    fn fit(&mut self, mut publish: Publish) -> Option<Publish> {
+        // Most clients set no limit: nothing is to be measured.
+        if self.max_packet_size < usize::MAX && self.version.publish_len(&publish) + 3 > self.max_packet_size {
+            return (self.version.publish_len(&publish) <= self.max_packet_size).then_some(publish);
+        }
+        self.aliases.shorten(&mut publish);
+        Some(publish)
+    }
+
+    /// Sends what is in flight again, with DUP `[MQTT-3.3.1-1]`, as far as the client takes it now.
+    pub(super) fn resend(&mut self, now: Instant, out: &mut Vec<Action>) {
+        while self.unsent > 0 && self.window.len() - self.unsent < self.quota {
+            let at = self.window.len() - self.unsent;
+            self.unsent -= 1;
+            let InFlight { id, step, tag } = &self.window[at];
+            let (id, tag) = (*id, *tag);
+            let packet = match step {
+                Step::Released => Packet::PubRel(Ack::ok(id)),
+                Step::Sent(delivery) => match self.fit(publish(delivery, Some(id), true, now)) {
+                    Some(publish) => Packet::Publish(publish),
+                    None => {
+                        self.window.remove(at);
+                        self.is_dirty = true;
+                        out.push(Action::Dropped(Dropped::TooLarge, tag));
+                        continue;
+                    }
+                },
+            };
+            out.push(Action::Send(packet));
+        }
     }
 
     /// PUBACK. One for an id that is not in flight is a late repetition.
-    pub(super) fn acknowledged(&mut self, id: PacketId, out: &mut Vec<Action>) -> Result<(), Violation> {
+    pub(super) fn acknowledged(&mut self, ack: &Ack, out: &mut Vec<Action>) -> Result<(), Violation> {
+        let id = ack.packet_id;
         let Some(at) = self.find(id) else { return Ok(()) };
-        if !matches!(self.window[at].step, Step::Sent { qos: QoS::AtLeastOnce, .. }) {
+        if !matches!(&self.window[at].step, Step::Sent(d) if d.qos == QoS::AtLeastOnce) {
             return Err(Violation::WrongStep { packet: "PUBACK", id });
         }
-        self.finish(at, out);
+        self.finish(at, ack.reason, out);
         Ok(())
     }
 
-    /// PUBREC. Always answered by PUBREL, so that a client that remembers more than we do comes to an end.
-    pub(super) fn received(&mut self, id: PacketId, out: &mut Vec<Action>) -> Result<(), Violation> {
+    /// PUBREC. Always answered by PUBREL, so that a client that remembers more than we do comes to an end; but a refusal
+    /// is the end `[MQTT-4.3.3-4]`.
+    pub(super) fn received(&mut self, ack: &Ack, out: &mut Vec<Action>) -> Result<(), Violation> {
+        let id = ack.packet_id;
         if let Some(at) = self.find(id) {
-            if matches!(self.window[at].step, Step::Sent { qos: QoS::AtLeastOnce, .. }) {
+            if matches!(&self.window[at].step, Step::Sent(d) if d.qos == QoS::AtLeastOnce) {
                 return Err(Violation::WrongStep { packet: "PUBREC", id });
             }
-            self.window[at].step = Step::Released; // never send the message again [MQTT-4.3.3-1]
+            if ack.reason.is_error() {
+                self.finish(at, ack.reason, out);
+                return Ok(());
+            }
+            self.window[at].step = Step::Released; // never send the message again [MQTT-4.3.3-6]
+            self.is_dirty = true;
+        } else if ack.reason.is_error() {
+            return Ok(());
         }
-        out.push(Action::Send(Packet::PubRel(id)));
+        out.push(Action::Send(Packet::PubRel(Ack::ok(id))));
         Ok(())
     }
 
     /// PUBCOMP.
-    pub(super) fn completed(&mut self, id: PacketId, out: &mut Vec<Action>) -> Result<(), Violation> {
+    pub(super) fn completed(&mut self, ack: &Ack, out: &mut Vec<Action>) -> Result<(), Violation> {
+        let id = ack.packet_id;
         let Some(at) = self.find(id) else { return Ok(()) };
         if !matches!(self.window[at].step, Step::Released) {
             return Err(Violation::WrongStep { packet: "PUBCOMP", id });
         }
-        self.finish(at, out);
+        // The client has forgotten it or not: it has the message.
+        self.finish(at, Reason::Success, out);
         Ok(())
     }
 
-    pub(super) fn shrink(&mut self) {
-        self.window.shrink_to_fit();
-        self.backlog.shrink_to_fit();
+    pub(super) fn take_shared(&mut self, is_meant: impl Fn(ShareId) -> bool) -> Vec<Delivery> {
+        let mut taken = Vec::new();
+        let window = std::mem::take(&mut self.window);
+        for flight in window {
+            match flight.step {
+                Step::Sent(delivery) if delivery.qos == QoS::AtLeastOnce && delivery.share.is_some_and(&is_meant) => {
+                    taken.push(delivery);
+                }
+                _ => self.window.push_back(flight),
+            }
+        }
+        self.unsent = self.unsent.min(self.window.len());
+        taken
     }
 
-    fn finish(&mut self, at: usize, out: &mut Vec<Action>) {
-        out.extend(self.window.remove(at).and_then(|f| f.tag).map(Action::Delivered));
+    /// What is in flight, for keeping it.
+    pub(super) fn flights(&self) -> impl Iterator<Item = (SavedFlight, Option<&Delivery>)> {
+        self.window.iter().map(|flight| match &flight.step {
+            Step::Sent(delivery) => (SavedFlight::Sent { id: flight.id, position: delivery.position }, Some(delivery)),
+            Step::Released => (SavedFlight::Released { id: flight.id, tag: flight.tag }, None),
+        })
+    }
+
+    pub(super) fn tags(&self) -> impl Iterator<Item = Tag> {
+        self.window.iter().filter_map(|f| f.tag)
+    }
+
+    /// Retained messages that wait for their turn.
+    pub(super) fn backlog(&self) -> &VecDeque<Delivery> {
+        &self.backlog
+    }
+
+    /// Puts back what was in flight.
+    pub(super) fn restore(&mut self, id: PacketId, tag: Option<Tag>, delivery: Option<Delivery>) {
+        self.last_id = id.get();
+        let step = delivery.map_or(Step::Released, Step::Sent);
+        self.window.push_back(InFlight { id, step, tag });
+    }
+
+    fn finish(&mut self, at: usize, reason: Reason, out: &mut Vec<Action>) {
+        self.is_dirty = true;
+        if at >= self.window.len() - self.unsent {
+            self.unsent -= 1; // answered before it was sent again
+        }
+        let tag = self.window.remove(at).and_then(|f| f.tag);
+        if reason.is_error() {
+            out.push(Action::Dropped(Dropped::Refused, tag));
+        } else {
+            out.extend(tag.map(Action::Delivered));
+        }
         if self.window.is_empty() && self.window.capacity() > 16 {
             self.window = VecDeque::new();
         }
@@ -151,7 +287,21 @@ impl Outbound {
     }
 }
 
-fn publish(message: &Message, qos: QoS, retain: bool, packet_id: Option<PacketId>, dup: bool) -> Packet {
-    let Message { topic, payload } = message;
-    Packet::Publish(Publish { dup, retain, qos, packet_id, topic: topic.clone(), payload: payload.clone() })
+fn publish(delivery: &Delivery, packet_id: Option<PacketId>, dup: bool, now: Instant) -> Publish {
+    let message = &delivery.message;
+    Publish {
+        dup,
+        retain: delivery.retain,
+        qos: delivery.qos,
+        packet_id,
+        topic: message.topic.clone(),
+        topic_alias: None,
+        // What is left of it [MQTT-3.3.2-6]; a repetition may come after its time, 0 would be "expired on arrival".
+        expiry_s: message
+            .expires_at
+            .map(|at| u32::try_from(at.saturating_duration_since(now).as_millis().div_ceil(1000)).unwrap_or(u32::MAX)),
+        subscription_ids: delivery.ids.clone(),
+        properties: message.properties.clone(),
+        payload: message.payload.clone(),
+    }
 }

@@ -5,54 +5,67 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
-use crate::mqtt::queue::Message;
+use crate::mqtt::QoS;
+use crate::mqtt::packet::Ack;
+use crate::mqtt::queue::{Budget, Message};
 
-const LIMITS: Limits = Limits { max_inflight: 3, max_subscriptions: 2, max_backlog: 4 };
+pub(super) const LIMITS: Limits = Limits {
+    max_inflight: 3,
+    receive_maximum: 4,
+    topic_aliases: 2,
+    max_subscriptions: 2,
+    max_backlog: 4,
+    max_expiry: Duration::from_secs(3600),
+};
 
-fn start() -> Start {
-    Start { clean: false, keep_alive: None, will: None, expiry: Duration::from_secs(60) }
+pub(super) fn start() -> Start {
+    Start { expiry: Duration::from_secs(60), ..Start::default() }
 }
 
-fn session() -> Session {
+pub(super) fn queue(max_items: usize) -> Queue {
+    Queue::new(max_items, 1 << 20, std::sync::Arc::new(Budget::new(10_000, 1 << 24)))
+}
+
+pub(super) fn session() -> Session {
     Session::new(LIMITS, start(), Instant::now())
 }
 
-fn id(n: u16) -> PacketId {
+pub(super) fn id(n: u16) -> PacketId {
     PacketId::new(n).unwrap()
 }
 
-fn publish(n: u16, qos: QoS) -> Packet {
+pub(super) fn publish(n: u16, qos: QoS) -> Packet {
     let packet_id = PacketId::new(n).filter(|_| qos > QoS::AtMostOnce);
     let payload = n.to_be_bytes().to_vec().into();
-    Packet::Publish(Publish { dup: false, retain: false, qos, packet_id, topic: "t".into(), payload })
+    Packet::Publish(Publish { qos, packet_id, topic: "t".into(), payload, ..Publish::default() })
 }
 
-fn handle(session: &mut Session, packet: Packet) -> Vec<Action> {
+pub(super) fn handle(session: &mut Session, packet: Packet) -> Vec<Action> {
     let mut out = Vec::new();
     session.handle(packet, Instant::now(), &mut out).unwrap();
     out
 }
 
-fn ticket(actions: &[Action]) -> Ticket {
+pub(super) fn ticket(actions: &[Action]) -> Ticket {
     match actions {
         [Action::Publish(ticket, _)] => *ticket,
         other => panic!("not one publish: {other:?}"),
     }
 }
 
-fn confirm(session: &mut Session, ticket: Ticket) -> Vec<Action> {
+pub(super) fn confirm(session: &mut Session, ticket: Ticket) -> Vec<Action> {
     let mut out = Vec::new();
-    session.confirm(ticket, &mut out);
+    session.confirm(ticket, Outcome { reason: Reason::Success, saves_id: true }, &mut out);
     out
 }
 
-fn delivery(n: u16, qos: QoS, tag: Option<u128>) -> Delivery {
-    Delivery { message: Message::detached("t", &n.to_be_bytes()), qos, retain: false, tag: tag.map(Tag) }
+pub(super) fn delivery(n: u16, qos: QoS, tag: Option<u128>) -> Delivery {
+    Delivery { tag: tag.map(Tag), ..Delivery::new(Message::detached("t", &n.to_be_bytes()), qos) }
 }
 
-fn pull(session: &mut Session, queue: &mut Queue) -> Vec<Action> {
+pub(super) fn pull(session: &mut Session, queue: &mut Queue) -> Vec<Action> {
     let mut out = Vec::new();
-    session.pull(queue, usize::MAX, &mut out);
+    session.pull(queue, usize::MAX, Instant::now(), &mut out);
     out
 }
 
@@ -66,7 +79,8 @@ fn acknowledgements_keep_the_order_of_the_publishes() {
     assert_eq!(confirm(&mut s, c), []);
     assert_eq!(confirm(&mut s, zero), []);
     assert_eq!(confirm(&mut s, b), []);
-    let expected = [Packet::PubAck(id(1)), Packet::PubRec(id(2)), Packet::PubAck(id(3))].map(Action::Send);
+    let expected = [Packet::PubAck(Ack::ok(id(1))), Packet::PubRec(Ack::ok(id(2))), Packet::PubAck(Ack::ok(id(3)))]
+        .map(Action::Send);
     assert_eq!(confirm(&mut s, a), expected);
 }
 
@@ -75,12 +89,12 @@ fn a_repeated_qos_2_publish_is_handed_out_once_until_its_pubrel() {
     let mut s = session();
     let first = ticket(&handle(&mut s, publish(7, QoS::ExactlyOnce)));
     assert_eq!(handle(&mut s, publish(7, QoS::ExactlyOnce)), [], "PUBREC is on the way");
-    assert_eq!(confirm(&mut s, first), [Action::Send(Packet::PubRec(id(7)))]);
-    assert_eq!(handle(&mut s, publish(7, QoS::ExactlyOnce)), [Action::Send(Packet::PubRec(id(7)))]);
-    assert_eq!(handle(&mut s, Packet::PubRel(id(7))), [Action::Send(Packet::PubComp(id(7)))]);
+    assert_eq!(confirm(&mut s, first), [Action::Send(Packet::PubRec(Ack::ok(id(7))))]);
+    assert_eq!(handle(&mut s, publish(7, QoS::ExactlyOnce)), [Action::Send(Packet::PubRec(Ack::ok(id(7))))]);
+    assert_eq!(handle(&mut s, Packet::PubRel(Ack::ok(id(7)))), [Action::Send(Packet::PubComp(Ack::ok(id(7))))]);
     assert_eq!(
-        handle(&mut s, Packet::PubRel(id(7))),
-        [Action::Send(Packet::PubComp(id(7)))],
+        handle(&mut s, Packet::PubRel(Ack::ok(id(7)))),
+        [Action::Send(Packet::PubComp(Ack::ok(id(7))))],
         "unknown: still answered"
     );
     ticket(&handle(&mut s, publish(7, QoS::ExactlyOnce)));
@@ -93,97 +107,93 @@ fn an_abandoned_publish_is_new_when_it_comes_again() {
     s.abandon_unconfirmed();
     assert_eq!(confirm(&mut s, lost), []);
     let again = ticket(&handle(&mut s, publish(7, QoS::ExactlyOnce)));
-    assert_eq!(confirm(&mut s, again), [Action::Send(Packet::PubRec(id(7)))]);
+    assert_eq!(confirm(&mut s, again), [Action::Send(Packet::PubRec(Ack::ok(id(7))))]);
 }
 
 #[test]
 fn a_repeated_exactly_once_publish_waits_for_its_turn_once_and_takes_no_id() {
     let mut s = session();
     let first = ticket(&handle(&mut s, publish(7, QoS::ExactlyOnce)));
-    assert_eq!(confirm(&mut s, first), [Action::Send(Packet::PubRec(id(7)))]);
+    assert_eq!(confirm(&mut s, first), [Action::Send(Packet::PubRec(Ack::ok(id(7))))]);
     let ahead = ticket(&handle(&mut s, publish(1, QoS::AtLeastOnce)));
     for _ in 0..1000 {
         assert_eq!(handle(&mut s, publish(7, QoS::ExactlyOnce)), []);
     }
-    assert_eq!(handle(&mut s, Packet::PubRel(id(7))), [Action::Send(Packet::PubComp(id(7)))]);
+    assert_eq!(handle(&mut s, Packet::PubRel(Ack::ok(id(7)))), [Action::Send(Packet::PubComp(Ack::ok(id(7))))]);
     let new = ticket(&handle(&mut s, publish(7, QoS::ExactlyOnce)));
-    let answers = [Packet::PubAck(id(1)), Packet::PubRec(id(7))].map(Action::Send);
+    let answers = [Packet::PubAck(Ack::ok(id(1))), Packet::PubRec(Ack::ok(id(7)))].map(Action::Send);
     assert_eq!(confirm(&mut s, ahead), answers);
-    assert_eq!(confirm(&mut s, new), [Action::Send(Packet::PubRec(id(7)))]);
+    assert_eq!(confirm(&mut s, new), [Action::Send(Packet::PubRec(Ack::ok(id(7))))]);
 }
 
 #[test]
 fn the_window_is_bounded_and_moves_with_acknowledgements() {
     let mut s = session();
-    let mut queue = Queue::new(10, 10_000);
+    let mut queue = queue(10);
     for n in 1..=5 {
         queue.push(delivery(n, QoS::AtLeastOnce, None));
     }
     assert_eq!(pull(&mut s, &mut queue).len(), 3);
     assert_eq!((queue.len(), s.has_room()), (2, false));
-    assert_eq!(handle(&mut s, Packet::PubAck(id(2))), []);
+    assert_eq!(handle(&mut s, Packet::PubAck(Ack::ok(id(2)))), []);
     assert_eq!(pull(&mut s, &mut queue), [Action::Send(publish(4, QoS::AtLeastOnce))]);
 }
 
 #[test]
 fn what_is_incomplete_is_sent_again_in_order_with_dup() {
     let mut s = session();
-    let mut queue = Queue::new(10, 10_000);
+    let mut queue = queue(10);
     queue.push(delivery(1, QoS::ExactlyOnce, Some(9)));
     queue.push(delivery(2, QoS::AtLeastOnce, None));
     queue.push(delivery(3, QoS::ExactlyOnce, None));
     pull(&mut s, &mut queue);
-    assert_eq!(handle(&mut s, Packet::PubRec(id(1))), [Action::Send(Packet::PubRel(id(1)))]);
+    assert_eq!(handle(&mut s, Packet::PubRec(Ack::ok(id(1)))), [Action::Send(Packet::PubRel(Ack::ok(id(1))))]);
     let mut out = Vec::new();
     s.resume(start(), Instant::now(), &mut out);
     let dup = |n, qos| match publish(n, qos) {
         Packet::Publish(p) => Packet::Publish(Publish { dup: true, ..p }),
         other => other,
     };
-    let again = [Packet::PubRel(id(1)), dup(2, QoS::AtLeastOnce), dup(3, QoS::ExactlyOnce)].map(Action::Send);
+    let again = [Packet::PubRel(Ack::ok(id(1))), dup(2, QoS::AtLeastOnce), dup(3, QoS::ExactlyOnce)].map(Action::Send);
     assert_eq!(out, again);
-    assert_eq!(handle(&mut s, Packet::PubComp(id(1))), [Action::Delivered(Tag(9))]);
+    assert_eq!(handle(&mut s, Packet::PubComp(Ack::ok(id(1)))), [Action::Delivered(Tag(9))]);
 }
 
 #[test]
 fn packets_at_the_wrong_step_are_violations() {
     let mut s = session();
-    let mut queue = Queue::new(10, 10_000);
+    let mut queue = queue(10);
     queue.push(delivery(1, QoS::ExactlyOnce, None));
     queue.push(delivery(2, QoS::AtLeastOnce, None));
     pull(&mut s, &mut queue);
     handle(&mut s, publish(7, QoS::ExactlyOnce));
-    let connect = crate::mqtt::packet::Connect {
-        client_id: "c".into(),
-        clean_session: true,
-        keep_alive: 0,
-        will: None,
-        username: None,
-        password: None,
-    };
+    let connect = crate::mqtt::packet::Connect { client_id: "c".into(), ..Default::default() };
     let mut check = |packet: Packet| {
         assert!(s.handle(packet.clone(), Instant::now(), &mut Vec::new()).is_err(), "{packet:?}");
     };
-    check(Packet::PubAck(id(1)));
-    check(Packet::PubComp(id(1)));
-    check(Packet::PubRec(id(2)));
-    check(Packet::PubRel(id(7)));
+    check(Packet::PubAck(Ack::ok(id(1))));
+    check(Packet::PubComp(Ack::ok(id(1))));
+    check(Packet::PubRec(Ack::ok(id(2))));
+    check(Packet::PubRel(Ack::ok(id(7))));
     check(Packet::PingResp);
     check(Packet::Connect(Box::new(connect)));
-    assert_eq!(handle(&mut s, Packet::PubAck(id(99))), [], "unknown ids are late repetitions");
+    assert_eq!(handle(&mut s, Packet::PubAck(Ack::ok(id(99)))), [], "unknown ids are late repetitions");
 }
 
 #[test]
 fn subscriptions_are_bounded_and_unsubscribe_names_only_known_ones() {
     let mut s = session();
-    assert!(s.subscribe(&"a".into(), QoS::AtMostOnce));
-    assert!(s.subscribe(&"b".into(), QoS::AtMostOnce));
-    assert!(!s.subscribe(&"c".into(), QoS::AtMostOnce));
-    assert!(s.subscribe(&"a".into(), QoS::ExactlyOnce));
+    let plain = Subscription::default();
+    assert_eq!(s.subscribe(&"a".into(), plain), Subscribed::New);
+    assert_eq!(s.subscribe(&"b".into(), plain), Subscribed::New);
+    assert_eq!(s.subscribe(&"c".into(), plain), Subscribed::Full);
+    assert_eq!(s.subscribe(&"a".into(), plain), Subscribed::Replaced);
     let filters = vec!["x".into(), "a".into()];
     let out = handle(&mut s, Packet::Unsubscribe { packet_id: id(5), filters });
-    assert_eq!(out, [Action::Unsubscribe("a".into()), Action::Send(Packet::UnsubAck(id(5)))]);
-    assert_eq!(s.subscriptions().collect::<Vec<_>>(), [("b", QoS::AtMostOnce)]);
+    let reasons = vec![Reason::NoSubscriptionExisted, Reason::Success];
+    let answer = Action::Send(Packet::UnsubAck { packet_id: id(5), reasons });
+    assert_eq!(out, [Action::Unsubscribe("a".into()), answer]);
+    assert_eq!(s.subscriptions().collect::<Vec<_>>(), [("b", plain)]);
 }
 
 #[test]
@@ -196,11 +206,11 @@ fn keep_alive_is_one_and_a_half_times_and_zero_is_for_ever() {
 
 #[test]
 fn a_goodbye_drops_the_will() {
-    let will = Will { topic: "w".into(), payload: "x".into(), qos: QoS::AtMostOnce, retain: false };
+    let will = Will { topic: "w".into(), payload: "x".into(), ..Will::default() };
     let mut s = Session::new(LIMITS, Start { will: Some(will.clone()), ..start() }, Instant::now());
     assert_eq!(s.take_will(), Some(will.clone()));
     s.resume(Start { will: Some(will), ..start() }, Instant::now(), &mut Vec::new());
-    assert_eq!(handle(&mut s, Packet::Disconnect), [Action::Disconnect]);
+    assert_eq!(handle(&mut s, Packet::Disconnect(Disconnect::new(Reason::Success))), [Action::Disconnect]);
     assert_eq!(s.take_will(), None);
 }
 
@@ -227,7 +237,7 @@ proptest! {
             let publishes: Vec<_> = client.unreceived.iter().copied().collect();
             let mut answers = Vec::new();
             for n in rels {
-                answers.extend(handle(&mut s, Packet::PubRel(id(n))));
+                answers.extend(handle(&mut s, Packet::PubRel(Ack::ok(id(n)))));
             }
             for n in publishes {
                 for action in handle(&mut s, publish(n, QoS::ExactlyOnce)) {
@@ -242,11 +252,11 @@ proptest! {
             }
             for answer in answers.into_iter().filter(|_| !lost) {
                 match answer {
-                    Action::Send(Packet::PubRec(n)) => {
+                    Action::Send(Packet::PubRec(Ack { packet_id: n, .. })) => {
                         client.unreceived.retain(|x| *x != n.get());
                         client.unreleased.push_back(n.get());
                     }
-                    Action::Send(Packet::PubComp(n)) => client.unreleased.retain(|x| *x != n.get()),
+                    Action::Send(Packet::PubComp(Ack { packet_id: n, .. })) => client.unreleased.retain(|x| *x != n.get()),
                     other => prop_assert!(false, "{other:?}"),
                 }
             }
@@ -259,7 +269,7 @@ proptest! {
         steps in prop::collection::vec((0..3_usize, prop::bool::weighted(0.3)), 1..60),
     ) {
         let mut s = session();
-        let mut queue = Queue::new(1000, 1 << 20);
+        let mut queue = queue(1000);
         let (mut next, mut arrived, mut held) = (0_u16, Vec::new(), std::collections::BTreeSet::new());
         let drain = [(0, false); 200];
         for (new, lost) in steps.into_iter().chain(drain) {
@@ -281,13 +291,13 @@ proptest! {
                         if held.insert(p.packet_id.unwrap()) {
                             arrived.push(u16::from_be_bytes([p.payload[0], p.payload[1]]));
                         }
-                        sent.extend(handle(&mut s, Packet::PubRec(p.packet_id.unwrap())));
+                        sent.extend(handle(&mut s, Packet::PubRec(Ack::ok(p.packet_id.unwrap()))));
                     }
-                    Action::Send(Packet::PubRel(n)) => {
+                    Action::Send(Packet::PubRel(Ack { packet_id: n, .. })) => {
                         held.remove(&n);
                         // An answer that is lost: the PUBREL comes again later.
                         if !lost {
-                            sent.extend(handle(&mut s, Packet::PubComp(n)));
+                            sent.extend(handle(&mut s, Packet::PubComp(Ack::ok(n))));
                         }
                     }
                     other => prop_assert!(false, "{other:?}"),
@@ -299,9 +309,9 @@ proptest! {
                 let mut again = Vec::new();
                 s.resume(start(), Instant::now(), &mut again);
                 for action in again {
-                    if let Action::Send(Packet::PubRel(n)) = action {
+                    if let Action::Send(Packet::PubRel(Ack { packet_id: n, .. })) = action {
                         held.remove(&n);
-                        handle(&mut s, Packet::PubComp(n));
+                        handle(&mut s, Packet::PubComp(Ack::ok(n)));
                     }
                 }
             }

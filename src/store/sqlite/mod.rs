@@ -27,6 +27,7 @@ mod gaps;
 mod listing;
 mod migrations;
 mod schema;
+mod sessions;
 mod statement;
 mod states;
 mod telemetry;
@@ -40,7 +41,7 @@ use self::connection::{Connections, Sync};
 use super::{
     Alert, AlertFilter, ApiKey, Batch, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
     DeviceCredential, DeviceFilter, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand, NewDevice, Outcome, Page,
-    Stats, Store, TelemetryRow,
+    RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 
@@ -231,6 +232,18 @@ impl Store for SqliteStore {
 
     fn revoke_api_key(&self, prefix: &str, now: Timestamp) -> Result<bool, Error> {
         self.write("revoke an API key", |c| credentials::revoke_key(c, prefix, now))
+    }
+
+    fn save_sessions(&self, sessions: &[SessionChange], retained: &[RetainedChange]) -> Result<(), Error> {
+        sessions::save(&self.connections, sessions, retained).map_err(|fault| fault.during("save sessions"))
+    }
+
+    fn load_sessions(&self, each: &mut dyn FnMut(SavedSession)) -> Result<(), Error> {
+        self.read("load sessions", |c| sessions::load(c, each))
+    }
+
+    fn load_retained(&self, each: &mut dyn FnMut(String, Vec<u8>)) -> Result<(), Error> {
+        self.read("load retained messages", |c| sessions::load_retained(c, each))
     }
 
     fn ping(&self) -> Result<(), Error> {

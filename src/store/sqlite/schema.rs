@@ -114,4 +114,27 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    mqtt_sessions (session_key) {
+        session_key -> BigInt,
+        client_id -> Text,
+        state -> Binary,
+    }
+}
+
+diesel::table! {
+    mqtt_session_messages (session_key, position) {
+        session_key -> BigInt,
+        position -> BigInt,
+        message -> Binary,
+    }
+}
+
+diesel::table! {
+    mqtt_retained (topic) {
+        topic -> Text,
+        message -> Binary,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(devices, device_sequence);

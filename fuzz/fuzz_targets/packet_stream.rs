@@ -1,0 +1,92 @@
+//! Arbitrary bytes as the stream of a connection, in pieces.
+//!
+//! The first byte says how: bit 0 the version, bit 1 whether the stream begins with a CONNECT (which then says the
+//! version), the other six the size of a piece. Whatever comes: nothing panics, how the stream was cut changes nothing,
+//! waiting for more bytes takes none away, and what has been decoded encodes to bytes that decode to the same again.
+#![no_main]
+
+use std::fmt::Debug;
+
+use iot_meter_fuzz::mqtt::Packet;
+use iot_meter_fuzz::mqtt::codec::{Version, decode_connect};
+use libfuzzer_sys::fuzz_target;
+
+use bytes::BytesMut;
+
+const VERSIONS: [Version; 1] = [Version::V311];
+/// Small, so that the limit is met.
+const MAX_SIZE: usize = 600;
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&how, stream)) = data.split_first() else { return };
+    let version = VERSIONS[usize::from(how & 1) % VERSIONS.len()];
+    let begins = how & 2 != 0;
+    let in_pieces = read(version, begins, stream.chunks(usize::from(how >> 2) + 1));
+    let at_once = read(version, begins, std::iter::once(stream));
+    assert_eq!(in_pieces, at_once, "the pieces made a difference");
+    in_pieces.packets.iter().for_each(|(version, packet)| comes_back(*version, packet));
+});
+
+/// All that was made of a stream.
+#[derive(PartialEq, Debug)]
+struct Seen {
+    packets: Vec<(Version, Packet)>,
+    /// In words: the two decoders have errors of their own.
+    error: Option<String>,
+    /// Bytes of a packet that has not come whole.
+    left: usize,
+}
+
+fn read<'a>(mut version: Version, mut begins: bool, pieces: impl Iterator<Item = &'a [u8]>) -> Seen {
+    let mut seen = Seen { packets: Vec::new(), error: None, left: 0 };
+    let mut buf = BytesMut::new();
+    for piece in pieces {
+        buf.extend_from_slice(piece);
+        loop {
+            let before = buf.len();
+            let next = if begins { first(&mut buf) } else { next(version, &mut buf) };
+            match next {
+                Ok(Some((of, packet))) => {
+                    assert!(buf.len() < before, "a packet of no bytes: {packet:?}");
+                    (version, begins) = (of, false);
+                    seen.packets.push((of, packet));
+                }
+                Ok(None) => {
+                    assert_eq!(buf.len(), before, "bytes were taken while waiting for more");
+                    assert!(before < MAX_SIZE, "a packet within the limit was not taken");
+                    break;
+                }
+                Err(error) => {
+                    seen.error = Some(error);
+                    return seen;
+                }
+            }
+        }
+    }
+    seen.left = buf.len();
+    seen
+}
+
+type Next = Result<Option<(Version, Packet)>, String>;
+
+fn first(buf: &mut BytesMut) -> Next {
+    let first = decode_connect(buf, MAX_SIZE).map_err(in_words)?;
+    Ok(first.map(|(version, connect)| (version, Packet::Connect(Box::new(connect)))))
+}
+
+fn next(version: Version, buf: &mut BytesMut) -> Next {
+    Ok(version.decode(buf, MAX_SIZE).map_err(in_words)?.map(|packet| (version, packet)))
+}
+
+fn in_words(error: impl Debug) -> String {
+    format!("{error:?}")
+}
+
+fn comes_back(version: Version, packet: &Packet) {
+    let mut bytes = Vec::new();
+    version.encode(packet, &mut bytes);
+    let mut buf = BytesMut::from(&bytes[..]);
+    let again = version.decode(&mut buf, usize::MAX);
+    assert!(matches!(&again, Ok(Some(again)) if again == packet), "{packet:?} came back as {again:?}");
+    assert!(buf.is_empty(), "{} bytes too many for {packet:?}", buf.len());
+}

@@ -1,0 +1,3 @@
+DROP TABLE mqtt_retained;
+DROP TABLE mqtt_session_messages;
+DROP TABLE mqtt_sessions;

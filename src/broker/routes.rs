@@ -1,0 +1,259 @@
+//! Who gets which message: subscriptions, shared ones too, and retained messages; one bounded outbox a session.
+//!
+//! Invariants: a message is kept and routed under one read lock, a subscription is added and its retained messages are
+//! found under the write lock, so that a subscriber gets each message once and the newest last. A publisher never waits
+//! for a subscriber. What a member of a shared subscription leaves behind goes to another member.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
+
+use bytestring::ByteString;
+
+use super::hub::Hub;
+use super::slot::Slot;
+use crate::mqtt::packet::SubscribeOptions;
+use crate::mqtt::queue::{Pushed, ShareId};
+use crate::mqtt::retained::Kept;
+use crate::mqtt::router::{Entry, merge};
+use crate::mqtt::session::{Subscribed, Subscription, brings_retained};
+use crate::mqtt::{Delivery, Message, Publish, QoS, Router, Session, Shares, topic};
+
+/// Subscriptions of all sessions, by the sessions' keys.
+#[derive(Default)]
+pub(super) struct Table(RwLock<Routes>);
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Routes {
+    router: Router<u32>,
+    shares: Shares<u32>,
+    /// By key.
+    slots: Vec<Option<Arc<Slot>>>,
+    free: Vec<u32>,
+}
+
+impl Table {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Routes> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Routes> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Routes {
+    pub(super) fn slot(&self, key: u32) -> Option<&Arc<Slot>> {
+        self.slots.get(key as usize)?.as_ref()
+    }
+
+    /// Subscriptions and memberships.
+    pub(super) fn len(&self) -> usize {
+        self.router.len() + self.shares.len()
+    }
+
+    /// Adds a slot that `make` makes of its key.
+    pub(super) fn add(&mut self, make: impl FnOnce(u32) -> Slot) -> Arc<Slot> {
+        let key = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+        });
+        let slot = Arc::new(make(key));
+        self.slots[key as usize] = Some(Arc::clone(&slot));
+        slot
+    }
+
+    pub(super) fn remove(&mut self, slot: &Slot) {
+        if let Some(entry) = self.slots.get_mut(slot.key as usize) {
+            *entry = None;
+            self.free.push(slot.key);
+        }
+    }
+
+    /// The sessions subscribed to this very filter.
+    pub(super) fn exact(&self, filter: &str) -> impl Iterator<Item = (&Arc<Slot>, QoS)> {
+        self.router.exact(filter).iter().filter_map(|e| Some((self.slot(e.who)?, e.options.qos)))
+    }
+
+    /// Adds a subscription of a session.
+    pub(super) fn subscribe(&mut self, slot: &Slot, filter: &str, Subscription { options, id }: Subscription) {
+        let entry = Entry { who: slot.key, options, id };
+        if topic::split_share(filter).is_some() {
+            self.shares.subscribe(filter, entry);
+        } else {
+            self.router.subscribe(filter, entry);
+        }
+    }
+
+    /// Removes a subscription of a session.
+    pub(super) fn unsubscribe(&mut self, slot: &Slot, filter: &str) {
+        if topic::split_share(filter).is_some() {
+            self.shares.unsubscribe(filter, slot.key);
+        } else {
+            self.router.unsubscribe(filter, slot.key);
+        }
+    }
+}
+
+impl Hub {
+    /// Adds a subscription of a session, with the retained messages it asks for `[MQTT-3.3.1-9]`; `false` = the session
+    /// has no room for it.
+    pub(super) fn subscribe(
+        &self,
+        slot: &Slot,
+        session: &mut Session,
+        filter: &ByteString,
+        subscription: Subscription,
+        now: Instant,
+    ) -> bool {
+        let subscribed = session.subscribe(filter, subscription);
+        if subscribed == Subscribed::Full {
+            return false;
+        }
+        let mut routes = self.table.write();
+        routes.subscribe(slot, filter, subscription);
+        let SubscribeOptions { qos, retain_handling, .. } = subscription.options;
+        let is_shared = topic::split_share(filter).is_some(); // these bring none (section 4.8.2)
+        if !is_shared && brings_retained(retain_handling, subscribed) {
+            let ids: Vec<_> = subscription.id.into_iter().collect();
+            let mut dropped = 0;
+            let mut add = |message: &Arc<Message>, kept: QoS| {
+                let (message, ids) = (Arc::clone(message), ids.clone());
+                let delivery = Delivery { retain: true, ids, ..Delivery::new(message, kept.min(qos)) };
+                dropped += u64::from(!session.add_retained(delivery));
+            };
+            self.retained().matching(filter, now, &mut add);
+            if filter.starts_with("$SYS/") {
+                self.sys().matching(filter, now, &mut add);
+            }
+            self.counters.dropped_queued.fetch_add(dropped, Ordering::Relaxed);
+        }
+        true
+    }
+
+    /// Removes a subscription `[MQTT-3.10.4-2]`.
+    pub(super) fn unsubscribe(&self, slot: &Slot, filter: &str) {
+        self.table.write().unsubscribe(slot, filter);
+    }
+
+    /// Keeps and routes a message that the client with the key `from` has sent. `found` is scratch space. Gives whether
+    /// anybody is subscribed.
+    pub(super) fn publish(
+        &self,
+        from: Option<u32>,
+        publish: &Publish,
+        now: Instant,
+        found: &mut Vec<Entry<u32>>,
+    ) -> bool {
+        let routes = self.table.read();
+        routes.router.matches(&publish.topic, found);
+        let mut shares = Vec::new();
+        routes.shares.matching(&publish.topic, |share| shares.push(share));
+        if found.is_empty() && shares.is_empty() && !publish.retain {
+            return false;
+        }
+        let message = Message::of(publish, now);
+        if publish.retain {
+            self.keep(&message, publish.qos);
+        }
+        for wanted in merge(found, from) {
+            let Some(slot) = routes.slot(wanted.who) else { continue };
+            let retain = publish.retain && wanted.retain_as_published;
+            let qos = publish.qos.min(wanted.qos);
+            self.offer(slot, Delivery { retain, ids: wanted.ids, ..Delivery::new(Arc::clone(&message), qos) });
+        }
+        for share in &shares {
+            let delivery = Delivery { share: Some(*share), ..Delivery::new(Arc::clone(&message), publish.qos) };
+            self.give(&routes, *share, delivery, publish.retain);
+        }
+        let is_wanted = !found.is_empty() || !shares.is_empty();
+        found.clear();
+        is_wanted
+    }
+
+    fn keep(&self, message: &Arc<Message>, qos: QoS) {
+        if message.topic.starts_with("$SYS/") {
+            self.sys().set(Arc::clone(message), qos);
+            return;
+        }
+        if self.retained().set(Arc::clone(message), qos) == Kept::Refused {
+            self.counters.retained_refused.fetch_add(1, Ordering::Relaxed);
+        }
+        self.changes.mark_retained(&message.topic);
+    }
+
+    /// Puts a delivery into a session's outbox; counts what finds no room.
+    fn offer(&self, slot: &Arc<Slot>, delivery: Delivery) -> Option<Pushed> {
+        let qos = delivery.qos;
+        let pushed = slot.offer(delivery);
+        match pushed {
+            Some(Pushed::Full) => {
+                let counters = &self.counters;
+                let dropped = if qos == QoS::AtMostOnce { &counters.dropped_qos0 } else { &counters.dropped_queued };
+                dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            Some(Pushed::Queued) if qos > QoS::AtMostOnce => self.changes.mark(slot),
+            _ => {}
+        }
+        pushed
+    }
+
+    /// Gives a message to one member of a share: to the next one that is connected and has room, else to one that comes
+    /// back `[MQTT-4.8.2-3]`.
+    fn give(&self, routes: &Routes, share: ShareId, delivery: Delivery, retain: bool) {
+        let for_member = |member: &Entry<u32>| Delivery {
+            qos: delivery.qos.min(member.options.qos),
+            retain: retain && member.options.retain_as_published,
+            ids: member.id.into_iter().collect(),
+            ..delivery.clone()
+        };
+        let mut others = Vec::new();
+        for member in routes.shares.members(share) {
+            let Some(slot) = routes.slot(member.who) else { continue };
+            if !slot.is_online() || slot.outbox().is_full() {
+                others.push((slot, member));
+            } else if self.offer(slot, for_member(member)) == Some(Pushed::Queued) {
+                return;
+            }
+        }
+        others.sort_by_key(|(slot, _)| slot.outbox().is_full());
+        if let Some((slot, member)) = others.first() {
+            self.offer(slot, for_member(member));
+        }
+    }
+
+    /// Removes all subscriptions of a session that ends; what it had for shared ones goes to other members.
+    pub(super) fn forget_routes(&self, slot: &Slot, session: &mut Session) {
+        let mut routes = self.table.write();
+        let mut is_member = false;
+        for (filter, _) in session.subscriptions() {
+            routes.unsubscribe(slot, filter);
+            is_member |= filter.starts_with('$');
+        }
+        if is_member {
+            self.pass_on(&routes, slot, session, |_| true);
+        }
+    }
+
+    /// A member of shared subscriptions is gone for now: another one that is connected gets what it has not acknowledged.
+    pub(super) fn pass_on_offline(&self, slot: &Slot, session: &mut Session) {
+        if !session.subscriptions().any(|(filter, _)| filter.starts_with('$')) {
+            return;
+        }
+        let routes = self.table.read();
+        let is_other = |e: &Entry<u32>| e.who != slot.key && routes.slot(e.who).is_some_and(|s| s.is_online());
+        self.pass_on(&routes, slot, session, |share| routes.shares.has_member(share, is_other));
+    }
+
+    fn pass_on(&self, routes: &Routes, slot: &Slot, session: &mut Session, is_meant: impl Fn(ShareId) -> bool) {
+        let mut left = session.take_shared(&is_meant);
+        left.extend(slot.outbox().take_where(|d| d.share.is_some_and(&is_meant)));
+        for delivery in left {
+            let retain = delivery.retain;
+            if let Some(share) = delivery.share {
+                self.give(routes, share, delivery, retain);
+            }
+        }
+    }
+}
