@@ -5,6 +5,7 @@
 mod access;
 mod broker;
 mod commands;
+mod conformance;
 mod crash;
 mod docs;
 mod faults;
