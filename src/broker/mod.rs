@@ -4,7 +4,7 @@
 //! holds up a publisher; whatever one client sends harms no other. Must not know: what payloads mean, SQL rows.
 //!
 //! ```text
-//! accept ─ handshake ─ connection ──► mqtt::Session ──► intake (journal) ─durable─► hub ──► outboxes of sessions
+//! listen ─ gate ─ TLS ─ WebSocket ─ log-in ─ connection ──► mqtt::Session ──► intake (journal) ─durable─► hub ──► outboxes of sessions
 //! ```
 //! One task a connection owns the client's [`Session`](crate::mqtt::Session) while it is connected; the `hub` keeps it in
 //! between, and holds what is shared: routes, retained messages, one bounded outbox a session.
@@ -23,9 +23,11 @@ mod auth;
 mod connection;
 mod end;
 mod events;
+mod gate;
 mod hub;
 mod intake;
 mod io;
+mod listen;
 mod login;
 mod options;
 mod persist;
@@ -35,30 +37,37 @@ mod slot;
 mod stats;
 mod store_auth;
 mod sys;
+mod tls;
 mod upkeep;
 mod will;
+mod ws;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::domain::{Clock, CommandId, DeviceId};
 use crate::journal::Journal;
 use crate::store::{self, SharedStore};
+use gate::Gate;
 use hub::Hub;
 use intake::Intake;
 use slot::Signals;
 
 pub use auth::{Authenticator, Credentials, Denied, Identity, OpenAuthenticator};
 pub use events::{Event, Events};
+pub use gate::Rate;
+pub use listen::Listener;
 pub use options::Options;
 pub use stats::Stats;
 pub use store_auth::StoreAuthenticator;
+pub use tls::{Tls, TlsOptions, TlsVersion};
 
 /// How long a stop waits for the last save of sessions.
 const LAST_SAVE: Duration = Duration::from_secs(5);
@@ -74,7 +83,7 @@ pub struct Deps {
     pub store: Option<SharedStore>,
 }
 
-/// The broker could not start.
+/// The broker could not start, or (of certificates) not go on as it should.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A listening socket cannot be used.
@@ -89,6 +98,42 @@ pub enum Error {
     /// What was saved cannot be read.
     #[error("cannot load MQTT sessions and retained messages")]
     Load(#[source] store::Error),
+    /// The file of the certificate or of its key.
+    #[error("{path} cannot be read")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file of the certificate has none.
+    #[error("{path} holds no certificate in PEM form")]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file of the key has none.
+    #[error("{path} holds no private key in PEM form, or an encrypted one")]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Everybody on the machine could be this server.
+    #[error("{path} is a private key that every user of this machine may read; take that right away (chmod o-r)")]
+    ExposedKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Of a kind that is not known, or not the certificate's.
+    #[error("the private key {path} does not go with its certificate")]
+    UnusableKey {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: rustls::Error,
+    },
 }
 
 /// Handle of the running broker; clones are the same broker. It runs until [`stop`](Self::stop).
@@ -114,7 +159,7 @@ struct Shared {
     intake: Arc<dyn Intake>,
     authenticator: Arc<dyn Authenticator>,
     clock: Clock,
-    connections: Arc<Semaphore>,
+    gate: Arc<Gate>,
     stop: watch::Sender<bool>,
     /// Held (weakly counted) by each task; gone once stopped.
     alive: Mutex<Option<mpsc::Sender<std::convert::Infallible>>>,
@@ -122,7 +167,7 @@ struct Shared {
 
 impl Broker {
     /// Loads what was saved and starts serving the bound `listeners`.
-    pub async fn start(options: Options, deps: Deps, listeners: Vec<TcpListener>) -> Result<Self, Error> {
+    pub async fn start(options: Options, deps: Deps, listeners: Vec<Listener>) -> Result<Self, Error> {
         let Deps { journal, authenticator, clock, store } = deps;
         Self::start_with(options, Arc::new(journal), authenticator, clock, store, listeners).await
     }
@@ -133,17 +178,18 @@ impl Broker {
         authenticator: Arc<dyn Authenticator>,
         clock: Clock,
         store: Option<SharedStore>,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<Listener>,
     ) -> Result<Self, Error> {
-        let listeners = listeners.into_iter().map(into_tokio).collect::<Result<Vec<_>, _>>()?;
+        let listeners = listeners.into_iter().map(Listener::ready).collect::<Result<Vec<_>, _>>()?;
         let (alive, ended) = mpsc::channel(1);
+        let gate = Gate::new(&options);
         let shared = Arc::new(Shared {
             hub: Hub::new(options.clone(), store.is_some()),
-            connections: Arc::new(Semaphore::new(options.max_connections)),
             options,
             intake,
             authenticator,
             clock,
+            gate,
             stop: watch::Sender::new(false),
             alive: Mutex::new(Some(alive)),
         });
@@ -152,9 +198,13 @@ impl Broker {
             Some(store) => Some(Self::start_saver(&shared, store, all_ended.subscribe()).await?),
             None => None,
         };
-        for listener in listeners {
-            shared.spawn(accept::listen(Arc::clone(&shared), listener));
+        for tls in listen::distinct(&listeners) {
+            shared.spawn(tls::keep_fresh(Arc::clone(&shared), tls));
         }
+        for listener in listeners {
+            shared.spawn(listen::listen(Arc::clone(&shared), listener));
+        }
+        shared.spawn(gate::sweep(Arc::clone(&shared)));
         shared.spawn(upkeep::run(Arc::clone(&shared)));
         shared.spawn(sys::run(Arc::clone(&shared)));
         Ok(Self { shared, end: Arc::new(tokio::sync::Mutex::new(Ending { ended, all_ended, saver })) })
@@ -241,14 +291,6 @@ impl Shared {
     fn count(&self, counter: impl FnOnce(&stats::Counters) -> &std::sync::atomic::AtomicU64) {
         counter(&self.hub.counters).fetch_add(1, Ordering::Relaxed);
     }
-}
-
-fn into_tokio(listener: TcpListener) -> Result<tokio::net::TcpListener, Error> {
-    let address = listener.local_addr().ok();
-    listener
-        .set_nonblocking(true)
-        .and_then(|()| tokio::net::TcpListener::from_std(listener))
-        .map_err(|source| Error::Listener { address, source })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::secret::Secret;
-use super::value::{FromValue, Kind, MetricsAccess, UnknownDevices, Value};
+use super::value::{FromValue, Kind, MetricsAccess, TlsVersion, UnknownDevices, Value};
 use crate::observe::log::Format;
 
 /// A setting's line in the table.
@@ -164,12 +164,42 @@ settings! {
     mqtt: Mqtt {
         /// Address of the listener for plain TCP; port 0 takes a free one.
         listen: SocketAddr = "127.0.0.1:1883", Kind::Listen { may_be_off: false }, "--mqtt-listen";
+        /// Address of the listener for MQTT in TLS; `auto` = `0.0.0.0:8883` where `tls_cert_file` and `tls_key_file` are
+        /// set, else off.
+        tls_listen: Option<SocketAddr> = "auto", Kind::ListenAuto, "--mqtts-listen";
+        /// Address of the listener for MQTT over WebSocket, at the path `/mqtt`.
+        ws_listen: Option<SocketAddr> = "off", Kind::Listen { may_be_off: true }, "--ws-listen";
+        /// Address of the listener for MQTT over WebSocket in TLS, at the path `/mqtt`.
+        wss_listen: Option<SocketAddr> = "off", Kind::Listen { may_be_off: true }, "--wss-listen";
+        /// PEM file of the server's certificate, followed by those of its issuers. Needed by listeners with TLS.
+        tls_cert_file: Option<PathBuf> = "", Kind::File;
+        /// PEM file of its private key; other users of this machine must not be able to read it.
+        tls_key_file: Option<PathBuf> = "", Kind::File;
+        /// Oldest version of TLS accepted.
+        tls_min_version: TlsVersion = "1.3", Kind::Choice(&TlsVersion::NAMES);
+        /// How often the files of certificate and key are read anew; connections stay as they are.
+        tls_reload_s: u64 = "30", int(1, 86_400, "s");
+        /// Connections the system holds until the broker accepts them; net.core.somaxconn may hold fewer.
+        backlog: u32 = "16384", int(16, 65_535, "connections");
         /// Largest packet accepted.
         max_packet_bytes: usize = "256 KiB", size(KIB, 64 * MIB);
         /// A connection that has not sent its CONNECT by then is closed.
         connect_timeout_s: u64 = "10", int(1, 600, "s");
         /// Connections open at once; further ones are refused.
         max_connections: usize = "20000", int(1, 1_000_000, "connections");
+        /// Connections of one address (IPv6: one /56) open at once; further ones are refused. 0 = no limit. The default
+        /// keeps a fifth of the places for others; meters that all come through one proxy may need more.
+        max_connections_per_address: usize = "16000", int(0, 1_000_000, "connections");
+        /// Clients that may log in a second, over time; more wait for their turn. 0 = no limit.
+        connect_per_s: u32 = "2000", int(0, 1_000_000, "connections/s");
+        /// Clients that may log in at once.
+        connect_burst: u32 = "4000", int(1, 1_000_000, "connections");
+        /// Connections of one address (IPv6: one /56) accepted a second, over time; further ones are refused. 0 = no limit.
+        address_connect_per_s: u32 = "500", int(0, 1_000_000, "connections/s");
+        /// Connections of one address accepted at once: a whole fleet behind it may come back together.
+        address_connect_burst: u32 = "16000", int(1, 1_000_000, "connections");
+        /// Largest WebSocket message accepted, at least `max_packet_bytes` where there is such a listener.
+        ws_max_message_bytes: usize = "256 KiB", size(KIB, 64 * MIB);
         /// Longest keep-alive a client may have; one that asks for more, or for none, is held to this (MQTT 5 tells it).
         /// 0 = no limit.
         max_keepalive: u16 = "0", int(0, 65_535, "s");
@@ -269,13 +299,21 @@ settings! {
 }
 
 impl Settings {
-    /// The listeners that other machines can reach, by key.
-    pub fn public_listeners(&self) -> Vec<(&'static str, SocketAddr)> {
-        let all = [
+    /// Every listener, by key.
+    pub fn listeners(&self) -> [(&'static str, Option<SocketAddr>); 6] {
+        [
             ("http.listen", Some(self.http.listen)),
             ("mqtt.listen", Some(self.mqtt.listen)),
+            ("mqtt.tls_listen", self.mqtt.tls_listen),
+            ("mqtt.ws_listen", self.mqtt.ws_listen),
+            ("mqtt.wss_listen", self.mqtt.wss_listen),
             ("metrics.listen", self.metrics.listen),
-        ];
-        all.into_iter().filter_map(|(key, a)| a.filter(|a| !a.ip().is_loopback()).map(|a| (key, a))).collect()
+        ]
+    }
+
+    /// The listeners that other machines can reach, by key.
+    pub fn public_listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        let public = |a: &SocketAddr| !a.ip().is_loopback();
+        self.listeners().into_iter().filter_map(|(key, a)| Some((key, a.filter(public)?))).collect()
     }
 }

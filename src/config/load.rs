@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{KEYS, Key, Settings};
+use super::rules;
 use super::value::{Raw, Value};
 
 /// Where a value came from.
@@ -159,6 +160,14 @@ pub struct Loaded {
     pub effective: Vec<(&'static Key, String, Source)>,
 }
 
+impl Loaded {
+    /// Where the key's value came from.
+    pub fn source_of(&self, path: &str) -> Source {
+        let found = self.effective.iter().find(|(key, _, _)| key.path == path);
+        found.map_or(Source::Default, |(_, _, source)| source.clone())
+    }
+}
+
 /// Makes settings of all sources.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut faults = sources.unread.clone();
@@ -183,8 +192,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         }
     }
     resolve_paths(&mut values, &sources.working_dir);
+    rules::resolve_listeners(&mut values);
     let settings = Settings::from_values(|path| &values[path].0);
-    check_together(&settings, &values, &mut faults);
+    for (key, message) in rules::broken(&settings) {
+        faults.push(Fault { key: key.to_owned(), source: values[key].1.clone(), message });
+    }
     if !faults.is_empty() {
         return Err(ConfigError { faults });
     }
@@ -229,34 +241,6 @@ fn resolve_paths(values: &mut BTreeMap<&str, (Value, Source)>, working_dir: &Pat
             }
             _ => {}
         }
-    }
-}
-
-/// Rules between keys.
-fn check_together(s: &Settings, values: &BTreeMap<&str, (Value, Source)>, faults: &mut Vec<Fault>) {
-    let mut rule = |holds: bool, key: &str, message: String| {
-        if !holds {
-            faults.push(Fault { key: key.to_owned(), source: values[key].1.clone(), message });
-        }
-    };
-    let (segment, all) = (s.journal.segment_bytes, s.journal.max_bytes);
-    rule(all / 2 >= segment, "journal.max_bytes", format!("must be at least twice journal.segment_bytes ({segment})"));
-    let packet = s.mqtt.max_packet_bytes;
-    rule(
-        s.journal.queue_bytes >= packet,
-        "journal.queue_bytes",
-        format!("must be at least mqtt.max_packet_bytes ({packet})"),
-    );
-    rule(
-        s.collector.batch_bytes >= packet,
-        "collector.batch_bytes",
-        format!("must be at least mqtt.max_packet_bytes ({packet})"),
-    );
-    let listeners = [("mqtt.listen", Some(s.mqtt.listen)), ("metrics.listen", s.metrics.listen)];
-    for (place, (key, addr)) in listeners.into_iter().enumerate() {
-        let before = [Some(s.http.listen), Some(s.mqtt.listen)];
-        let taken = addr.is_some_and(|a| a.port() != 0) && before[..=place].contains(&addr);
-        rule(!taken, key, "is the address of another listener".to_owned());
     }
 }
 
@@ -444,20 +428,6 @@ mod tests {
         let found = faults(&sources("[http]\nworkers = \n[mqtt]\nmax_sessionz = 1\n", &[], &[]));
         assert!(found.iter().any(|f| f.starts_with("TOML:") && f.ends_with("(x.toml:2)")), "{found:#?}");
         assert!(found.iter().any(|f| f.contains("did you mean `mqtt.max_sessions`")), "{found:#?}");
-    }
-
-    #[test]
-    fn keys_that_contradict_each_other_are_faults() {
-        let check = |flags: &[(&str, &str)], key: &str| {
-            let found = faults(&sources("", &[], flags));
-            assert!(found.len() == 1 && found[0].starts_with(key), "{found:#?}");
-        };
-        check(&[("journal.max_bytes", "100 MiB")], "journal.max_bytes");
-        check(&[("mqtt.max_packet_bytes", "8193 KiB"), ("collector.batch_bytes", "16 MiB")], "journal.queue_bytes");
-        check(&[("mqtt.listen", "127.0.0.1:8080")], "mqtt.listen");
-        check(&[("metrics.listen", "127.0.0.1:1883")], "metrics.listen");
-        let free = [("mqtt.listen", "127.0.0.1:0"), ("http.listen", "127.0.0.1:0")];
-        assert!(load(&sources("", &[], &free)).is_ok());
     }
 
     #[test]

@@ -10,6 +10,7 @@
 mod document;
 mod keys;
 mod load;
+mod rules;
 mod secret;
 mod value;
 
@@ -17,7 +18,7 @@ pub use document::{default_toml, effective_json, effective_text};
 pub use keys::*;
 pub use load::{ConfigError, Fault, FileText, Flag, Loaded, Source, Sources, load};
 pub use secret::Secret;
-pub use value::{Kind, MetricsAccess, UnknownDevices};
+pub use value::{Kind, MetricsAccess, TlsVersion, UnknownDevices};
 
 /// How `serve` was asked to run, beside the settings.
 #[derive(Clone, Debug, PartialEq)]

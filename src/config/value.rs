@@ -32,8 +32,12 @@ pub enum Kind {
         /// Whether `off` is allowed.
         may_be_off: bool,
     },
+    /// `address:port`, or what follows from other keys.
+    ListenAuto,
     /// A path.
     Path,
+    /// The path of a file, if there is one.
+    File,
     /// A URL of one of these schemes.
     Url {
         /// Allowed schemes.
@@ -72,6 +76,8 @@ pub(super) enum Raw {
 pub(super) enum Value {
     Int(u64),
     Addr(Option<SocketAddr>),
+    /// An address that is still to be made of other keys.
+    Auto,
     Text(String),
     Secret(Secret),
     List(Vec<String>),
@@ -132,6 +138,16 @@ words! {
     }
 }
 
+words! {
+    /// The oldest version of TLS accepted.
+    TlsVersion {
+        /// RFC 5246.
+        V12 = "1.2",
+        /// RFC 8446.
+        V13 = "1.3",
+    }
+}
+
 impl Kind {
     /// Checks a value; the error says what would be right.
     pub(super) fn check(&self, raw: &Raw) -> Result<Value, String> {
@@ -139,6 +155,11 @@ impl Kind {
             Self::Int { min, max, unit } => within(integer(raw)?, *min, *max, unit).map(Value::Int),
             Self::Size { min, max } => within(bytes(raw)?, *min, *max, "bytes").map(Value::Int),
             Self::Listen { may_be_off } => listen(text(raw)?, *may_be_off).map(Value::Addr),
+            Self::ListenAuto => match text(raw)? {
+                "auto" => Ok(Value::Auto),
+                address => listen(address, true).map(Value::Addr),
+            },
+            Self::File => Ok(Value::Text(text(raw)?.to_owned())),
             Self::Path => match text(raw)? {
                 "" => Err("a path is wanted".to_owned()),
                 path => Ok(Value::Text(path.to_owned())),
@@ -164,7 +185,9 @@ impl Kind {
             }
             Self::Listen { may_be_off: true } => "address:port, or \"off\"".to_owned(),
             Self::Listen { may_be_off: false } => "address:port".to_owned(),
+            Self::ListenAuto => "address:port, \"off\", or \"auto\"".to_owned(),
             Self::Path => "a path".to_owned(),
+            Self::File => "a path, or \"\" for none".to_owned(),
             Self::Url { schemes } | Self::SecretUrl { schemes } => {
                 schemes.iter().map(|s| format!("{s}://…")).collect::<Vec<_>>().join(" or ")
             }
@@ -181,6 +204,7 @@ impl Value {
         match self {
             Self::Int(n) => n.to_string(),
             Self::Addr(None) => "\"off\"".to_owned(),
+            Self::Auto => "\"auto\"".to_owned(),
             Self::Addr(Some(a)) => format!("\"{a}\""),
             Self::Text(t) => format!("{t:?}"),
             Self::Secret(s) => format!("{:?}", s.redacted()),
@@ -343,6 +367,12 @@ impl FromValue for String {
 impl FromValue for PathBuf {
     fn from_value(value: &Value) -> Self {
         word(value).into()
+    }
+}
+
+impl FromValue for Option<PathBuf> {
+    fn from_value(value: &Value) -> Self {
+        Some(word(value)).filter(|path| !path.is_empty()).map(PathBuf::from)
     }
 }
 

@@ -218,9 +218,13 @@ catalogue! {
     counter MQTT_CONNECTS = "mqtt_accepts_total", "connections", [],
         "TCP connections accepted by the MQTT listeners.";
     counter MQTT_REFUSED = "mqtt_refused_total", "connections",
-        ["reason": ["connection_limit", "session_limit", "connect_timeout", "version", "client_id", "credentials",
-            "not_authorized", "unavailable", "will_size"]],
+        ["reason": ["connection_limit", "address_limit", "address_rate", "session_limit", "connect_timeout", "tls",
+            "websocket", "version", "client_id", "credentials", "not_authorized", "unavailable", "will_size"]],
         "MQTT connections that did not get as far as an accepted CONNECT.";
+    counter MQTT_CONNECTS_DELAYED = "mqtt_connects_delayed_total", "connections", [],
+        "MQTT connections that had to wait for their turn to log in (mqtt.connect_per_s).";
+    counter MQTT_TLS_RELOADS = "mqtt_tls_reloads_total", "reloads", ["result": ["good", "bad"]],
+        "New certificates taken from their files, and looks at the files that found no good one.";
     counter MQTT_CLOSED = "mqtt_closed_total", "connections",
         ["reason": ["malformed", "not_allowed", "keep_alive", "stalled", "taken_over"]],
         "MQTT connections closed by the server after an accepted CONNECT.";

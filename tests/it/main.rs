@@ -10,6 +10,7 @@ mod crash;
 mod docs;
 mod faults;
 mod flow;
+mod listeners;
 mod presence;
 mod rest;
 mod support;
