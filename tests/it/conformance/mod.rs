@@ -21,6 +21,7 @@ mod connect;
 mod disconnect;
 mod flow_control;
 mod framing;
+mod habits;
 mod interop;
 mod interop5;
 mod interop5_messages;

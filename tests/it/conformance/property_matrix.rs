@@ -1,14 +1,17 @@
 //! Every property in every packet a client may send: allowed, twice, cut short, out of place; and every number that is no
 //! property (section 2.2.2.2, table 2-4).
 //!
-//! The reasons are those other brokers give and their suites expect: a property that is not of this packet is called a
-//! protocol error (0x82), in SUBSCRIBE and UNSUBSCRIBE malformed (0x81, as section 2.2.2.2 has it); a value that is cut
-//! short is malformed, whatever the property.
+//! A property that is not of this packet makes it malformed (0x81, section 2.2.2.2); other brokers call that a protocol
+//! error (0x82) and their suites expect it, so that either will do. A value that is cut short is malformed, whatever the
+//! property; a number that is none, too.
 
 use super::packet::{Kind, property_kind};
 use super::runner::Run;
 use super::server::Server;
 use super::table::Version;
+
+/// The reason for a property that is not of this packet.
+const OUT_OF_PLACE: &str = "81|82";
 
 /// A packet with a place for properties.
 struct Carrier {
@@ -21,8 +24,6 @@ struct Carrier {
     bad: &'static str,
     /// What a client may put there.
     allowed: &'static [u8],
-    /// The reason for a property that is not of this packet.
-    out_of_place: &'static str,
 }
 
 const CARRIERS: &[Carrier] = &[
@@ -32,7 +33,6 @@ const CARRIERS: &[Carrier] = &[
         good: "ok",
         bad: "rejected",
         allowed: &[0x11, 0x17, 0x19, 0x21, 0x22, 0x26, 0x27],
-        out_of_place: "82",
     },
     Carrier {
         name: "! a will",
@@ -40,7 +40,6 @@ const CARRIERS: &[Carrier] = &[
         good: "ok",
         bad: "rejected",
         allowed: &[0x01, 0x02, 0x03, 0x08, 0x09, 0x18, 0x26],
-        out_of_place: "82",
     },
     Carrier {
         name: "PUBLISH",
@@ -48,7 +47,6 @@ const CARRIERS: &[Carrier] = &[
         good: "< 40{0001} | 40{0001 10}",
         bad: "gone",
         allowed: &[0x01, 0x02, 0x03, 0x08, 0x09, 0x23, 0x26],
-        out_of_place: "82",
     },
     Carrier { name: "PUBACK", packet: "> 40{0009 00 {@@}}", good: "quiet", ..ACKNOWLEDGEMENT },
     Carrier { name: "PUBREC", packet: "> 50{0009 00 {@@}}", good: "< 62{0009} | 62{0009 92}", ..ACKNOWLEDGEMENT },
@@ -60,7 +58,6 @@ const CARRIERS: &[Carrier] = &[
         good: "< 90{0001 00 00}",
         bad: "gone",
         allowed: &[0x0B, 0x26],
-        out_of_place: "81",
     },
     Carrier {
         name: "UNSUBSCRIBE",
@@ -68,20 +65,11 @@ const CARRIERS: &[Carrier] = &[
         good: "< B0{0001 00 11}",
         bad: "gone",
         allowed: &[0x26],
-        out_of_place: "81",
     },
-    Carrier {
-        name: "DISCONNECT",
-        packet: "> E0{00 {@@}}",
-        good: "gone",
-        bad: "gone",
-        allowed: &[0x11, 0x1F, 0x26],
-        out_of_place: "82",
-    },
+    Carrier { name: "DISCONNECT", packet: "> E0{00 {@@}}", good: "gone", bad: "gone", allowed: &[0x11, 0x1F, 0x26] },
 ];
 
-const ACKNOWLEDGEMENT: Carrier =
-    Carrier { name: "", packet: "", good: "", bad: "gone", allowed: &[0x1F, 0x26], out_of_place: "82" };
+const ACKNOWLEDGEMENT: Carrier = Carrier { name: "", packet: "", good: "", bad: "gone", allowed: &[0x1F, 0x26] };
 
 /// A server reference is a server's word, yet not every server minds it in a client's DISCONNECT; an authentication
 /// method is refused for another reason.
@@ -124,7 +112,7 @@ fn a_property_is_taken_where_it_belongs_and_refused_elsewhere() {
             let reaction = if carrier.allowed.contains(&id) {
                 carrier.good.to_owned()
             } else {
-                format!("{} {}", carrier.bad, carrier.out_of_place)
+                format!("{} {OUT_OF_PLACE}", carrier.bad)
             };
             (format!("property {id:02X}"), format!("{id:02X}{}", value(id, kind)), reaction)
         };

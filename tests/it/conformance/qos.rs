@@ -120,12 +120,12 @@ const FORM: &str = r##"
 
 const REASONS: &str = r##"
 5[MQTT-3.4.2-1] PUBACK with a reason: > 40{0009 00}; quiet
-5[MQTT-3.4.2-1] PUBACK with a reason and no properties: > 40{0009 10 00}; quiet
+5[MQTT-3.4.2-1] PUBACK with a reason and no properties: > 40{0009 00 00}; quiet
 5[MQTT-3.4.2-1] PUBACK with an error, its reason in words and a user property: > 40{0009 97 {1F"full" 26"k""v"}}; quiet
 5[MQTT-3.4.2-1] PUBACK with an unknown reason: > 40{0009 FF}; gone 82|81
 5[MQTT-3.4.2-1] PUBACK with a reason of PUBREL: > 40{0009 92}; gone 82|81
 5[MQTT-3.5.2-1] PUBREC with a reason and no properties: > 50{0009 00 00}; < 62{0009} | 62{0009 92}
-5[MQTT-3.5.2-1] PUBREC without subscribers: > 50{0009 10}; < 62{0009} | 62{0009 92}
+5[MQTT-3.5.2-1] PUBREC with a reason: > 50{0009 00}; < 62{0009} | 62{0009 92}
 5[MQTT-3.5.2-1] PUBREC with an unknown reason: > 50{0009 FF}; gone 82|81
 5[MQTT-3.6.2-1] PUBREL with a reason: > 62{0009 00}; < 70{0009} | 70{0009 92}
 5[MQTT-3.6.2-1] PUBREL of a forgotten id: > 62{0009 92}; < 70{0009} | 70{0009 92}

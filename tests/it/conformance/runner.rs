@@ -309,3 +309,32 @@ impl Probe {
         Ok(())
     }
 }
+
+/// A suite that takes everything would be worth nothing: each of these rows is wrong in another way.
+#[test]
+fn what_goes_otherwise_than_a_row_says_is_reported() {
+    let wrong = r##"
+5[MQTT-0] an answer too many: > C000; quiet
+5[MQTT-0] not closed: > C000; gone
+5[MQTT-0] closed for another reason: > 38{"@" 00}; gone 82
+5[MQTT-0] closed without the reason: > 38{"@" 00}; gone
+5[MQTT-0] the reason missing: > E000; gone 81
+5[MQTT-0] another packet: > C000; < D100
+5[MQTT-0] a longer packet: > C000; < D000 00
+5[MQTT-0] no packet: > E000; < D000
+5[MQTT-0] any packet, and there is none: > E000; < **
+5[MQTT-0] no session: resume
+5[MQTT-0] a session: keep; bye; keep
+5[MQTT-0] accepted: > C000; ok
+5[MQTT-0] refused: open; > 10{"MQTT" 05 02 0000 00 "@"}; refused 85
+5[MQTT-0] rejected: open; > 10{"MQTT" 05 02 0000 {0001} "@"}; rejected 82
+5[MQTT-0] a property missing: connect; has 12
+5[MQTT-0] a property too many: connect; lacks 27
+5[MQTT-0] a property's value: connect; is 27 00000001
+"##;
+    let server = super::server::Server::start();
+    let mut run = Run::new(server.address());
+    run.table(Version::V5, wrong);
+    let (rows, failed) = (wrong.trim().lines().count(), run.failed.len());
+    assert_eq!((run.done, failed), (rows, rows), "reported were only:\n{}", run.failed.join("\n"));
+}

@@ -22,7 +22,7 @@ const NAMES: &str = r##"
     > 30{"@" 00 'x'}; quiet
 5[MQTT-3.10.4-1] its end is not that of the plain filter: > 82{0001 00 "$share/g/@" 00}; < 90 **; > A2{0002 00 "@"};
     < B0{0002 00 11}; > 30{"@" 00 'x'}; < 30{"@" 00 'x'}
-4[MQTT-3.8.4-5] version 3.1.1 gets an answer, too: > 82{0001 "$share/g/@" 01 "@" 00}; < 90 05 0001 ..00; > A2{0002 "@"};
+4[MQTT-3.8.4-5] version 3.1.1 gets an answer, too: > 82{0001 "$share/g/@" 01 "@" 00}; < 90 04 0001 ..00; > A2{0002 "@"};
     < B0{0002}; quiet
 "##;
 

@@ -51,8 +51,8 @@ const FILTERS: &str = r##"
 4[MQTT-4.7.1-3] 5[MQTT-4.7.1-2] + in front of other characters: > 82{0001 % "@/+b/c" 00}; gone 81|8F
 4[MQTT-4.7.1-3] 5[MQTT-4.7.1-2] + and # in one level: > 82{0001 % "@/+#" 00}; gone 81|8F
 45[MQTT-4.7.3-1] a filter of slashes: > 82{0001 % "///" 00}; < 90{0001 % 00}
-45[MQTT-4.7.3-3] a long filter: > 82{0001 % t:2000 00}; < 90{0001 % 00}
-45[MQTT-4.7.3-3] the longest filter: > 82{0001 % t:65535 00}; < 90{0001 % 00}
+45[MQTT-4.7.3-3] a long filter: > 82{0001 % t:1000 00}; < 90{0001 % 00}
+45[MQTT-4.7.3-3] the longest filter: > 82{0001 % t:65535 00}; < 90{0001 % 00} | 90{0001 % 80} | 90{0001 % 8F}
 "##;
 
 const ANSWER: &str = r##"

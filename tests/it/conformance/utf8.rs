@@ -78,7 +78,7 @@ fn rows(versions: &str, places: &[Place], texts: &[(&str, &str)]) -> String {
         for (what, hex) in texts {
             let number = if what.contains("U+0000") { 2 } else { 1 };
             let statement = format!("4[MQTT-1.5.3-{number}] 5[MQTT-1.5.4-{number}]");
-            let statement = if versions == "5" { &statement[statement.len() - 16..] } else { &statement };
+            let statement = if versions == "5" { &statement[statement.len() - 15..] } else { &statement };
             let (before, after) = packets.split_once("X:").expect("a name's place");
             let packets = after.replace("@@", &format!("[{hex}]"));
             table.push_str(&format!("{statement} {before}{what} in a {place}:{packets}; {end}\n"));
