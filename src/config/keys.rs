@@ -128,7 +128,7 @@ settings! {
     archive: Archive {
         /// Where the objects go.
         url: String = "file:///<data_dir>/archive", Kind::Url { schemes: &["file"] }, "--archive-url";
-        /// An object is written when its oldest message is this old.
+        /// An object is written when its oldest message is this old; sooner where a burst is followed by a pause.
         flush_age_s: u64 = "60", int(1, 86_400, "s");
         /// An object is written when its messages reach this size.
         flush_bytes: u64 = "16 MiB", size(64 * KIB, GIB);
