@@ -314,7 +314,7 @@ impl Probe {
 #[test]
 fn what_goes_otherwise_than_a_row_says_is_reported() {
     let wrong = r##"
-5[MQTT-0] an answer too many: > C000; quiet
+5[MQTT-0] an answer too many: > 82{0009 00 "@" 00}; quiet
 5[MQTT-0] not closed: > C000; gone
 5[MQTT-0] closed for another reason: > 38{"@" 00}; gone 82
 5[MQTT-0] closed without the reason: > 38{"@" 00}; gone
