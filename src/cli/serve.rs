@@ -83,7 +83,7 @@ fn setting(text: &str) -> Result<(String, String), String> {
 /// `--open` means that anybody who can connect may do everything: only for this machine.
 fn refuse_public_listeners(loaded: &Loaded) -> Result<(), ConfigError> {
     let source_of = |key: &str| {
-        let found = loaded.effective.iter().find(|(k, _, _)| k.path == key);
+        let found = loaded.effective.iter().find(|(k, _, _)| k == key);
         found.map_or(Source::Default, |(_, _, source)| source.clone())
     };
     let fault = |(key, addr): (&str, std::net::SocketAddr)| Fault {
@@ -102,7 +102,7 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> anyhow::Result<ExitCode> 
     let options = args.options(&loaded)?;
     log::init(&options.settings.log.level, options.settings.log.format)?;
     for (key, value, source) in loaded.effective.iter().filter(|(_, _, source)| *source != Source::Default) {
-        tracing::debug!(key = key.path, %value, %source, "setting");
+        tracing::debug!(key, %value, %source, "setting");
     }
     // Whatever is written from here on is for this user alone.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
