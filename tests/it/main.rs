@@ -11,5 +11,6 @@ mod faults;
 mod flow;
 mod presence;
 mod rest;
+mod source;
 mod support;
 mod tidy;

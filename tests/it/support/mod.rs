@@ -1,5 +1,6 @@
 //! A real server in this process, on free ports, with a data directory that goes away.
 
+pub mod foreign;
 pub mod http;
 pub mod mqtt;
 pub mod process;
@@ -34,6 +35,7 @@ pub struct TestApp {
 pub struct Builder {
     open: bool,
     clock: Clock,
+    settings: Vec<(String, String)>,
 }
 
 impl Builder {
@@ -47,9 +49,15 @@ impl Builder {
         Self { clock: Clock::manual(Timestamp::parse_rfc3339(at).unwrap()), ..self }
     }
 
+    /// A setting that is not the default.
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        self.settings.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
     pub fn start(self) -> TestApp {
         let dir = tempfile::tempdir().unwrap();
-        let settings = settings(&dir.path().join("data"));
+        let settings = settings(&dir.path().join("data"), &self.settings);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let base = Timestamp(self.clock.now().0 / 1_000_000 * 1_000_000).plus_us(-300_000_000);
         let (running, api) = launch(&runtime, &settings, self.open, &self.clock);
@@ -57,14 +65,15 @@ impl Builder {
     }
 }
 
-/// The defaults, on this data directory and free ports.
-fn settings(data_dir: &std::path::Path) -> Settings {
+/// The defaults, on this data directory and free ports, but for what is given.
+fn settings(data_dir: &std::path::Path, given: &[(String, String)]) -> Settings {
     let flag = |key: &str, value: &str| Flag { flag: key.into(), key: key.into(), value: value.into() };
-    let flags = vec![
+    let mut flags = vec![
         flag("data_dir", &data_dir.display().to_string()),
         flag("http.listen", "127.0.0.1:0"),
         flag("mqtt.listen", "127.0.0.1:0"),
     ];
+    flags.extend(given.iter().map(|(key, value)| flag(key, value)));
     config::load(&Sources { flags, ..Sources::default() }).expect("good settings").settings
 }
 
@@ -81,7 +90,7 @@ fn launch(runtime: &tokio::runtime::Runtime, settings: &Settings, open: bool, cl
 
 impl TestApp {
     pub fn builder() -> Builder {
-        Builder { open: false, clock: Clock::system() }
+        Builder { open: false, clock: Clock::system(), settings: Vec::new() }
     }
 
     /// With `--open`.
@@ -146,9 +155,15 @@ impl TestApp {
 
     /// Stops in good order and starts again on the same data directory, `seconds` later by a standing clock.
     pub fn restart_after_s(&mut self, seconds: i64) {
+        let clock = self.clock.clone();
+        self.restart_while(|| clock.set(clock.now().plus_us(seconds * 1_000_000)));
+    }
+
+    /// Stops in good order and starts again on the same data directory after `meanwhile`.
+    pub fn restart_while(&mut self, meanwhile: impl FnOnce()) {
         let running = self.running.take().expect("the server is running");
         self.runtime.block_on(running.stop()).unwrap_or_else(|e| panic!("the server stops: {e:#}"));
-        self.pass_s(seconds);
+        meanwhile();
         let (running, api) = launch(&self.runtime, &self.settings, self.open, &self.clock);
         self.running = Some(running);
         self.api = api;
@@ -156,7 +171,7 @@ impl TestApp {
 
     /// Stops in good order and starts again on the same data directory.
     pub fn restart(&mut self) {
-        self.restart_after_s(0);
+        self.restart_while(|| ());
     }
 }
 
