@@ -34,6 +34,7 @@ mod persist;
 mod routes;
 mod rules;
 mod slot;
+pub mod source;
 mod stats;
 mod store_auth;
 mod sys;
@@ -54,6 +55,7 @@ use tokio::task::JoinHandle;
 
 use crate::domain::{Clock, CommandId, DeviceId};
 use crate::journal::Journal;
+use crate::observe::Board;
 use crate::store::{self, SharedStore};
 use gate::Gate;
 use hub::Hub;
@@ -160,6 +162,7 @@ struct Shared {
     authenticator: Arc<dyn Authenticator>,
     clock: Clock,
     gate: Arc<Gate>,
+    sources: Arc<source::Sources>,
     stop: watch::Sender<bool>,
     /// Held (weakly counted) by each task; gone once stopped.
     alive: Mutex<Option<mpsc::Sender<std::convert::Infallible>>>,
@@ -183,13 +186,18 @@ impl Broker {
         let listeners = listeners.into_iter().map(Listener::ready).collect::<Result<Vec<_>, _>>()?;
         let (alive, ended) = mpsc::channel(1);
         let gate = Gate::new(&options);
+        let sources = Arc::new(source::Sources::default());
+        let hub = Hub::new(options.clone(), store.is_some());
+        let elsewhere = Arc::clone(&sources);
+        hub.events.ask_also(move |device| elsewhere.have(device));
         let shared = Arc::new(Shared {
-            hub: Hub::new(options.clone(), store.is_some()),
+            hub,
             options,
             intake,
             authenticator,
             clock,
             gate,
+            sources,
             stop: watch::Sender::new(false),
             alive: Mutex::new(Some(alive)),
         });
@@ -236,15 +244,30 @@ impl Broker {
     /// exactly that topic. `true` = at least one has it now, newly or from before; a command that is queued or in flight
     /// in a session is not queued there again. `false` = nobody is there, or the queue is full: offer it again on
     /// [`Event::Ready`]. What has not been sent when a client goes is forgotten; what was sent is completed by the
-    /// session when it comes back.
+    /// session when it comes back. A device that is not connected here and has spoken through a source gets it there.
     pub fn send_command(&self, device: &DeviceId, command: CommandId, payload: Bytes) -> bool {
-        self.shared.hub.send_command(device, command, &payload)
+        let shared = &self.shared;
+        shared.hub.send_command(device, command, &payload) || shared.sources.send_command(device, command, &payload)
+    }
+
+    /// An external broker as a source, for as long as the returned future is polled: it ends when the broker stops, and
+    /// the broker waits for it.
+    pub fn source(&self, options: source::Options, board: Board) -> impl Future<Output = ()> + Send + 'static {
+        let alive = self.shared.alive.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let line = self.shared.sources.add(options.max_devices);
+        let shared = Arc::clone(&self.shared);
+        async move {
+            source::run(shared, line, options, board).await;
+            drop(alive);
+        }
     }
 
     /// Ends at once the sessions of this identity, and of the client with this id, with all they hold. Their last wills
     /// are not published: the operator has ended them. Log-ins under way are judged anew; call it after the change.
     pub fn disconnect(&self, device: &DeviceId) {
+        self.shared.sources.forget(device);
         self.shared.hub.dismiss(device);
+        self.shared.hub.tell(&mut vec![Event::Gone { device: device.clone() }]);
     }
 
     /// Figures of now.
@@ -260,10 +283,12 @@ impl Broker {
         shared.alive.lock().unwrap_or_else(PoisonError::into_inner).take();
         shared.stop.send_replace(true);
         shared.hub.signal_all(Signals::STOP);
+        shared.sources.signal_all(Signals::STOP);
         let mut end = self.end.lock().await;
         let in_time = tokio::time::timeout(within, end.ended.recv()).await.is_ok();
         if !in_time {
             shared.hub.signal_all(Signals::ABORT);
+            shared.sources.signal_all(Signals::ABORT);
         }
         end.all_ended.send_replace(true);
         if let Some(saver) = end.saver.take() {

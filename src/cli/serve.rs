@@ -119,7 +119,7 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> anyhow::Result<ExitCode> 
     let options = args.options(&loaded)?;
     log::init(&options.settings.log.level, options.settings.log.format)?;
     for (key, value, source) in loaded.effective.iter().filter(|(_, _, source)| *source != Source::Default) {
-        tracing::debug!(key = key.path, %value, %source, "setting");
+        tracing::debug!(key, %value, %source, "setting");
     }
     raise_open_files(options.settings.mqtt.max_connections);
     // Whatever is written from here on is for this user alone.

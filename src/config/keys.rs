@@ -5,7 +5,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::entries::ExternalBroker;
 use super::secret::Secret;
+use super::texts::Rule;
 use super::value::{FromValue, Kind, MetricsAccess, TlsVersion, UnknownDevices, Value};
 use crate::observe::log::Format;
 
@@ -32,7 +34,7 @@ impl Key {
 
     /// Whether its value may not show, and may be read from a file named by `…_FILE`.
     pub fn is_secret(&self) -> bool {
-        matches!(self.kind, Kind::SecretUrl { .. })
+        matches!(self.kind, Kind::SecretUrl { .. } | Kind::Text(Rule::Secret))
     }
 }
 
@@ -78,6 +80,8 @@ macro_rules! settings {
             /// Directory of everything that is kept; absolute.
             pub data_dir: PathBuf,
             $($(#[doc = $section_doc])* pub $section: $Section,)*
+            /// External brokers.
+            pub sources: Vec<ExternalBroker>,
         }
 
         /// The table.
@@ -105,8 +109,9 @@ macro_rules! settings {
 
         impl Settings {
             /// Settings of a complete set of values.
-            pub(super) fn from_values<'a>(value: impl Fn(&str) -> &'a Value) -> Self {
+            pub(super) fn from_values<'a>(value: impl Fn(&str) -> &'a Value, sources: Vec<ExternalBroker>) -> Self {
                 Self {
+                    sources,
                     data_dir: PathBuf::from_value(value("data_dir")),
                     $($section: $Section {
                         $($key: <$ty>::from_value(value(concat!(stringify!($section), ".", stringify!($key)))),)*

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::secret::Secret;
+use super::texts::Rule;
 use crate::observe::log::{self, Format};
 
 /// Type and range of a key.
@@ -54,6 +55,8 @@ pub enum Kind {
     Filters,
     /// A filter of log lines.
     LogFilter,
+    /// A text with a rule of its own.
+    Text(Rule),
 }
 
 /// A value as given, before any check.
@@ -80,6 +83,8 @@ pub(super) enum Value {
     Auto,
     Text(String),
     Secret(Secret),
+    /// A secret of which nothing shows.
+    Hidden(Secret),
     List(Vec<String>),
 }
 
@@ -168,6 +173,7 @@ impl Kind {
             Self::SecretUrl { schemes } => url(text(raw)?, schemes).map(|u| Value::Secret(Secret::new(u))),
             Self::Choice(words) => choice(text(raw)?, words).map(Value::Text),
             Self::Filters => list(raw)?.into_iter().map(filter).collect::<Result<_, _>>().map(Value::List),
+            Self::Text(rule) => rule.check(text(raw)?),
             Self::LogFilter => {
                 let filter = text(raw)?;
                 log::check_filter(filter).map_err(|e| e.to_string())?;
@@ -194,6 +200,7 @@ impl Kind {
             Self::Choice(words) => words.join(" | "),
             Self::Filters => "a list of topic filters (in the environment separated by commas)".to_owned(),
             Self::LogFilter => "a level or a list of target=level".to_owned(),
+            Self::Text(rule) => rule.describe().to_owned(),
         }
     }
 }
@@ -208,6 +215,7 @@ impl Value {
             Self::Addr(Some(a)) => format!("\"{a}\""),
             Self::Text(t) => format!("{t:?}"),
             Self::Secret(s) => format!("{:?}", s.redacted()),
+            Self::Hidden(s) => format!("{:?}", if s.reveal().is_empty() { "" } else { "***" }),
             Self::List(items) => format!("{items:?}"),
         }
     }
@@ -321,7 +329,7 @@ fn list(raw: &Raw) -> Result<Vec<String>, String> {
 }
 
 /// MQTT 3.1.1 section 4.7: `#` stands alone in the last level, `+` alone in its level.
-fn filter(text: String) -> Result<String, String> {
+pub(super) fn filter(text: String) -> Result<String, String> {
     let levels: Vec<&str> = text.split('/').collect();
     let last = levels.len() - 1;
     let is_good = |(place, level): (usize, &&str)| {
@@ -353,7 +361,7 @@ macro_rules! from_int {
 
 from_int!(u16, u32, u64, usize);
 
-fn word(value: &Value) -> &str {
+pub(super) fn word(value: &Value) -> &str {
     let Value::Text(text) = value else { unreachable!("the table gives texts a textual kind") };
     text
 }

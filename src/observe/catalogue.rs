@@ -257,6 +257,19 @@ catalogue! {
         "Bytes read from MQTT clients.";
     counter MQTT_BYTES_OUT = "mqtt_sent_bytes_total", "bytes", [],
         "Bytes written to MQTT clients.";
+    gauge SOURCE_CONNECTED = "source_connected", "", ["source": OPEN],
+        "1 while the external broker of this number is connected and subscribed to, 0 otherwise.";
+    counter SOURCE_FAILURES = "source_failures_total", "connections", ["source": OPEN],
+        "Connections to an external broker that failed or broke off.";
+    counter SOURCE_MESSAGES = "source_messages_total", "messages", ["source": OPEN, "outcome": OPEN],
+        "Messages taken from an external broker: stored, of other_topic (acknowledged, not kept), or too_large (the same).";
+    gauge SOURCE_UNCONFIRMED = "source_unconfirmed_messages", "messages", ["source": OPEN],
+        "Messages of an external broker that are not yet on disk and not acknowledged.";
+    gauge SOURCE_DEVICES = "source_devices", "devices", ["source": OPEN],
+        "Devices that have spoken through an external broker since it is connected.";
+    counter SOURCE_COMMANDS = "source_commands_total", "commands", ["source": OPEN, "outcome": OPEN],
+        "Commands published at an external broker: delivered, or not_delivered (refused, or nobody is subscribed).";
+
     counter HTTP_REQUESTS = "http_requests_total", "requests", ["route": OPEN, "method": OPEN, "status": OPEN],
         "HTTP requests answered, by route pattern.";
     histogram HTTP_REQUEST_SECONDS (REQUEST_BUCKETS) = "http_request_duration_seconds", "seconds",

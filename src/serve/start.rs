@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::datadir::{Addresses, DataDir};
 use super::supervise::Tasks;
-use super::{Parts, Running, Start, bind, certificates, demo, first_start, sampler};
+use super::{Parts, Running, Start, bind, certificates, demo, first_start, sampler, sources};
 use crate::archive::{self, Archiver, Bucket};
 use crate::broker::{self, Broker, Listener, Rate, Tls};
 use crate::collector::plan::UnknownDevices;
@@ -49,6 +49,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let (collector_progress, archiver_progress) = (Progress::default(), Progress::default());
     let parts = Parts { store, journal, broker, board, collector_progress, archiver_progress };
     let mut tasks = Tasks::default();
+    sources::start(&settings, node_id, &parts, &mut tasks);
     // Both readers take their place in the journal before either of them releases anything.
     let (archiver, raw) = open_archiver(&settings, node_id, bucket, &parts)?;
     let (collecting, collector) = open_collector(&settings, open, &parts, giving_up.clone())?;

@@ -13,5 +13,6 @@ mod flow;
 mod listeners;
 mod presence;
 mod rest;
+mod source;
 mod support;
 mod tidy;

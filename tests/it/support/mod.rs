@@ -1,5 +1,6 @@
 //! A real server in this process, on free ports, with a data directory that goes away.
 
+pub mod foreign;
 pub mod http;
 pub mod mqtt;
 pub mod process;
@@ -167,9 +168,15 @@ impl TestApp {
 
     /// Stops in good order and starts again on the same data directory, `seconds` later by a standing clock.
     pub fn restart_after_s(&mut self, seconds: i64) {
+        let clock = self.clock.clone();
+        self.restart_while(|| clock.set(clock.now().plus_us(seconds * 1_000_000)));
+    }
+
+    /// Stops in good order and starts again on the same data directory after `meanwhile`.
+    pub fn restart_while(&mut self, meanwhile: impl FnOnce()) {
         let running = self.running.take().expect("the server is running");
         self.runtime.block_on(running.stop()).unwrap_or_else(|e| panic!("the server stops: {e:#}"));
-        self.pass_s(seconds);
+        meanwhile();
         let (running, api) = launch(&self.runtime, &self.settings, self.open, &self.clock);
         self.running = Some(running);
         self.api = api;
@@ -177,7 +184,7 @@ impl TestApp {
 
     /// Stops in good order and starts again on the same data directory.
     pub fn restart(&mut self) {
-        self.restart_after_s(0);
+        self.restart_while(|| ());
     }
 }
 
