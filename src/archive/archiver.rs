@@ -34,12 +34,17 @@ const READ_BYTES: usize = 1024 * 1024;
 /// Largest wait for records, so that being told to give up is noticed.
 const WAIT: Duration = Duration::from_secs(1);
 
+/// A batch of so many bytes is worth an object of its own when nothing has come for a while: a burst that is over need not
+/// take memory until it is old.
+const QUIET_BYTES: usize = 1024 * 1024;
+const QUIET: Duration = Duration::from_secs(10);
+
 /// How to archive.
 #[derive(Clone, Debug)]
 pub struct ArchiverOptions {
     /// This node's id: part of the objects' names.
     pub node: uuid::Uuid,
-    /// A batch is written when its first record was read this long ago (60 s).
+    /// A batch is written when its first record was read this long ago (60 s), or sooner in a pause.
     pub flush_age: Duration,
     /// A batch is written when it takes this much memory (16 MiB).
     pub flush_bytes: usize,
@@ -129,19 +134,24 @@ impl Archiver {
     fn follow(&mut self, reader: &mut dyn Follow, abandon: &mut watch::Receiver<bool>) -> Result<(), Error> {
         let mut pending = Pending::default();
         let mut since: Option<Timestamp> = None;
+        let mut last = self.options.clock.now();
         while !*abandon.borrow() {
             let now = self.options.clock.now();
             // A clock set back must not put off the writing.
             since = since.map(|t| t.min(now));
+            last = last.min(now);
             let left = since.map_or(WAIT, |t| self.options.flush_age.saturating_sub(now.since(t)));
             let finished = reader.is_finished();
-            if finished || left.is_zero() || pending.bytes() >= self.options.flush_bytes {
+            let is_full = pending.bytes() >= self.options.flush_bytes;
+            let is_pause = pending.bytes() >= QUIET_BYTES && now.since(last) >= QUIET;
+            if finished || left.is_zero() || is_full || is_pause {
                 if !self.flush(&mut pending, abandon)? || finished {
                     return Ok(());
                 }
                 since = None;
             } else if reader.wait(left.min(WAIT)) && self.read(reader, &mut pending, &mut 0, u64::MAX)? > 0 {
                 since = since.or(Some(now));
+                last = self.options.clock.now();
                 self.options.progress.set(self.options.progress.position(), pending.oldest());
             }
         }

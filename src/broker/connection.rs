@@ -311,7 +311,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         if matches!(packet, Packet::Publish(_)) {
             self.shared.count(|c| &c.publishes_out);
         }
-        self.session.start().version.encode(packet, &mut self.io.output);
+        let (start, len) = (self.session.start(), self.io.output.len());
+        start.version.encode(packet, &mut self.io.output);
+        if self.io.output.len() - len > start.max_packet_size {
+            self.io.output.truncate(len); // [MQTT-3.1.2-24]
+        }
     }
 
     fn subscribe(&mut self, packet_id: PacketId, filters: &[Filter], id: Option<SubscriptionId>) {

@@ -92,18 +92,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         let last_words = self.say_goodbye(&end).map(|io| accept::linger(Arc::clone(&self.shared), io));
         // Nobody waits for them but a stop.
         let last_words = if self.is_stopping { last_words } else { last_words.map(tokio::spawn).and(None) };
-        while !self.pending.is_empty() && end != End::CutOff {
-            let is_live = match self.wait(false).await {
-                Turn::Durable(is_live) => is_live,
-                Turn::Io(Wake::Signal(signals)) => !signals.has(Signals::ABORT),
-                Turn::Io(_) => {
-                    self.session.hear(Instant::now().into_std());
-                    true
-                }
-            };
+        loop {
             let mark = *self.durable.borrow_and_update();
-            if self.complete(mark).is_err() || !is_live {
+            if self.complete(mark).is_err() || self.pending.is_empty() || end == End::CutOff {
                 break;
+            }
+            match self.wait(false).await {
+                Turn::Durable(false) => break,
+                Turn::Io(Wake::Signal(signals)) if signals.has(Signals::ABORT) => break,
+                Turn::Durable(true) => {}
+                Turn::Io(_) => self.session.hear(Instant::now().into_std()),
             }
         }
         self.session.abandon_unconfirmed();

@@ -128,7 +128,7 @@ settings! {
     archive: Archive {
         /// Where the objects go.
         url: String = "file:///<data_dir>/archive", Kind::Url { schemes: &["file"] }, "--archive-url";
-        /// An object is written when its oldest message is this old.
+        /// An object is written when its oldest message is this old; sooner where a burst is followed by a pause.
         flush_age_s: u64 = "60", int(1, 86_400, "s");
         /// An object is written when its messages reach this size.
         flush_bytes: u64 = "16 MiB", size(64 * KIB, GIB);
@@ -210,9 +210,9 @@ settings! {
         /// Topic aliases in use on one MQTT 5 connection, in each direction; 0 = none.
         max_topic_aliases: u16 = "16", int(0, 65_535, "aliases");
         /// Longest topic of a publish, and longest filter of a subscription.
-        max_topic_length: usize = "1 KiB", size(64, 65_535);
+        max_topic_length: usize = "65535", size(64, 65_535);
         /// Most levels of a topic or filter, separated by `/`.
-        max_topic_levels: usize = "32", int(4, 128, "levels");
+        max_topic_levels: usize = "128", int(4, 128, "levels");
         /// Largest payload of a last will; a CONNECT with a larger one is refused.
         max_will_bytes: usize = "32 KiB", size(256, 65_535);
         /// Messages kept for a subscriber that is away or slow.

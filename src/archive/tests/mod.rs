@@ -173,7 +173,14 @@ impl Follow for Place {
         if self.next < self.log.durable() {
             return true;
         }
-        let later = self.log.state.lock().unwrap().later.pop_front();
+        let until = self.log.clock.now().plus(timeout);
+        let mut state = self.log.state.lock().unwrap();
+        if state.later.front().is_some_and(|record| record.at > until.0) {
+            self.log.clock.set(until);
+            return false;
+        }
+        let later = state.later.pop_front();
+        drop(state);
         match later {
             Some(record) => {
                 self.log.clock.set(Timestamp(record.at));
@@ -181,7 +188,7 @@ impl Follow for Place {
                 true
             }
             None => {
-                self.log.clock.set(self.log.clock.now().plus(timeout));
+                self.log.clock.set(until);
                 self.log.state.lock().unwrap().closed = true;
                 false
             }
