@@ -14,6 +14,9 @@ const CONNECT: &str = r##"
 5[MQTT-3.1.4-1] ! problem information 2: > 10{"MQTT" 05 02 0000 {1702} "@"}; refused 82
 5[MQTT-3.1.4-1] ! response information 2: > 10{"MQTT" 05 02 0000 {1902} "@"}; refused 82
 5[MQTT-3.1.4-1] ! authentication data without a method: > 10{"MQTT" 05 02 0000 {16 [01]} "@"}; refused 82
+5[MQTT-3.1.4-1] ! a property of another packet: > 10{"MQTT" 05 02 0000 {0101} "@"}; refused 82
+5[MQTT-3.1.4-1] ! a will's property of another packet: > 10{"MQTT" 05 06 0000 00 "@" {210001} "@w" "x"}; refused 82
+5[MQTT-3.1.2-24] ! a limit that is smaller than CONNACK: > 10{"MQTT" 05 02 0000 {2700000002} "@"}; gone
 5[MQTT-3.1.4-1] ! an unknown property: > 10{"MQTT" 05 02 0000 {0001} "@"}; refused 81
 // No limit that is none, nothing that is the default: those bytes are compared by suites.
 5[MQTT-3.2.2-1] ! CONNACK says what it must, no more: > 10{"MQTT" 05 02 003C 00 "@"}; ok; has 21; has 22; has 27; lacks 11; lacks 12;
@@ -39,6 +42,10 @@ const PUBLISH: &str = r##"
 5[MQTT-3.3.1-4] QoS 3: > 36{"@" 0001 00}; gone 81
 5[MQTT-3.3.1-2] DUP at QoS 0: > 38{"@" 00}; gone 81
 5[MQTT-3.3.2-2] a wildcard in the topic: > 30{"@/#" 00}; gone 81
+5[MQTT-1.5.4-1] a control character in the topic: > 30{[7001] 00}; gone 81
+5[MQTT-1.5.4-1] no UTF-8 in the topic: > 30{[C328] 00}; gone 81
+5[MQTT-4.13.1-1] a property of another packet: > 30{"@" {11 00000001}}; gone 82
+5[MQTT-4.13.1-1] a property of another packet, cut short: > 30{"@" {11 000000}}; gone 81
 5[MQTT-3.3.2-8] an alias never set: > 30{"" {230001}}; gone 82
 5[MQTT-3.3.2-8] alias 0: > 30{"@" {230000}}; gone 94
 5[MQTT-3.3.2-9] an alias above the maximum: > 30{"@" {23FFFF}}; gone 94
@@ -60,9 +67,9 @@ const PUBLISH: &str = r##"
 5[MQTT-3.3.2-6] an expiry of 1 s is 1 s at once: > 82{0001 00 "@" 00}; < 90 **; > 30{"@" {02 00000001} 'x'};
     < 30{"@" {02 00000001} 'x'}
 4[MQTT-2.3.1-4] the server's packet ids begin with 1: > 82{0001 "@" 02}; < 90 **; b connect; b> 32{"@" 1234 'x'}; b< 40 **;
-    < 32{"@" 0001 'x'}; > 40 02 0001; b> 32{"@" 1234 'y'}; < 32{"@" 0002 'y'}
+    < 32{"@" 0001 'x'}; > 40 02 0001; b> 32{"@" 1234 'y'}; b< 40 **; < 32{"@" 0002 'y'}
 5[MQTT-2.2.1-4] the server's packet ids begin with 1: > 82{0001 00 "@" 02}; < 90 **; b connect; b> 32{"@" 1234 00 'x'}; b< 40 **;
-    < 32{"@" 0001 00 'x'}; > 40 02 0001; b> 32{"@" 1234 00 'y'}; < 32{"@" 0002 00 'y'}
+    < 32{"@" 0001 00 'x'}; > 40 02 0001; b> 32{"@" 1234 00 'y'}; b< 40 **; < 32{"@" 0002 00 'y'}
 45[MQTT-4.3.3-2] a message to its own sender comes before PUBCOMP: > 82{0001 % "@" 02}; < 90 **; > 34{"@" 1234 % 'x'}; < 50 02 1234;
     > 62 02 1234; < 34{"@" 0001 % 'x'}; < 70 02 1234
 "##;
@@ -96,6 +103,13 @@ const ACKNOWLEDGE: &str = r##"
 const SUBSCRIBE: &str = r##"
 5[MQTT-4.13.1-1] a subscription identifier twice: > 82{0001 {0B01 0B01} "@" 00}; gone 82
 5[MQTT-1.5.5-1] a subscription identifier with a needless byte: > 82{0001 {0B 8000} "@" 00}; gone 81
+5[MQTT-4.13.1-1] a subscription identifier 0: > 82{0001 {0B00} "@" 00}; gone 81
+5[MQTT-2.2.1-3] packet id 0: > 82{0000 00 "@" 00}; gone 81
+5[MQTT-2.2.1-3] packet id 0 to end: > A2{0000 00 "@"}; gone 81
+5[MQTT-3.8.3-5] QoS 3: > 82{0001 00 "@" 03}; gone 81
+5[MQTT-3.8.3-5] retain handling 3: > 82{0001 00 "@" 30}; gone 81
+5[MQTT-3.8.3-2] no filter: > 82{0001 00}; gone 81
+5[MQTT-3.10.3-2] no filter to end: > A2{0001 00}; gone 81
 5[MQTT-3.8.3-5] reserved options: > 82{0001 00 "@" 40}; gone 81
 5[MQTT-4.7.3-1] an empty filter: > 82{0001 00 "" 00}; gone 81
 5[MQTT-4.7.3-1] an empty filter to end: > A2{0001 00 ""}; gone 81
@@ -105,6 +119,9 @@ const SUBSCRIBE: &str = r##"
 45[MQTT-3.9.3-2] a refused filter, also to a client of version 5: > 82{0001 % "test/nosubscribe" 02}; < 90{0001 % 80}
 5[MQTT-3.11.3-2] a filter that was not there: > A2{0001 00 "@"}; < B0{0001 00 11}
 5[MQTT-4.8.2-2] a wildcard as the name of a group: > 82{0001 00 "$share/#/p" 00}; gone 81
+5[MQTT-4.8.2-2] a + as the name of a group: > 82{0001 00 "$share/+/p" 00}; gone 82
+5[MQTT-4.8.2-2] nothing behind the name of a group: > 82{0001 00 "$share/p" 00}; gone 82
+5[MQTT-4.8.2-2] an empty filter behind the name of a group: > 82{0001 00 "$share/p/" 00}; gone 82
 5[MQTT-3.8.3-4] no local in a group: > 82{0001 00 "$share/g/@" 04}; gone 82
 4[MQTT-3.8.4-5] a group of a client of 3.1.1: > 82{0001 "$share/g/@" 01}; < 90{0001 01}
 45[MQTT-3.3.1-6] a retained message is deleted, and that is told: > 82{0001 % "@" 00}; < 90 **; > 31{"@" %}; < 30{"@" %}

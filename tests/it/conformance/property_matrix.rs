@@ -2,16 +2,13 @@
 //! property (section 2.2.2.2, table 2-4).
 //!
 //! A property that is not of this packet makes it malformed (0x81, section 2.2.2.2); other brokers call that a protocol
-//! error (0x82) and their suites expect it, so that either will do. A value that is cut short is malformed, whatever the
-//! property; a number that is none, too.
+//! error (0x82) but in SUBSCRIBE and UNSUBSCRIBE, their suites expect it, and so do we. A value that is cut short is
+//! malformed, whatever the property; a number that is none, too.
 
 use super::packet::{Kind, property_kind};
 use super::runner::Run;
 use super::server::Server;
 use super::table::Version;
-
-/// The reason for a property that is not of this packet.
-const OUT_OF_PLACE: &str = "81|82";
 
 /// A packet with a place for properties.
 struct Carrier {
@@ -24,6 +21,13 @@ struct Carrier {
     bad: &'static str,
     /// What a client may put there.
     allowed: &'static [u8],
+}
+
+impl Carrier {
+    /// The reason for a property that is not of this packet.
+    fn out_of_place(&self) -> &'static str {
+        if self.name.ends_with("SUBSCRIBE") { "81" } else { "82" }
+    }
 }
 
 const CARRIERS: &[Carrier] = &[
@@ -112,7 +116,7 @@ fn a_property_is_taken_where_it_belongs_and_refused_elsewhere() {
             let reaction = if carrier.allowed.contains(&id) {
                 carrier.good.to_owned()
             } else {
-                format!("{} {OUT_OF_PLACE}", carrier.bad)
+                format!("{} {}", carrier.bad, carrier.out_of_place())
             };
             (format!("property {id:02X}"), format!("{id:02X}{}", value(id, kind)), reaction)
         };

@@ -55,7 +55,7 @@ impl Run {
     }
 }
 
-/// Plays one case; says what went otherwise than expected.
+/// Plays one case; says what went otherwise than expected. Whoever is connected at its end is sent nothing more.
 fn play(address: SocketAddr, version: Version, case: &Case) -> Result<(), String> {
     // The process id keeps runs against a server that lives on apart.
     let name = format!("c{}n{}", std::process::id() % 10_000, NEXT.fetch_add(1, Ordering::Relaxed));
@@ -65,6 +65,10 @@ fn play(address: SocketAddr, version: Version, case: &Case) -> Result<(), String
     }
     for step in &case.steps {
         play.step(step).map_err(|why| format!("at `{}`: {why}", step.text))?;
+    }
+    let connected: Vec<char> = play.clients.iter().filter(|(_, client)| client.is_connected).map(|(c, _)| *c).collect();
+    for letter in connected {
+        play.quiet(letter).map_err(|why| format!("after all for {letter}: {why}"))?;
     }
     Ok(())
 }
@@ -77,6 +81,8 @@ enum Session {
 
 struct Client {
     socket: Socket,
+    /// Accepted and not closed since, as far as is known.
+    is_connected: bool,
     /// Properties of its CONNACK.
     properties: Vec<u8>,
 }
@@ -96,7 +102,7 @@ impl Play {
 
     fn client(&mut self, letter: char) -> &mut Client {
         let address = self.address;
-        let open = || Client { socket: Socket::open(address), properties: Vec::new() };
+        let open = || Client { socket: Socket::open(address), is_connected: false, properties: Vec::new() };
         self.clients.entry(letter).or_insert_with(open)
     }
 
@@ -166,6 +172,7 @@ impl Play {
     fn accepted(&mut self, who: char, present: bool) -> Result<(), String> {
         let came = self.socket(who).receive();
         let Came::Packet(packet) = &came else { return Err(format!("instead of CONNACK: {}", told(&came))) };
+        self.client(who).is_connected = true;
         let flags = u8::from(present);
         if self.version == Version::V311 {
             let expected = [0x20, 2, flags, 0];
@@ -222,6 +229,7 @@ impl Play {
     fn gone(&mut self, who: char, how: &Gone) -> Result<(), String> {
         let version = self.version;
         let came = self.socket(who).receive();
+        self.client(who).is_connected = false;
         match (&came, how) {
             (Came::Closed { left }, Gone::Silently | Gone::Anyhow) if left.is_empty() => Ok(()),
             (Came::Closed { left }, Gone::Saying(_)) if left.is_empty() && version == Version::V311 => Ok(()),
@@ -314,7 +322,8 @@ impl Probe {
 #[test]
 fn what_goes_otherwise_than_a_row_says_is_reported() {
     let wrong = r##"
-5[MQTT-0] an answer too many: > 82{0009 00 "@" 00}; quiet
+5[MQTT-0] an answer too many: > 62{1234}; quiet
+5[MQTT-0] an answer nobody asked about: > 62{1234}
 5[MQTT-0] not closed: > C000; gone
 5[MQTT-0] closed for another reason: > 38{"@" 00}; gone 82
 5[MQTT-0] closed without the reason: > 38{"@" 00}; gone

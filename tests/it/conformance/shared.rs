@@ -42,6 +42,9 @@ const DELIVERY: &str = r##"
 5[MQTT-4.8.2-4] what was sent to a client is completed with it: keep; > 82{0001 00 "$share/g/@" 02}; < 90 **; c connect;
     c> 34{"@" 0001 00 'x'}; c< 50 **; c> 62{0001}; c< 70 **; < 34{"@" #1 00 'x'}; b connect;
     b> 82{0001 00 "$share/g/@" 02}; b< 90 **; drop; resume; < 3C{"@" #1 00 'x'}; > 50{#1}; < 62{#1}; > 70{#1}; b quiet
+5[MQTT-4.8.2-5] what was sent at QoS 2 goes to nobody else when its session ends: b connect; b> 82{0001 00 "$share/g/@" 02}; b< 90 **;
+    > 34{"@" 0001 00 '1'}; < 50 **; > 62 02 0001; < 70 **; b< 34{"@" #1 00 '1'}; b bye; c connect;
+    c> 82{0001 00 "$share/g/@" 02}; c< 90 **; c quiet; > 30{"@" 00 '2'}; c< 30{"@" 00 '2'}
 5[MQTT-4.8.2-6] a message that is refused goes to nobody else: > 82{0001 00 "$share/g/@" 01}; < 90 **; c connect;
     c> 32{"@" 0001 00 'x'}; c< 40 **; < 32{"@" #1 00 'x'}; b connect; b> 82{0001 00 "$share/g/@" 01}; b< 90 **;
     > 40{#1 83}; quiet; b quiet
