@@ -29,7 +29,8 @@ where
     let logged_in = tokio::select! {
         biased;
         _ = stop.wait_for(|stops| *stops) => return,
-        done = tokio::time::timeout_at(deadline, log_in(&shared, &mut io, peer)) => done,
+        // In a box: what logging in needs is not kept by those who are in.
+        done = tokio::time::timeout_at(deadline, Box::pin(log_in(&shared, &mut io, peer))) => done,
     };
     match logged_in {
         Ok(Ok(Client { greeting, attached })) => {
@@ -38,7 +39,7 @@ where
         Ok(Err(refusal)) => {
             tracing::debug!(%peer, %refusal, "log-in refused");
             refusal.answer(&mut io.output);
-            linger(shared, io).await;
+            Box::pin(linger(shared, io)).await;
         }
         Err(_) => {
             shared.count(|c| &c.refused_connect_timeout);

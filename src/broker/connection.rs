@@ -120,7 +120,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
             Err(end) => end,
             Ok(never) => match never {},
         };
-        self.finish(end).await;
+        // In a box: what the end needs is not kept by those who stay.
+        Box::pin(self.finish(end)).await;
     }
 
     async fn drive(&mut self) -> Result<std::convert::Infallible, End> {

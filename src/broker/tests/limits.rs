@@ -179,3 +179,13 @@ async fn a_subscriber_that_reads_nothing_does_not_hold_up_the_stop() {
     assert!(bed.broker.stop(Duration::from_secs(30)).await);
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
+
+/// What an idle connection costs beside its session: it is there ten thousand times.
+#[test]
+fn the_task_of_a_connection_is_small() {
+    fn size<A, B, C, D, E, F: Future>(_: impl Fn(A, B, C, D, E) -> F) -> usize {
+        std::mem::size_of::<F>()
+    }
+    assert!(size(crate::broker::accept::serve::<tokio::net::TcpStream>) <= 2048);
+    assert!(std::mem::size_of::<crate::mqtt::Session>() <= 640);
+}
