@@ -227,6 +227,28 @@ fn qos_2_ids_that_may_have_been_released_since_the_last_save_are_free_for_new_pu
 }
 
 #[test]
+fn an_exactly_once_delivery_that_has_become_too_large_is_released_so_that_its_id_is_free() {
+    let mut s = session(|_| {});
+    let mut queue = queue(10);
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        queue.push(large(qos));
+    }
+    pull(&mut s, &mut queue);
+    s.park(Instant::now());
+    let mut out = Vec::new();
+    s.resume(v5(|c| c.max_packet_size = std::num::NonZeroU32::new(50)), Instant::now(), &mut out);
+    let dropped = Action::Dropped(Dropped::TooLarge, None);
+    assert_eq!(out, [dropped.clone(), dropped, Action::Send(Packet::PubRel(Ack::ok(id(2))))]);
+    let unknown = Ack::new(id(2), Reason::PacketIdentifierNotFound);
+    assert_eq!(handle(&mut s, Packet::PubComp(unknown)), []);
+    assert_eq!(s.save(&queue, |_| ()).flights, []);
+}
+
+fn large(qos: QoS) -> Delivery {
+    Delivery::new(Message::detached("t", &[0; 100]), qos)
+}
+
+#[test]
 fn what_a_leaving_member_has_not_acknowledged_is_given_up_but_for_what_was_sent_at_qos_2() {
     let mut s = session(|_| {});
     let mut queue = queue(10);
