@@ -226,24 +226,23 @@ impl Hub {
     /// Removes all subscriptions of a session that ends; what it had for shared ones goes to other members.
     pub(super) fn forget_routes(&self, slot: &Slot, session: &mut Session) {
         let mut routes = self.table.write();
-        let mut is_member = false;
         for (filter, _) in session.subscriptions() {
             routes.unsubscribe(slot, filter);
-            is_member |= filter.starts_with('$');
         }
-        if is_member {
-            self.pass_on(&routes, slot, session, |_| true);
-        }
+        self.pass_on(&routes, slot, session, |_| true);
     }
 
     /// A member of shared subscriptions is gone for now: another one that is connected gets what it has not acknowledged.
+    /// What came before it left a share stays with it `[MQTT-3.10.4-3]`, until its session ends.
     pub(super) fn pass_on_offline(&self, slot: &Slot, session: &mut Session) {
-        if !session.subscriptions().any(|(filter, _)| filter.starts_with('$')) {
+        if !session.subscriptions().any(|(filter, _)| filter.starts_with(topic::SHARE)) {
             return;
         }
         let routes = self.table.read();
         let is_other = |e: &Entry<u32>| e.who != slot.key && routes.slot(e.who).is_some_and(|s| s.is_online());
-        self.pass_on(&routes, slot, session, |share| routes.shares.has_member(share, is_other));
+        let is_own = |e: &Entry<u32>| e.who == slot.key;
+        let is_meant = |share| routes.shares.has_member(share, is_own) && routes.shares.has_member(share, is_other);
+        self.pass_on(&routes, slot, session, is_meant);
     }
 
     fn pass_on(&self, routes: &Routes, slot: &Slot, session: &mut Session, is_meant: impl Fn(ShareId) -> bool) {

@@ -20,6 +20,8 @@ pub(super) struct Inbound {
     taking: BTreeSet<PacketId>,
     /// QoS 2 ids whose PUBREC was sent and whose PUBREL has not come.
     taken: BTreeMap<PacketId, Taken>,
+    /// How many of them are only [`Taken::Restored`].
+    restored: usize,
     /// QoS 2 ids whose repeated PUBREC waits in `unconfirmed`, once, before any new publish of the same id.
     repeated: BTreeSet<PacketId>,
     aliases: Incoming,
@@ -77,7 +79,12 @@ impl Inbound {
             return Ok(());
         };
         if qos == QoS::ExactlyOnce {
-            if self.taken.get(&id).is_some_and(|t| *t != Taken::Restored || publish.dup) {
+            if self.taking.contains(&id) {
+                return Ok(()); // its PUBREC is on the way
+            }
+            if self.taken.get(&id) == Some(&Taken::Restored) && !publish.dup {
+                self.forget(id); // released since it was saved, and used again
+            } else if self.taken.contains_key(&id) {
                 // Again, before its PUBREL: only the answer is repeated [MQTT-4.3.3-10].
                 if self.repeated.insert(id) {
                     let outcome = Some(Outcome { reason: Reason::Success, saves_id: false });
@@ -86,11 +93,10 @@ impl Inbound {
                 }
                 return Ok(());
             }
-            if self.taking.contains(&id) {
-                return Ok(()); // its PUBREC is on the way
-            }
         }
-        if self.unconfirmed.len() + self.taken.len() >= self.receive_maximum {
+        // A repetition that waits for its turn is in `taken` already, or released; what was restored may be released, too.
+        let under_way = self.unconfirmed.len() - self.repeated.len() + self.taken.len() - self.restored;
+        if under_way >= self.receive_maximum {
             return Err(Violation::ReceiveMaximum);
         }
         if qos == QoS::ExactlyOnce {
@@ -103,13 +109,19 @@ impl Inbound {
 
     /// PUBREL: the id is free again; an unknown one is answered all the same (section 4.3.3).
     pub(super) fn release(&mut self, id: PacketId, out: &mut Vec<Action>) -> Result<(), Violation> {
-        let taken = self.taken.remove(&id);
-        self.is_dirty |= taken.is_some_and(|t| t != Taken::Surely);
-        if taken.is_none() && self.taking.contains(&id) {
+        let was_taken = self.forget(id);
+        if !was_taken && self.taking.contains(&id) {
             return Err(Violation::WrongStep { packet: "PUBREL", id });
         }
         out.push(Action::Send(Packet::PubComp(Ack::ok(id))));
         Ok(())
+    }
+
+    fn forget(&mut self, id: PacketId) -> bool {
+        let taken = self.taken.remove(&id);
+        self.is_dirty |= taken.is_some_and(|t| t != Taken::Surely);
+        self.restored -= usize::from(taken == Some(Taken::Restored));
+        taken.is_some()
     }
 
     pub(super) fn confirm(&mut self, ticket: Ticket, outcome: Outcome, out: &mut Vec<Action>) {
@@ -138,6 +150,7 @@ impl Inbound {
 
     pub(super) fn restore_taken(&mut self, ids: impl Iterator<Item = PacketId>) {
         self.taken.extend(ids.map(|id| (id, Taken::Restored)));
+        self.restored = self.taken.len();
     }
 
     fn acknowledge(&mut self, out: &mut Vec<Action>) {

@@ -282,8 +282,9 @@ impl Session {
     /// Takes out what was sent at QoS 1 for a shared subscription and not acknowledged, and what waits for one: another
     /// member may have it (section 4.8.2). What was sent at QoS 2 stays `[MQTT-4.8.2-5]`.
     pub fn take_shared(&mut self, is_meant: impl Fn(ShareId) -> bool) -> Vec<Delivery> {
-        self.is_dirty = true;
-        self.outbound.take_shared(is_meant)
+        let taken = self.outbound.take_shared(is_meant);
+        self.is_dirty |= !taken.is_empty();
+        taken
     }
 
     /// The tags of deliveries in flight.

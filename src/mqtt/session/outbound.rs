@@ -154,22 +154,35 @@ impl Outbound {
         while self.unsent > 0 && self.window.len() - self.unsent < self.quota {
             let at = self.window.len() - self.unsent;
             self.unsent -= 1;
-            let InFlight { id, step, tag } = &self.window[at];
-            let (id, tag) = (*id, *tag);
+            let InFlight { id, step, .. } = &self.window[at];
+            let id = *id;
             let packet = match step {
                 Step::Released => Packet::PubRel(Ack::ok(id)),
                 Step::Sent(delivery) => match self.fit(publish(delivery, Some(id), true, now)) {
                     Some(publish) => Packet::Publish(publish),
-                    None => {
-                        self.window.remove(at);
-                        self.is_dirty = true;
-                        out.push(Action::Dropped(Dropped::TooLarge, tag));
-                        continue;
-                    }
+                    None => match self.give_up(at, out) {
+                        Some(packet) => packet,
+                        None => continue,
+                    },
                 },
             };
             out.push(Action::Send(packet));
         }
+    }
+
+    /// What is in flight has become too large for the client. At QoS 2 it may have come before, without its PUBREC coming
+    /// back: only PUBREL makes the client forget the id, and take the next message of this id for a new one.
+    fn give_up(&mut self, at: usize, out: &mut Vec<Action>) -> Option<Packet> {
+        self.is_dirty = true;
+        let flight = self.window.get_mut(at)?;
+        out.push(Action::Dropped(Dropped::TooLarge, flight.tag.take()));
+        let Step::Sent(delivery) = &flight.step else { return None };
+        if delivery.qos == QoS::ExactlyOnce {
+            flight.step = Step::Released;
+            return Some(Packet::PubRel(Ack::ok(flight.id)));
+        }
+        self.window.remove(at);
+        None
     }
 
     /// PUBACK. One for an id that is not in flight is a late repetition.
@@ -217,7 +230,12 @@ impl Outbound {
     }
 
     pub(super) fn take_shared(&mut self, is_meant: impl Fn(ShareId) -> bool) -> Vec<Delivery> {
+        let is_taken =
+            |step: &Step| matches!(step, Step::Sent(d) if d.qos == QoS::AtLeastOnce && d.share.is_some_and(&is_meant));
         let mut taken = Vec::new();
+        if !self.window.iter().any(|flight| is_taken(&flight.step)) {
+            return taken;
+        }
         let window = std::mem::take(&mut self.window);
         for flight in window {
             match flight.step {

@@ -191,6 +191,64 @@ fn a_refusal_of_the_client_ends_a_delivery() {
 }
 
 #[test]
+fn a_repetition_counts_once_against_the_receive_maximum() {
+    let mut s = session(|_| {});
+    let first = ticket(&handle(&mut s, publish(3, QoS::ExactlyOnce)));
+    confirm(&mut s, first);
+    s.park(Instant::now());
+    s.resume(v5(|_| {}), Instant::now(), &mut Vec::new());
+    // Four at a time, and the client sends all it has again.
+    for n in [1, 3, 2, 4] {
+        let qos = if n == 3 { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+        assert_eq!(handle(&mut s, publish(n, qos)).len(), usize::from(n != 3), "{n}");
+    }
+    let too_many = s.handle(publish(5, QoS::AtLeastOnce), Instant::now(), &mut Vec::new());
+    assert_eq!(too_many, Err(Violation::ReceiveMaximum));
+}
+
+#[test]
+fn qos_2_ids_that_may_have_been_released_since_the_last_save_are_free_for_new_publishes() {
+    let now = Instant::now();
+    let saved = Saved { expiry: Duration::from_secs(60), taken: vec![id(1), id(2), id(3)], ..Saved::default() };
+    let mut s = Session::restore(LIMITS, saved, now, |_| None);
+    s.resume(v5(|_| {}), now, &mut Vec::new());
+    // Four at a time: the three do not count.
+    let tickets: Vec<_> = [4, 5, 6, 2].map(|n| ticket(&handle(&mut s, publish(n, QoS::ExactlyOnce)))).into();
+    // What is on its way is not also taken from before.
+    let Packet::Publish(new) = publish(2, QoS::ExactlyOnce) else { unreachable!() };
+    let again = Packet::Publish(Publish { dup: true, ..new });
+    assert_eq!(handle(&mut s, again.clone()), []);
+    for (ticket, n) in tickets.into_iter().zip([4, 5, 6, 2]) {
+        assert_eq!(confirm(&mut s, ticket), [Action::Send(Packet::PubRec(Ack::ok(id(n))))]);
+    }
+    assert_eq!(handle(&mut s, again), [Action::Send(Packet::PubRec(Ack::ok(id(2))))]);
+    let too_many = s.handle(publish(7, QoS::AtLeastOnce), now, &mut Vec::new());
+    assert_eq!(too_many, Err(Violation::ReceiveMaximum));
+}
+
+#[test]
+fn an_exactly_once_delivery_that_has_become_too_large_is_released_so_that_its_id_is_free() {
+    let mut s = session(|_| {});
+    let mut queue = queue(10);
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        queue.push(large(qos));
+    }
+    pull(&mut s, &mut queue);
+    s.park(Instant::now());
+    let mut out = Vec::new();
+    s.resume(v5(|c| c.max_packet_size = std::num::NonZeroU32::new(50)), Instant::now(), &mut out);
+    let dropped = Action::Dropped(Dropped::TooLarge, None);
+    assert_eq!(out, [dropped.clone(), dropped, Action::Send(Packet::PubRel(Ack::ok(id(2))))]);
+    let unknown = Ack::new(id(2), Reason::PacketIdentifierNotFound);
+    assert_eq!(handle(&mut s, Packet::PubComp(unknown)), []);
+    assert_eq!(s.save(&queue, |_| ()).flights, []);
+}
+
+fn large(qos: QoS) -> Delivery {
+    Delivery::new(Message::detached("t", &[0; 100]), qos)
+}
+
+#[test]
 fn what_a_leaving_member_has_not_acknowledged_is_given_up_but_for_what_was_sent_at_qos_2() {
     let mut s = session(|_| {});
     let mut queue = queue(10);
