@@ -7,6 +7,7 @@ mod durability;
 mod interop;
 mod journal;
 mod limits;
+mod model;
 mod permissions;
 mod relay;
 mod sessions;
