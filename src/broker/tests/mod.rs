@@ -8,6 +8,7 @@ mod interop;
 mod journal;
 mod limits;
 mod listeners;
+mod model;
 mod permissions;
 mod relay;
 mod restart;
