@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,9 +14,8 @@ use crate::support::process::{Server, command};
 use crate::support::{Client, Connect, Packet, eventually, mqtt, settled, telemetry};
 
 /// Publishes without a pause until told to stop, and notes what was acknowledged to the end.
-fn publish_until(to: SocketAddr, device: &str, next: &mut u32, base: Timestamp, stop: &AtomicBool) -> Vec<u32> {
+fn publish_until(mut meter: Client, device: &str, next: &mut u32, base: Timestamp, stop: &AtomicBool) -> Vec<u32> {
     let mut acknowledged = Vec::new();
-    let (mut meter, _) = Client::connect(to, &Connect::id(device).persistent());
     while !stop.load(Ordering::Relaxed) {
         // A window of 32, QoS 1 and 2 in turn: acknowledgements come in order of the publishes.
         let first = *next;
@@ -79,8 +77,10 @@ fn every_acknowledged_message_is_stored_exactly_once_after_ten_kills_at_random_m
             .zip(&acknowledged)
             .map(|((device, mut next), acknowledged)| {
                 let (stop, acknowledged, device) = (Arc::clone(&stop), Arc::clone(acknowledged), (*device).to_owned());
+                // Before the moment begins: the kill is to hit publishes, not log-ins.
+                let (meter, _) = Client::connect(to, &Connect::id(&device).persistent());
                 std::thread::spawn(move || {
-                    let done = publish_until(to, &device, &mut next, base, &stop);
+                    let done = publish_until(meter, &device, &mut next, base, &stop);
                     acknowledged.lock().unwrap().extend(done);
                     next
                 })
@@ -187,7 +187,8 @@ fn a_full_disk_stops_acknowledgements_and_loses_nothing_acknowledged() {
     let stop = Arc::new(AtomicBool::new(false));
     let acknowledged = {
         let (to, stop) = (server.mqtt, Arc::clone(&stop));
-        std::thread::spawn(move || publish_until(to, "full", &mut 0, base, &stop))
+        let (meter, _) = Client::connect(to, &Connect::id("full").persistent());
+        std::thread::spawn(move || publish_until(meter, "full", &mut 0, base, &stop))
     };
     // Fill what the messages leave, until nothing fits any more.
     let mut file = std::fs::File::create(&ballast).unwrap();
