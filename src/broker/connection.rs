@@ -74,6 +74,8 @@ pub(super) struct Connection<S> {
     pub(super) last_words_until: Option<Instant>,
     /// DISCONNECT was sent: nothing may follow `[MQTT-3.14.4-1]`.
     pub(super) is_mute: bool,
+    /// Messages in flight as last told to the hub.
+    pub(super) inflight: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
@@ -104,6 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
             is_stopping,
             last_words_until: None,
             is_mute: false,
+            inflight: 0,
         };
         greeting.session_present = is_present; // [MQTT-3.2.2-2]
         this.send(&Packet::ConnAck(greeting));
@@ -228,6 +231,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
                 break;
             }
         }
+        self.note_inflight(self.session.inflight());
         if self.slot.is_kept() && self.session.take_dirt() {
             self.shared.hub.changes.mark(&self.slot);
         }
@@ -235,6 +239,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         counters.bytes_in.fetch_add(std::mem::take(&mut self.io.bytes_in), Ordering::Relaxed);
         counters.bytes_out.fetch_add(std::mem::take(&mut self.io.bytes_out), Ordering::Relaxed);
         Ok(())
+    }
+
+    pub(super) fn note_inflight(&mut self, now: usize) {
+        self.shared.hub.note_inflight(std::mem::replace(&mut self.inflight, now), now);
     }
 
     /// Decodes and handles all whole packets of the input. What came before a fault is still taken.

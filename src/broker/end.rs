@@ -104,6 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
                 Turn::Io(_) => self.session.hear(Instant::now().into_std()),
             }
         }
+        self.note_inflight(0);
         self.session.abandon_unconfirmed();
         if end.is_silent() || self.slot.is_dismissed() {
             self.session.take_will();

@@ -34,6 +34,8 @@ pub(super) struct Hub {
     pub(super) changes: Changes,
     pub(super) budget: Arc<Budget>,
     connections: AtomicU64,
+    /// Messages in flight to clients that are connected.
+    inflight: AtomicU64,
     dismissals: AtomicU64,
     sessions: Mutex<HashMap<Arc<str>, Arc<Slot>>>,
     retained: Mutex<Retained>,
@@ -64,6 +66,7 @@ impl Hub {
             table: Table::default(),
             changes: Changes::new(saves),
             connections: AtomicU64::new(0),
+            inflight: AtomicU64::new(0),
             dismissals: AtomicU64::new(0),
             sessions: Mutex::default(),
         }
@@ -247,6 +250,13 @@ impl Hub {
         is_sent
     }
 
+    /// A connection had `before` messages in flight and has `now`.
+    pub(super) fn note_inflight(&self, before: usize, now: usize) {
+        if before != now {
+            self.inflight.fetch_add((now as u64).wrapping_sub(before as u64), Ordering::Relaxed);
+        }
+    }
+
     /// How often sessions were dismissed; a log-in that was judged before the latest dismissal is judged again.
     pub(super) fn dismissals(&self) -> u64 {
         self.dismissals.load(Ordering::Acquire)
@@ -308,6 +318,7 @@ impl Hub {
             connections: self.connections.load(Ordering::Relaxed),
             sessions: self.sessions().len() as u64,
             subscriptions: self.table.read().len() as u64,
+            inflight: self.inflight.load(Ordering::Relaxed),
             queued: self.budget.items() as u64,
             queued_bytes: self.budget.bytes() as u64,
             retained,

@@ -17,6 +17,8 @@ macro_rules! counters {
             pub sessions: u64,
             /// Subscriptions of all sessions.
             pub subscriptions: u64,
+            /// Messages in flight to connected subscribers: sent at QoS 1 or 2 and not yet complete.
+            pub inflight: u64,
             /// Messages waiting for subscribers.
             pub queued: u64,
             /// Bytes of these.

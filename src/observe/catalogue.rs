@@ -238,6 +238,8 @@ catalogue! {
         "Subscriptions answered with a refusal.";
     counter MQTT_PUBLISHES_REFUSED = "mqtt_publishes_refused_total", "messages", [],
         "Publishes of MQTT 5 clients answered with a refusal; MQTT 3.1.1 closes the connection (mqtt_closed_total).";
+    gauge MQTT_INFLIGHT = "mqtt_inflight_messages", "messages", [],
+        "Messages sent to connected subscribers at QoS 1 or 2 and not yet complete.";
     gauge MQTT_QUEUED = "mqtt_queued_messages", "messages", [],
         "Messages waiting for subscribers.";
     gauge MQTT_QUEUED_BYTES = "mqtt_queued_bytes", "bytes", [],

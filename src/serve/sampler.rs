@@ -92,6 +92,7 @@ fn sample_broker(stats: &Stats) {
     metrics::MQTT_CONNECTIONS.set(&[], stats.connections as f64);
     metrics::MQTT_SESSIONS.set(&[], stats.sessions as f64);
     metrics::MQTT_SUBSCRIPTIONS.set(&[], stats.subscriptions as f64);
+    metrics::MQTT_INFLIGHT.set(&[], stats.inflight as f64);
     metrics::MQTT_QUEUED.set(&[], stats.queued as f64);
     metrics::MQTT_QUEUED_BYTES.set(&[], stats.queued_bytes as f64);
     metrics::MQTT_PUBLISHES_REFUSED.raise_to(&[], stats.refused_publishes);

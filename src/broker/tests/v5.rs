@@ -249,6 +249,7 @@ async fn members_of_a_share_take_turns_and_what_one_leaves_goes_to_another() {
     for n in 1..=4 {
         assert_eq!(alone.expect_publish().await.payload, n.to_string());
     }
+    bed.until("in flight", |s| s.inflight == 4).await;
     let (mut two, mut one) = (members.pop().unwrap(), members.pop().unwrap());
     let mut got = Vec::new();
     for member in [&mut one, &mut two] {
@@ -262,6 +263,9 @@ async fn members_of_a_share_take_turns_and_what_one_leaves_goes_to_another() {
     drop(one); // acknowledged nothing
     let left = [two.expect_publish().await, two.expect_publish().await].map(|p| (p.dup, p.payload));
     assert!(left.iter().all(|(dup, _)| !dup), "new to this member");
+    bed.until("all with the other", |s| s.inflight == 4).await;
+    drop(two);
+    bed.until("none in flight", |s| s.inflight == 0).await;
 }
 
 #[tokio::test]

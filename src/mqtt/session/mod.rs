@@ -287,6 +287,11 @@ impl Session {
         taken
     }
 
+    /// Messages sent at QoS 1 or 2 and not yet complete.
+    pub fn inflight(&self) -> usize {
+        self.outbound.inflight()
+    }
+
     /// The tags of deliveries in flight.
     pub fn tags(&self) -> impl Iterator<Item = Tag> {
         self.outbound.tags()

@@ -257,6 +257,10 @@ impl Outbound {
         })
     }
 
+    pub(super) fn inflight(&self) -> usize {
+        self.window.len()
+    }
+
     pub(super) fn tags(&self) -> impl Iterator<Item = Tag> {
         self.window.iter().filter_map(|f| f.tag)
     }
