@@ -16,7 +16,7 @@ WORKDIR /data
 ENV IOT_METER__DATA_DIR=/data \
     IOT_METER__HTTP__LISTEN=0.0.0.0:8080 \
     IOT_METER__MQTT__LISTEN=0.0.0.0:1883
-EXPOSE 8080 1883
+EXPOSE 8080 1883 8883
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["iot-meter", "healthcheck"]
 ENTRYPOINT ["iot-meter"]

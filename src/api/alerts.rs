@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::auth::{Principal, Target};
 use super::body::{Body, Contract, Fields, Rule};
 use super::error::ApiError;
+use super::paging::{List, Paging, PagingParams};
 use super::query::Params;
 use super::show::{Time, time};
 use super::{State, devices, json, show};
@@ -95,8 +96,7 @@ fn filter(params: &mut Params, device: Option<DeviceId>) -> AlertFilter {
     ("severity" = Option<String>, Query, description = "Severity"),
     ("state" = Option<String>, Query, description = "`open` or `cleared`"),
     ("device" = Option<String>, Query, description = "Device id"),
-    ("page" = Option<u64>, Query, description = "From 1"),
-    ("per_page" = Option<u32>, Query, description = "1 to 500, default 50")),
+    PagingParams),
     responses((status = 200, body = Vec<AlertBody>), (status = 400, body = super::Problem)))]
 #[get("/api/alerts")]
 pub async fn list_alerts(
@@ -107,7 +107,7 @@ pub async fn list_alerts(
 ) -> Result<HttpResponse, ApiError> {
     let device = params.read("device", "a device id", DeviceId::parse);
     let filter = AlertFilter { id_prefix: principal.device_prefix, ..filter(&mut params, device) };
-    let paging = params.paging();
+    let paging = Paging::read(&mut params, List::Alerts);
     params.finish()?;
     let listing = state.store(move |s| s.alerts(&filter, paging.part())).await?;
     Ok(show::list(&request, paging, listing, AlertBody::from))
@@ -118,8 +118,7 @@ pub async fn list_alerts(
     ("acknowledged" = Option<bool>, Query, description = "Seen by somebody"),
     ("severity" = Option<String>, Query, description = "Severity"),
     ("state" = Option<String>, Query, description = "`open` or `cleared`"),
-    ("page" = Option<u64>, Query, description = "From 1"),
-    ("per_page" = Option<u32>, Query, description = "1 to 500, default 50")),
+    PagingParams),
     responses((status = 200, body = Vec<AlertBody>), (status = 400, body = super::Problem),
     (status = 404, body = super::Problem)))]
 #[get("/api/devices/{id}/alerts")]
@@ -130,7 +129,7 @@ pub async fn device_alerts(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let filter = filter(&mut params, Some(id.clone()));
-    let paging = params.paging();
+    let paging = Paging::read(&mut params, List::Alerts);
     params.finish()?;
     devices::find(&state, &id).await?;
     let listing = state.store(move |s| s.alerts(&filter, paging.part())).await?;
@@ -165,7 +164,7 @@ fn is_reachable(store: &dyn Store, principal: &Principal, alert: i64) -> Result<
     }
     let id_prefix = principal.device_prefix.clone();
     let filter = AlertFilter { id: Some(alert), id_prefix, ..AlertFilter::default() };
-    Ok(store.alerts(&filter, Page { offset: 0, limit: 1 })?.total > 0)
+    Ok(!store.alerts(&filter, Page::behind(None, 1))?.items.is_empty())
 }
 
 /// Marks an alert as seen.

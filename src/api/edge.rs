@@ -35,7 +35,27 @@ fn request_id(headers: &HeaderMap) -> String {
         (1..=128).contains(&id.len())
             && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'))
     };
-    given.filter(good).map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned)
+    given.filter(good).map_or_else(new_request_id, str::to_owned)
+}
+
+/// An id for a request that has none, or whose own cannot be read.
+pub(super) fn new_request_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// Headers of every answer that is no page.
+pub(super) fn headers(id: &str) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let id = HeaderValue::from_str(id).ok().map(|value| (REQUEST_ID, value));
+    SECURITY.into_iter().chain([(POLICY, NO_PAGE)]).chain(id)
+}
+
+/// Counts and logs a request whose head could not be read: of its method and path nothing is known.
+pub(super) fn refused(id: &str, status: StatusCode, inside: Option<String>) {
+    metrics::HTTP_REQUESTS.increment(&[("route", "none"), ("method", "other"), ("status", status.as_str())], 1);
+    match inside {
+        Some(error) => tracing::error!(request_id = id, status = status.as_u16(), error, "request failed"),
+        None => tracing::debug!(request_id = id, status = status.as_u16(), "request head not read"),
+    }
 }
 
 /// The outermost layer but compression.
@@ -58,14 +78,10 @@ pub(super) async fn edge(
     let inside = response.response().error().and_then(|e| e.as_error::<ApiError>()).and_then(ApiError::inside);
     let mut response = with_problem(response, &id);
     let headers = response.headers_mut();
-    for (name, value) in SECURITY {
-        headers.insert(name, value);
-    }
-    if !headers.contains_key(POLICY) {
-        headers.insert(POLICY, NO_PAGE);
-    }
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        headers.insert(REQUEST_ID, value);
+    for (name, value) in self::headers(&id) {
+        if name != POLICY || !headers.contains_key(POLICY) {
+            headers.insert(name, value);
+        }
     }
     let took = clock.now().since(started);
     let route = response.request().match_pattern();

@@ -55,9 +55,15 @@ pub struct Problem {
 /// Why a request got no result.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// The body is not what its content type says.
+    /// The head, or the body, is not what it should be to be read at all.
     #[error("{0}")]
     Malformed(&'static str),
+    /// The request line and headers are larger than the HTTP library reads.
+    #[error("the request line and headers are too large or too many")]
+    HeadTooLarge,
+    /// The request line and headers did not arrive.
+    #[error("the request did not arrive in time")]
+    HeadTooSlow,
     /// Bad parameters, or a bad body of a call that old clients make.
     #[error("{}", Faults(.0))]
     Bad(Vec<Fault>),
@@ -189,6 +195,8 @@ impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         match self {
             Self::Malformed(_) | Self::Bad(_) => StatusCode::BAD_REQUEST,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeadTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::auth::Target;
 use super::error::ApiError;
+use super::paging::{List, Paging, PagingParams};
 use super::query::Params;
 use super::range::Range;
 use super::show::{Time, time};
@@ -59,8 +60,7 @@ impl From<GapEntry> for GapBody {
 #[utoipa::path(tag = "data", params(("id" = String, Path, description = "Device id"),
     ("start" = Option<String>, Query, description = "`-7d` by default; as for measurements"),
     ("stop" = Option<String>, Query, description = "`now()` by default"),
-    ("page" = Option<u64>, Query, description = "From 1"),
-    ("per_page" = Option<u32>, Query, description = "1 to 500, default 50")),
+    PagingParams),
     responses((status = 200, body = Vec<GapBody>), (status = 400, body = super::Problem),
     (status = 404, body = super::Problem)))]
 #[get("/api/devices/{id}/gaps")]
@@ -71,7 +71,7 @@ pub async fn device_gaps(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let range = Range::read(&mut params, DEFAULT_US, state.services.clock.now());
-    let paging = params.paging();
+    let paging = Paging::read(&mut params, List::Gaps);
     params.finish()?;
     devices::find(&state, &id).await?;
     let listing = state.store(move |s| s.gaps(&id, range.start, range.stop, paging.part())).await?;

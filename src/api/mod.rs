@@ -21,6 +21,7 @@ pub mod key;
 mod limits;
 mod origin;
 mod pages;
+mod paging;
 mod pulse;
 mod query;
 mod range;
@@ -28,6 +29,7 @@ mod raw;
 mod routes;
 mod scrape;
 mod series;
+mod server;
 mod show;
 mod stats;
 mod system;
@@ -35,17 +37,14 @@ mod system;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod wire;
 
-use std::future::Future;
-use std::io;
-use std::net::{IpAddr, TcpListener};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
-use actix_web::middleware::{Compress, from_fn};
-use actix_web::{App, HttpRequest, HttpServer, web};
+use actix_web::body::BoxBody;
+use actix_web::{HttpRequest, web};
 use tokio::sync::Semaphore;
 
 pub use actix_web::dev::ServerHandle;
@@ -56,6 +55,7 @@ pub use pages::Page;
 pub use raw::{RawFuture, RawMessages};
 pub use routes::{Access, Route, document, routes};
 pub use scrape::start_metrics;
+pub use server::start;
 
 use crate::domain::{Clock, DeviceId};
 use crate::observe::{Board, Progress};
@@ -119,6 +119,8 @@ pub struct Options {
     pub max_scans: usize,
     /// A client that takes nothing of a long answer for so long is cut off.
     pub stall_timeout: Duration,
+    /// A client whose request line and headers take longer is refused.
+    pub head_timeout: Duration,
     /// How long a stop waits for answers under way.
     pub stop_timeout: Duration,
     /// Requests a second.
@@ -139,6 +141,7 @@ impl Default for Options {
             max_connections: 4096,
             max_scans: 16,
             stall_timeout: Duration::from_secs(30),
+            head_timeout: Duration::from_secs(10),
             stop_timeout: Duration::from_secs(5),
             limits: LimitOptions::default(),
             metrics_access: MetricsAccess::default(),
@@ -202,68 +205,6 @@ impl State {
     ) -> Result<T, ApiError> {
         Ok(crate::store::run(&self.services.store, call).await?)
     }
-}
-
-/// The application of one worker.
-fn app(
-    state: Shared,
-) -> App<
-    impl ServiceFactory<
-        ServiceRequest,
-        Config = (),
-        Response = ServiceResponse<impl MessageBody + use<>>,
-        Error = actix_web::Error,
-        InitError = (),
-    > + use<>,
-> {
-    let pages = state.options.pages;
-    App::new()
-        .app_data(state)
-        .configure(routes::configure)
-        .configure(|config| pages::configure(config, pages))
-        .wrap(from_fn(guard::guard))
-        .wrap(from_fn(edge::edge))
-        .wrap(Compress::default())
-}
-
-/// Starts to serve on a bound socket. Must be called within a tokio runtime; the HTTP workers are threads of their own.
-/// The future ends after [`ServerHandle::stop`].
-pub fn start(
-    services: Services,
-    listener: TcpListener,
-    options: Options,
-) -> io::Result<(ServerHandle, impl Future<Output = io::Result<()>> + Send + 'static)> {
-    listener.set_nonblocking(true)?;
-    let (workers, max_connections, stop_timeout) = (options.workers, options.max_connections, options.stop_timeout);
-    let max_scans = options.max_scans;
-    let state = web::Data::new(State::new(services, options));
-    let sweeper = Arc::downgrade(&state.clone().into_inner());
-    let server = HttpServer::new(move || app(state.clone()))
-        .workers(workers.max(1))
-        // Long reads hold a thread each; ordinary calls always find one besides.
-        .worker_max_blocking_threads(max_scans.max(1) + 16)
-        .max_connections(max_connections)
-        .client_request_timeout(Duration::from_secs(10))
-        .shutdown_timeout(stop_timeout.as_secs().max(1))
-        .disable_signals()
-        .listen(listener)?
-        .run();
-    let handle = server.handle();
-    let running = async move {
-        let mut server = server;
-        let mut minute = tokio::time::interval(Duration::from_secs(60));
-        loop {
-            tokio::select! {
-                ended = &mut server => return ended,
-                _ = minute.tick() => {
-                    if let Some(state) = sweeper.upgrade() {
-                        state.limits.sweep();
-                    }
-                }
-            }
-        }
-    };
-    Ok((handle, running))
 }
 
 /// A JSON answer.

@@ -5,7 +5,6 @@
 use actix_web::{FromRequest, HttpRequest, dev, web};
 
 use super::error::{ApiError, Fault};
-use crate::store::Page;
 
 /// Parameters of a request, and the faults found while reading them.
 #[derive(Debug, Default)]
@@ -13,11 +12,6 @@ pub struct Params {
     pairs: Vec<(String, String)>,
     faults: Vec<Fault>,
 }
-
-/// Most entries of a list page.
-pub const MAX_PER_PAGE: u32 = 500;
-/// Entries of a list page when the client does not say.
-pub const DEFAULT_PER_PAGE: u32 = 50;
 
 impl Params {
     /// Reads a query string.
@@ -32,6 +26,11 @@ impl Params {
     /// The last value of `name`, absent when empty.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.pairs.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
+    }
+
+    /// Whether `name` is given, be it empty.
+    pub fn has(&self, name: &str) -> bool {
+        self.pairs.iter().any(|(n, _)| n == name)
     }
 
     /// All values of `name`, those separated by commas too.
@@ -74,14 +73,6 @@ impl Params {
         self.faults.push(Fault::new(name, message));
     }
 
-    /// `page` and `per_page`.
-    pub fn paging(&mut self) -> Paging {
-        let per_page = self.number("per_page", 1..=u64::from(MAX_PER_PAGE));
-        let page = self.number("page", 1..=u64::from(u32::MAX)).unwrap_or(1);
-        let per_page = per_page.and_then(|n| u32::try_from(n).ok()).unwrap_or(DEFAULT_PER_PAGE);
-        Paging { page, per_page }
-    }
-
     /// Ends the reading: all faults at once, if any.
     pub fn finish(self) -> Result<(), ApiError> {
         if self.faults.is_empty() { Ok(()) } else { Err(ApiError::Bad(self.faults)) }
@@ -97,80 +88,9 @@ impl FromRequest for Params {
     }
 }
 
-/// A page of a list, counted from 1.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
-pub struct Paging {
-    pub page: u64,
-    pub per_page: u32,
-}
-
-impl Paging {
-    /// The store's part of the list.
-    pub fn part(self) -> Page {
-        Page { offset: (self.page - 1).saturating_mul(u64::from(self.per_page)), limit: self.per_page }
-    }
-
-    /// RFC 8288 links to the neighbours, with all other parameters of `query` kept.
-    pub fn links(self, path: &str, query: &str, total: u64) -> String {
-        let last = total.div_ceil(u64::from(self.per_page)).max(1);
-        let kept: Vec<&str> = query
-            .split('&')
-            .filter(|p| !p.is_empty() && !p.starts_with("page=") && !p.starts_with("per_page="))
-            .filter(|p| p.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'<' | b'>' | b'"')))
-            .collect();
-        let link = |page: u64, rel: &str| {
-            let rest: String = kept.iter().map(|p| format!("&{p}")).collect();
-            format!("<{path}?page={page}&per_page={}{rest}>; rel=\"{rel}\"", self.per_page)
-        };
-        let mut links = vec![link(1, "first")];
-        if self.page > 1 {
-            links.push(link((self.page - 1).min(last), "prev"));
-        }
-        if self.page < last {
-            links.push(link(self.page + 1, "next"));
-        }
-        links.push(link(last, "last"));
-        links.join(", ")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pages_count_from_one_and_bad_ones_are_all_named() {
-        let check = |query: &str, expected: Result<(u64, u32), usize>| {
-            let mut params = Params::parse(query);
-            let paging = params.paging();
-            let part = params.finish().map(|()| (paging.part().offset, paging.part().limit));
-            assert_eq!(part.map_err(|e| e.faults().len()), expected, "{query}");
-        };
-        check("", Ok((0, 50)));
-        check("page=3&per_page=10", Ok((20, 10)));
-        check("per_page=500&other=x", Ok((0, 500)));
-        check("page=", Ok((0, 50)));
-        check("page=0", Err(1));
-        check("page=-1&per_page=501", Err(2));
-        check("page=abc", Err(1));
-        check("page=99999999999999999999", Err(1));
-    }
-
-    #[test]
-    fn links_lead_to_the_neighbours_and_keep_the_filters() {
-        let paging = Paging { page: 2, per_page: 10 };
-        let links = paging.links("/api/devices", "page=2&status=active&per_page=10", 35);
-        assert_eq!(
-            links,
-            "</api/devices?page=1&per_page=10&status=active>; rel=\"first\", \
-             </api/devices?page=1&per_page=10&status=active>; rel=\"prev\", \
-             </api/devices?page=3&per_page=10&status=active>; rel=\"next\", \
-             </api/devices?page=4&per_page=10&status=active>; rel=\"last\""
-        );
-        let only = Paging { page: 1, per_page: 50 }.links("/x", "", 0);
-        assert_eq!(only, "</x?page=1&per_page=50>; rel=\"first\", </x?page=1&per_page=50>; rel=\"last\"");
-    }
 
     #[test]
     fn values_are_decoded_and_repeatable_ones_gathered() {
@@ -178,5 +98,7 @@ mod tests {
         assert_eq!(params.all("metric"), ["a", "b", "c"]);
         assert_eq!(params.with_prefix("metadata.").collect::<Vec<_>>(), [("line", "S 1")]);
         assert_eq!(params.text("q"), Some("a b"));
+        let empty = Params::parse("q=&r");
+        assert_eq!((empty.text("q"), empty.has("q"), empty.has("r"), empty.has("s")), (None, true, true, false));
     }
 }

@@ -4,7 +4,7 @@ use actix_web::http::header::{HeaderName, HeaderValue, LINK};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::{Serialize, Serializer};
 
-use super::query::Paging;
+use super::paging::Paging;
 use crate::domain::Timestamp;
 use crate::store::Listing;
 
@@ -23,18 +23,20 @@ pub fn time(t: Option<Timestamp>) -> Option<Time> {
     t.map(Time)
 }
 
-/// A list page with its headers.
+/// A part of a list with its headers.
 pub fn list<T, B: Serialize>(
     request: &HttpRequest,
     paging: Paging,
     listing: Listing<T>,
     show: impl Fn(T) -> B,
 ) -> HttpResponse {
-    let links = paging.links(request.path(), request.query_string(), listing.total);
+    let links = paging.links(request.path(), request.query_string(), listing.total, listing.next);
     let items: Vec<B> = listing.items.into_iter().map(show).collect();
     let mut response = HttpResponse::Ok().json(items);
     let headers = response.headers_mut();
-    headers.insert(HeaderName::from_static("x-total-count"), HeaderValue::from(listing.total));
+    if let Some(total) = listing.total {
+        headers.insert(HeaderName::from_static("x-total-count"), HeaderValue::from(total));
+    }
     if let Ok(value) = HeaderValue::from_str(&links) {
         headers.insert(LINK, value);
     }

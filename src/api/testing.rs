@@ -8,7 +8,8 @@ use actix_web::{test, web};
 use serde_json::{Value, json};
 
 use super::raw::{RawFuture, RawMessages};
-use super::{MetricsAccess, Options, Page as StaticPage, Services, State, app, key};
+use super::server::app;
+use super::{MetricsAccess, Options, Page as StaticPage, Services, State, key};
 use crate::archive::RawEntry;
 use crate::collector::RequestKind;
 use crate::domain::command::may_advance;
@@ -59,10 +60,22 @@ impl FakeStore {
     }
 }
 
+/// A row's place is its number, counted from the oldest: nothing is removed while a test walks.
 fn part<T: Clone>(all: Vec<T>, page: Page) -> Listing<T> {
-    let total = all.len() as u64;
-    let items = all.into_iter().rev().skip(page.offset as usize).take(page.limit as usize).collect();
-    Listing { items, total }
+    let total = all.len();
+    let limit = page.limit as usize;
+    let newest_first = all.into_iter().rev();
+    match page.start {
+        Start::Offset(offset) => {
+            let items = newest_first.skip(offset as usize).take(limit).collect();
+            Listing { items, total: Some(total as u64), next: None }
+        }
+        Start::Behind(place) => {
+            let left = place.map_or(total, |Place(number, _)| number as usize);
+            let items = newest_first.skip(total - left).take(limit).collect();
+            Listing { items, total: None, next: (left > limit).then(|| Place((left - limit) as i64, 0)) }
+        }
+    }
 }
 
 impl Store for FakeStore {

@@ -23,7 +23,7 @@ use super::object::{Footers, Object, footers};
 use super::recover::{Resume, resume};
 use crate::domain::{Clock, Timestamp};
 use crate::journal::Journal;
-use crate::observe::{Board, Progress, TaskState, metrics};
+use crate::observe::{Board, Progress, TaskState, backoff::Backoff, metrics};
 use crate::payload::Window;
 
 /// Its name on the task board.
@@ -34,12 +34,17 @@ const READ_BYTES: usize = 1024 * 1024;
 /// Largest wait for records, so that being told to give up is noticed.
 const WAIT: Duration = Duration::from_secs(1);
 
+/// A batch of so many bytes is worth an object of its own when nothing has come for a while: a burst that is over need not
+/// take memory until it is old.
+const QUIET_BYTES: usize = 1024 * 1024;
+const QUIET: Duration = Duration::from_secs(10);
+
 /// How to archive.
 #[derive(Clone, Debug)]
 pub struct ArchiverOptions {
     /// This node's id: part of the objects' names.
     pub node: uuid::Uuid,
-    /// A batch is written when its first record was read this long ago (60 s).
+    /// A batch is written when its first record was read this long ago (60 s), or sooner in a pause.
     pub flush_age: Duration,
     /// A batch is written when it takes this much memory (16 MiB).
     pub flush_bytes: usize,
@@ -53,13 +58,6 @@ pub struct ArchiverOptions {
     pub board: Board,
 }
 
-/// Waits between attempts: from `first`, doubling up to `most`, each ± a quarter.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Backoff {
-    pub(crate) first: Duration,
-    pub(crate) most: Duration,
-}
-
 /// The task. Making it holds back the journal's trimming, so make it before anything that releases records.
 pub struct Archiver {
     options: ArchiverOptions,
@@ -69,6 +67,7 @@ pub struct Archiver {
     log: Arc<dyn Log>,
     hold: Box<dyn Follow>,
     pub(crate) classify: Classify,
+    /// Pauses between attempts, before the first.
     pub(crate) backoff: Backoff,
 }
 
@@ -88,7 +87,8 @@ impl Archiver {
         options.board.set(TASK, TaskState::Starting);
         let hold = log.hold(log.first())?;
         let node = options.node.hyphenated().to_string();
-        let backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(30) };
+        // An object store may be far away, and away for long.
+        let backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
         Ok(Self { options, node, bucket, footers: footers(), log, hold, classify, backoff })
     }
 
@@ -134,19 +134,24 @@ impl Archiver {
     fn follow(&mut self, reader: &mut dyn Follow, abandon: &mut watch::Receiver<bool>) -> Result<(), Error> {
         let mut pending = Pending::default();
         let mut since: Option<Timestamp> = None;
+        let mut last = self.options.clock.now();
         while !*abandon.borrow() {
             let now = self.options.clock.now();
             // A clock set back must not put off the writing.
             since = since.map(|t| t.min(now));
+            last = last.min(now);
             let left = since.map_or(WAIT, |t| self.options.flush_age.saturating_sub(now.since(t)));
             let finished = reader.is_finished();
-            if finished || left.is_zero() || pending.bytes() >= self.options.flush_bytes {
+            let is_full = pending.bytes() >= self.options.flush_bytes;
+            let is_pause = pending.bytes() >= QUIET_BYTES && now.since(last) >= QUIET;
+            if finished || left.is_zero() || is_full || is_pause {
                 if !self.flush(&mut pending, abandon)? || finished {
                     return Ok(());
                 }
                 since = None;
             } else if reader.wait(left.min(WAIT)) && self.read(reader, &mut pending, &mut 0, u64::MAX)? > 0 {
                 since = since.or(Some(now));
+                last = self.options.clock.now();
                 self.options.progress.set(self.options.progress.position(), pending.oldest());
             }
         }
@@ -236,7 +241,7 @@ impl Archiver {
         abandon: &mut watch::Receiver<bool>,
         attempt: impl Fn(&Self) -> Result<T, Error>,
     ) -> Result<Option<T>, Error> {
-        let mut delay = self.backoff.first;
+        let mut backoff = self.backoff;
         loop {
             match attempt(self) {
                 Ok(value) => {
@@ -246,10 +251,9 @@ impl Archiver {
                 Err(e) if !e.is_transient() => return Err(e),
                 Err(e) => self.report(&e),
             }
-            if *abandon.borrow() || self.pause(abandon, delay.mul_f64(rand::random_range(0.75..1.25))) {
+            if *abandon.borrow() || self.pause(abandon, backoff.next_pause()) {
                 return Ok(None);
             }
-            delay = (delay * 2).min(self.backoff.most);
         }
     }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::classify::{Class, device_of};
 use super::key::{Hour, ObjectName};
 use crate::domain::Timestamp;
-use crate::journal::Record;
+use crate::journal::{Record, large};
 
 /// One record: its numbers, and where in the batch's bytes its texts are.
 #[derive(Clone, Debug)]
@@ -50,11 +50,13 @@ impl Pending {
             content_type: self.keep(record.content_type.as_bytes()),
             payload: self.keep(record.payload),
         };
+        large::reserve(&mut self.rows, 1);
         self.rows.push(row);
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Range<usize> {
         let start = self.text.len();
+        large::reserve(&mut self.text, bytes.len());
         self.text.extend_from_slice(bytes);
         start..self.text.len()
     }
@@ -101,6 +103,11 @@ impl Batch {
     /// A row by index.
     pub(crate) fn row(&self, index: usize) -> &Row {
         &self.rows[index]
+    }
+
+    /// Bytes of the payloads of a part.
+    pub(crate) fn payload_bytes(&self, part: &Part) -> usize {
+        part.order.iter().map(|&i| self.rows[i].payload.len()).sum()
     }
 
     /// Bytes of a row's text, shared.

@@ -23,6 +23,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
 use super::batch::{Batch, Part, Row};
+use crate::journal::large;
 
 /// Rows a row group has at most.
 const GROUP_ROWS: usize = 8192;
@@ -128,7 +129,9 @@ pub(crate) fn digest(batch: &Batch, part: &Part) -> String {
 pub(crate) fn encode(batch: &Batch, part: &Part, siblings: &str, digest: String) -> Result<Bytes, ParquetError> {
     let entry = |key: &str, value: String| KeyValue { key: key.to_owned(), value: Some(value) };
     let metadata = vec![entry(BATCH_KEY, siblings.to_owned()), entry(DIGEST_KEY, digest)];
-    let mut file = SerializedFileWriter::new(Vec::new(), Arc::clone(&SCHEMA), properties(metadata))?;
+    let mut object = Vec::new();
+    large::reserve(&mut object, batch.payload_bytes(part));
+    let mut file = SerializedFileWriter::new(object, Arc::clone(&SCHEMA), properties(metadata))?;
     let node = ByteArray::from(Bytes::copy_from_slice(part.name.node.as_bytes()));
     for indices in part.order.chunks(GROUP_ROWS) {
         let rows: Vec<&Row> = indices.iter().map(|&i| batch.row(i)).collect();

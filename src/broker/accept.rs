@@ -1,62 +1,26 @@
-//! From a listening socket to a logged-in client.
+//! From a byte stream to a logged-in client.
 //!
-//! Invariants: at most `max_connections` at a time, log-in included; a connection has `connect_timeout` to become a
-//! client; until then it costs a small task and what it has sent.
+//! Invariants: a connection has until its deadline to become a client; until then it costs a small task and what it has
+//! sent. Knows nothing of what the stream is wrapped in.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::Shared;
 use super::connection::Connection;
+use super::gate::Permit;
 use super::io::Io;
 use super::login::{Client, log_in};
 
 /// How long a socket is kept for its last bytes.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Accepts until the broker stops.
-pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
-    let mut stop = shared.stop.subscribe();
-    while !shared.is_stopping() {
-        let accepted = tokio::select! {
-            biased;
-            _ = stop.changed() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                shared.count(|c| &c.accepted);
-                let Ok(permit) = Arc::clone(&shared.connections).try_acquire_owned() else {
-                    shared.count(|c| &c.refused_connection_limit);
-                    continue;
-                };
-                tune(&stream);
-                shared.spawn(serve(Arc::clone(&shared), stream, peer, permit));
-            }
-            Err(error) => {
-                // Out of file descriptors, mostly: give the others time to end.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-}
-
-/// No delay for small packets; a peer that has silently vanished is noticed even without an MQTT keep-alive. A failure
-/// costs only that.
-fn tune(stream: &TcpStream) {
-    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
-    let _ = stream.set_nodelay(true);
-    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
-}
-
-async fn serve<S>(shared: Arc<Shared>, stream: S, peer: SocketAddr, permit: OwnedSemaphorePermit)
+/// Serves a connection to its end; it must have logged in by `deadline`.
+pub(super) async fn serve<S>(shared: Arc<Shared>, stream: S, peer: SocketAddr, permit: Permit, deadline: Instant)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -64,8 +28,8 @@ where
     let mut stop = shared.stop.subscribe();
     let logged_in = tokio::select! {
         biased;
-        _ = stop.changed() => return,
-        done = tokio::time::timeout(shared.options.connect_timeout, log_in(&shared, &mut io, peer)) => done,
+        _ = stop.wait_for(|stops| *stops) => return,
+        done = tokio::time::timeout_at(deadline, log_in(&shared, &mut io, peer)) => done,
     };
     match logged_in {
         Ok(Ok(Client { greeting, attached })) => {

@@ -23,10 +23,10 @@ use super::hub::{self, Attached};
 use super::io::{Io, Wake};
 use super::persist::Snapshot;
 use super::slot::{Signals, Slot};
-use super::{Shared, accept, rules, will};
+use super::{Shared, rules};
 use crate::domain::{CommandId, DeviceId};
 use crate::journal::{Entry, Flags, Offset};
-use crate::mqtt::packet::{Ack, ConnAck, Disconnect, Filter, SubscriptionId};
+use crate::mqtt::packet::{Ack, ConnAck, Filter, SubscriptionId};
 use crate::mqtt::session::{Dropped, Outcome, Subscription};
 use crate::mqtt::{Action, Packet, PacketId, Publish, QoS, Reason, Session, Ticket};
 use crate::payload::parse_topic;
@@ -35,14 +35,14 @@ use crate::payload::parse_topic;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What a connection waits for.
-enum Turn {
+pub(super) enum Turn {
     Io(Wake),
     /// The durable mark has moved; `false` = it never will again.
     Durable(bool),
 }
 
 /// A publish taken from the session, not yet confirmed.
-struct Taken {
+pub(super) struct Taken {
     ticket: Ticket,
     publish: Publish,
     is_meter: bool,
@@ -51,7 +51,7 @@ struct Taken {
 }
 
 /// What one read brought; may be confirmed once `end` is durable and all before it is confirmed.
-struct Batch {
+pub(super) struct Batch {
     end: Offset,
     items: Vec<Taken>,
     bytes: usize,
@@ -59,21 +59,21 @@ struct Batch {
 
 /// See the module.
 pub(super) struct Connection<S> {
-    shared: Arc<Shared>,
-    io: Io<S>,
-    slot: Arc<Slot>,
-    session: Box<Session>,
-    peer: SocketAddr,
-    durable: watch::Receiver<Offset>,
-    pending: VecDeque<Batch>,
-    pending_messages: usize,
-    pending_bytes: usize,
-    events: Vec<Event>,
-    is_stopping: bool,
+    pub(super) shared: Arc<Shared>,
+    pub(super) io: Io<S>,
+    pub(super) slot: Arc<Slot>,
+    pub(super) session: Box<Session>,
+    pub(super) peer: SocketAddr,
+    pub(super) durable: watch::Receiver<Offset>,
+    pub(super) pending: VecDeque<Batch>,
+    pub(super) pending_messages: usize,
+    pub(super) pending_bytes: usize,
+    pub(super) events: Vec<Event>,
+    pub(super) is_stopping: bool,
     /// Set when a stopping connection has nothing left but output.
-    last_words_until: Option<Instant>,
+    pub(super) last_words_until: Option<Instant>,
     /// DISCONNECT was sent: nothing may follow `[MQTT-3.14.4-1]`.
-    is_mute: bool,
+    pub(super) is_mute: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
@@ -163,7 +163,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     }
 
     /// Waits for the next thing to happen; nothing is lost when it is dropped.
-    async fn wait(&mut self, may_read: bool) -> Turn {
+    pub(super) async fn wait(&mut self, may_read: bool) -> Turn {
         if let Some(at) = self.session.silent_at() {
             self.io.arm(Instant::from_std(at));
         }
@@ -304,14 +304,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         }
     }
 
-    fn send(&mut self, packet: &Packet) {
+    pub(super) fn send(&mut self, packet: &Packet) {
         if self.is_mute {
             return;
         }
         if matches!(packet, Packet::Publish(_)) {
             self.shared.count(|c| &c.publishes_out);
         }
-        self.session.start().version.encode(packet, &mut self.io.output);
+        let (start, len) = (self.session.start(), self.io.output.len());
+        start.version.encode(packet, &mut self.io.output);
+        if self.io.output.len() - len > start.max_packet_size {
+            self.io.output.truncate(len); // [MQTT-3.1.2-24]
+        }
     }
 
     fn subscribe(&mut self, packet_id: PacketId, filters: &[Filter], id: Option<SubscriptionId>) {
@@ -376,7 +380,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     }
 
     /// Routes and confirms everything before `mark`.
-    fn complete(&mut self, mark: Offset) -> Result<(), End> {
+    pub(super) fn complete(&mut self, mark: Offset) -> Result<(), End> {
         let mut actions = Vec::new();
         let mut found = Vec::new();
         let now = Instant::now().into_std();
@@ -422,75 +426,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         }
     }
 
-    fn report(&mut self) {
+    pub(super) fn report(&mut self) {
         if !self.events.is_empty() {
             self.shared.hub.tell(&mut self.events);
         }
-    }
-
-    /// The connection ends: a client of MQTT 5 is told why, what the journal has is still confirmed, then the will, then
-    /// the session goes back.
-    async fn finish(mut self, end: End) {
-        self.note(&end);
-        self.say_goodbye(&end);
-        while !self.pending.is_empty() && end != End::CutOff {
-            let is_live = match self.wait(false).await {
-                Turn::Durable(is_live) => is_live,
-                Turn::Io(Wake::Signal(signals)) => !signals.has(Signals::ABORT),
-                Turn::Io(_) => {
-                    self.session.hear(Instant::now().into_std());
-                    true
-                }
-            };
-            let mark = *self.durable.borrow_and_update();
-            if self.complete(mark).is_err() || !is_live {
-                break;
-            }
-        }
-        self.session.abandon_unconfirmed();
-        if end.is_silent() || self.slot.is_dismissed() {
-            self.session.take_will();
-        }
-        let now = Instant::now().into_std();
-        let due = self.session.park(now);
-        if due.is_some_and(|due| due <= now)
-            && let Some(will) = self.session.take_will()
-        {
-            will::fire(&self.shared, self.slot.identity.clone(), will).await;
-        }
-        self.report();
-        let Self { shared, slot, session, .. } = self;
-        shared.hub.go_offline(&slot, &session);
-        shared.hub.release(&slot, session);
-        if let Some(due) = due.filter(|due| *due > now) {
-            will::fire_later(&shared, slot, due);
-        }
-    }
-
-    /// The last packet, where there is something to say; nothing follows.
-    fn say_goodbye(&mut self, end: &End) {
-        let start = self.session.start();
-        let (is_v5, wants_reasons) = (start.has_flow_control, start.wants_reasons);
-        match end.reason().filter(|_| is_v5) {
-            Some(reason) => {
-                let reason_string = wants_reasons.then(|| end.to_string().into());
-                self.send(&Packet::Disconnect(Disconnect { reason_string, ..Disconnect::new(reason) }));
-            }
-            None if matches!(end, End::Closed | End::Stalled) => self.io.close(),
-            None => {}
-        }
-        self.is_mute = true;
-        if let Some(io) = self.io.take() {
-            self.shared.spawn(accept::linger(Arc::clone(&self.shared), io));
-        }
-    }
-
-    fn note(&self, end: &End) {
-        if let Some(counter) = end.counter(&self.shared.hub.counters) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-        let device_id = self.slot.identity.name();
-        tracing::debug!(client_id = &*self.slot.client_id, device_id, peer = %self.peer, reason = %end, "connection closed");
     }
 }
 

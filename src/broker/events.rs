@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -14,7 +14,8 @@ use crate::domain::{CommandId, DeviceId};
 /// Something happened to a device's command topic or to a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// A client subscribed to `iot/{device}/command`, or came back to a session that is: commands can be sent.
+    /// A client subscribed to `iot/{device}/command`, or came back to a session that is, or the device has spoken through a
+    /// source: commands can be sent.
     Ready {
         /// From the topic.
         device: DeviceId,
@@ -24,7 +25,7 @@ pub enum Event {
         /// The command.
         cmd_id: CommandId,
     },
-    /// The last client that could take this device's commands is gone.
+    /// The last client, or source, that could take this device's commands is gone.
     Gone {
         /// From the topic.
         device: DeviceId,
@@ -46,7 +47,11 @@ struct Shared {
     unheard: Mutex<Unheard>,
     news: Notify,
     is_taken: AtomicBool,
+    elsewhere: OnceLock<Elsewhere>,
 }
+
+/// Whether a device can be reached by another way than by a connection of its own.
+type Elsewhere = Box<dyn Fn(&DeviceId) -> bool + Send + Sync>;
 
 impl Shared {
     fn unheard(&self) -> MutexGuard<'_, Unheard> {
@@ -86,6 +91,11 @@ impl Unheard {
 pub(super) struct Sender(Arc<Shared>);
 
 impl Sender {
+    /// Has this asked as well before a device counts as gone. The first one counts.
+    pub(super) fn ask_also(&self, elsewhere: impl Fn(&DeviceId) -> bool + Send + Sync + 'static) {
+        let _ = self.0.elsewhere.set(Box::new(elsewhere));
+    }
+
     /// The listener's end; `Some` the first time only.
     pub(super) fn listen(&self) -> Option<Events> {
         (!self.0.is_taken.swap(true, Ordering::AcqRel)).then(|| Events(Arc::clone(&self.0)))
@@ -94,6 +104,8 @@ impl Sender {
     /// Tells, without waiting. A device counts as gone only where `is_gone` still says so: somebody else may have
     /// subscribed, and said so, in between.
     pub(super) fn tell(&self, events: &mut Vec<Event>, is_gone: impl Fn(&DeviceId) -> bool) {
+        let is_gone =
+            |device: &DeviceId| is_gone(device) && !self.0.elsewhere.get().is_some_and(|elsewhere| elsewhere(device));
         let mut unheard = self.0.unheard();
         for event in events.drain(..) {
             if !matches!(&event, Event::Gone { device } if !is_gone(device)) {

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -102,9 +102,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
         }
     }
 
-    /// Closes the socket; signals and the timer go on.
+    /// Closes the stream, with its own last words (TLS, WebSocket) as far as the socket takes them at once; signals and
+    /// the timer go on.
     pub(super) fn close(&mut self) {
-        self.stream = None;
+        if let Some(mut stream) = self.stream.take() {
+            let _ = Pin::new(&mut stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
+        }
         self.input = BytesMut::new();
         self.output = Vec::new();
         self.written = 0;

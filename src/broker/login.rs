@@ -57,7 +57,11 @@ where
         Ok(client) => Ok(client),
         Err(reason) => {
             let is_explained = connect.wants_reasons();
-            Err(Refusal::Answer { version, reason, why: rules::explain(reason), is_explained })
+            let refusal = Refusal::Answer { version, reason, why: rules::explain(reason), is_explained };
+            let mut answer = Vec::new();
+            refusal.answer(&mut answer);
+            let may_be_sent = connect.max_packet_size.is_none_or(|max| answer.len() <= max.get() as usize);
+            Err(if may_be_sent { refusal } else { Refusal::Close("it takes no packet as large as the refusal") })
         }
     }
 }
@@ -94,6 +98,9 @@ async fn admit(shared: &Arc<Shared>, version: Version, connect: &Connect, peer: 
         let limits = options.session_limits();
         let start = Start::of(version, connect, options.keep_alive(connect.keep_alive), &limits);
         let greeting = greeting(shared, version, connect, &start, &identity, chosen.clone());
+        if !is_taken(version, connect, &greeting) {
+            return Err(Reason::PacketTooLarge); // [MQTT-3.1.2-24]
+        }
         let now = || tokio::time::Instant::now().into_std();
         let attached = shared.hub.attach(client_id, &identity, judged_at, connect.clean_start, start, now).await?;
         if let Some(mut attached) = attached {
@@ -103,6 +110,14 @@ async fn admit(shared: &Arc<Shared>, version: Version, connect: &Connect, peer: 
             return Ok(Client { greeting, attached });
         }
     }
+}
+
+/// Whether the client takes packets as large as its CONNACK.
+fn is_taken(version: Version, connect: &Connect, greeting: &ConnAck) -> bool {
+    let Some(max) = connect.max_packet_size else { return true };
+    let mut bytes = Vec::new();
+    version.encode(&Packet::ConnAck(Box::new(greeting.clone())), &mut bytes);
+    bytes.len() <= max.get() as usize
 }
 
 /// What the client is told of the server (MQTT 5 section 3.2.2.3); 3.1.1 knows none of it.

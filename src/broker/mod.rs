@@ -4,7 +4,7 @@
 //! holds up a publisher; whatever one client sends harms no other. Must not know: what payloads mean, SQL rows.
 //!
 //! ```text
-//! accept ─ handshake ─ connection ──► mqtt::Session ──► intake (journal) ─durable─► hub ──► outboxes of sessions
+//! listen ─ gate ─ TLS ─ WebSocket ─ log-in ─ connection ──► mqtt::Session ──► intake (journal) ─durable─► hub ──► outboxes of sessions
 //! ```
 //! One task a connection owns the client's [`Session`](crate::mqtt::Session) while it is connected; the `hub` keeps it in
 //! between, and holds what is shared: routes, retained messages, one bounded outbox a session.
@@ -23,42 +23,53 @@ mod auth;
 mod connection;
 mod end;
 mod events;
+mod gate;
 mod hub;
 mod intake;
 mod io;
+mod listen;
 mod login;
 mod options;
 mod persist;
 mod routes;
 mod rules;
 mod slot;
+pub mod source;
 mod stats;
 mod store_auth;
 mod sys;
+mod tls;
 mod upkeep;
 mod will;
+mod ws;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::domain::{Clock, CommandId, DeviceId};
 use crate::journal::Journal;
+use crate::observe::Board;
 use crate::store::{self, SharedStore};
+use gate::Gate;
 use hub::Hub;
 use intake::Intake;
 use slot::Signals;
 
 pub use auth::{Authenticator, Credentials, Denied, Identity, OpenAuthenticator};
 pub use events::{Event, Events};
+pub use gate::Rate;
+pub use listen::Listener;
 pub use options::Options;
 pub use stats::Stats;
 pub use store_auth::StoreAuthenticator;
+pub use tls::{Tls, TlsOptions, TlsVersion};
 
 /// How long a stop waits for the last save of sessions.
 const LAST_SAVE: Duration = Duration::from_secs(5);
@@ -74,7 +85,7 @@ pub struct Deps {
     pub store: Option<SharedStore>,
 }
 
-/// The broker could not start.
+/// The broker could not start, or (of certificates) not go on as it should.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A listening socket cannot be used.
@@ -89,6 +100,42 @@ pub enum Error {
     /// What was saved cannot be read.
     #[error("cannot load MQTT sessions and retained messages")]
     Load(#[source] store::Error),
+    /// The file of the certificate or of its key.
+    #[error("{path} cannot be read")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file of the certificate has none.
+    #[error("{path} holds no certificate in PEM form")]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file of the key has none.
+    #[error("{path} holds no private key in PEM form, or an encrypted one")]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Everybody on the machine could be this server.
+    #[error("{path} is a private key that every user of this machine may read; take that right away (chmod o-r)")]
+    ExposedKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Of a kind that is not known, or not the certificate's.
+    #[error("the private key {path} does not go with its certificate")]
+    UnusableKey {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: rustls::Error,
+    },
 }
 
 /// Handle of the running broker; clones are the same broker. It runs until [`stop`](Self::stop).
@@ -114,7 +161,8 @@ struct Shared {
     intake: Arc<dyn Intake>,
     authenticator: Arc<dyn Authenticator>,
     clock: Clock,
-    connections: Arc<Semaphore>,
+    gate: Arc<Gate>,
+    sources: Arc<source::Sources>,
     stop: watch::Sender<bool>,
     /// Held (weakly counted) by each task; gone once stopped.
     alive: Mutex<Option<mpsc::Sender<std::convert::Infallible>>>,
@@ -122,7 +170,7 @@ struct Shared {
 
 impl Broker {
     /// Loads what was saved and starts serving the bound `listeners`.
-    pub async fn start(options: Options, deps: Deps, listeners: Vec<TcpListener>) -> Result<Self, Error> {
+    pub async fn start(options: Options, deps: Deps, listeners: Vec<Listener>) -> Result<Self, Error> {
         let Deps { journal, authenticator, clock, store } = deps;
         Self::start_with(options, Arc::new(journal), authenticator, clock, store, listeners).await
     }
@@ -133,17 +181,23 @@ impl Broker {
         authenticator: Arc<dyn Authenticator>,
         clock: Clock,
         store: Option<SharedStore>,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<Listener>,
     ) -> Result<Self, Error> {
-        let listeners = listeners.into_iter().map(into_tokio).collect::<Result<Vec<_>, _>>()?;
+        let listeners = listeners.into_iter().map(Listener::ready).collect::<Result<Vec<_>, _>>()?;
         let (alive, ended) = mpsc::channel(1);
+        let gate = Gate::new(&options);
+        let sources = Arc::new(source::Sources::default());
+        let hub = Hub::new(options.clone(), store.is_some());
+        let elsewhere = Arc::clone(&sources);
+        hub.events.ask_also(move |device| elsewhere.have(device));
         let shared = Arc::new(Shared {
-            hub: Hub::new(options.clone(), store.is_some()),
-            connections: Arc::new(Semaphore::new(options.max_connections)),
+            hub,
             options,
             intake,
             authenticator,
             clock,
+            gate,
+            sources,
             stop: watch::Sender::new(false),
             alive: Mutex::new(Some(alive)),
         });
@@ -152,9 +206,13 @@ impl Broker {
             Some(store) => Some(Self::start_saver(&shared, store, all_ended.subscribe()).await?),
             None => None,
         };
-        for listener in listeners {
-            shared.spawn(accept::listen(Arc::clone(&shared), listener));
+        for tls in listen::distinct(&listeners) {
+            shared.spawn(tls::keep_fresh(Arc::clone(&shared), tls));
         }
+        for listener in listeners {
+            shared.spawn(listen::listen(Arc::clone(&shared), listener));
+        }
+        shared.spawn(gate::sweep(Arc::clone(&shared)));
         shared.spawn(upkeep::run(Arc::clone(&shared)));
         shared.spawn(sys::run(Arc::clone(&shared)));
         Ok(Self { shared, end: Arc::new(tokio::sync::Mutex::new(Ending { ended, all_ended, saver })) })
@@ -186,15 +244,30 @@ impl Broker {
     /// exactly that topic. `true` = at least one has it now, newly or from before; a command that is queued or in flight
     /// in a session is not queued there again. `false` = nobody is there, or the queue is full: offer it again on
     /// [`Event::Ready`]. What has not been sent when a client goes is forgotten; what was sent is completed by the
-    /// session when it comes back.
+    /// session when it comes back. A device that is not connected here and has spoken through a source gets it there.
     pub fn send_command(&self, device: &DeviceId, command: CommandId, payload: Bytes) -> bool {
-        self.shared.hub.send_command(device, command, &payload)
+        let shared = &self.shared;
+        shared.hub.send_command(device, command, &payload) || shared.sources.send_command(device, command, &payload)
+    }
+
+    /// An external broker as a source, for as long as the returned future is polled: it ends when the broker stops, and
+    /// the broker waits for it.
+    pub fn source(&self, options: source::Options, board: Board) -> impl Future<Output = ()> + Send + 'static {
+        let alive = self.shared.alive.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let line = self.shared.sources.add(options.max_devices);
+        let shared = Arc::clone(&self.shared);
+        async move {
+            source::run(shared, line, options, board).await;
+            drop(alive);
+        }
     }
 
     /// Ends at once the sessions of this identity, and of the client with this id, with all they hold. Their last wills
     /// are not published: the operator has ended them. Log-ins under way are judged anew; call it after the change.
     pub fn disconnect(&self, device: &DeviceId) {
+        self.shared.sources.forget(device);
         self.shared.hub.dismiss(device);
+        self.shared.hub.tell(&mut vec![Event::Gone { device: device.clone() }]);
     }
 
     /// Figures of now.
@@ -210,10 +283,12 @@ impl Broker {
         shared.alive.lock().unwrap_or_else(PoisonError::into_inner).take();
         shared.stop.send_replace(true);
         shared.hub.signal_all(Signals::STOP);
+        shared.sources.signal_all(Signals::STOP);
         let mut end = self.end.lock().await;
         let in_time = tokio::time::timeout(within, end.ended.recv()).await.is_ok();
         if !in_time {
             shared.hub.signal_all(Signals::ABORT);
+            shared.sources.signal_all(Signals::ABORT);
         }
         end.all_ended.send_replace(true);
         if let Some(saver) = end.saver.take() {
@@ -241,14 +316,6 @@ impl Shared {
     fn count(&self, counter: impl FnOnce(&stats::Counters) -> &std::sync::atomic::AtomicU64) {
         counter(&self.hub.counters).fetch_add(1, Ordering::Relaxed);
     }
-}
-
-fn into_tokio(listener: TcpListener) -> Result<tokio::net::TcpListener, Error> {
-    let address = listener.local_addr().ok();
-    listener
-        .set_nonblocking(true)
-        .and_then(|()| tokio::net::TcpListener::from_std(listener))
-        .map_err(|source| Error::Listener { address, source })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::gate::Rate;
 use crate::mqtt::session::Limits;
 
 /// Settings of the broker, with their units.
@@ -15,6 +16,14 @@ pub struct Options {
     pub write_timeout: Duration,
     /// Connections at a time; more are closed at once.
     pub max_connections: usize,
+    /// Of these, of one address (IPv6: of one /56); more are closed at once. 0 = no limit.
+    pub max_connections_per_address: usize,
+    /// How many may log in; more wait for their turn. `None` = no limit.
+    pub connect_rate: Option<Rate>,
+    /// How many of one address may connect; more are closed at once. `None` = no limit.
+    pub address_connect_rate: Option<Rate>,
+    /// Largest WebSocket message a client may send, in bytes.
+    pub max_ws_message_size: usize,
     /// Sessions at a time, connected or not; CONNECTs that need another are refused with code 3.
     pub max_sessions: usize,
     /// QoS 1 and 2 messages in flight to one client, 1…65535.
@@ -65,13 +74,17 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(30),
             max_connections: 20_000,
+            max_connections_per_address: 16_000,
+            connect_rate: Rate::new(2000, 4000),
+            address_connect_rate: Rate::new(500, 16_000),
+            max_ws_message_size: 256 << 10,
             max_sessions: 100_000,
             max_inflight: 256,
             receive_maximum: 1024,
             max_topic_aliases: 16,
-            max_topic_length: 1024,
-            max_topic_levels: 32,
-            max_will_bytes: 64 << 10,
+            max_topic_length: 65_535,
+            max_topic_levels: 128,
+            max_will_bytes: 32 << 10,
             max_client_id_length: 256,
             max_queued_messages: 1000,
             max_queued_bytes: 4 << 20,

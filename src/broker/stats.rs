@@ -63,6 +63,20 @@ counters! {
     accepted,
     /// Connections closed at once because there were too many.
     refused_connection_limit,
+    /// Connections closed at once because there were too many of their address.
+    refused_address_limit,
+    /// Connections closed at once because their address connects too often.
+    refused_address_rate,
+    /// Connections without a good TLS handshake.
+    refused_tls,
+    /// Connections without a good WebSocket handshake.
+    refused_websocket,
+    /// Connections that had to wait before they could log in.
+    connects_delayed,
+    /// New certificates taken from their files while running.
+    tls_reloads,
+    /// Looks at the files of the certificate that found no good one.
+    tls_reload_failures,
     /// CONNECTs refused because there were too many sessions.
     refused_session_limit,
     /// Connections without a whole CONNECT in time.

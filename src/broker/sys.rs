@@ -30,7 +30,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             shared.hub.publish(None, &publish, now.into_std(), &mut Vec::new());
         }
         last = figures;
-        if tokio::time::timeout(PERIOD, stop.changed()).await.is_ok() {
+        if tokio::time::timeout(PERIOD, stop.wait_for(|stops| *stops)).await.is_ok() {
             return;
         }
     }

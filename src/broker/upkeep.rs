@@ -13,7 +13,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut stop = shared.stop.subscribe();
     let period = PERIOD.min(shared.options.session_expiry / 4).max(Duration::from_millis(50));
-    while tokio::time::timeout(period, stop.changed()).await.is_err() {
+    while tokio::time::timeout(period, stop.wait_for(|stops| *stops)).await.is_err() {
         let now = tokio::time::Instant::now().into_std();
         shared.hub.expire_retained(now);
         for slot in shared.hub.offline() {

@@ -33,7 +33,7 @@ pub(super) fn fire_later(shared: &Arc<Shared>, slot: Arc<Slot>, due: Instant) {
         let mut stop = this.stop.subscribe();
         tokio::select! {
             biased;
-            _ = stop.changed() => return,
+            _ = stop.wait_for(|stops| *stops) => return,
             () = tokio::time::sleep_until(due.into()) => {}
         }
         let will =
@@ -64,7 +64,7 @@ async fn publish(shared: &Shared, identity: &Identity, will: Will) {
         };
         let is_stored = tokio::select! {
             stored = stored => stored.is_some(),
-            _ = stop.changed() => false,
+            _ = stop.wait_for(|stops| *stops) => false,
         };
         if !is_stored {
             return;

@@ -15,7 +15,7 @@ const MAX_ANSWER_BYTES: u64 = 64 << 20;
 /// Longest wait for a whole answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Entries of a page when listing everything: the API's most.
-const PER_PAGE: usize = 500;
+const PER_PAGE: &str = "500";
 
 /// A call that gave no good answer.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +89,8 @@ pub(super) struct Client {
 pub(super) struct Answer {
     /// The body; null when there is none.
     pub(super) body: Value,
-    total: Option<usize>,
+    /// Where the list goes on.
+    next: Option<String>,
 }
 
 impl Client {
@@ -124,21 +125,16 @@ impl Client {
         self.finish(url, self.sign(request).call())
     }
 
-    /// All entries of a list, page by page.
+    /// All entries of a list, part by part. By cursor: entries that come and go meanwhile move no other from part to part.
     pub(super) fn get_all(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<Value>, ClientError> {
-        let per_page = PER_PAGE.to_string();
         let mut all = Vec::new();
-        for page in 1.. {
-            let number = usize::to_string(&page);
-            let paging = [("page", number.as_str()), ("per_page", per_page.as_str())];
+        let mut next = Some(String::new());
+        while let Some(cursor) = next {
+            let paging = [("cursor", cursor.as_str()), ("per_page", PER_PAGE)];
             let answer = self.get(path, &[query, &paging].concat())?;
-            let total = answer.total;
+            next = answer.next.filter(|next| *next != cursor);
             let mut items: Vec<Value> = self.decode(path, answer.body)?;
-            let is_last = items.len() < PER_PAGE;
             all.append(&mut items);
-            if is_last || total.is_some_and(|total| all.len() >= total) {
-                break;
-            }
         }
         Ok(all)
     }
@@ -163,8 +159,8 @@ impl Client {
         let unreachable = |source| ClientError::Unreachable { url: url.clone(), source: Box::new(source) };
         let mut response = result.map_err(unreachable)?;
         let status = response.status().as_u16();
-        let header = |name: &str| response.headers().get(name)?.to_str().ok()?.parse().ok();
-        let total = header("x-total-count");
+        let links = response.headers().get("link").and_then(|value| value.to_str().ok());
+        let next = links.and_then(next_cursor);
         let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_string().map_err(unreachable)?;
         if !(200..300).contains(&status) {
             return Err(ClientError::Refused { status, detail: explain(&body) });
@@ -173,7 +169,7 @@ impl Client {
             "" => Value::Null,
             text => serde_json::from_str(text).map_err(|source| ClientError::Unexpected { url, source })?,
         };
-        Ok(Answer { body, total })
+        Ok(Answer { body, next })
     }
 }
 
@@ -189,6 +185,13 @@ pub(super) fn agent(timeout: Duration) -> ureq::Agent {
         .user_agent(concat!("iot-meter/", env!("CARGO_PKG_VERSION")))
         .build();
     config.into()
+}
+
+/// The cursor of the link to the next part of a list (RFC 8288).
+fn next_cursor(links: &str) -> Option<String> {
+    let link = links.split(',').find(|link| link.ends_with("rel=\"next\""))?;
+    let (_, rest) = link.split_once("cursor=")?;
+    Some(rest.split(['&', '>']).next()?.to_owned())
 }
 
 /// The server's words about a refusal, every bad field included.
@@ -248,18 +251,18 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_key_is_sent_and_a_list_is_read_to_its_last_page() {
-        let item = |n: usize| format!("{{\"n\":{n}}}");
-        let first = format!("[{}]", (0..500).map(item).collect::<Vec<_>>().join(","));
+    fn the_key_is_sent_and_a_list_is_read_to_its_end() {
+        let first = r#"</api/devices?cursor=&per_page=500&q=a+b>; rel="first""#;
+        let next = format!(r#"Link: {first}, </api/devices?cursor=ab_-1&per_page=500&q=a+b>; rel="next"{}"#, "\r\n");
         let (url, server) = serve_once(vec![
-            answer("200 OK", "X-Total-Count: 501\r\n", &first),
-            answer("200 OK", "X-Total-Count: 501\r\n", "[{\"n\":500}]"),
+            answer("200 OK", &next, "[{\"n\":1},{\"n\":2}]"),
+            answer("200 OK", &format!("Link: {first}\r\n"), "[{\"n\":3}]"),
         ]);
         let client = Client::new(&url, Some(Secret::new("k1"))).expect("a good address");
-        assert_eq!(client.get_all("/api/devices", &[("q", "a b")]).expect("is listed").len(), 501);
+        assert_eq!(client.get_all("/api/devices", &[("q", "a b")]).expect("is listed").len(), 3);
         let requests = server.join().expect("served");
-        assert!(requests[0].starts_with("GET /api/devices?q=a%20b&page=1&per_page=500"), "{}", requests[0]);
-        assert!(requests[1].contains("page=2"));
+        assert!(requests[0].starts_with("GET /api/devices?q=a%20b&cursor=&per_page=500 "), "{}", requests[0]);
+        assert!(requests[1].starts_with("GET /api/devices?q=a%20b&cursor=ab_-1&per_page=500 "), "{}", requests[1]);
         assert!(requests.iter().all(|r| r.to_ascii_lowercase().contains("authorization: bearer k1")));
     }
 

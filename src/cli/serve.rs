@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit};
 
 use super::global::{Global, Output};
 use super::runtime::{StopSignal, block_on};
@@ -11,7 +12,7 @@ use super::{live, output};
 use crate::config::{ConfigError, Fault, Flag, Loaded, ServeOptions, Source};
 use crate::domain::{Clock, DeviceId};
 use crate::observe::log;
-use crate::serve::{self, Addresses, Running, Start};
+use crate::serve::{self, Addresses, CertificateFault, Running, Start};
 
 /// Run everything: broker, collector, API, console and metrics
 #[derive(Debug, Args)]
@@ -43,6 +44,15 @@ pub(super) struct ServeArgs {
     /// Address of the MQTT broker [mqtt.listen]
     #[arg(long, value_name = "ADDR:PORT")]
     mqtt_listen: Option<String>,
+    /// Address for MQTT in TLS, or off [mqtt.tls_listen]
+    #[arg(long, value_name = "ADDR:PORT")]
+    mqtts_listen: Option<String>,
+    /// Address for MQTT over WebSocket, or off [mqtt.ws_listen]
+    #[arg(long, value_name = "ADDR:PORT")]
+    ws_listen: Option<String>,
+    /// Address for MQTT over WebSocket in TLS, or off [mqtt.wss_listen]
+    #[arg(long, value_name = "ADDR:PORT")]
+    wss_listen: Option<String>,
     /// Address of a metrics listener of its own, or off [metrics.listen]
     #[arg(long, value_name = "ADDR:PORT")]
     metrics_listen: Option<String>,
@@ -59,6 +69,9 @@ impl ServeArgs {
             ("--archive-url", "archive.url", &self.archive_url),
             ("--http-listen", "http.listen", &self.http_listen),
             ("--mqtt-listen", "mqtt.listen", &self.mqtt_listen),
+            ("--mqtts-listen", "mqtt.tls_listen", &self.mqtts_listen),
+            ("--ws-listen", "mqtt.ws_listen", &self.ws_listen),
+            ("--wss-listen", "mqtt.wss_listen", &self.wss_listen),
             ("--metrics-listen", "metrics.listen", &self.metrics_listen),
         ];
         let flag = |flag: String, key: &str, value: &str| Flag { flag, key: key.to_owned(), value: value.to_owned() };
@@ -71,6 +84,7 @@ impl ServeArgs {
         if self.open.as_deref() == Some("loopback") {
             refuse_public_listeners(loaded)?;
         }
+        check_certificate(loaded)?;
         Ok(ServeOptions { settings: loaded.settings.clone(), open: self.open.is_some(), demo: self.demo })
     }
 }
@@ -82,13 +96,9 @@ fn setting(text: &str) -> Result<(String, String), String> {
 
 /// `--open` means that anybody who can connect may do everything: only for this machine.
 fn refuse_public_listeners(loaded: &Loaded) -> Result<(), ConfigError> {
-    let source_of = |key: &str| {
-        let found = loaded.effective.iter().find(|(k, _, _)| k.path == key);
-        found.map_or(Source::Default, |(_, _, source)| source.clone())
-    };
     let fault = |(key, addr): (&str, std::net::SocketAddr)| Fault {
         key: key.to_owned(),
-        source: source_of(key),
+        source: loaded.source_of(key),
         message: format!(
             "{addr} can be reached from other machines and --open asks nobody for credentials; listen on loopback, or say --open=i-understand"
         ),
@@ -97,13 +107,21 @@ fn refuse_public_listeners(loaded: &Loaded) -> Result<(), ConfigError> {
     if faults.is_empty() { Ok(()) } else { Err(ConfigError { faults }) }
 }
 
+/// A certificate that is no good is a fault of the configuration, found before anything starts.
+pub(super) fn check_certificate(loaded: &Loaded) -> Result<(), ConfigError> {
+    let Err(CertificateFault { key, source }) = serve::open_certificate(&loaded.settings) else { return Ok(()) };
+    let message = format!("{:#}", anyhow::Error::from(source));
+    Err(ConfigError { faults: vec![Fault { key: key.to_owned(), source: loaded.source_of(key), message }] })
+}
+
 pub(super) fn run(args: ServeArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let loaded = global.load(args.flags())?;
     let options = args.options(&loaded)?;
     log::init(&options.settings.log.level, options.settings.log.format)?;
     for (key, value, source) in loaded.effective.iter().filter(|(_, _, source)| *source != Source::Default) {
-        tracing::debug!(key = key.path, %value, %source, "setting");
+        tracing::debug!(key, %value, %source, "setting");
     }
+    raise_open_files(options.settings.mqtt.max_connections);
     // Whatever is written from here on is for this user alone.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let ServeOptions { settings, open, demo } = options;
@@ -124,6 +142,22 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
+/// Open files beside the connections of MQTT clients: segments, the database, HTTP, listeners.
+const OTHER_FILES: u64 = 256;
+
+/// A socket counts as an open file, and many systems allow 1024 until a process asks for more.
+fn raise_open_files(max_connections: usize) {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let wanted = max_connections as u64 + OTHER_FILES;
+    let Some(soft) = limit.current.filter(|soft| *soft < wanted) else { return };
+    let allowed = limit.maximum.map_or(wanted, |hard| hard.min(wanted));
+    let raised = Rlimit { current: Some(allowed), maximum: limit.maximum };
+    let now = if rustix::process::setrlimit(Resource::Nofile, raised).is_ok() { allowed } else { soft };
+    if now < wanted {
+        tracing::warn!(allowed = now, wanted, "fewer open files are allowed than mqtt.max_connections needs");
+    }
+}
+
 /// For scripts: the addresses, and the admin key when this start made it.
 fn greeting_json(running: &Running) -> anyhow::Result<serde_json::Value> {
     let mut value = serde_json::to_value(running.addresses())?;
@@ -138,12 +172,17 @@ const DEMO_DEVICE: &str = "demo-dc750-0001";
 
 /// Where everything is; the admin key, when this start made it, once.
 fn greeting(running: &Running, open: bool, demo: Option<u32>, key_file: &Path) -> String {
-    let Addresses { http, mqtt, metrics } = running.addresses();
+    let Addresses { http, mqtt, mqtts, ws, wss, metrics } = running.addresses();
     let mut text = format!(
         "iot-meter {} is ready{}\n\n  console  http://{http}/\n  API      http://{http}/api  (described at http://{http}/api/docs/)\n  MQTT     mqtt://{mqtt}\n",
         env!("CARGO_PKG_VERSION"),
         if open { ", open to everybody who reaches it" } else { "" },
     );
+    for (scheme, address, path) in [("mqtts", mqtts, ""), ("ws", ws, "/mqtt"), ("wss", wss, "/mqtt")] {
+        if let Some(address) = address {
+            text += &format!("           {scheme}://{address}{path}\n");
+        }
+    }
     if let Some(metrics) = metrics {
         text += &format!("  metrics  http://{metrics}/metrics\n");
     }
@@ -193,6 +232,17 @@ mod tests {
         );
         assert!(options(&[&["--open=i-understand"], &public[..]].concat()).is_ok_and(|o| o.open));
         assert!(options(&public).is_ok_and(|o| !o.open));
+    }
+
+    #[test]
+    fn open_is_refused_where_a_certificate_opens_the_usual_port_to_others() {
+        let files = ["--set", "mqtt.tls_cert_file=/c.pem", "--set", "mqtt.tls_key_file=/k.pem"];
+        let error = options(&[&["--open"], &files[..]].concat()).expect_err("is refused");
+        let keys: Vec<_> = error.faults.iter().map(|f| (f.key.as_str(), f.source.to_string())).collect();
+        assert_eq!(keys, [("mqtt.tls_listen", "default".to_owned())]);
+        let error = options(&files).expect_err("there are no such files");
+        assert_eq!(error.faults[0].key, "mqtt.tls_cert_file");
+        assert!(options(&[&["--mqtts-listen", "off", "--open"], &files[..]].concat()).is_ok(), "nobody needs them");
     }
 
     #[test]

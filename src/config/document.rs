@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value as Json, json};
 
+use super::entries;
 use super::keys::{KEYS, Key, SECTIONS};
 use super::load::Loaded;
 use super::value::Kind;
@@ -34,7 +35,21 @@ pub fn default_toml() -> String {
             write_key(&mut text, key);
         }
     }
+    write_entries(&mut text);
     text
+}
+
+/// The section of which there may be several, as comments: by default there is none.
+fn write_entries(text: &mut String) {
+    text.push('\n');
+    write_comment(text, entries::DOC);
+    let _ = writeln!(text, "#[[{}]]", entries::NAME);
+    for key in entries::KEYS {
+        let mut lines = String::new();
+        write_key(&mut lines, key);
+        let (comment, setting) = lines.trim_end().rsplit_once('\n').unwrap_or_default();
+        let _ = writeln!(text, "{comment}\n#{setting}");
+    }
 }
 
 fn write_comment(text: &mut String, doc: &str) {
@@ -65,7 +80,7 @@ fn written(key: &Key) -> String {
 
 /// What is in force, for people: `key = value  # source`.
 pub fn effective_text(loaded: &Loaded) -> String {
-    let lines: Vec<String> = loaded.effective.iter().map(|(key, value, _)| format!("{} = {value}", key.path)).collect();
+    let lines: Vec<String> = loaded.effective.iter().map(|(key, value, _)| format!("{key} = {value}")).collect();
     let width = lines.iter().map(|l| l.chars().count()).max().unwrap_or(0).min(70);
     let mut text = String::new();
     for (line, (_, _, source)) in lines.iter().zip(&loaded.effective) {
@@ -76,10 +91,10 @@ pub fn effective_text(loaded: &Loaded) -> String {
 
 /// What is in force, for scripts: `{"key": {"value": …, "source": "…"}}`.
 pub fn effective_json(loaded: &Loaded) -> Json {
-    let entry = |(key, value, source): &(&Key, String, super::Source)| {
+    let entry = |(key, value, source): &(String, String, super::Source)| {
         // A value shows as JSON already, except that its text may hold escapes that JSON does not know.
         let value = serde_json::from_str(value).unwrap_or_else(|_| Json::String(value.clone()));
-        (key.path.to_owned(), json!({"value": value, "source": source.to_string()}))
+        (key.clone(), json!({"value": value, "source": source.to_string()}))
     };
     Json::Object(loaded.effective.iter().map(entry).collect())
 }
@@ -97,6 +112,28 @@ mod tests {
         let loaded = load(&with_file).expect("the default file is good");
         assert_eq!(loaded.settings, load(&plain).expect("the defaults are good").settings);
         assert!(loaded.effective.iter().all(|(_, _, source)| source.to_string().starts_with("default.toml:")));
+    }
+
+    #[test]
+    fn the_section_shown_as_a_comment_is_good_and_has_the_defaults() {
+        let text = default_toml();
+        let (_, section) = text.split_once("#[[source]]\n").expect("is there");
+        let settings: String = section.lines().filter_map(|l| l.strip_prefix('#')).fold(String::new(), |all, line| {
+            let is_setting = line.split_once(" = ").is_some_and(|(key, _)| !key.starts_with(' '));
+            if is_setting { all + line + "\n" } else { all }
+        });
+        let load_text = |text: String| {
+            let file = FileText { path: "default.toml".into(), text };
+            load(&Sources { file: Some(file), working_dir: "/srv".into(), ..Sources::default() }).expect("is good")
+        };
+        let shown = load_text(format!("[[source]]\n{settings}"));
+        let bare = load_text("[[source]]\nurl = \"mqtt://broker.example\"\n".to_owned());
+        assert_eq!(shown.settings.sources, bare.settings.sources);
+        let given = shown
+            .effective
+            .iter()
+            .filter(|(key, _, source)| key.starts_with("source.") && source.to_string().starts_with("default.toml:"));
+        assert_eq!(given.count(), entries::KEYS.len());
     }
 
     #[test]

@@ -5,8 +5,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::entries::ExternalBroker;
 use super::secret::Secret;
-use super::value::{FromValue, Kind, MetricsAccess, UnknownDevices, Value};
+use super::texts::Rule;
+use super::value::{FromValue, Kind, MetricsAccess, TlsVersion, UnknownDevices, Value};
 use crate::observe::log::Format;
 
 /// A setting's line in the table.
@@ -32,7 +34,7 @@ impl Key {
 
     /// Whether its value may not show, and may be read from a file named by `…_FILE`.
     pub fn is_secret(&self) -> bool {
-        matches!(self.kind, Kind::SecretUrl { .. })
+        matches!(self.kind, Kind::SecretUrl { .. } | Kind::Text(Rule::Secret))
     }
 }
 
@@ -78,6 +80,8 @@ macro_rules! settings {
             /// Directory of everything that is kept; absolute.
             pub data_dir: PathBuf,
             $($(#[doc = $section_doc])* pub $section: $Section,)*
+            /// External brokers.
+            pub sources: Vec<ExternalBroker>,
         }
 
         /// The table.
@@ -105,8 +109,9 @@ macro_rules! settings {
 
         impl Settings {
             /// Settings of a complete set of values.
-            pub(super) fn from_values<'a>(value: impl Fn(&str) -> &'a Value) -> Self {
+            pub(super) fn from_values<'a>(value: impl Fn(&str) -> &'a Value, sources: Vec<ExternalBroker>) -> Self {
                 Self {
+                    sources,
                     data_dir: PathBuf::from_value(value("data_dir")),
                     $($section: $Section {
                         $($key: <$ty>::from_value(value(concat!(stringify!($section), ".", stringify!($key)))),)*
@@ -128,7 +133,7 @@ settings! {
     archive: Archive {
         /// Where the objects go.
         url: String = "file:///<data_dir>/archive", Kind::Url { schemes: &["file"] }, "--archive-url";
-        /// An object is written when its oldest message is this old.
+        /// An object is written when its oldest message is this old; sooner where a burst is followed by a pause.
         flush_age_s: u64 = "60", int(1, 86_400, "s");
         /// An object is written when its messages reach this size.
         flush_bytes: u64 = "16 MiB", size(64 * KIB, GIB);
@@ -164,12 +169,42 @@ settings! {
     mqtt: Mqtt {
         /// Address of the listener for plain TCP; port 0 takes a free one.
         listen: SocketAddr = "127.0.0.1:1883", Kind::Listen { may_be_off: false }, "--mqtt-listen";
+        /// Address of the listener for MQTT in TLS; `auto` = `0.0.0.0:8883` where `tls_cert_file` and `tls_key_file` are
+        /// set, else off.
+        tls_listen: Option<SocketAddr> = "auto", Kind::ListenAuto, "--mqtts-listen";
+        /// Address of the listener for MQTT over WebSocket, at the path `/mqtt`.
+        ws_listen: Option<SocketAddr> = "off", Kind::Listen { may_be_off: true }, "--ws-listen";
+        /// Address of the listener for MQTT over WebSocket in TLS, at the path `/mqtt`.
+        wss_listen: Option<SocketAddr> = "off", Kind::Listen { may_be_off: true }, "--wss-listen";
+        /// PEM file of the server's certificate, followed by those of its issuers. Needed by listeners with TLS.
+        tls_cert_file: Option<PathBuf> = "", Kind::File;
+        /// PEM file of its private key; other users of this machine must not be able to read it.
+        tls_key_file: Option<PathBuf> = "", Kind::File;
+        /// Oldest version of TLS accepted.
+        tls_min_version: TlsVersion = "1.3", Kind::Choice(&TlsVersion::NAMES);
+        /// How often the files of certificate and key are read anew; connections stay as they are.
+        tls_reload_s: u64 = "30", int(1, 86_400, "s");
+        /// Connections the system holds until the broker accepts them; net.core.somaxconn may hold fewer.
+        backlog: u32 = "16384", int(16, 65_535, "connections");
         /// Largest packet accepted.
         max_packet_bytes: usize = "256 KiB", size(KIB, 64 * MIB);
         /// A connection that has not sent its CONNECT by then is closed.
         connect_timeout_s: u64 = "10", int(1, 600, "s");
         /// Connections open at once; further ones are refused.
         max_connections: usize = "20000", int(1, 1_000_000, "connections");
+        /// Connections of one address (IPv6: one /56) open at once; further ones are refused. 0 = no limit. The default
+        /// keeps a fifth of the places for others; meters that all come through one proxy may need more.
+        max_connections_per_address: usize = "16000", int(0, 1_000_000, "connections");
+        /// Clients that may log in a second, over time; more wait for their turn. 0 = no limit.
+        connect_per_s: u32 = "2000", int(0, 1_000_000, "connections/s");
+        /// Clients that may log in at once.
+        connect_burst: u32 = "4000", int(1, 1_000_000, "connections");
+        /// Connections of one address (IPv6: one /56) accepted a second, over time; further ones are refused. 0 = no limit.
+        address_connect_per_s: u32 = "500", int(0, 1_000_000, "connections/s");
+        /// Connections of one address accepted at once: a whole fleet behind it may come back together.
+        address_connect_burst: u32 = "16000", int(1, 1_000_000, "connections");
+        /// Largest WebSocket message accepted, at least `max_packet_bytes` where there is such a listener.
+        ws_max_message_bytes: usize = "256 KiB", size(KIB, 64 * MIB);
         /// Longest keep-alive a client may have; one that asks for more, or for none, is held to this (MQTT 5 tells it).
         /// 0 = no limit.
         max_keepalive: u16 = "0", int(0, 65_535, "s");
@@ -180,11 +215,11 @@ settings! {
         /// Topic aliases in use on one MQTT 5 connection, in each direction; 0 = none.
         max_topic_aliases: u16 = "16", int(0, 65_535, "aliases");
         /// Longest topic of a publish, and longest filter of a subscription.
-        max_topic_length: usize = "1 KiB", size(64, 65_535);
+        max_topic_length: usize = "65535", size(64, 65_535);
         /// Most levels of a topic or filter, separated by `/`.
-        max_topic_levels: usize = "32", int(4, 128, "levels");
+        max_topic_levels: usize = "128", int(4, 128, "levels");
         /// Largest payload of a last will; a CONNECT with a larger one is refused.
-        max_will_bytes: usize = "64 KiB", size(256, 65_535);
+        max_will_bytes: usize = "32 KiB", size(256, 65_535);
         /// Messages kept for a subscriber that is away or slow.
         max_queued_messages: usize = "1000", int(0, 1_000_000, "messages");
         /// Bytes of messages kept for a subscriber that is away or slow.
@@ -269,13 +304,21 @@ settings! {
 }
 
 impl Settings {
-    /// The listeners that other machines can reach, by key.
-    pub fn public_listeners(&self) -> Vec<(&'static str, SocketAddr)> {
-        let all = [
+    /// Every listener, by key.
+    pub fn listeners(&self) -> [(&'static str, Option<SocketAddr>); 6] {
+        [
             ("http.listen", Some(self.http.listen)),
             ("mqtt.listen", Some(self.mqtt.listen)),
+            ("mqtt.tls_listen", self.mqtt.tls_listen),
+            ("mqtt.ws_listen", self.mqtt.ws_listen),
+            ("mqtt.wss_listen", self.mqtt.wss_listen),
             ("metrics.listen", self.metrics.listen),
-        ];
-        all.into_iter().filter_map(|(key, a)| a.filter(|a| !a.ip().is_loopback()).map(|a| (key, a))).collect()
+        ]
+    }
+
+    /// The listeners that other machines can reach, by key.
+    pub fn public_listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        let public = |a: &SocketAddr| !a.ip().is_loopback();
+        self.listeners().into_iter().filter_map(|(key, a)| Some((key, a.filter(public)?))).collect()
     }
 }

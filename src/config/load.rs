@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
+use super::entries::{self, Entries};
 use super::keys::{KEYS, Key, Settings};
+use super::rules;
+use super::suggest::unknown;
 use super::value::{Raw, Value};
 
 /// Where a value came from.
@@ -156,7 +159,15 @@ pub struct Loaded {
     /// Ready for use.
     pub settings: Settings,
     /// In the table's order: key, value as shown (secrets hidden), source.
-    pub effective: Vec<(&'static Key, String, Source)>,
+    pub effective: Vec<(String, String, Source)>,
+}
+
+impl Loaded {
+    /// Where the key's value came from.
+    pub fn source_of(&self, path: &str) -> Source {
+        let found = self.effective.iter().find(|(key, _, _)| key == path);
+        found.map_or(Source::Default, |(_, _, source)| source.clone())
+    }
 }
 
 /// Makes settings of all sources.
@@ -172,7 +183,12 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     );
 
     let mut values: BTreeMap<&str, (Value, Source)> = KEYS.iter().map(|key| (key.path, default_of(key))).collect();
+    let mut entries = Entries::default();
     for (path, raw, source) in given {
+        if let Some(place) = entries::split(&path) {
+            faults.extend(entries.take(&path, place, &raw, &source));
+            continue;
+        }
         let Some(key) = KEYS.iter().find(|key| key.path == path) else {
             faults.push(Fault { message: unknown(&path), key: path, source });
             continue;
@@ -183,13 +199,18 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         }
     }
     resolve_paths(&mut values, &sources.working_dir);
-    let settings = Settings::from_values(|path| &values[path].0);
-    check_together(&settings, &values, &mut faults);
+    rules::resolve_listeners(&mut values);
+    let (brokers, listed) = entries.finish(&mut faults);
+    let settings = Settings::from_values(|path| &values[path].0, brokers);
+    for (key, message) in rules::broken(&settings) {
+        faults.push(Fault { key: key.to_owned(), source: values[key].1.clone(), message });
+    }
     if !faults.is_empty() {
         return Err(ConfigError { faults });
     }
-    let shown = |key: &'static Key| (key, values[key.path].0.show(), values[key.path].1.clone());
-    Ok(Loaded { effective: KEYS.iter().map(shown).collect(), settings })
+    let plain = KEYS.iter().filter_map(|key| values.remove(key.path).map(|(value, source)| (key.path, value, source)));
+    let all = plain.map(|(path, value, source)| (path.to_owned(), value, source)).chain(listed);
+    Ok(Loaded { effective: all.map(|(path, value, source)| (path, value.show(), source)).collect(), settings })
 }
 
 impl Settings {
@@ -232,34 +253,6 @@ fn resolve_paths(values: &mut BTreeMap<&str, (Value, Source)>, working_dir: &Pat
     }
 }
 
-/// Rules between keys.
-fn check_together(s: &Settings, values: &BTreeMap<&str, (Value, Source)>, faults: &mut Vec<Fault>) {
-    let mut rule = |holds: bool, key: &str, message: String| {
-        if !holds {
-            faults.push(Fault { key: key.to_owned(), source: values[key].1.clone(), message });
-        }
-    };
-    let (segment, all) = (s.journal.segment_bytes, s.journal.max_bytes);
-    rule(all / 2 >= segment, "journal.max_bytes", format!("must be at least twice journal.segment_bytes ({segment})"));
-    let packet = s.mqtt.max_packet_bytes;
-    rule(
-        s.journal.queue_bytes >= packet,
-        "journal.queue_bytes",
-        format!("must be at least mqtt.max_packet_bytes ({packet})"),
-    );
-    rule(
-        s.collector.batch_bytes >= packet,
-        "collector.batch_bytes",
-        format!("must be at least mqtt.max_packet_bytes ({packet})"),
-    );
-    let listeners = [("mqtt.listen", Some(s.mqtt.listen)), ("metrics.listen", s.metrics.listen)];
-    for (place, (key, addr)) in listeners.into_iter().enumerate() {
-        let before = [Some(s.http.listen), Some(s.mqtt.listen)];
-        let taken = addr.is_some_and(|a| a.port() != 0) && before[..=place].contains(&addr);
-        rule(!taken, key, "is the address of another listener".to_owned());
-    }
-}
-
 /// Variables of keys. `IOT_METER_LOG` is the short name of `log.level` and yields to the long one.
 fn read_env(env: &[(String, String)], given: &mut Vec<(String, Raw, Source)>) {
     let mut found: Vec<_> = env
@@ -295,6 +288,10 @@ fn read_file(file: &FileText, given: &mut Vec<(String, Raw, Source)>, faults: &m
     }
     for (name, value) in table.get_ref() {
         let at = name.span().start;
+        if name.get_ref() == entries::NAME {
+            read_entries(value.get_ref(), given, faults, &source(at), &source);
+            continue;
+        }
         match value.get_ref() {
             DeValue::Table(section) if !KEYS.iter().any(|key| key.path == name.get_ref().as_ref()) => {
                 if section.is_empty() && !super::keys::SECTIONS.iter().any(|(s, _)| s == name.get_ref()) {
@@ -307,6 +304,30 @@ fn read_file(file: &FileText, given: &mut Vec<(String, Raw, Source)>, faults: &m
                 }));
             }
             value => given.push((name.get_ref().to_string(), raw_of(value), source(at))),
+        }
+    }
+}
+
+/// The sections of a list.
+fn read_entries(
+    value: &DeValue<'_>,
+    given: &mut Vec<(String, Raw, Source)>,
+    faults: &mut Vec<Fault>,
+    place: &Source,
+    source: &impl Fn(usize) -> Source,
+) {
+    let items = value.as_array().filter(|items| items.iter().all(|item| item.get_ref().is_table()));
+    let Some(items) = items else {
+        let message = format!("is a list of sections: write [[{}]]", entries::NAME);
+        faults.push(Fault { key: entries::NAME.to_owned(), source: place.clone(), message });
+        return;
+    };
+    for (number, item) in items.iter().enumerate() {
+        let (itself, raw) = entries::itself(number);
+        given.push((itself, raw, source(item.span().start)));
+        for (key, value) in item.get_ref().as_table().into_iter().flatten() {
+            let path = format!("{}.{number}.{}", entries::NAME, key.get_ref());
+            given.push((path, raw_of(value.get_ref()), source(key.span().start)));
         }
     }
 }
@@ -324,39 +345,6 @@ fn raw_of(value: &DeValue<'_>) -> Raw {
         DeValue::Datetime(_) => Raw::Other("a date"),
         DeValue::Table(_) => Raw::Other("a table"),
     }
-}
-
-/// What to say of a key that is none: the nearest one, if any is near.
-fn unknown(path: &str) -> String {
-    let written = path.to_ascii_lowercase();
-    let bare = written.rsplit('.').next().unwrap_or_default();
-    let distance = |key: &&Key| {
-        let whole = edits(&written, key.path);
-        // The right key in the wrong section is a near miss too.
-        let same_name = key.path.rsplit('.').next() == Some(bare);
-        if same_name { whole.min(2) } else { whole }
-    };
-    let nearest = KEYS.iter().min_by_key(distance);
-    match nearest.filter(|key| distance(key) <= 1 + written.len() / 4) {
-        Some(key) => format!("is not a key; did you mean `{}`?", key.path),
-        None => "is not a key; `iot-meter check-config --print-default` lists them all".to_owned(),
-    }
-}
-
-/// Levenshtein distance: least insertions, deletions and replacements from one text to the other.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replace = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -444,20 +432,6 @@ mod tests {
         let found = faults(&sources("[http]\nworkers = \n[mqtt]\nmax_sessionz = 1\n", &[], &[]));
         assert!(found.iter().any(|f| f.starts_with("TOML:") && f.ends_with("(x.toml:2)")), "{found:#?}");
         assert!(found.iter().any(|f| f.contains("did you mean `mqtt.max_sessions`")), "{found:#?}");
-    }
-
-    #[test]
-    fn keys_that_contradict_each_other_are_faults() {
-        let check = |flags: &[(&str, &str)], key: &str| {
-            let found = faults(&sources("", &[], flags));
-            assert!(found.len() == 1 && found[0].starts_with(key), "{found:#?}");
-        };
-        check(&[("journal.max_bytes", "100 MiB")], "journal.max_bytes");
-        check(&[("mqtt.max_packet_bytes", "8193 KiB"), ("collector.batch_bytes", "16 MiB")], "journal.queue_bytes");
-        check(&[("mqtt.listen", "127.0.0.1:8080")], "mqtt.listen");
-        check(&[("metrics.listen", "127.0.0.1:1883")], "metrics.listen");
-        let free = [("mqtt.listen", "127.0.0.1:0"), ("http.listen", "127.0.0.1:0")];
-        assert!(load(&sources("", &[], &free)).is_ok());
     }
 
     #[test]

@@ -8,16 +8,22 @@
 //! Start from [`load()`] (pure) or [`Sources::of_process`] (reads the real file and environment).
 
 mod document;
+mod entries;
 mod keys;
 mod load;
+mod rules;
 mod secret;
+mod suggest;
+mod texts;
 mod value;
 
 pub use document::{default_toml, effective_json, effective_text};
+pub use entries::ExternalBroker;
 pub use keys::*;
 pub use load::{ConfigError, Fault, FileText, Flag, Loaded, Source, Sources, load};
 pub use secret::Secret;
-pub use value::{Kind, MetricsAccess, UnknownDevices};
+pub use texts::Rule;
+pub use value::{Kind, MetricsAccess, TlsVersion, UnknownDevices};
 
 /// How `serve` was asked to run, beside the settings.
 #[derive(Clone, Debug, PartialEq)]

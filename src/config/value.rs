@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::secret::Secret;
+use super::texts::Rule;
 use crate::observe::log::{self, Format};
 
 /// Type and range of a key.
@@ -32,8 +33,12 @@ pub enum Kind {
         /// Whether `off` is allowed.
         may_be_off: bool,
     },
+    /// `address:port`, or what follows from other keys.
+    ListenAuto,
     /// A path.
     Path,
+    /// The path of a file, if there is one.
+    File,
     /// A URL of one of these schemes.
     Url {
         /// Allowed schemes.
@@ -50,6 +55,8 @@ pub enum Kind {
     Filters,
     /// A filter of log lines.
     LogFilter,
+    /// A text with a rule of its own.
+    Text(Rule),
 }
 
 /// A value as given, before any check.
@@ -72,8 +79,12 @@ pub(super) enum Raw {
 pub(super) enum Value {
     Int(u64),
     Addr(Option<SocketAddr>),
+    /// An address that is still to be made of other keys.
+    Auto,
     Text(String),
     Secret(Secret),
+    /// A secret of which nothing shows.
+    Hidden(Secret),
     List(Vec<String>),
 }
 
@@ -132,6 +143,16 @@ words! {
     }
 }
 
+words! {
+    /// The oldest version of TLS accepted.
+    TlsVersion {
+        /// RFC 5246.
+        V12 = "1.2",
+        /// RFC 8446.
+        V13 = "1.3",
+    }
+}
+
 impl Kind {
     /// Checks a value; the error says what would be right.
     pub(super) fn check(&self, raw: &Raw) -> Result<Value, String> {
@@ -139,6 +160,11 @@ impl Kind {
             Self::Int { min, max, unit } => within(integer(raw)?, *min, *max, unit).map(Value::Int),
             Self::Size { min, max } => within(bytes(raw)?, *min, *max, "bytes").map(Value::Int),
             Self::Listen { may_be_off } => listen(text(raw)?, *may_be_off).map(Value::Addr),
+            Self::ListenAuto => match text(raw)? {
+                "auto" => Ok(Value::Auto),
+                address => listen(address, true).map(Value::Addr),
+            },
+            Self::File => Ok(Value::Text(text(raw)?.to_owned())),
             Self::Path => match text(raw)? {
                 "" => Err("a path is wanted".to_owned()),
                 path => Ok(Value::Text(path.to_owned())),
@@ -147,6 +173,7 @@ impl Kind {
             Self::SecretUrl { schemes } => url(text(raw)?, schemes).map(|u| Value::Secret(Secret::new(u))),
             Self::Choice(words) => choice(text(raw)?, words).map(Value::Text),
             Self::Filters => list(raw)?.into_iter().map(filter).collect::<Result<_, _>>().map(Value::List),
+            Self::Text(rule) => rule.check(text(raw)?),
             Self::LogFilter => {
                 let filter = text(raw)?;
                 log::check_filter(filter).map_err(|e| e.to_string())?;
@@ -164,13 +191,16 @@ impl Kind {
             }
             Self::Listen { may_be_off: true } => "address:port, or \"off\"".to_owned(),
             Self::Listen { may_be_off: false } => "address:port".to_owned(),
+            Self::ListenAuto => "address:port, \"off\", or \"auto\"".to_owned(),
             Self::Path => "a path".to_owned(),
+            Self::File => "a path, or \"\" for none".to_owned(),
             Self::Url { schemes } | Self::SecretUrl { schemes } => {
                 schemes.iter().map(|s| format!("{s}://…")).collect::<Vec<_>>().join(" or ")
             }
             Self::Choice(words) => words.join(" | "),
             Self::Filters => "a list of topic filters (in the environment separated by commas)".to_owned(),
             Self::LogFilter => "a level or a list of target=level".to_owned(),
+            Self::Text(rule) => rule.describe().to_owned(),
         }
     }
 }
@@ -181,9 +211,11 @@ impl Value {
         match self {
             Self::Int(n) => n.to_string(),
             Self::Addr(None) => "\"off\"".to_owned(),
+            Self::Auto => "\"auto\"".to_owned(),
             Self::Addr(Some(a)) => format!("\"{a}\""),
             Self::Text(t) => format!("{t:?}"),
             Self::Secret(s) => format!("{:?}", s.redacted()),
+            Self::Hidden(s) => format!("{:?}", if s.reveal().is_empty() { "" } else { "***" }),
             Self::List(items) => format!("{items:?}"),
         }
     }
@@ -297,7 +329,7 @@ fn list(raw: &Raw) -> Result<Vec<String>, String> {
 }
 
 /// MQTT 3.1.1 section 4.7: `#` stands alone in the last level, `+` alone in its level.
-fn filter(text: String) -> Result<String, String> {
+pub(super) fn filter(text: String) -> Result<String, String> {
     let levels: Vec<&str> = text.split('/').collect();
     let last = levels.len() - 1;
     let is_good = |(place, level): (usize, &&str)| {
@@ -329,7 +361,7 @@ macro_rules! from_int {
 
 from_int!(u16, u32, u64, usize);
 
-fn word(value: &Value) -> &str {
+pub(super) fn word(value: &Value) -> &str {
     let Value::Text(text) = value else { unreachable!("the table gives texts a textual kind") };
     text
 }
@@ -343,6 +375,12 @@ impl FromValue for String {
 impl FromValue for PathBuf {
     fn from_value(value: &Value) -> Self {
         word(value).into()
+    }
+}
+
+impl FromValue for Option<PathBuf> {
+    fn from_value(value: &Value) -> Self {
+        Some(word(value)).filter(|path| !path.is_empty()).map(PathBuf::from)
     }
 }
 

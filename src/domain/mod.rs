@@ -5,6 +5,7 @@
 //!
 //! Start from [`Message`], what a meter said, and [`DeviceState`], what is remembered of a meter.
 
+mod address;
 pub mod alert;
 pub mod command;
 pub mod derived;
@@ -17,6 +18,7 @@ mod rfc3339;
 pub mod sequence;
 pub mod time;
 
+pub use address::line_of;
 pub use device::{DeviceState, Registration};
 pub use ids::{CommandId, DeviceId};
 pub use message::{Body, Message, Refusal, Sequence};

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::format::{Head, RECORD_HEADER, SEGMENT_HEADER};
 use super::scan::{Scanner, Step};
 use super::shared::{Hold, Phase, Segment, Shared};
-use super::{Batch, Error, Fault, Offset, disk};
+use super::{Batch, Error, Fault, Offset, disk, large};
 
 /// The least that is read at once: a few pages cost as much as one.
 const LEAST_READ: u64 = 16 << 10;
@@ -124,7 +124,9 @@ impl Cursor {
         let wanted = (max_records as u64).saturating_mul(self.record_bytes + self.record_bytes / 4).max(LEAST_READ);
         let mut len = wanted.min(max_bytes).min(available);
         loop {
-            let mut buffer = vec![0; len as usize];
+            let mut buffer = Vec::new();
+            large::reserve(&mut buffer, len as usize);
+            buffer.resize(len as usize, 0);
             let io = |e| Error::io("read", &disk::segment_path(&self.shared.dir, segment.first))(e);
             place.file.read_exact_at(&mut buffer, place.at).map_err(io)?;
             let parsed = Parsed::of(&buffer, self.shared.seed, self.position, max_records);

@@ -102,6 +102,12 @@ impl Journal {
         self.inner.shared.lock().check_open()
     }
 
+    /// Whether the queue still has the memory of a burst.
+    #[cfg(test)]
+    pub(super) fn has_large_queue(&self) -> bool {
+        super::large::is_large(&self.inner.shared.lock().buffer)
+    }
+
     /// Figures of now.
     pub fn status(&self) -> Status {
         let state = self.inner.shared.lock();

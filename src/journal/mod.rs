@@ -37,6 +37,7 @@ mod disk;
 mod error;
 mod format;
 mod handle;
+pub(crate) mod large;
 mod recovery;
 mod salvage;
 mod scan;

@@ -12,7 +12,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 
 use super::format::{self, SEGMENT_HEADER};
-use super::{Entry, Error, Offset, Options};
+use super::{Entry, Error, Offset, Options, large};
 
 /// A segment as far as it is durable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -124,11 +124,6 @@ impl Shared {
         used.saturating_add(bytes as u64) > self.segment_limit
     }
 
-    /// Size at which an idle buffer is given back.
-    pub fn queue_limit(&self) -> usize {
-        self.queue_limit
-    }
-
     /// Encodes the entries (of `bytes` bytes) into the queue; `None` while there is no room.
     pub fn try_append(&self, entries: &[Entry<'_>], bytes: usize) -> Result<Option<Offset>, Error> {
         let mut state = self.lock();
@@ -137,7 +132,7 @@ impl Shared {
         if state.buffer.len() >= self.queue_limit || state.unreleased() >= self.unreleased_limit {
             return Ok(None);
         }
-        state.buffer.reserve(bytes);
+        large::reserve(&mut state.buffer, bytes);
         for entry in entries {
             let nth = u32::try_from(state.head - state.buffer_first).unwrap_or(u32::MAX);
             format::encode_record(&mut state.buffer, self.seed, state.head, nth, entry);

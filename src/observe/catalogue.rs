@@ -218,9 +218,13 @@ catalogue! {
     counter MQTT_CONNECTS = "mqtt_accepts_total", "connections", [],
         "TCP connections accepted by the MQTT listeners.";
     counter MQTT_REFUSED = "mqtt_refused_total", "connections",
-        ["reason": ["connection_limit", "session_limit", "connect_timeout", "version", "client_id", "credentials",
-            "not_authorized", "unavailable", "will_size"]],
+        ["reason": ["connection_limit", "address_limit", "address_rate", "session_limit", "connect_timeout", "tls",
+            "websocket", "version", "client_id", "credentials", "not_authorized", "unavailable", "will_size"]],
         "MQTT connections that did not get as far as an accepted CONNECT.";
+    counter MQTT_CONNECTS_DELAYED = "mqtt_connects_delayed_total", "connections", [],
+        "MQTT connections that had to wait for their turn to log in (mqtt.connect_per_s).";
+    counter MQTT_TLS_RELOADS = "mqtt_tls_reloads_total", "reloads", ["result": ["good", "bad"]],
+        "New certificates taken from their files, and looks at the files that found no good one.";
     counter MQTT_CLOSED = "mqtt_closed_total", "connections",
         ["reason": ["malformed", "not_allowed", "keep_alive", "stalled", "taken_over"]],
         "MQTT connections closed by the server after an accepted CONNECT.";
@@ -253,6 +257,19 @@ catalogue! {
         "Bytes read from MQTT clients.";
     counter MQTT_BYTES_OUT = "mqtt_sent_bytes_total", "bytes", [],
         "Bytes written to MQTT clients.";
+    gauge SOURCE_CONNECTED = "source_connected", "", ["source": OPEN],
+        "1 while the external broker of this number is connected and subscribed to, 0 otherwise.";
+    counter SOURCE_FAILURES = "source_failures_total", "connections", ["source": OPEN],
+        "Connections to an external broker that failed or broke off.";
+    counter SOURCE_MESSAGES = "source_messages_total", "messages", ["source": OPEN, "outcome": OPEN],
+        "Messages taken from an external broker: stored, of other_topic (acknowledged, not kept), or too_large (the same).";
+    gauge SOURCE_UNCONFIRMED = "source_unconfirmed_messages", "messages", ["source": OPEN],
+        "Messages of an external broker that are not yet on disk and not acknowledged.";
+    gauge SOURCE_DEVICES = "source_devices", "devices", ["source": OPEN],
+        "Devices that have spoken through an external broker since it is connected.";
+    counter SOURCE_COMMANDS = "source_commands_total", "commands", ["source": OPEN, "outcome": OPEN],
+        "Commands published at an external broker: delivered, or not_delivered (refused, or nobody is subscribed).";
+
     counter HTTP_REQUESTS = "http_requests_total", "requests", ["route": OPEN, "method": OPEN, "status": OPEN],
         "HTTP requests answered, by route pattern.";
     histogram HTTP_REQUEST_SECONDS (REQUEST_BUCKETS) = "http_request_duration_seconds", "seconds",

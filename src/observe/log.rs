@@ -7,8 +7,9 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-/// The HTTP server's own talk about its workers is not news; a filter that names it wins.
-const QUIET: &str = "actix_server=warn";
+/// The HTTP library's own talk about its workers is not news, and what it could not read is logged by the API (strangers
+/// could fill the log with errors otherwise). A filter that names it wins.
+const QUIET: &str = "actix_server=warn,actix_http::h1=off";
 
 /// Shape of the lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

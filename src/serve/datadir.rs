@@ -26,6 +26,12 @@ pub struct Addresses {
     pub http: std::net::SocketAddr,
     pub mqtt: std::net::SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub mqtts: Option<std::net::SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ws: Option<std::net::SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wss: Option<std::net::SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<std::net::SocketAddr>,
 }
 

@@ -7,13 +7,16 @@
 //! Start from [`start()`]; [`Running`] is the process while it serves.
 
 mod bind;
+mod certificates;
 mod datadir;
 mod demo;
 mod first_start;
 mod sampler;
+mod sources;
 mod start;
 mod supervise;
 
+pub use certificates::{CertificateFault, open as open_certificate};
 pub use datadir::{Addresses, DataDir, write_private};
 pub use start::start;
 

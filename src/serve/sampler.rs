@@ -103,6 +103,9 @@ fn sample_broker(stats: &Stats) {
     metrics::MQTT_MESSAGES_IN.raise_to(&[], stats.publishes_in);
     metrics::MQTT_MESSAGES_OUT.raise_to(&[], stats.publishes_out);
     metrics::MQTT_WILLS.raise_to(&[], stats.wills_fired);
+    metrics::MQTT_CONNECTS_DELAYED.raise_to(&[], stats.connects_delayed);
+    metrics::MQTT_TLS_RELOADS.raise_to(&[("result", "good")], stats.tls_reloads);
+    metrics::MQTT_TLS_RELOADS.raise_to(&[("result", "bad")], stats.tls_reload_failures);
     metrics::MQTT_CONNECTS.raise_to(&[], stats.accepted);
     for (reason, total) in [
         ("queue_full", stats.dropped_queued),
@@ -116,8 +119,12 @@ fn sample_broker(stats: &Stats) {
     }
     for (reason, total) in [
         ("connection_limit", stats.refused_connection_limit),
+        ("address_limit", stats.refused_address_limit),
+        ("address_rate", stats.refused_address_rate),
         ("session_limit", stats.refused_session_limit),
         ("connect_timeout", stats.refused_connect_timeout),
+        ("tls", stats.refused_tls),
+        ("websocket", stats.refused_websocket),
         ("version", stats.refused_version),
         ("client_id", stats.refused_client_id),
         ("credentials", stats.refused_credentials),

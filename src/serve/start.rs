@@ -1,6 +1,6 @@
 //! The start, step by step: what can fail is opened first, then the tasks are started from the journal outwards.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use tokio::sync::watch;
 
 use super::datadir::{Addresses, DataDir};
 use super::supervise::Tasks;
-use super::{Parts, Running, Start, bind, demo, first_start, sampler};
+use super::{Parts, Running, Start, bind, certificates, demo, first_start, sampler, sources};
 use crate::archive::{self, Archiver, Bucket};
-use crate::broker::{self, Broker};
+use crate::broker::{self, Broker, Listener, Rate, Tls};
 use crate::collector::plan::UnknownDevices;
 use crate::collector::{self, Collector};
 use crate::config::{MetricsAccess, Settings, UnknownDevices as Unknown};
@@ -26,16 +26,17 @@ use crate::{api, console, keeper};
 /// Bound listeners.
 struct Sockets {
     http: TcpListener,
-    mqtt: TcpListener,
+    mqtt: Vec<Listener>,
     scrapes: Option<TcpListener>,
 }
 
 /// Starts everything; when it returns, clients are served.
 pub async fn start(start: Start) -> anyhow::Result<Running> {
     let Start { settings, open, clock, demo } = start;
+    let tls = certificates::open(&settings)?;
     let data = DataDir::open(&settings.data_dir)?;
     let node_id = data.node_id()?;
-    let (sockets, addresses) = bind_all(&settings)?;
+    let (sockets, addresses) = bind_all(&settings, tls.as_ref())?;
     let board = Board::new(clock.clone());
     let store = open_store(&settings).await?;
     let bucket = open_archive(&settings).await?;
@@ -48,6 +49,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let (collector_progress, archiver_progress) = (Progress::default(), Progress::default());
     let parts = Parts { store, journal, broker, board, collector_progress, archiver_progress };
     let mut tasks = Tasks::default();
+    sources::start(&settings, node_id, &parts, &mut tasks);
     // Both readers take their place in the journal before either of them releases anything.
     let (archiver, raw) = open_archiver(&settings, node_id, bucket, &parts)?;
     let (collecting, collector) = open_collector(&settings, open, &parts, giving_up.clone())?;
@@ -77,22 +79,45 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         demo::spawn(demo, &addresses, key.filter(|_| !open), stopping, &mut tasks);
     }
     data.announce(&addresses)?;
+    let (mqtts, ws, wss) =
+        [addresses.mqtts, addresses.ws, addresses.wss].map(|a| a.map(tracing::field::display)).into();
     tracing::info!(
-        http = %addresses.http, mqtt = %addresses.mqtt, data_dir = %settings.data_dir.display(), open, "ready"
+        http = %addresses.http, mqtt = %addresses.mqtt, mqtts, ws, wss,
+        data_dir = %settings.data_dir.display(), open, "ready"
     );
     Ok(Running { data, addresses, admin_key, parts, tasks, http, servers, stop, give_up })
 }
 
-fn bind_all(settings: &Settings) -> anyhow::Result<(Sockets, Addresses)> {
-    let http = bind::listen(settings.http.listen, "http.listen")?;
-    let mqtt = bind::listen(settings.mqtt.listen, "mqtt.listen")?;
-    let scrapes = settings.metrics.listen.map(|a| bind::listen(a, "metrics.listen")).transpose()?;
+fn bind_all(settings: &Settings, tls: Option<&Tls>) -> anyhow::Result<(Sockets, Addresses)> {
+    let mqtt = &settings.mqtt;
+    let mut listeners = Vec::new();
+    // The bound address of a listener that is on.
+    let mut broker = |address: Option<SocketAddr>, key: &str, wrap: &dyn Fn(Listener) -> Listener| {
+        let Some(address) = address else { return Ok(None) };
+        let listener = wrap(Listener::tcp(bind::listen(address, mqtt.backlog, key)?));
+        let bound = listener.address()?;
+        listeners.push(listener);
+        anyhow::Ok(Some(bound))
+    };
+    let in_tls = |listener: Listener| match tls {
+        Some(tls) => listener.in_tls(tls),
+        None => unreachable!("the settings were checked: a listener in TLS has its files"),
+    };
+    let plain = broker(Some(mqtt.listen), "mqtt.listen", &|l| l)?;
+    let mqtts = broker(mqtt.tls_listen, "mqtt.tls_listen", &in_tls)?;
+    let ws = broker(mqtt.ws_listen, "mqtt.ws_listen", &Listener::in_web_socket)?;
+    let wss = broker(mqtt.wss_listen, "mqtt.wss_listen", &|l| in_tls(l).in_web_socket())?;
+    let http = bind::listen(settings.http.listen, bind::BACKLOG, "http.listen")?;
+    let scrapes = settings.metrics.listen.map(|a| bind::listen(a, bind::BACKLOG, "metrics.listen")).transpose()?;
     let addresses = Addresses {
         http: http.local_addr()?,
-        mqtt: mqtt.local_addr()?,
+        mqtt: plain.unwrap_or(mqtt.listen),
+        mqtts,
+        ws,
+        wss,
         metrics: scrapes.as_ref().map(TcpListener::local_addr).transpose()?,
     };
-    Ok((Sockets { http, mqtt, scrapes }, addresses))
+    Ok((Sockets { http, mqtt: listeners, scrapes }, addresses))
 }
 
 async fn open_store(settings: &Settings) -> anyhow::Result<SharedStore> {
@@ -148,13 +173,17 @@ async fn start_broker(
     store: &SharedStore,
     journal: &Journal,
     clock: &Clock,
-    listener: TcpListener,
+    listeners: Vec<Listener>,
 ) -> anyhow::Result<Broker> {
     let mqtt = &settings.mqtt;
     let options = broker::Options {
         max_packet_size: mqtt.max_packet_bytes,
         connect_timeout: Duration::from_secs(mqtt.connect_timeout_s),
         max_connections: mqtt.max_connections,
+        max_connections_per_address: mqtt.max_connections_per_address,
+        connect_rate: Rate::new(mqtt.connect_per_s, mqtt.connect_burst),
+        address_connect_rate: Rate::new(mqtt.address_connect_per_s, mqtt.address_connect_burst),
+        max_ws_message_size: mqtt.ws_max_message_bytes,
         max_sessions: mqtt.max_sessions,
         max_inflight: mqtt.max_inflight,
         receive_maximum: mqtt.receive_maximum,
@@ -180,7 +209,7 @@ async fn start_broker(
     };
     let store = Some(Arc::clone(store));
     let deps = broker::Deps { journal: journal.clone(), authenticator, clock: clock.clone(), store };
-    Broker::start(options, deps, vec![listener]).await.context("the MQTT broker cannot start")
+    Broker::start(options, deps, listeners).await.context("the MQTT broker cannot start")
 }
 
 fn open_collector(

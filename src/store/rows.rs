@@ -17,20 +17,50 @@ pub enum Outcome<T> {
     Conflict,
 }
 
-/// Part of a list: skip `offset`, give at most `limit`.
+/// Part of a list: at most `limit` rows from `start` on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub struct Page {
-    pub offset: u64,
+    pub start: Start,
     pub limit: u32,
 }
 
-/// A part of a list and the number of all.
+/// Where a part of a list begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// Behind so many rows; all are counted.
+    Offset(u64),
+    /// Behind the row that stands, or stood, at this place; `None` = with the first row. Nothing is counted.
+    Behind(Option<Place>),
+}
+
+/// A row's place in its list: what the list is ordered by, the second number telling rows apart whose first is the same (0
+/// where the first is unique). It stays while other rows come and go, so a walk from place to place gives every row that
+/// is there all the time exactly once.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Place(pub i64, pub i64);
+
+impl Page {
+    /// `limit` rows behind `offset` others.
+    pub const fn offset(offset: u64, limit: u32) -> Self {
+        Self { start: Start::Offset(offset), limit }
+    }
+
+    /// `limit` rows behind a place.
+    pub const fn behind(place: Option<Place>, limit: u32) -> Self {
+        Self { start: Start::Behind(place), limit }
+    }
+}
+
+/// A part of a list.
 #[derive(Clone, PartialEq, Debug)]
-#[allow(missing_docs)]
 pub struct Listing<T> {
+    /// The rows.
     pub items: Vec<T>,
-    pub total: u64,
+    /// The number of all; `None` where nothing is counted.
+    pub total: Option<u64>,
+    /// The place of the last row when more follow it; `None` where all are counted.
+    pub next: Option<Place>,
 }
 
 // ---- what the collector commits --------------------------------------------------------------------------------

@@ -5,11 +5,14 @@
 mod access;
 mod broker;
 mod commands;
+mod conformance;
 mod crash;
 mod docs;
 mod faults;
 mod flow;
+mod listeners;
 mod presence;
 mod rest;
+mod source;
 mod support;
 mod tidy;

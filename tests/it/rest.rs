@@ -94,6 +94,39 @@ fn devices_are_made_read_changed_listed_and_removed() {
 }
 
 #[test]
+fn a_list_is_walked_by_cursor_while_it_changes() {
+    let app = TestApp::open();
+    for n in 1..=7 {
+        app.register(&format!("w{n}"));
+    }
+    let mut seen = Vec::new();
+    let mut next = Some("/api/devices?cursor=&per_page=2&q=w".to_owned());
+    while let Some(path) = next {
+        let part = app.api.get(&path).expect(200);
+        assert_eq!(part.header("X-Total-Count"), None);
+        let items = part.json();
+        seen.extend(items.as_array().unwrap().iter().map(|d| d["device_id"].as_str().unwrap().to_owned()));
+        match seen.len() {
+            // One seen, one not yet seen, and the very one the cursor names go; a new one comes.
+            2 => {
+                for gone in ["w7", "w6", "w4"] {
+                    app.api.delete(&format!("/api/devices/{gone}")).expect(200);
+                }
+                app.register("w8");
+            }
+            _ => assert!(seen.len() <= 6, "{seen:?}"),
+        }
+        let links = part.header("Link").unwrap().to_owned();
+        let link = links.split(", ").find_map(|link| link.strip_suffix("; rel=\"next\""));
+        next = link.map(|link| link.trim_matches(['<', '>']).to_owned());
+    }
+    assert_eq!(seen, ["w7", "w6", "w5", "w3", "w2", "w1"]);
+    let refused = app.api.get("/api/devices?cursor=w5").expect(400).json();
+    assert_eq!(refused["errors"][0]["field"], "cursor");
+    app.api.get("/api/devices?cursor=&page=1").expect(400);
+}
+
+#[test]
 fn alerts_are_raised_listed_and_acknowledged() {
     let app = TestApp::open();
     app.register("m1");

@@ -15,6 +15,7 @@ pub use bodies::{AckCommand, CommandBody, CreateCommand, CreatedBody};
 use super::auth::{Principal, Target};
 use super::body::Body;
 use super::error::ApiError;
+use super::paging::{List, Paging, PagingParams};
 use super::query::Params;
 use super::{State, devices, etag, json, show};
 use crate::dispatch;
@@ -60,8 +61,7 @@ pub async fn create_command(
 /// Commands of a device, newest first.
 #[utoipa::path(tag = "commands", params(("id" = String, Path, description = "Device id"),
     ("status" = Option<String>, Query, description = "A command state"),
-    ("page" = Option<u64>, Query, description = "From 1"),
-    ("per_page" = Option<u32>, Query, description = "1 to 500, default 50")),
+    PagingParams),
     responses((status = 200, body = Vec<CommandBody>), (status = 400, body = super::Problem),
     (status = 404, body = super::Problem)))]
 #[get("/api/devices/{id}/commands")]
@@ -73,7 +73,7 @@ pub async fn device_commands(
 ) -> Result<HttpResponse, ApiError> {
     let names = CommandStatus::ALL.map(CommandStatus::name).join(", ");
     let status = params.read("status", &format!("one of {names}"), CommandStatus::from_name);
-    let paging = params.paging();
+    let paging = Paging::read(&mut params, List::Commands);
     params.finish()?;
     devices::find(&state, &id).await?;
     let filter = CommandFilter { device: Some(id), status };

@@ -16,6 +16,7 @@ pub use presence::*;
 use super::auth::{Principal, Target};
 use super::body::Body;
 use super::error::ApiError;
+use super::paging::{List, Paging, PagingParams};
 use super::query::Params;
 use super::{State, etag, json, key, show};
 use crate::collector::RequestKind;
@@ -76,8 +77,7 @@ fn filter(params: &mut Params) -> DeviceFilter {
     ("location" = Option<String>, Query, description = "Location, as registered"),
     ("q" = Option<String>, Query, description = "Part of id or name"),
     ("metadata.KEY" = Option<String>, Query, description = "Value of the metadata member KEY"),
-    ("page" = Option<u64>, Query, description = "From 1"),
-    ("per_page" = Option<u32>, Query, description = "1 to 500, default 50")),
+    PagingParams),
     responses((status = 200, body = Vec<DeviceBody>, headers(("X-Total-Count" = u64), ("Link" = String))),
         (status = 400, body = super::Problem)))]
 #[get("/api/devices")]
@@ -88,7 +88,7 @@ pub async fn list_devices(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let filter = DeviceFilter { id_prefix: principal.device_prefix, ..filter(&mut params) };
-    let paging = params.paging();
+    let paging = Paging::read(&mut params, List::Devices);
     params.finish()?;
     let listing = state.store(move |s| s.devices(&filter, paging.part())).await?;
     Ok(show::list(&request, paging, listing, DeviceBody::from))

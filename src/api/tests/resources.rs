@@ -7,7 +7,8 @@ use crate::api::testing::{Bench, NOW};
 use crate::collector::RequestKind;
 use crate::dispatch::Request;
 use crate::domain::DeviceId;
-use crate::store::Store;
+use crate::domain::sequence::Gap;
+use crate::store::{GapEntry, Store};
 
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
@@ -98,6 +99,56 @@ async fn lists_are_arrays_newest_first_with_pages() {
     assert!(first.header("link").contains("</api/devices?page=2&per_page=50>; rel=\"next\""));
     assert_eq!(bench.get("/api/devices?page=2").await.json().as_array().unwrap().len(), 10);
     assert_eq!(bench.get("/api/devices?per_page=501&status=x").await.json()["errors"].as_array().unwrap().len(), 2);
+}
+
+/// Follows the links of a list to its end: the parts' lengths.
+async fn walk(bench: &Bench, start: &str) -> Vec<usize> {
+    let mut parts = Vec::new();
+    let mut next = Some(start.to_owned());
+    while let Some(path) = next {
+        let answer = bench.get(&path).await;
+        assert_eq!((answer.status, answer.header("x-total-count")), (200, ""), "{path}");
+        assert!(answer.header("link").contains("?cursor=&per_page=2"), "{}", answer.header("link"));
+        parts.push(answer.json().as_array().unwrap().len());
+        let links = answer.header("link").split(", ").find_map(|link| link.strip_suffix(">; rel=\"next\""));
+        next = links.map(|link| link[1..].to_owned());
+    }
+    parts
+}
+
+#[actix_web::test]
+async fn every_list_can_be_walked_by_cursor() {
+    let bench = Bench::new(true);
+    for n in 1..=5 {
+        bench.add_device(&format!("m-{n}")).await;
+        assert_eq!(bench.post("/api/devices/m-1/alerts", json!({})).await.status, 201);
+        assert_eq!(bench.post("/api/devices/m-1/commands", json!({"cmd": "reboot"})).await.status, 202);
+        let gap = Gap { first: n, last: n, after: NOW, before: NOW, missing: vec![] };
+        bench.add_gap(GapEntry { gap, detected_at: NOW, filled_at: None });
+    }
+    let lists = ["devices", "alerts", "devices/m-1/alerts", "devices/m-1/commands", "devices/m-1/gaps"];
+    for list in lists {
+        assert_eq!(walk(&bench, &format!("/api/{list}?cursor=&per_page=2")).await, [2, 2, 1], "{list}");
+        let bad = bench.get(&format!("/api/{list}?cursor=x&page=1")).await;
+        let errors = bad.json()["errors"].as_array().unwrap().clone();
+        assert!(bad.status == 400 && errors.iter().all(|e| e["field"] == "cursor") && errors.len() == 2, "{errors:?}");
+    }
+}
+
+/// A list that is forgotten above would have a page number and no cursor.
+#[test]
+fn every_list_with_pages_has_cursors() {
+    let document = serde_json::to_value(crate::api::document()).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let parameters = |item: &Value| -> Vec<String> {
+        let all = item["get"]["parameters"].as_array().cloned().unwrap_or_default();
+        all.iter().map(|p| p["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let has = |item: &Value, name: &str| parameters(item).iter().any(|p| p == name);
+    let pages: Vec<_> = paths.iter().filter(|(_, item)| has(item, "page")).map(|(path, _)| path.as_str()).collect();
+    let cursors: Vec<_> = paths.iter().filter(|(_, item)| has(item, "cursor")).map(|(path, _)| path.as_str()).collect();
+    assert_eq!(pages, cursors);
+    assert_eq!(pages.len(), 5, "{pages:?}");
 }
 
 #[actix_web::test]

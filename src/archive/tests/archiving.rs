@@ -68,13 +68,28 @@ fn a_batch_is_written_after_its_age_or_at_its_size() {
     let mut bench = Bench::new(&[]);
     bench.log.arrive_later(&[0, 30, 59, 61, 100, 130].map(|s| rec("a", s * second, 0)));
     bench.archive().unwrap();
-    assert_eq!(bench.keys().len(), 2, "0, 30, 59, 61 | 100, 130");
+    assert_eq!(bench.keys().len(), 3, "0, 30, 59 | 61, 100 | 130");
     bench.assert_archived_exactly_once();
 
     bench = Bench::new(&(0..50).map(|i| rec("a", i, 0)).collect::<Vec<_>>());
     bench.flush_bytes = 1;
     bench.archive().unwrap();
     assert_eq!(bench.keys().len(), 1, "what one read gives is not split");
+    bench.assert_archived_exactly_once();
+}
+
+#[test]
+fn what_a_burst_has_left_is_written_in_the_pause_behind_it() {
+    let second = 1_000_000;
+    let mut bench = Bench::new(&[]);
+    bench.flush_bytes = 16 << 20;
+    let large = |s: i64| Rec { payload: vec![7; 600_000], ..rec("a", s * second, 0) };
+    let small = |s: i64| rec("a", s * second, 0);
+    bench.log.arrive_later(&[large(0), large(9), small(18), small(29), small(50), small(70)]);
+    bench.archive().unwrap();
+    let ends: Vec<_> =
+        bench.keys().iter().map(|key| key[key.len() - 15..key.len() - 8].parse::<u64>().unwrap()).collect();
+    assert_eq!(ends, [2, 5], "0, 9, 18 and ten seconds of nothing | the others, which are too few");
     bench.assert_archived_exactly_once();
 }
 

@@ -20,12 +20,12 @@ use parquet::record::RowAccessor;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
-use super::archiver::Backoff;
 use super::classify::Class;
 use super::log::{Follow, Log};
 use super::{Archiver, ArchiverOptions, Bucket, Error, Reader, ReaderOptions};
 use crate::domain::{Clock, DeviceId, Timestamp};
 use crate::journal::{self, Flags, Offset, Record};
+use crate::observe::backoff::Backoff;
 use crate::observe::{Board, Progress, TaskState};
 use crate::payload::Window;
 
@@ -173,7 +173,14 @@ impl Follow for Place {
         if self.next < self.log.durable() {
             return true;
         }
-        let later = self.log.state.lock().unwrap().later.pop_front();
+        let until = self.log.clock.now().plus(timeout);
+        let mut state = self.log.state.lock().unwrap();
+        if state.later.front().is_some_and(|record| record.at > until.0) {
+            self.log.clock.set(until);
+            return false;
+        }
+        let later = state.later.pop_front();
+        drop(state);
         match later {
             Some(record) => {
                 self.log.clock.set(Timestamp(record.at));
@@ -181,7 +188,7 @@ impl Follow for Place {
                 true
             }
             None => {
-                self.log.clock.set(self.log.clock.now().plus(timeout));
+                self.log.clock.set(until);
                 self.log.state.lock().unwrap().closed = true;
                 false
             }
@@ -308,7 +315,7 @@ impl Bench {
         };
         let mut archiver = Archiver::over(options, self.bucket(), Arc::new(self.log.clone()))?;
         archiver.classify = classify;
-        archiver.backoff = Backoff { first: Duration::from_micros(10), most: Duration::from_micros(100) };
+        archiver.backoff = Backoff::new(Duration::from_micros(10), Duration::from_micros(100));
         archiver.run(abandon)
     }
 

@@ -45,7 +45,7 @@ struct List {
 enum Change {
     /// Somebody is to say what this session looks like now.
     Dirty(Arc<Slot>),
-    Snapshot(Snapshot),
+    Snapshot(Box<Snapshot>),
     Ended(Arc<str>),
 }
 
@@ -88,7 +88,7 @@ impl Changes {
     /// The session looks like this.
     pub(super) fn save(&self, snapshot: Snapshot) {
         if self.is_on {
-            self.list().changes.push(Change::Snapshot(snapshot));
+            self.list().changes.push(Change::Snapshot(Box::new(snapshot)));
         }
     }
 

@@ -58,7 +58,7 @@ impl Saver {
                     self.sessions.insert(client_id, None);
                 }
                 Change::Snapshot(snapshot) => {
-                    self.sessions.insert(Arc::clone(&snapshot.client_id), Some(snapshot));
+                    self.sessions.insert(Arc::clone(&snapshot.client_id), Some(*snapshot));
                 }
                 Change::Dirty(slot) => {
                     slot.is_marked.store(false, Ordering::Release);

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::AtomicUsize;
 
+use tokio::sync::Semaphore;
+
 use super::client::{connect, will};
 use super::*;
 use crate::broker::auth::Answer;

@@ -7,12 +7,15 @@ mod durability;
 mod interop;
 mod journal;
 mod limits;
+mod listeners;
 mod model;
 mod permissions;
 mod relay;
+mod restart;
 mod sessions;
+mod v5;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,11 +51,25 @@ impl Bed {
 
     async fn build(options: Options, authenticator: Arc<dyn Authenticator>, store: Option<SharedStore>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        Self::start(options, authenticator, store, vec![Listener::tcp(listener)]).await
+    }
+
+    /// On these listeners; `address` is that of the first.
+    pub(super) async fn on(options: Options, listeners: Vec<Listener>) -> Self {
+        Self::start(options, Arc::new(OpenAuthenticator), None, listeners).await
+    }
+
+    async fn start(
+        options: Options,
+        authenticator: Arc<dyn Authenticator>,
+        store: Option<SharedStore>,
+        listeners: Vec<Listener>,
+    ) -> Self {
+        let address = listeners[0].address().unwrap();
         let journal = Arc::new(FakeJournal::default());
         let clock = Clock::manual(Timestamp(1_000_000));
         let intake = Arc::clone(&journal) as Arc<dyn Intake>;
-        let broker = Broker::start_with(options, intake, authenticator, clock, store, vec![listener]).await.unwrap();
+        let broker = Broker::start_with(options, intake, authenticator, clock, store, listeners).await.unwrap();
         Self { broker, journal, address }
     }
 

@@ -218,3 +218,20 @@ async fn an_empty_append_is_durable_at_once_and_a_large_one_stays_whole() {
     assert!(matches!(result, Err(Error::TextTooLong { field: "topic", bytes: 70_000 })));
     assert_eq!(journal.status().head, Offset(3), "all or nothing");
 }
+
+#[tokio::test]
+async fn buffers_that_a_burst_made_large_are_given_back_when_it_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(dir.path());
+    let (journal, _) = open(&options);
+    append(&journal, 0, 40, 10_000).await;
+    append(&journal, 40, 1, 10).await;
+    let given_back = async {
+        while journal.has_large_queue() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, given_back).await.expect("the writer gives them back by itself");
+    append(&journal, 41, 40, 10_000).await;
+    assert_eq!(drain(&mut journal.reader(Offset(0)).unwrap()).len(), 81);
+}

@@ -31,9 +31,9 @@ pub(super) fn connect(body: Bytes) -> Result<(Version, Connect), ConnectError> {
     let version = match (&*protocol, level) {
         ("MQTT", 4) => Version::V311,
         ("MQTT", 5) => Version::V5,
-        ("MQTT", 6..0x80) => return refused(Version::V5),
         // Version 3.1 called itself otherwise; a bridge of Mosquitto sets bit 7 first and understands this answer.
-        ("MQTT" | "MQIsdp", _) => return refused(Version::V311),
+        ("MQIsdp", _) | ("MQTT", 3 | 0x83 | 0x84) => return refused(Version::V311),
+        ("MQTT", _) => return refused(Version::V5),
         _ => return Err(ConnectError { version: None, error: Error::Malformed("protocol name") }),
     };
     match after_level(version, body) {
@@ -51,12 +51,12 @@ fn after_level(version: Version, mut body: Body) -> Result<Connect, Error> {
         Version::V311 => connect.session_expiry_s = if clean_start { 0 } else { NEVER },
         Version::V5 => connect_properties(&mut body, &mut connect)?,
     }
-    connect.client_id = body.text()?;
+    connect.client_id = body.name()?;
     if flags & WILL != 0 {
         connect.will = Some(will(version, flags, &mut body)?);
     }
     if flags & USERNAME != 0 {
-        connect.username = Some(body.text()?);
+        connect.username = Some(body.name()?);
     }
     if flags & PASSWORD != 0 {
         connect.password = Some(body.binary()?);
@@ -121,7 +121,7 @@ fn will(version: Version, flags: u8, body: &mut Body) -> Result<Will, Error> {
         }
         will.properties = decode::if_any(passed_on);
     }
-    will.topic = body.text()?;
+    will.topic = body.name()?;
     check_name(&will.topic)?;
     will.payload = body.binary()?;
     Ok(will)

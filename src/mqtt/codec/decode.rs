@@ -56,7 +56,7 @@ fn publish(version: Version, sender: Sender, first: u8, mut body: Body) -> Resul
     if dup && qos == QoS::AtMostOnce {
         return Err(Error::Malformed("DUP at QoS 0")); // [MQTT-3.3.1-2]
     }
-    let mut publish = Publish { dup, retain: first & 1 != 0, qos, topic: body.text()?, ..Publish::default() };
+    let mut publish = Publish { dup, retain: first & 1 != 0, qos, topic: body.name()?, ..Publish::default() };
     if version == Version::V311 || !publish.topic.is_empty() {
         check_name(&publish.topic)?;
     }

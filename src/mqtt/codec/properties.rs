@@ -124,6 +124,10 @@ impl Allowed {
     pub const AUTH: Self =
         Self::new(&[id::AUTHENTICATION_METHOD, id::AUTHENTICATION_DATA, id::REASON_STRING, id::USER_PROPERTY]);
 
+    /// All there are.
+    pub const ANYWHERE: Self =
+        Self(Self::CONNECT.0 | Self::WILL.0 | Self::CONNACK.0 | Self::PUBLISH.0 | Self::AUTH.0 | Self::DISCONNECT.0);
+
     const fn has(self, id: u8) -> bool {
         id < 64 && self.0 & 1 << id != 0
     }
@@ -179,17 +183,31 @@ impl Reader {
         if self.body.is_empty() {
             return Ok(None);
         }
-        // Section 2.2.2.2: an identifier that is not for this packet makes it malformed.
-        let id = u8::try_from(self.body.varint()?).ok().filter(|id| self.allowed.has(*id));
-        let id = id.ok_or(Error::Malformed("a property that this packet does not have"))?;
+        // Section 2.2.2.2 leaves the reason open; as others do it: an unknown identifier cannot be read over, a known one
+        // that is not for this packet can.
+        let id = u8::try_from(self.body.varint()?).ok().filter(|id| Allowed::ANYWHERE.has(*id));
+        let id = id.ok_or(Error::Malformed("an unknown property"))?;
+        let value = self.value(id)?;
+        if !self.allowed.has(id) {
+            return Err(self.misplaced("a property that this packet does not have"));
+        }
         if self.seen & 1 << id != 0 && !self.allowed.may_repeat(id) {
             return Err(protocol_error("a property that comes twice"));
         }
         self.seen |= 1 << id;
-        self.value(id).map(Some)
+        Ok(Some(value))
+    }
+
+    /// SUBSCRIBE and UNSUBSCRIBE have "malformed" where other packets have "protocol error".
+    fn misplaced(&self, what: &'static str) -> Error {
+        match self.allowed {
+            Allowed::SUBSCRIBE | Allowed::UNSUBSCRIBE => Error::Malformed(what),
+            _ => protocol_error(what),
+        }
     }
 
     fn value(&mut self, id: u8) -> Result<Property, Error> {
+        let subscription_id_0 = self.misplaced("subscription identifier 0");
         let body = &mut self.body;
         Ok(match id {
             id::PAYLOAD_FORMAT_INDICATOR => Property::PayloadIsUtf8(bool(body)?),
@@ -197,9 +215,9 @@ impl Reader {
             id::CONTENT_TYPE => Property::ContentType(body.text()?),
             id::RESPONSE_TOPIC => Property::ResponseTopic(response_topic(body)?),
             id::CORRELATION_DATA => Property::CorrelationData(body.binary()?),
-            id::SUBSCRIPTION_IDENTIFIER => Property::SubscriptionId(
-                SubscriptionId::new(body.varint()?).ok_or(protocol_error("subscription identifier 0"))?,
-            ),
+            id::SUBSCRIPTION_IDENTIFIER => {
+                Property::SubscriptionId(SubscriptionId::new(body.varint()?).ok_or(subscription_id_0)?)
+            }
             id::SESSION_EXPIRY_INTERVAL => Property::SessionExpiry(body.u32()?),
             id::ASSIGNED_CLIENT_IDENTIFIER => Property::AssignedClientId(body.text()?),
             id::SERVER_KEEP_ALIVE => Property::ServerKeepAlive(body.u16()?),

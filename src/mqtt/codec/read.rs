@@ -83,14 +83,29 @@ impl Body {
         if text.as_bytes().contains(&0) { Err(Error::Malformed("U+0000 in a text")) } else { Ok(text) }
     }
 
+    /// A text that names something, for machines and in logs: control characters, which the specification lets a receiver
+    /// refuse (section 1.5.4), are refused.
+    pub fn name(&mut self) -> Result<ByteString, Error> {
+        let text = self.text()?;
+        // U+0080 to U+009F are C2 80 to C2 9F.
+        let is_control =
+            |pair: &[u8]| pair[0] < 0x20 || pair[0] == 0x7f || pair[0] == 0xc2 && pair.get(1) < Some(&0xa0);
+        let bytes = text.as_bytes();
+        let has_control = (0..bytes.len()).any(|at| is_control(&bytes[at..]));
+        if has_control { Err(Error::Malformed("control character in a name")) } else { Ok(text) }
+    }
+
     pub fn filter(&mut self, version: Version) -> Result<ByteString, Error> {
-        let filter = self.text()?;
+        let filter = self.name()?;
         let is_valid = match version {
             Version::V311 => topic::is_valid_filter,
             Version::V5 => topic::is_valid_subscription,
         };
         match is_valid(&filter) {
             true => Ok(filter),
+            false if version == Version::V5 && topic::is_valid_filter(&filter) => {
+                Err(protocol_error("shared subscription")) // [MQTT-4.8.2-1], [MQTT-4.8.2-2]
+            }
             false if topic::has_few_levels(&filter) => Err(Error::Malformed("topic filter")),
             false => Err(Error::Protocol(Reason::TopicFilterInvalid, "more levels of a filter than are taken")),
         }

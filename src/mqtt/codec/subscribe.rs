@@ -9,7 +9,7 @@ use crate::mqtt::packet::{Filter, Packet, QoS, RetainHandling, SubscribeOptions}
 use crate::mqtt::topic;
 
 pub(super) fn subscribe(version: Version, mut body: Body) -> Result<Packet, Error> {
-    let packet_id = body.packet_id()?;
+    let packet_id = body.packet_id().map_err(|_| Error::Malformed("packet id of a subscription"))?;
     let mut id = None;
     if version == Version::V5 {
         let mut properties = Reader::new(&mut body, Allowed::SUBSCRIBE)?;
@@ -31,7 +31,7 @@ pub(super) fn subscribe(version: Version, mut body: Body) -> Result<Packet, Erro
         filters.push(Filter { filter, options: options.ok_or(Error::Malformed("requested QoS"))? });
     }
     if filters.is_empty() {
-        return Err(protocol_error("SUBSCRIBE without a filter")); // [MQTT-3.8.3-2]; [MQTT-3.8.3-3] (3.1.1)
+        return Err(Error::Malformed("SUBSCRIBE without a filter")); // [MQTT-3.8.3-2]; [MQTT-3.8.3-3] (3.1.1)
     }
     Ok(Packet::Subscribe { packet_id, filters, id })
 }
@@ -46,20 +46,20 @@ fn subscribe_options(byte: u8, filter: &str) -> Result<SubscribeOptions, Error> 
         return Err(protocol_error("no local on a shared subscription")); // [MQTT-3.8.3-4]
     }
     Ok(SubscribeOptions {
-        qos: QoS::from_level(byte & 0x03).ok_or(protocol_error("requested QoS 3"))?,
+        qos: QoS::from_level(byte & 0x03).ok_or(Error::Malformed("requested QoS 3"))?,
         no_local,
         retain_as_published: byte & 0x08 != 0,
         retain_handling: match byte >> 4 {
             0 => RetainHandling::Always,
             1 => RetainHandling::IfNew,
             2 => RetainHandling::Never,
-            _ => return Err(protocol_error("retain handling 3")),
+            _ => return Err(Error::Malformed("retain handling 3")),
         },
     })
 }
 
 pub(super) fn unsubscribe(version: Version, mut body: Body) -> Result<Packet, Error> {
-    let packet_id = body.packet_id()?;
+    let packet_id = body.packet_id().map_err(|_| Error::Malformed("packet id of a subscription"))?;
     if version == Version::V5 {
         let mut properties = Reader::new(&mut body, Allowed::UNSUBSCRIBE)?;
         while properties.next()?.is_some() {}
@@ -69,7 +69,7 @@ pub(super) fn unsubscribe(version: Version, mut body: Body) -> Result<Packet, Er
         filters.push(body.filter(version)?);
     }
     if filters.is_empty() {
-        return Err(protocol_error("UNSUBSCRIBE without a filter")); // [MQTT-3.10.3-2]
+        return Err(Error::Malformed("UNSUBSCRIBE without a filter")); // [MQTT-3.10.3-2]
     }
     Ok(Packet::Unsubscribe { packet_id, filters })
 }

@@ -7,10 +7,11 @@ use diesel::{
 };
 
 use super::fault::Fault;
+use super::listing::Part;
 use super::schema::device_alerts::{self, dsl};
 use super::{devices, listing};
 use crate::domain::{DeviceId, Timestamp};
-use crate::store::{Alert, AlertChange, AlertFilter, Listing, NewAlert, Page};
+use crate::store::{Alert, AlertChange, AlertFilter, Listing, NewAlert, Page, Place};
 
 #[derive(Queryable)]
 struct Row {
@@ -133,19 +134,27 @@ pub(super) fn matching(filter: &AlertFilter) -> device_alerts::BoxedQuery<'_, Sq
     }
 }
 
+/// A part of a query, newest first.
+pub(super) fn behind<'a>(
+    query: device_alerts::BoxedQuery<'a, Sqlite>,
+    part: &Part,
+) -> device_alerts::BoxedQuery<'a, Sqlite> {
+    let query = query.order(dsl::id.desc()).limit(part.limit).offset(part.offset);
+    match part.behind {
+        Some(Place(id, _)) => query.filter(dsl::id.lt(id)),
+        None => query,
+    }
+}
+
 /// See [`Store::alerts`](crate::store::Store::alerts).
 pub(super) fn list(
     connection: &mut SqliteConnection,
     filter: &AlertFilter,
     page: Page,
 ) -> Result<Listing<Alert>, Fault> {
-    let total = matching(filter).count().get_result(connection)?;
-    let rows = matching(filter)
-        .order(dsl::id.desc())
-        .limit(i64::from(page.limit))
-        .offset(listing::offset(page))
-        .load(connection)?;
-    listing::of(rows, total, read)
+    let part = Part::new(page, || matching(filter).count().get_result(connection))?;
+    let rows = behind(matching(filter), &part).load(connection)?;
+    part.listing(rows, |row: &Row| Place(row.id, 0), read)
 }
 
 /// See [`Store::acknowledge_alert`](crate::store::Store::acknowledge_alert).

@@ -9,15 +9,16 @@ use diesel::{
 };
 
 use super::fault::Fault;
+use super::listing::Part;
 use super::schema::device_commands::{self, dsl};
 use super::{devices, listing};
 use crate::domain::command::{CommandStatus, may_advance};
 use crate::domain::{CommandId, DeviceId, Timestamp};
-use crate::store::{Command, CommandChange, CommandFilter, Listing, NewCommand, Outcome, Page};
+use crate::store::{Command, CommandChange, CommandFilter, Listing, NewCommand, Outcome, Page, Place};
 
 #[derive(Queryable)]
 struct Row {
-    _id: i64,
+    id: i64,
     cmd_id: String,
     device_id: String,
     cmd: String,
@@ -94,20 +95,33 @@ pub(super) fn list(
     filter: &CommandFilter,
     page: Page,
 ) -> Result<Listing<Command>, Fault> {
-    let matching = || -> device_commands::BoxedQuery<'_, Sqlite> {
-        let mut query = dsl::device_commands.into_boxed();
-        if let Some(device) = &filter.device {
-            query = query.filter(dsl::device_id.eq(device.as_str()));
-        }
-        if let Some(status) = filter.status {
-            query = query.filter(dsl::status.eq(status.name()));
-        }
-        query
-    };
-    let total = matching().count().get_result(connection)?;
-    let rows =
-        matching().order(dsl::id.desc()).limit(i64::from(page.limit)).offset(listing::offset(page)).load(connection)?;
-    listing::of(rows, total, read)
+    let part = Part::new(page, || matching(filter).count().get_result(connection))?;
+    let rows = behind(matching(filter), &part).load(connection)?;
+    part.listing(rows, |row: &Row| Place(row.id, 0), read)
+}
+
+/// The commands a filter lets through.
+pub(super) fn matching(filter: &CommandFilter) -> device_commands::BoxedQuery<'_, Sqlite> {
+    let mut query = dsl::device_commands.into_boxed();
+    if let Some(device) = &filter.device {
+        query = query.filter(dsl::device_id.eq(device.as_str()));
+    }
+    if let Some(status) = filter.status {
+        query = query.filter(dsl::status.eq(status.name()));
+    }
+    query
+}
+
+/// A part of a query, newest first.
+pub(super) fn behind<'a>(
+    query: device_commands::BoxedQuery<'a, Sqlite>,
+    part: &Part,
+) -> device_commands::BoxedQuery<'a, Sqlite> {
+    let query = query.order(dsl::id.desc()).limit(part.limit).offset(part.offset);
+    match part.behind {
+        Some(Place(id, _)) => query.filter(dsl::id.lt(id)),
+        None => query,
+    }
 }
 
 /// See [`Store::deliverable_commands`](crate::store::Store::deliverable_commands).

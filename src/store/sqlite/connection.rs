@@ -26,9 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// First of all the patience: WAL mode itself takes a lock. No `mmap`: a failing disk must be an error, not a signal.
 const COMMON: &str = "PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;";
-/// The hot leaves of the indexes stay in 16 MiB; a checkpoint copies the WAL back every 32 MiB, so that a page changed by
+/// The hot leaves of the indexes stay in 8 MiB (measured with up to 20 000 devices: 16 MiB are not faster); a checkpoint copies the WAL back every 32 MiB, so that a page changed by
 /// many commits is written once; a WAL grown by a long reader shrinks to 64 MiB again.
-const WRITER: &str = "PRAGMA journal_mode = WAL; PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 8192; \
+const WRITER: &str = "PRAGMA journal_mode = WAL; PRAGMA cache_size = -8192; PRAGMA wal_autocheckpoint = 8192; \
                       PRAGMA journal_size_limit = 67108864; PRAGMA synchronous = NORMAL;";
 const READER: &str = "PRAGMA query_only = ON; PRAGMA cache_size = -2048;";
 

@@ -9,12 +9,12 @@ use diesel::{
 };
 
 use super::fault::Fault;
-use super::listing;
+use super::listing::{self, Part};
 use super::schema::device_sequence;
 use super::schema::devices::{self, dsl};
 use crate::domain::presence::Connection;
 use crate::domain::{DeviceId, Timestamp};
-use crate::store::{Device, DeviceChange, DeviceFilter, Listing, NewDevice, Outcome, Page};
+use crate::store::{Device, DeviceChange, DeviceFilter, Listing, NewDevice, Outcome, Page, Place};
 
 #[derive(Queryable)]
 struct Row {
@@ -131,14 +131,18 @@ pub(super) fn list(
     filter: &DeviceFilter,
     page: Page,
 ) -> Result<Listing<Device>, Fault> {
-    let total: i64 = matching(filter).count().get_result(connection)?;
-    let rows: Vec<Row> = matching(filter)
-        .order(dsl::id.desc())
-        .limit(i64::from(page.limit))
-        .offset(listing::offset(page))
-        .load(connection)?;
-    let items = rows.into_iter().map(|row| read(connection, row)).collect::<Result<_, _>>()?;
-    Ok(Listing { items, total: listing::count(total) })
+    let part = Part::new(page, || matching(filter).count().get_result(connection))?;
+    let rows: Vec<Row> = behind(matching(filter), &part).load(connection)?;
+    part.listing(rows, |row| Place(row.id, 0), |row| read(connection, row))
+}
+
+/// A part of a query, newest first.
+pub(super) fn behind<'a>(query: devices::BoxedQuery<'a, Sqlite>, part: &Part) -> devices::BoxedQuery<'a, Sqlite> {
+    let query = query.order(dsl::id.desc()).limit(part.limit).offset(part.offset);
+    match part.behind {
+        Some(Place(id, _)) => query.filter(dsl::id.lt(id)),
+        None => query,
+    }
 }
 
 pub(super) fn matching(filter: &DeviceFilter) -> devices::BoxedQuery<'_, Sqlite> {

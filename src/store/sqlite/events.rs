@@ -2,15 +2,15 @@
 
 use diesel::sql_types::{BigInt, Text};
 use diesel::sqlite::Sqlite;
-use diesel::{ExpressionMethods, QueryDsl, QueryResult, RunQueryDsl, SqliteConnection};
+use diesel::{BoolExpressionMethods, ExpressionMethods, QueryDsl, QueryResult, RunQueryDsl, SqliteConnection};
 
 use super::fault::Fault;
-use super::listing;
+use super::listing::Part;
 use super::schema::device_events::{self, dsl};
 use super::statement::statement;
 use super::telemetry::{Keys, find_key};
 use crate::domain::{DeviceId, Sequence, Timestamp};
-use crate::store::{EventRow, Listing, Page};
+use crate::store::{EventRow, Listing, Page, Place};
 
 statement! {
     /// An event, unless it is there.
@@ -48,7 +48,9 @@ pub(super) fn list(
     kind: Option<&str>,
     page: Page,
 ) -> Result<Listing<EventRow>, Fault> {
-    let Some(key) = find_key(connection, id)? else { return Ok(Listing { items: Vec::new(), total: 0 }) };
+    let Some(key) = find_key(connection, id)? else {
+        return Part::new(page, || Ok::<_, Fault>(0))?.listing(Vec::new(), place, |row| read(id, row));
+    };
     let matching = || -> device_events::BoxedQuery<'_, Sqlite> {
         let query = dsl::device_events.filter(dsl::device_key.eq(key)).into_boxed();
         match kind {
@@ -56,22 +58,29 @@ pub(super) fn list(
             None => query,
         }
     };
-    let total = matching().count().get_result(connection)?;
-    let rows: Vec<(i64, i64, i64, String, String)> = matching()
-        .order((dsl::ts.desc(), dsl::seq.desc()))
-        .limit(i64::from(page.limit))
-        .offset(listing::offset(page))
-        .select((dsl::ts, dsl::seq, dsl::received_at, dsl::kind, dsl::body))
-        .load(connection)?;
-    let read = |(ts, seq, received_at, kind, body): (i64, i64, i64, String, String)| {
-        Ok(EventRow {
-            device: id.clone(),
-            ts: Timestamp(ts),
-            seq: Sequence::from_i64(seq),
-            received_at: Timestamp(received_at),
-            kind,
-            body: serde_json::from_str(&body).map_err(|_| Fault::Corrupt("event"))?,
-        })
-    };
-    listing::of(rows, total, read)
+    let part = Part::new(page, || matching().count().get_result(connection))?;
+    let mut query = matching().order((dsl::ts.desc(), dsl::seq.desc())).limit(part.limit).offset(part.offset);
+    if let Some(Place(ts, seq)) = part.behind {
+        // The first condition is the range of the index, the second picks within one instant.
+        query = query.filter(dsl::ts.le(ts)).filter(dsl::ts.lt(ts).or(dsl::seq.lt(seq)));
+    }
+    let rows: Vec<Row> = query.select((dsl::ts, dsl::seq, dsl::received_at, dsl::kind, dsl::body)).load(connection)?;
+    part.listing(rows, place, |row| read(id, row))
+}
+
+type Row = (i64, i64, i64, String, String);
+
+fn place((ts, seq, ..): &Row) -> Place {
+    Place(*ts, *seq)
+}
+
+fn read(device: &DeviceId, (ts, seq, received_at, kind, body): Row) -> Result<EventRow, Fault> {
+    Ok(EventRow {
+        device: device.clone(),
+        ts: Timestamp(ts),
+        seq: Sequence::from_i64(seq),
+        received_at: Timestamp(received_at),
+        kind,
+        body: serde_json::from_str(&body).map_err(|_| Fault::Corrupt("event"))?,
+    })
 }

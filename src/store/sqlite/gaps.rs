@@ -3,15 +3,16 @@
 //! Invariant: an entry is named by (device, after, first); it is open while `filled_at` is null.
 
 use diesel::sql_types::{BigInt, Nullable, Text};
-use diesel::{ExpressionMethods, QueryDsl, QueryResult, RunQueryDsl, SqliteConnection};
+use diesel::sqlite::Sqlite;
+use diesel::{BoolExpressionMethods, ExpressionMethods, QueryDsl, QueryResult, RunQueryDsl, SqliteConnection};
 
 use super::fault::Fault;
-use super::listing;
-use super::schema::sequence_gaps::dsl;
+use super::listing::{self, Part};
+use super::schema::sequence_gaps::{self, dsl};
 use super::statement::statement;
 use crate::domain::sequence::{Gap, MAX_OPEN_GAPS};
 use crate::domain::{DeviceId, Timestamp};
-use crate::store::{GapEntry, Listing, Page};
+use crate::store::{GapEntry, Listing, Page, Place};
 
 statement! {
     /// A new entry, or what is left of an old one. A filled entry keeps the time it was filled.
@@ -81,17 +82,8 @@ pub(super) fn list(
     to: Timestamp,
     page: Page,
 ) -> Result<Listing<GapEntry>, Fault> {
-    let matching = || {
-        dsl::sequence_gaps
-            .filter(dsl::device_id.eq(id.as_str()))
-            .filter(dsl::after_ts.lt(to.0))
-            .filter(dsl::before_ts.ge(from.0))
-    };
-    let total = matching().count().get_result(connection)?;
-    let rows: Vec<Row> = matching()
-        .order((dsl::after_ts.desc(), dsl::id.desc()))
-        .limit(i64::from(page.limit))
-        .offset(listing::offset(page))
+    let part = Part::new(page, || matching(id, from, to).count().get_result(connection))?;
+    let rows: Vec<Row> = behind(matching(id, from, to), &part)
         .select((
             dsl::first_seq,
             dsl::last_seq,
@@ -102,7 +94,32 @@ pub(super) fn list(
             dsl::filled_at,
         ))
         .load(connection)?;
-    listing::of(rows, total, read)
+    let place = |(first, _, after, ..): &Row| Place(*after, *first);
+    part.listing(rows, place, read)
+}
+
+/// The entries of a device that touch a range of time.
+pub(super) fn matching(id: &DeviceId, from: Timestamp, to: Timestamp) -> sequence_gaps::BoxedQuery<'_, Sqlite> {
+    dsl::sequence_gaps
+        .filter(dsl::device_id.eq(id.as_str()))
+        .filter(dsl::after_ts.lt(to.0))
+        .filter(dsl::before_ts.ge(from.0))
+        .into_boxed()
+}
+
+/// A part of a query, newest first: in the order of an index, and of what names an entry.
+pub(super) fn behind<'a>(
+    query: sequence_gaps::BoxedQuery<'a, Sqlite>,
+    part: &Part,
+) -> sequence_gaps::BoxedQuery<'a, Sqlite> {
+    let query = query.order((dsl::after_ts.desc(), dsl::first_seq.desc())).limit(part.limit).offset(part.offset);
+    match part.behind {
+        // The first condition is the range of the index, the second picks within one instant.
+        Some(Place(after, first)) => {
+            query.filter(dsl::after_ts.le(after)).filter(dsl::after_ts.lt(after).or(dsl::first_seq.lt(first)))
+        }
+        None => query,
+    }
 }
 
 fn read((first, last, after, before, missing, detected_at, filled_at): Row) -> Result<GapEntry, Fault> {

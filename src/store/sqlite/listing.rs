@@ -1,23 +1,55 @@
 //! Small things every list and row reader needs.
 
 use crate::domain::{DeviceId, Timestamp};
-use crate::store::{Listing, Page};
+use crate::store::{Listing, Page, Place, Start};
 
 use super::fault::Fault;
 
-/// A page's offset as SQL wants it.
-pub(super) fn offset(page: Page) -> i64 {
-    i64::try_from(page.offset).unwrap_or(i64::MAX)
+/// A page as SQL wants it.
+pub(super) struct Part {
+    /// Rows to ask for: where nothing is counted one more than shown, which tells whether there are more.
+    pub(super) limit: i64,
+    pub(super) offset: i64,
+    /// Only rows behind this place.
+    pub(super) behind: Option<Place>,
+    /// How many rows match in all, where that is to be said.
+    total: Option<i64>,
+}
+
+impl Part {
+    /// `count` is asked only where all are counted.
+    pub(super) fn new<E>(page: Page, count: impl FnOnce() -> Result<i64, E>) -> Result<Self, E> {
+        let limit = i64::from(page.limit);
+        Ok(match page.start {
+            Start::Offset(offset) => {
+                let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+                Self { limit, offset, behind: None, total: Some(count()?) }
+            }
+            Start::Behind(behind) => Self { limit: limit + 1, offset: 0, behind, total: None },
+        })
+    }
+
+    /// A listing of rows read one by one.
+    pub(super) fn listing<R, T>(
+        self,
+        mut rows: Vec<R>,
+        place: impl Fn(&R) -> Place,
+        read: impl FnMut(R) -> Result<T, Fault>,
+    ) -> Result<Listing<T>, Fault> {
+        let is_counted = self.total.is_some();
+        let has_more = !is_counted && i64::try_from(rows.len()).is_ok_and(|len| len == self.limit);
+        if has_more {
+            rows.pop();
+        }
+        let next = rows.last().filter(|_| has_more).map(place);
+        let items = rows.into_iter().map(read).collect::<Result<_, _>>()?;
+        Ok(Listing { items, total: self.total.map(count), next })
+    }
 }
 
 /// A count is never negative; an impossible one reads as none.
 pub(super) fn count(stored: i64) -> u64 {
     u64::try_from(stored).unwrap_or(0)
-}
-
-/// A listing of rows read one by one.
-pub(super) fn of<R, T>(rows: Vec<R>, total: i64, read: impl Fn(R) -> Result<T, Fault>) -> Result<Listing<T>, Fault> {
-    Ok(Listing { items: rows.into_iter().map(read).collect::<Result<_, _>>()?, total: count(total) })
 }
 
 /// Behind every device id that begins with `prefix`: ids are ASCII, and text is compared by its bytes. A range, unlike

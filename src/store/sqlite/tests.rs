@@ -4,13 +4,18 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use diesel::connection::SimpleConnection;
+use diesel::query_builder::QueryFragment;
 use diesel::sql_types::{BigInt, Double, Nullable, Text};
+use diesel::sqlite::Sqlite;
 use diesel::{QueryableByName, RunQueryDsl, sql_query};
 
 use super::super::tests::{at, id, new_device, row, scan, suite};
+use super::listing::Part;
 use super::*;
+use crate::domain::command::CommandStatus;
 use crate::domain::metric::Known;
 use crate::domain::{Metric, Sequence, Telemetry};
+use crate::store::Place;
 
 fn open_in(dir: &Path) -> SqliteStore {
     open(dir.join("a.db").to_str().unwrap()).unwrap()
@@ -173,13 +178,18 @@ fn the_view_readings_has_one_row_a_slot() {
     assert_eq!(rows, [first, second]);
 }
 
-#[derive(QueryableByName)]
-struct Step {
-    #[diesel(sql_type = Text)]
-    detail: String,
+/// What SQLite does to answer a query, step by step.
+fn plan<Q: QueryFragment<Sqlite>>(store: &SqliteStore, query: &Q) -> Vec<String> {
+    let statement = diesel::debug_query::<Sqlite, _>(query).to_string();
+    plan_of(store, statement.split("-- binds").next().unwrap())
 }
 
-fn plan(store: &SqliteStore, statement: &str) -> Vec<String> {
+fn plan_of(store: &SqliteStore, statement: &str) -> Vec<String> {
+    #[derive(QueryableByName)]
+    struct Step {
+        #[diesel(sql_type = Text)]
+        detail: String,
+    }
     let explain = format!("EXPLAIN QUERY PLAN {statement}");
     let steps: Vec<Step> = store.read("plan", |c| Ok(sql_query(explain).load(c)?)).unwrap();
     steps.into_iter().map(|step| step.detail).collect()
@@ -188,7 +198,7 @@ fn plan(store: &SqliteStore, statement: &str) -> Vec<String> {
 #[test]
 fn sessions_are_loaded_along_the_indexes_without_sorting() {
     let dir = tempfile::tempdir().unwrap();
-    let steps = plan(&open_in(dir.path()), sessions::SESSIONS);
+    let steps = plan_of(&open_in(dir.path()), sessions::SESSIONS);
     assert!(steps[0].starts_with("MERGE") && steps.iter().all(|step| !step.contains("TEMP B-TREE")), "{steps:?}");
 }
 
@@ -199,11 +209,35 @@ fn devices_and_alerts_of_a_prefix_are_found_by_an_index() {
     let id_prefix = Some("dc-".to_owned());
     let devices = DeviceFilter { id_prefix: id_prefix.clone(), ..DeviceFilter::default() };
     let alerts = AlertFilter { id_prefix, ..AlertFilter::default() };
-    let devices = diesel::debug_query::<diesel::sqlite::Sqlite, _>(&devices::matching(&devices)).to_string();
-    let alerts = diesel::debug_query::<diesel::sqlite::Sqlite, _>(&alerts::matching(&alerts)).to_string();
-    for statement in [devices, alerts] {
-        let statement = statement.split("-- binds").next().unwrap();
-        let steps = plan(&store, statement);
-        assert!(matches!(&*steps, [step] if step.contains("(device_id>? AND device_id<?)")), "{steps:?} {statement}");
+    for steps in [plan(&store, &devices::matching(&devices)), plan(&store, &alerts::matching(&alerts))] {
+        assert!(matches!(&*steps, [step] if step.contains("(device_id>? AND device_id<?)")), "{steps:?}");
     }
+}
+
+#[test]
+fn a_list_goes_on_from_a_place_by_an_index_and_sorts_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_in(dir.path());
+    let part = || Part::new(Page::behind(Some(Place(7, 7)), 50), || Err("counted")).unwrap();
+    let check = |steps: Vec<String>, expected: &str| {
+        assert!(matches!(&*steps, [step] if step.contains(expected)), "{steps:?}, not {expected}");
+    };
+    let device = Some(id("a"));
+    let by_id = "USING INTEGER PRIMARY KEY (rowid<?)";
+    let all = DeviceFilter::default();
+    check(plan(&store, &devices::behind(devices::matching(&all), &part())), by_id);
+    let active = DeviceFilter { is_active: Some(true), q: Some("x".into()), ..DeviceFilter::default() };
+    check(plan(&store, &devices::behind(devices::matching(&active), &part())), by_id);
+    check(plan(&store, &alerts::behind(alerts::matching(&AlertFilter::default()), &part())), by_id);
+    let of_device = AlertFilter { device: device.clone(), ..AlertFilter::default() };
+    let step = "USING INDEX device_alerts_device (device_id=? AND id<?)";
+    check(plan(&store, &alerts::behind(alerts::matching(&of_device), &part())), step);
+    let of_device = CommandFilter { device: device.clone(), status: None };
+    let step = "USING INDEX device_commands_device (device_id=? AND id<?)";
+    check(plan(&store, &commands::behind(commands::matching(&of_device), &part())), step);
+    let pending = CommandFilter { device, status: Some(CommandStatus::Pending) };
+    let step = "USING INDEX device_commands_device_status (device_id=? AND status=? AND rowid<?)";
+    check(plan(&store, &commands::behind(commands::matching(&pending), &part())), step);
+    let step = "(device_id=? AND after_ts<?)";
+    check(plan(&store, &gaps::behind(gaps::matching(&id("a"), at(0), at(9)), &part())), step);
 }

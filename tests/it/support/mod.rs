@@ -1,8 +1,10 @@
 //! A real server in this process, on free ports, with a data directory that goes away.
 
+pub mod foreign;
 pub mod http;
 pub mod mqtt;
 pub mod process;
+pub mod wrapped;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -34,9 +36,16 @@ pub struct TestApp {
 pub struct Builder {
     open: bool,
     clock: Clock,
+    set: Vec<(String, String)>,
 }
 
 impl Builder {
+    /// With another value of a setting.
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        self.set.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
     /// No credential needed.
     pub fn open(self) -> Self {
         Self { open: true, ..self }
@@ -49,7 +58,7 @@ impl Builder {
 
     pub fn start(self) -> TestApp {
         let dir = tempfile::tempdir().unwrap();
-        let settings = settings(&dir.path().join("data"));
+        let settings = settings(&dir.path().join("data"), &self.set);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let base = Timestamp(self.clock.now().0 / 1_000_000 * 1_000_000).plus_us(-300_000_000);
         let (running, api) = launch(&runtime, &settings, self.open, &self.clock);
@@ -58,13 +67,14 @@ impl Builder {
 }
 
 /// The defaults, on this data directory and free ports.
-fn settings(data_dir: &std::path::Path) -> Settings {
+fn settings(data_dir: &std::path::Path, set: &[(String, String)]) -> Settings {
     let flag = |key: &str, value: &str| Flag { flag: key.into(), key: key.into(), value: value.into() };
-    let flags = vec![
+    let mut flags = vec![
         flag("data_dir", &data_dir.display().to_string()),
         flag("http.listen", "127.0.0.1:0"),
         flag("mqtt.listen", "127.0.0.1:0"),
     ];
+    flags.extend(set.iter().map(|(key, value)| flag(key, value)));
     config::load(&Sources { flags, ..Sources::default() }).expect("good settings").settings
 }
 
@@ -81,7 +91,7 @@ fn launch(runtime: &tokio::runtime::Runtime, settings: &Settings, open: bool, cl
 
 impl TestApp {
     pub fn builder() -> Builder {
-        Builder { open: false, clock: Clock::system() }
+        Builder { open: false, clock: Clock::system(), set: Vec::new() }
     }
 
     /// With `--open`.
@@ -95,6 +105,18 @@ impl TestApp {
 
     pub fn mqtt_address(&self) -> SocketAddr {
         self.running().addresses().mqtt
+    }
+
+    /// The file of the addresses really bound.
+    pub fn announced(&self) -> serde_json::Value {
+        let text = std::fs::read(self.settings.data_dir.join("run/addresses.json")).expect("is announced");
+        serde_json::from_slice(&text).expect("is JSON")
+    }
+
+    /// The address of a listener, by its name in the file.
+    pub fn address(&self, name: &str) -> SocketAddr {
+        let announced = self.announced();
+        announced[name].as_str().unwrap_or_else(|| panic!("no {name} in {announced}")).parse().unwrap()
     }
 
     /// Connects a client; it also says whether the server had its session.
@@ -146,9 +168,15 @@ impl TestApp {
 
     /// Stops in good order and starts again on the same data directory, `seconds` later by a standing clock.
     pub fn restart_after_s(&mut self, seconds: i64) {
+        let clock = self.clock.clone();
+        self.restart_while(|| clock.set(clock.now().plus_us(seconds * 1_000_000)));
+    }
+
+    /// Stops in good order and starts again on the same data directory after `meanwhile`.
+    pub fn restart_while(&mut self, meanwhile: impl FnOnce()) {
         let running = self.running.take().expect("the server is running");
         self.runtime.block_on(running.stop()).unwrap_or_else(|e| panic!("the server stops: {e:#}"));
-        self.pass_s(seconds);
+        meanwhile();
         let (running, api) = launch(&self.runtime, &self.settings, self.open, &self.clock);
         self.running = Some(running);
         self.api = api;
@@ -156,7 +184,7 @@ impl TestApp {
 
     /// Stops in good order and starts again on the same data directory.
     pub fn restart(&mut self) {
-        self.restart_after_s(0);
+        self.restart_while(|| ());
     }
 }
 

@@ -47,13 +47,26 @@ impl<'a> Connect<'a> {
     }
 }
 
+/// What a client may speak through: TCP, or something around it.
+pub trait Socket: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Socket for S {}
+
 /// A connected client.
 pub struct Client {
-    socket: TcpStream,
+    socket: Box<dyn Socket>,
     buffer: Vec<u8>,
     next_id: u16,
     /// Publishes that arrived while something else was awaited.
     pub inbox: Vec<Packet>,
+}
+
+/// A socket with the patience of a test.
+pub fn tcp(to: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(to).expect("the MQTT listener accepts");
+    socket.set_nodelay(true).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket
 }
 
 fn text(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -91,15 +104,23 @@ pub fn publish(topic: &str, payload: &[u8], qos: u8, retain: bool, dup: bool, id
 impl Client {
     /// Opens a socket and sends nothing.
     pub fn socket(to: SocketAddr) -> Self {
-        let socket = TcpStream::connect(to).expect("the MQTT listener accepts");
-        socket.set_nodelay(true).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        Self { socket, buffer: Vec::new(), next_id: 0, inbox: Vec::new() }
+        Self::over(tcp(to))
+    }
+
+    /// On a socket that is open.
+    pub fn over(socket: impl Socket + 'static) -> Self {
+        Self { socket: Box::new(socket), buffer: Vec::new(), next_id: 0, inbox: Vec::new() }
     }
 
     /// Connects and returns the server's answer with the client.
     pub fn try_connect(to: SocketAddr, how: &Connect<'_>) -> (Self, Option<Packet>) {
         let mut client = Self::socket(to);
+        let answer = client.log_in(how);
+        (client, answer)
+    }
+
+    /// Sends CONNECT; the server's answer.
+    pub fn log_in(&mut self, how: &Connect<'_>) -> Option<Packet> {
         let mut body = Vec::new();
         text(&mut body, b"MQTT");
         let mut flags = u8::from(how.clean) << 1;
@@ -120,9 +141,8 @@ impl Client {
             text(&mut body, user.as_bytes());
             text(&mut body, password.as_bytes());
         }
-        client.send(&packet(0x10, &body));
-        let answer = client.receive();
-        (client, answer)
+        self.send(&packet(0x10, &body));
+        self.receive()
     }
 
     /// Connects; the server must accept. Also says whether it had a session.
@@ -136,7 +156,7 @@ impl Client {
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) {
         // A closed connection shows at the next receive.
-        let _ = self.socket.write_all(bytes);
+        let _ = self.socket.write_all(bytes).and_then(|()| self.socket.flush());
     }
 
     /// A packet id not used before by this client.

@@ -61,8 +61,8 @@ fn a_connect() {
     check("no password [MQTT-3.1.2-19]", 0x40, b"\0\0\0", MalformedPacket);
     check("bytes behind the end", 0, b"\0\0\0x", MalformedPacket);
     check("no client id [MQTT-3.1.3-3]", 0, b"\0", MalformedPacket);
-    check("a property of PUBLISH", 0, b"\x03\x23\0\x01\0\0", MalformedPacket);
-    check("a property of wills", 0, b"\x05\x18\0\0\0\x01\0\0", MalformedPacket);
+    check("a property of PUBLISH", 0, b"\x03\x23\0\x01\0\0", ProtocolError);
+    check("a property of wills", 0, b"\x05\x18\0\0\0\x01\0\0", ProtocolError);
     check("no property at all", 0, b"\x02\x7f\0\0\0", MalformedPacket);
     check("session expiry twice", 0, b"\x0a\x11\0\0\0\x01\x11\0\0\0\x01\0\0", ProtocolError);
     check("receive maximum 0", 0, b"\x03\x21\0\0\0\0", ProtocolError);
@@ -80,8 +80,8 @@ fn a_connect() {
     check("will delay twice", 0x04, b"\0\0\0\x0a\x18\0\0\0\x01\x18\0\0\0\x01\0\x01w\0\0", ProtocolError);
     check("will format 2", 0x04, b"\0\0\0\x02\x01\x02\0\x01w\0\0", ProtocolError);
     check("response topic of a will [MQTT-3.3.2-14]", 0x04, b"\0\0\0\x04\x08\0\x01#\0\x01w\0\0", ProtocolError);
-    check("session expiry in a will", 0x04, b"\0\0\0\x05\x11\0\0\0\x01\0\x01w\0\0", MalformedPacket);
-    check("topic alias in a will", 0x04, b"\0\0\0\x03\x23\0\x01\0\x01w\0\0", MalformedPacket);
+    check("session expiry in a will", 0x04, b"\0\0\0\x05\x11\0\0\0\x01\0\x01w\0\0", ProtocolError);
+    check("topic alias in a will", 0x04, b"\0\0\0\x03\x23\0\x01\0\x01w\0\0", ProtocolError);
     let levels = [&b"\0\0\0\0\0\x80"[..], &[b'/'; 128], b"\0\0"].concat();
     let parts = [&b"\x10\x92\x01\0\x04MQTT\x05\x04\0\0"[..], &levels].concat();
     let answer = first(&parts).unwrap_err().answer();
@@ -110,8 +110,8 @@ fn a_publish() {
     check("correlation data twice", b"\x30\x0a\0\x01a\x06\x09\0\0\x09\0\0", ProtocolError);
     check("subscription identifier from a client [MQTT-3.3.4-6]", b"\x30\x06\0\x01a\x02\x0b\x01", ProtocolError);
     check_from(Server, "subscription identifier 0", b"\x30\x06\0\x01a\x02\x0b\0", ProtocolError);
-    check("a property of CONNECT", b"\x30\x07\0\x01a\x03\x21\0\x01", MalformedPacket);
-    check("a property of acknowledgements", b"\x30\x07\0\x01a\x03\x1f\0\0", MalformedPacket);
+    check("a property of CONNECT", b"\x30\x07\0\x01a\x03\x21\0\x01", ProtocolError);
+    check("a property of acknowledgements", b"\x30\x07\0\x01a\x03\x1f\0\0", ProtocolError);
     let levels = [&b"\x30\x83\x01\0\x80"[..], &[b'/'; 128], b"\0"].concat();
     check("more levels than are taken", &levels, TopicNameInvalid);
 }
@@ -130,20 +130,20 @@ fn an_acknowledgement() {
     check("a reason of others [MQTT-3.6.2-1]", b"\x62\x03\0\x01\x80", ProtocolError);
     check("a reason of others [MQTT-3.7.2-1]", b"\x70\x03\0\x01\x10", ProtocolError);
     check("reason string twice", b"\x40\x0a\0\x01\0\x06\x1f\0\0\x1f\0\0", ProtocolError);
-    check("a property of others", b"\x50\x09\0\x01\0\x05\x11\0\0\0\x01", MalformedPacket);
+    check("a property of others", b"\x50\x09\0\x01\0\x05\x11\0\0\0\x01", ProtocolError);
 }
 
 #[test]
 fn a_subscribe_or_unsubscribe() {
-    check("no filter [MQTT-3.8.3-2]", b"\x82\x03\0\x01\0", ProtocolError);
-    check("no filter [MQTT-3.10.3-2]", b"\xa2\x03\0\x01\0", ProtocolError);
-    check("packet id 0", b"\x82\x07\0\0\0\0\x01a\0", ProtocolError);
+    check("no filter [MQTT-3.8.3-2]", b"\x82\x03\0\x01\0", MalformedPacket);
+    check("no filter [MQTT-3.10.3-2]", b"\xa2\x03\0\x01\0", MalformedPacket);
+    check("packet id 0", b"\x82\x07\0\0\0\0\x01a\0", MalformedPacket);
     check("no options", b"\x82\x06\0\x01\0\0\x01a", MalformedPacket);
-    check("QoS 3", b"\x82\x07\0\x01\0\0\x01a\x03", ProtocolError);
-    check("retain handling 3", b"\x82\x07\0\x01\0\0\x01a\x30", ProtocolError);
+    check("QoS 3", b"\x82\x07\0\x01\0\0\x01a\x03", MalformedPacket);
+    check("retain handling 3", b"\x82\x07\0\x01\0\0\x01a\x30", MalformedPacket);
     check("reserved options [MQTT-3.8.3-5]", b"\x82\x07\0\x01\0\0\x01a\x40", MalformedPacket);
     check("reserved options [MQTT-3.8.3-5]", b"\x82\x07\0\x01\0\0\x01a\x80", MalformedPacket);
-    check("identifier 0", b"\x82\x09\0\x01\x02\x0b\0\0\x01a\0", ProtocolError);
+    check("identifier 0", b"\x82\x09\0\x01\x02\x0b\0\0\x01a\0", MalformedPacket);
     check("identifier twice", b"\x82\x0b\0\x01\x04\x0b\x01\x0b\x01\0\x01a\0", ProtocolError);
     check("identifier of five bytes", b"\x82\x0d\0\x01\x06\x0b\xff\xff\xff\xff\x01\0\x01a\0", MalformedPacket);
     check("identifier in UNSUBSCRIBE", b"\xa2\x08\0\x01\x02\x0b\x01\0\x01a", MalformedPacket);
@@ -151,9 +151,9 @@ fn a_subscribe_or_unsubscribe() {
     check("an empty filter [MQTT-4.7.3-1]", b"\x82\x06\0\x01\0\0\0\0", MalformedPacket);
     check("a bad filter [MQTT-4.7.1-1]", b"\x82\x08\0\x01\0\0\x02a#\0", MalformedPacket);
     check("a bad filter [MQTT-4.7.1-2]", b"\xa2\x07\0\x01\0\0\x02a+", MalformedPacket);
-    check("a share without filter [MQTT-4.8.2-2]", b"\x82\x0e\0\x01\0\0\x08$share/g\0", MalformedPacket);
-    check("a share without name [MQTT-4.8.2-1]", b"\x82\x0f\0\x01\0\0\x09$share//a\0", MalformedPacket);
-    check("a share with a wildcard [MQTT-4.8.2-2]", b"\x82\x10\0\x01\0\0\x0a$share/+/a\0", MalformedPacket);
+    check("a share without filter [MQTT-4.8.2-2]", b"\x82\x0e\0\x01\0\0\x08$share/g\0", ProtocolError);
+    check("a share without name [MQTT-4.8.2-1]", b"\x82\x0f\0\x01\0\0\x09$share//a\0", ProtocolError);
+    check("a share with a wildcard [MQTT-4.8.2-2]", b"\x82\x10\0\x01\0\0\x0a$share/+/a\0", ProtocolError);
     check("a share with a bad filter", b"\xa2\x10\0\x01\0\0\x0b$share/g/a#", MalformedPacket);
     check("no local on a share [MQTT-3.8.3-4]", b"\x82\x10\0\x01\0\0\x0a$share/g/a\x04", ProtocolError);
     let levels = [&b"\x82\x86\x01\0\x01\0\0\x80"[..], &[b'/'; 128], b"\0"].concat();
@@ -168,7 +168,7 @@ fn a_disconnect_or_auth() {
     check("session expiry twice", b"\xe0\x0c\0\x0a\x11\0\0\0\x01\x11\0\0\0\x01", ProtocolError);
     check("server reference from a client", b"\xe0\x06\0\x04\x1c\0\x01s", ProtocolError);
     check_from(Server, "session expiry [MQTT-3.14.2-2]", b"\xe0\x07\0\x05\x11\0\0\0\x01", ProtocolError);
-    check("a property of others", b"\xe0\x05\0\x03\x21\0\x01", MalformedPacket);
+    check("a property of others", b"\xe0\x05\0\x03\x21\0\x01", ProtocolError);
     check("bytes behind the end", b"\xe0\x03\0\0x", MalformedPacket);
     check("success from a client [MQTT-3.15.2-1]", b"\xf0\0", ProtocolError);
     check("success with a method from a client", b"\xf0\x06\0\x04\x15\0\x01m", ProtocolError);
@@ -195,7 +195,7 @@ fn a_packet_of_servers() {
     check("shares available 2", b"\x20\x05\0\0\x02\x2a\x02", ProtocolError);
     check("maximum QoS twice", b"\x20\x07\0\0\x04\x24\0\x24\0", ProtocolError);
     check("receive maximum 0", b"\x20\x06\0\0\x03\x21\0\0", ProtocolError);
-    check("a property of CONNECT", b"\x20\x05\0\0\x02\x17\0", MalformedPacket);
+    check("a property of CONNECT", b"\x20\x05\0\0\x02\x17\0", ProtocolError);
     check("a reason of others [MQTT-3.9.3-2]", b"\x90\x04\0\x01\0\x11", ProtocolError);
     check("a reason of others [MQTT-3.11.3-2]", b"\xb0\x04\0\x01\0\x01", ProtocolError);
 }

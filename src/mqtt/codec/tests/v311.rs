@@ -81,15 +81,15 @@ fn a_connect_is_judged_by_the_letter() {
     };
     let id_refused = Some((Version::V311, Reason::ClientIdentifierNotValid));
     let version_refused = Some((Version::V311, Reason::UnsupportedProtocolVersion));
+    let later = Some((Version::V5, Reason::UnsupportedProtocolVersion));
     check("good", b"\x10\x0d\0\x04MQTT\x04\x02\0\x0a\0\x01c", None);
     check("length in too many bytes", b"\x10\x8d\0\0\x04MQTT\x04\x02\0\x0a\0\x01c", None);
     check("empty id, clean", b"\x10\x0c\0\x04MQTT\x04\x02\0\x0a\0\0", None);
     check("empty id, kept", b"\x10\x0c\0\x04MQTT\x04\0\0\x0a\0\0", id_refused);
     check("level 3", b"\x10\x0d\0\x04MQTT\x03\x02\0\x0a\0\x01c", version_refused);
-    check("level 0", b"\x10\x0d\0\x04MQTT\x00\x02\0\x0a\0\x01c", version_refused);
+    check("level 0", b"\x10\x0d\0\x04MQTT\x00\x02\0\x0a\0\x01c", later);
     check("3.1", b"\x10\x0f\0\x06MQIsdp\x03\x02\0\x0a\0\x01c", version_refused);
     check("a bridge", b"\x10\x0d\0\x04MQTT\x84\x02\0\x0a\0\x01c", version_refused);
-    let later = Some((Version::V5, Reason::UnsupportedProtocolVersion));
     check("level 6", b"\x10\x0d\0\x04MQTT\x06\x02\0\x0a\0\x01c", later);
     check("level 6, another form", b"\x10\x07\0\x04MQTT\x06", later);
     close("another protocol", b"\x10\x0d\0\x04HTTP\x04\x02\0\x0a\0\x01c");

@@ -1,0 +1,241 @@
+//! What the HTTP library answers by itself when it cannot read a request's head (400), when the head is too large (431) or
+//! too slow (408): no middleware sees these. Here the connection itself sees them go out bare, and gives them the problem
+//! body, the request id, the security headers and the log line that every other answer gets at the `edge`.
+//!
+//! Invariant: only what goes out while no request is being answered is touched, so what a handler says is never taken for
+//! an answer of the library, whatever it says. A request is being answered from the call of [`track`] until its whole body
+//! is flushed. (An unreadable head that came in one piece behind a good one goes out with that one's answer, and bare.)
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::middleware::Next;
+use actix_web::{Error, ResponseError};
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::edge;
+use super::error::{ApiError, problem};
+
+/// What a connection knows of its requests. Stays on one thread.
+#[derive(Debug, Default)]
+pub(super) struct Talk {
+    /// Requests whose answer is not complete.
+    under_way: Cell<usize>,
+    /// There was a request since the last time all was flushed.
+    is_busy: Cell<bool>,
+}
+
+impl Talk {
+    fn begin(self: &Rc<Self>) -> Answering {
+        self.under_way.set(self.under_way.get() + 1);
+        self.is_busy.set(true);
+        Answering(Rc::clone(self))
+    }
+
+    fn flushed(&self) {
+        if self.under_way.get() == 0 {
+            self.is_busy.set(false);
+        }
+    }
+}
+
+/// Lives until the answer is complete, or given up.
+struct Answering(Rc<Talk>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.under_way.set(self.0.under_way.get().saturating_sub(1));
+    }
+}
+
+/// The outermost layer: tells the connection of its requests.
+pub(super) async fn track(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<Tracked>, Error> {
+    let answering = request.conn_data::<Rc<Talk>>().map(Talk::begin);
+    let response = next.call(request).await?.map_into_boxed_body();
+    Ok(response.map_body(|_, body| Tracked { body, _answering: answering }))
+}
+
+/// A body that holds its request open.
+pub(super) struct Tracked {
+    body: BoxBody,
+    _answering: Option<Answering>,
+}
+
+impl MessageBody for Tracked {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(cx)
+    }
+}
+
+/// A client's connection.
+pub(super) struct Wire<S = TcpStream> {
+    socket: S,
+    talk: Rc<Talk>,
+    /// An answer in place of the library's, on its way out.
+    answer: Bytes,
+}
+
+impl<S> Wire<S> {
+    pub(super) fn new(socket: S) -> Self {
+        Self { socket, talk: Rc::default(), answer: Bytes::new() }
+    }
+
+    pub(super) fn talk(&self) -> Rc<Talk> {
+        Rc::clone(&self.talk)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Wire<S> {
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.answer.is_empty() {
+            match ready!(Pin::new(&mut self.socket).poll_write(cx, &self.answer))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.answer.advance(written),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_answer(cx))?;
+        if !self.talk.is_busy.get()
+            && let Some(answer) = refusal(buf)
+        {
+            self.answer = answer;
+            return Poll::Ready(Ok(buf.len()));
+        }
+        Pin::new(&mut self.socket).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_answer(cx))?;
+        ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+        self.talk.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_answer(cx))?;
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+/// The answer in place of the library's: a head of 4xx or 5xx and no body.
+fn refusal(bare: &[u8]) -> Option<Bytes> {
+    let head = std::str::from_utf8(bare).ok()?.strip_suffix("\r\n\r\n")?;
+    let mut lines = head.split("\r\n");
+    let status_line = lines.next()?;
+    let status = status_line.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok()?;
+    let status = StatusCode::from_u16(status).ok().filter(|s| s.is_client_error() || s.is_server_error())?;
+    let error = match status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ApiError::HeadTooLarge,
+        StatusCode::REQUEST_TIMEOUT => ApiError::HeadTooSlow,
+        s if s.is_server_error() => ApiError::Internal("the HTTP library lost track of a connection"),
+        _ => ApiError::Malformed("the request line or a header cannot be read"),
+    };
+    let id = edge::new_request_id();
+    let body = serde_json::to_string(&problem(error.status_code(), Some(&error), &id)).ok()?;
+    let mut answer = format!("{status_line}\r\ncontent-type: application/problem+json\r\n");
+    answer.push_str(&format!("content-length: {}\r\nconnection: close\r\n", body.len()));
+    for (name, value) in edge::headers(&id) {
+        answer.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap_or_default()));
+    }
+    let is_replaced = |line: &&str| {
+        let name = line.split(':').next().unwrap_or_default();
+        ["content-length", "content-type", "connection"].iter().any(|n| name.eq_ignore_ascii_case(n))
+    };
+    for line in lines.filter(|line| !is_replaced(line)) {
+        answer.push_str(&format!("{line}\r\n"));
+    }
+    answer.push_str("\r\n");
+    answer.push_str(&body);
+    edge::refused(&id, error.status_code(), error.inside());
+    Some(Bytes::from(answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    const BARE: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\ndate: now\r\n\r\n";
+
+    /// Writes `BARE` and flushes; what the client gets.
+    async fn send(wire: &mut Wire<tokio::io::DuplexStream>, client: &mut tokio::io::DuplexStream) -> Vec<u8> {
+        wire.write_all(BARE).await.unwrap();
+        wire.flush().await.unwrap();
+        let mut got = vec![0; 4096];
+        let length = client.read(&mut got).await.unwrap();
+        got.truncate(length);
+        got
+    }
+
+    #[tokio::test]
+    async fn only_what_goes_out_between_requests_is_the_librarys() {
+        let (socket, mut client) = duplex(4096);
+        let mut wire = Wire::new(socket);
+        let answering = wire.talk().begin();
+        assert_eq!(send(&mut wire, &mut client).await, BARE, "part of a handler's body");
+        drop(answering);
+        wire.flush().await.unwrap();
+        let answer = String::from_utf8(send(&mut wire, &mut client).await).unwrap();
+        assert!(answer.contains("\r\ndate: now\r\n") && answer.ends_with('}'), "{answer}");
+        let answering = wire.talk().begin();
+        drop(answering);
+        assert_eq!(send(&mut wire, &mut client).await, BARE, "the end of a body that is not flushed");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_slowly_gets_the_whole_answer() {
+        let (socket, mut client) = duplex(16);
+        let mut wire = Wire::new(socket);
+        let writer = async move {
+            wire.write_all(BARE).await.unwrap();
+            wire.shutdown().await.unwrap();
+        };
+        let mut got = String::new();
+        let (read, ()) = tokio::join!(client.read_to_string(&mut got), writer);
+        read.unwrap();
+        let (head, body) = got.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{got}");
+        assert!(serde_json::from_str::<serde_json::Value>(body).is_ok(), "{got}");
+    }
+
+    #[test]
+    fn only_a_bare_refusal_is_replaced() {
+        let check = |head: &str, expected: bool| assert_eq!(refusal(head.as_bytes()).is_some(), expected, "{head:?}");
+        check("HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\n\r\n", true);
+        check("HTTP/1.0 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", true);
+        check("HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n", true);
+        check("HTTP/1.1 100 Continue\r\n\r\n", false);
+        check("HTTP/1.1 400 Bad Request\r\ncontent-length: 3\r\n\r\nbad", false);
+        check("HTTP/1.1 4", false);
+        check("", false);
+    }
+}

@@ -1,0 +1,253 @@
+//! Who may come in, and when: connections in all and of one address, and how many may log in a second.
+//!
+//! Invariants: what is full refuses at once; too many at once are let in one after the other, first come, first served,
+//! so that a fleet that comes back as one is served and does not try again; every count goes back when its [`Permit`] is
+//! dropped. Bounded: a count an address that has a connection, a rate for [`MAX_TRACKED`] addresses (beyond that the
+//! newcomers share one). Knows no sockets.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{Options, Shared};
+use crate::domain::line_of;
+
+/// Most addresses whose rate is told apart.
+const MAX_TRACKED: usize = 16_384;
+
+/// How often addresses that have been quiet are forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// Whose rate those share that are not told apart.
+const OTHERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// So many at once, refilled at a rate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rate {
+    /// Refill.
+    pub per_second: NonZeroU32,
+    /// How many at once.
+    pub burst: NonZeroU32,
+}
+
+impl Rate {
+    /// `None` where `per_second` is 0: no limit. A burst of 0 counts as one.
+    pub fn new(per_second: u32, burst: u32) -> Option<Self> {
+        let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+        NonZeroU32::new(per_second).map(|per_second| Self { per_second, burst })
+    }
+
+    const fn quota(self) -> Quota {
+        Quota::per_second(self.per_second).allow_burst(self.burst)
+    }
+}
+
+/// Why a connection is closed at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Full {
+    /// Too many connections.
+    Connections,
+    /// Too many connections of this address.
+    Address,
+    /// This address connects too often.
+    AddressRate,
+}
+
+/// See the module.
+pub(super) struct Gate {
+    places: Arc<Semaphore>,
+    /// Connections an address; 0 = no limit, and nothing is counted.
+    max_per_address: usize,
+    addresses: Mutex<HashMap<IpAddr, usize>>,
+    address_rate: Option<DefaultKeyedRateLimiter<IpAddr>>,
+    rate: Option<DefaultDirectRateLimiter>,
+    /// Whose turn it is; waiters are served in order.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// A place inside, given back when dropped.
+pub(super) struct Permit {
+    gate: Arc<Gate>,
+    /// Set where addresses are counted.
+    line: Option<IpAddr>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Gate {
+    pub(super) fn new(options: &Options) -> Arc<Self> {
+        Arc::new(Self {
+            places: Arc::new(Semaphore::new(options.max_connections.min(Semaphore::MAX_PERMITS))),
+            max_per_address: options.max_connections_per_address,
+            addresses: Mutex::default(),
+            address_rate: options.address_connect_rate.map(|rate| RateLimiter::keyed(rate.quota())),
+            rate: options.connect_rate.map(|rate| RateLimiter::direct(rate.quota())),
+            turn: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Takes a place for a connection from `peer`.
+    pub(super) fn enter(self: &Arc<Self>, peer: IpAddr) -> Result<Permit, Full> {
+        let line = line_of(peer);
+        if self.address_rate.as_ref().is_some_and(|rate| !is_within(rate, line)) {
+            return Err(Full::AddressRate);
+        }
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Full::Connections)?;
+        let line = (self.max_per_address > 0).then_some(line);
+        if let Some(line) = line {
+            let mut addresses = self.addresses();
+            let count = addresses.entry(line).or_default();
+            if *count >= self.max_per_address {
+                return Err(Full::Address);
+            }
+            *count += 1;
+        }
+        Ok(Permit { gate: Arc::clone(self), line, _place: place })
+    }
+
+    /// Waits until one more may log in. `true` = it had to wait.
+    pub(super) async fn wait_turn(&self) -> bool {
+        let Some(rate) = &self.rate else { return false };
+        if let Ok(_turn) = self.turn.try_lock()
+            && rate.check().is_ok()
+        {
+            return false;
+        }
+        let _turn = self.turn.lock().await;
+        while let Err(early) = rate.check() {
+            tokio::time::sleep(early.wait_time_from(DefaultClock::default().now())).await;
+        }
+        true
+    }
+
+    /// Forgets the rates of addresses that have been quiet.
+    fn sweep(&self) {
+        if let Some(rate) = &self.address_rate {
+            rate.retain_recent();
+            rate.shrink_to_fit();
+        }
+    }
+
+    fn addresses(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_within(rate: &DefaultKeyedRateLimiter<IpAddr>, line: IpAddr) -> bool {
+    let who = if rate.len() < MAX_TRACKED { line } else { OTHERS };
+    rate.check_key(&who).is_ok()
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let Some(line) = self.line else { return };
+        let mut addresses = self.gate.addresses();
+        if let Entry::Occupied(mut entry) = addresses.entry(line) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+        // A storm from many addresses leaves no large table behind.
+        if addresses.capacity() > 1024 && addresses.len() < addresses.capacity() / 8 {
+            addresses.shrink_to_fit();
+        }
+    }
+}
+
+/// Sweeps now and then until the broker stops.
+pub(super) async fn sweep(shared: Arc<Shared>) {
+    let mut stop = shared.stop.subscribe();
+    while !shared.is_stopping() {
+        tokio::select! {
+            _ = stop.wait_for(|stops| *stops) => return,
+            () = tokio::time::sleep(SWEEP_EVERY) => shared.gate.sweep(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(options: Options) -> Arc<Gate> {
+        Gate::new(&options)
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn full(gate: &Arc<Gate>, peer: &str) -> Option<Full> {
+        gate.enter(address(peer)).err()
+    }
+
+    #[test]
+    fn one_address_can_be_full_while_others_are_not() {
+        let gate = gate(Options { max_connections_per_address: 2, ..Options::default() });
+        let places: Vec<_> = (0..2).map(|_| gate.enter(address("2001:db8::1")).unwrap()).collect();
+        assert_eq!(full(&gate, "2001:db8::ff:2"), Some(Full::Address), "the same /56");
+        assert_eq!(full(&gate, "2001:db8:0:100::1"), None, "another one");
+        assert_eq!(full(&gate, "10.0.0.1"), None);
+        drop(places);
+        assert_eq!(full(&gate, "2001:db8::1"), None);
+        assert!(gate.addresses().is_empty(), "nothing is remembered of who has gone");
+    }
+
+    #[test]
+    fn without_a_limit_an_address_may_take_every_place() {
+        let gate = gate(Options { max_connections: 3, max_connections_per_address: 0, ..Options::default() });
+        let places: Vec<_> = (0..3).map(|_| gate.enter(address("10.0.0.1")).unwrap()).collect();
+        assert_eq!(full(&gate, "10.0.0.1"), Some(Full::Connections));
+        assert_eq!(full(&gate, "10.0.0.2"), Some(Full::Connections));
+        drop(places);
+        assert_eq!(full(&gate, "10.0.0.2"), None);
+    }
+
+    #[test]
+    fn an_address_that_connects_too_often_is_refused_alone() {
+        let gate = gate(Options { address_connect_rate: Rate::new(1, 2), ..Options::default() });
+        assert_eq!([(); 3].map(|()| full(&gate, "10.0.0.1")), [None, None, Some(Full::AddressRate)]);
+        assert_eq!(full(&gate, "10.0.0.2"), None);
+    }
+
+    #[test]
+    fn addresses_beyond_the_tracked_ones_share_one_rate_until_the_sweep() {
+        let gate = gate(Options { address_connect_rate: Rate::new(1000, 1), ..Options::default() });
+        let rate = gate.address_rate.as_ref().unwrap();
+        let at = |n: usize| IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(n + 1).unwrap()));
+        for n in 0..MAX_TRACKED + 100 {
+            is_within(rate, at(n));
+        }
+        assert!(rate.len() <= MAX_TRACKED + 1, "{}", rate.len());
+        while !rate.is_empty() {
+            std::thread::yield_now(); // an allowance of one is whole again after a millisecond
+            gate.sweep();
+        }
+    }
+
+    #[tokio::test]
+    async fn too_many_at_once_are_let_in_one_after_the_other() {
+        let gate = gate(Options { connect_rate: Rate::new(100, 5), ..Options::default() });
+        let start = std::time::Instant::now();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let waiters = (0..25).map(|n| {
+            let (gate, order) = (Arc::clone(&gate), Arc::clone(&order));
+            async move {
+                let waited = gate.wait_turn().await;
+                order.lock().unwrap().push(n);
+                waited
+            }
+        });
+        let waited = futures_util::future::join_all(waiters).await;
+        assert_eq!(waited.iter().filter(|waited| !**waited).count(), 5, "the burst goes through");
+        assert!(start.elapsed() >= Duration::from_millis(190), "20 more at 100/s: {:?}", start.elapsed());
+        assert!(order.lock().unwrap().is_sorted(), "first come, first served");
+    }
+}

@@ -1,0 +1,127 @@
+//! Rules between keys: what follows from others, and what contradicts them.
+//!
+//! Pure: whether a file is there is not asked here. Each key alone has passed its own check before.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::keys::Settings;
+use super::load::Source;
+use super::value::Value;
+
+/// Where MQTT in TLS is, once there is a certificate.
+const TLS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8883);
+
+/// Replaces `auto`.
+pub(super) fn resolve_listeners(values: &mut BTreeMap<&str, (Value, Source)>) {
+    let is_set = |key: &str| matches!(&values[key].0, Value::Text(path) if !path.is_empty());
+    let resolved = (is_set("mqtt.tls_cert_file") && is_set("mqtt.tls_key_file")).then_some(TLS_LISTEN);
+    if let Some((value @ Value::Auto, _)) = values.get_mut("mqtt.tls_listen") {
+        *value = Value::Addr(resolved);
+    }
+}
+
+/// Keys that break a rule, and which.
+pub(super) fn broken(s: &Settings) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    let mut rule = |holds: bool, key: &'static str, message: String| {
+        if !holds {
+            found.push((key, message));
+        }
+    };
+    let (segment, all) = (s.journal.segment_bytes, s.journal.max_bytes);
+    rule(all / 2 >= segment, "journal.max_bytes", format!("must be at least twice journal.segment_bytes ({segment})"));
+    let packet = s.mqtt.max_packet_bytes;
+    let holds_a_packet = || format!("must be at least mqtt.max_packet_bytes ({packet})");
+    rule(s.journal.queue_bytes >= packet, "journal.queue_bytes", holds_a_packet());
+    rule(s.collector.batch_bytes >= packet, "collector.batch_bytes", holds_a_packet());
+    let has_web_socket = s.mqtt.ws_listen.is_some() || s.mqtt.wss_listen.is_some();
+    rule(!has_web_socket || s.mqtt.ws_max_message_bytes >= packet, "mqtt.ws_max_message_bytes", holds_a_packet());
+    let tls = [("mqtt.tls_listen", s.mqtt.tls_listen), ("mqtt.wss_listen", s.mqtt.wss_listen)];
+    let needed_by = tls.into_iter().find_map(|(key, address)| address.map(|_| key));
+    let files = [("mqtt.tls_cert_file", &s.mqtt.tls_cert_file), ("mqtt.tls_key_file", &s.mqtt.tls_key_file)];
+    for (place, (key, file)) in files.into_iter().enumerate() {
+        let (other, other_file) = files[1 - place];
+        let wanted = needed_by.or_else(|| other_file.as_ref().map(|_| other));
+        if let Some(wanted) = wanted.filter(|_| file.is_none()) {
+            rule(false, key, format!("is needed by {wanted}"));
+        }
+    }
+    let listeners = s.listeners();
+    for (place, (key, address)) in listeners.into_iter().enumerate() {
+        let before = &listeners[..place];
+        let is_taken = address.is_some_and(|a| a.port() != 0 && before.iter().any(|(_, other)| *other == Some(a)));
+        rule(!is_taken, key, "is the address of another listener".to_owned());
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Fault, Flag, Settings, Sources, load};
+
+    fn settings(flags: &[(&str, &str)]) -> Result<Settings, Vec<Fault>> {
+        let flag = |(key, value): &(&str, &str)| Flag {
+            flag: format!("--set {key}"),
+            key: (*key).to_owned(),
+            value: (*value).to_owned(),
+        };
+        let flags = flags.iter().map(flag).collect();
+        let loaded = load(&Sources { flags, working_dir: "/srv".into(), ..Sources::default() });
+        loaded.map(|loaded| loaded.settings).map_err(|error| error.faults)
+    }
+
+    #[test]
+    fn keys_that_contradict_each_other_are_faults() {
+        let check = |flags: &[(&str, &str)], keys: &[&str]| {
+            let found = settings(flags).expect_err("has faults");
+            assert_eq!(found.iter().map(|f| f.key.as_str()).collect::<Vec<_>>(), keys, "{found:#?}");
+        };
+        check(&[("journal.max_bytes", "100 MiB")], &["journal.max_bytes"]);
+        check(&[("mqtt.max_packet_bytes", "8193 KiB"), ("collector.batch_bytes", "16 MiB")], &["journal.queue_bytes"]);
+        check(&[("mqtt.listen", "127.0.0.1:8080")], &["mqtt.listen"]);
+        check(&[("metrics.listen", "127.0.0.1:1883")], &["metrics.listen"]);
+        check(&[("mqtt.ws_listen", "127.0.0.1:1883")], &["mqtt.ws_listen"]);
+        let large = [("mqtt.max_packet_bytes", "1 MiB"), ("mqtt.ws_listen", "127.0.0.1:0")];
+        check(&large, &["mqtt.ws_max_message_bytes"]);
+        assert!(settings(&large[..1]).is_ok(), "nobody speaks WebSocket");
+        assert!(settings(&[("mqtt.listen", "127.0.0.1:0"), ("http.listen", "127.0.0.1:0")]).is_ok());
+    }
+
+    #[test]
+    fn listeners_with_tls_need_both_files() {
+        let check = |flags: &[(&str, &str)], expected: &[&str]| {
+            let found = settings(flags).expect_err("has faults");
+            let found: Vec<_> = found.iter().map(|f| format!("{} {}", f.key, f.message)).collect();
+            assert_eq!(found, expected);
+        };
+        let (cert, key) = (("mqtt.tls_cert_file", "/c.pem"), ("mqtt.tls_key_file", "/k.pem"));
+        let (tls, wss) = (("mqtt.tls_listen", "127.0.0.1:0"), ("mqtt.wss_listen", "127.0.0.1:0"));
+        let both =
+            ["mqtt.tls_cert_file is needed by mqtt.tls_listen", "mqtt.tls_key_file is needed by mqtt.tls_listen"];
+        check(&[tls], &both);
+        check(&[wss, key], &["mqtt.tls_cert_file is needed by mqtt.wss_listen"]);
+        check(&[cert], &["mqtt.tls_key_file is needed by mqtt.tls_cert_file"]);
+        assert!(settings(&[tls, wss, cert, key]).is_ok());
+    }
+
+    #[test]
+    fn mqtt_in_tls_is_on_its_usual_port_once_there_is_a_certificate() {
+        let check = |listen: Option<&str>, has_files: bool, expected: Option<&str>| {
+            let mut flags = vec![];
+            if has_files {
+                flags.extend([("mqtt.tls_cert_file", "/c.pem"), ("mqtt.tls_key_file", "/k.pem")]);
+            }
+            flags.extend(listen.map(|listen| ("mqtt.tls_listen", listen)));
+            let settings = settings(&flags).expect("is good");
+            assert_eq!(settings.mqtt.tls_listen.map(|a| a.to_string()).as_deref(), expected, "{flags:?}");
+        };
+        check(None, false, None);
+        check(None, true, Some("0.0.0.0:8883"));
+        check(Some("auto"), true, Some("0.0.0.0:8883"));
+        check(Some("off"), true, None);
+        check(Some("127.0.0.1:9"), true, Some("127.0.0.1:9"));
+        let public = settings(&[("mqtt.tls_cert_file", "/c.pem"), ("mqtt.tls_key_file", "/k.pem")]).expect("is good");
+        assert_eq!(public.public_listeners(), [("mqtt.tls_listen", super::TLS_LISTEN)]);
+    }
+}
