@@ -2,7 +2,6 @@
 //!
 //! Pure. An error never repeats a text that may be a secret.
 
-
 use super::secret::Secret;
 use super::value::{FromValue, Value, filter, word};
 use crate::broker::source::{Address, Version};

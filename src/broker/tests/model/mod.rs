@@ -6,7 +6,8 @@
 //!                                         │
 //!                                 oracle: who is owed what
 //! ```
-//! A sequence that fails is cut down by proptest and printed; `PROPTEST_RNG_SEED` and `PROPTEST_CASES` choose others.
+//! A sequence that fails is cut down by proptest and printed, with the seed that gives it again in `PROPTEST_RNG_SEED`;
+//! `PROPTEST_CASES` asks for more.
 
 mod client;
 mod link;
@@ -20,7 +21,7 @@ mod world;
 use std::cell::RefCell;
 use std::time::Duration;
 
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 use crate::broker::options::Options;
 use oracle::Met;
@@ -40,8 +41,10 @@ fn narrow() -> Options {
 
 /// Runs sequences of steps; gives what they met.
 fn check(options: &Options, cases: u32) -> Met {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(cases);
-    let config = Config { failure_persistence: None, ..Config::with_cases(cases) };
+    let asked = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    let cases = asked("PROPTEST_CASES").map_or(cases, |n| u32::try_from(n).unwrap());
+    let seed = asked("PROPTEST_RNG_SEED").unwrap_or_else(rand::random);
+    let config = Config { failure_persistence: None, rng_seed: RngSeed::Fixed(seed), ..Config::with_cases(cases) };
     let all = RefCell::new(Met::new());
     let outcome = TestRunner::new(config).run(&ops::ops(), |ops| {
         let mut world = World::new(options.clone());
@@ -52,7 +55,7 @@ fn check(options: &Options, cases: u32) -> Met {
         world.oracle.met.iter().for_each(|(what, n)| *all.entry(what).or_default() += n);
         Ok(())
     });
-    outcome.unwrap_or_else(|failed| panic!("{failed}"));
+    outcome.unwrap_or_else(|failed| panic!("PROPTEST_RNG_SEED={seed}: {failed}"));
     let all = all.into_inner();
     println!("{all:#?}");
     all
