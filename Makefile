@@ -40,7 +40,7 @@ demo: ## twenty simulated meters on this machine
 deny: ## licences, bans, sources and advisories, where cargo-deny is installed
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check; else echo "cargo-deny is not installed: skipped"; fi
 
-fuzz: ## fuzz the packet decoder for a minute; FUZZ_TARGET and FUZZ_SECONDS choose
+fuzz: ## fuzz the MQTT packet decoder for a minute; FUZZ_TARGET (packet_stream, session) and FUZZ_SECONDS choose
 	CARGO=$(CARGO) fuzz/run $(or $(FUZZ_TARGET),packet_stream) $(or $(FUZZ_SECONDS),60)
 
 image: ## the container image

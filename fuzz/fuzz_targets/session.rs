@@ -6,23 +6,25 @@
 //! and what is saved comes back.
 #![no_main]
 
+#[path = "session/input.rs"]
+mod input;
 #[path = "session/watch.rs"]
 mod watch;
 
 use std::collections::BTreeMap;
-use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use iot_meter_fuzz::mqtt::packet::{Ack, Connect, Filter, NEVER, SubscribeOptions, TopicAlias, Will};
+use iot_meter_fuzz::mqtt::packet::{Ack, Filter, SubscribeOptions, TopicAlias};
 use iot_meter_fuzz::mqtt::queue::{ShareId, Tag};
 use iot_meter_fuzz::mqtt::session::{Limits, Outcome, SavedFlight, Start, Subscription};
 use iot_meter_fuzz::mqtt::{
-    Action, Budget, Delivery, Message, Packet, PacketId, Publish, QoS, Queue, Reason, Session, Ticket, Version,
+    Action, Budget, Delivery, Message, Packet, Publish, QoS, Queue, Reason, Session, Ticket, Version,
 };
 use libfuzzer_sys::fuzz_target;
 
+use input::{Input, start};
 use watch::Watch;
 
 const TOPICS: [&str; 4] = ["a", "b/c", "a/longer/topic", "x"];
@@ -38,38 +40,6 @@ fuzz_target!(|data: &[u8]| {
     drop(queue);
     assert_eq!((budget.items(), budget.bytes()), (0, 0), "what the queue held is given back");
 });
-
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn byte(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        usize::from(self.byte().unwrap_or(0)) % n
-    }
-
-    fn bit(&mut self) -> bool {
-        self.below(2) == 1
-    }
-
-    fn some(&mut self) -> &'a [u8] {
-        let (some, rest) = self.0.split_at(self.below(64).min(self.0.len()));
-        self.0 = rest;
-        some
-    }
-
-    fn id(&mut self) -> PacketId {
-        PacketId::new(1 + self.below(9) as u16).expect("not zero")
-    }
-
-    fn qos(&mut self) -> QoS {
-        QoS::from_level(self.below(3) as u8).expect("one of three")
-    }
-}
 
 struct World {
     limits: Limits,
@@ -283,8 +253,7 @@ impl World {
         self.session.park(self.now);
         let mut messages = BTreeMap::new();
         let saved = self.session.save(&self.queue, |d| assert!(messages.insert(d.position, d.clone()).is_none()));
-        let mut back =
-            Session::restore(self.limits, saved.clone(), self.now, |position| messages.remove(&position));
+        let mut back = Session::restore(self.limits, saved.clone(), self.now, |position| messages.remove(&position));
         let mut queue = Queue::new(8, 2000, Arc::clone(&self.budget));
         self.queue.clear();
         back.tags().for_each(|tag| queue.note_tag(tag));
@@ -302,19 +271,4 @@ impl World {
         let start = start(input.byte().unwrap_or(0), input, &self.limits);
         self.resume(start);
     }
-}
-
-/// What a CONNECT asks for.
-fn start(how: u8, input: &mut Input, limits: &Limits) -> Start {
-    let version = if how & 1 == 0 { Version::V311 } else { Version::V5 };
-    let is_v5 = version == Version::V5;
-    let connect = Connect {
-        session_expiry_s: if is_v5 { [0, 5, 50, NEVER][input.below(4)] } else { NEVER },
-        receive_maximum: NonZeroU16::new(input.below(5) as u16).filter(|_| is_v5),
-        max_packet_size: NonZeroU32::new(input.below(100) as u32).filter(|_| is_v5),
-        topic_alias_maximum: if is_v5 { input.below(4) as u16 } else { 0 },
-        will: input.bit().then(|| Will { topic: "w".into(), delay_s: input.below(9) as u32, ..Will::default() }),
-        ..Connect::default()
-    };
-    Start::of(version, &connect, None, limits)
 }

@@ -217,7 +217,8 @@ impl Hub {
                 return;
             }
         }
-        others.sort_by_key(|(slot, _)| slot.outbox().is_full());
+        // One who is not there keeps nothing of QoS 0.
+        others.sort_by_key(|(slot, member)| (member.options.qos == QoS::AtMostOnce, slot.outbox().is_full()));
         if let Some((slot, member)) = others.first() {
             self.offer(slot, for_member(member));
         }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::BytesMut;
 use iot_meter_fuzz::mqtt::packet::{Ack, TopicAlias};
 use iot_meter_fuzz::mqtt::session::{Limits, SavedFlight, Start};
-use iot_meter_fuzz::mqtt::{Action, Packet, PacketId, Publish, QoS, Queue, Reason, Session, Ticket, Version, Violation};
+use iot_meter_fuzz::mqtt::{
+    Action, Packet, PacketId, Publish, QoS, Queue, Reason, Session, Ticket, Version, Violation,
+};
 
 /// An answer that is to come, in its turn.
 #[derive(Debug)]

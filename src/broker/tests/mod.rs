@@ -13,6 +13,7 @@ mod permissions;
 mod relay;
 mod restart;
 mod sessions;
+mod shares;
 mod v5;
 
 use std::net::{SocketAddr, TcpListener};

@@ -140,8 +140,16 @@ impl Client {
         is_new && !reason.is_error()
     }
 
-    /// The next answer to give.
-    pub(super) fn answer(&mut self) -> Option<Packet> {
-        self.due.pop_front()
+    /// The next answer to give: of PUBACK (1), PUBREC (2), PUBCOMP (3) or PUBREL (4), or of any (0). Each kind keeps its
+    /// order `[MQTT-4.6.0-2]` to `[MQTT-4.6.0-4]`, but one kind may come before another.
+    pub(super) fn answer(&mut self, kind: usize) -> Option<Packet> {
+        let of = |packet: &Packet| match packet {
+            Packet::PubAck(_) => 1,
+            Packet::PubRec(_) => 2,
+            Packet::PubComp(_) => 3,
+            _ => 4,
+        };
+        let at = self.due.iter().position(|packet| kind == 0 || of(packet) == kind)?;
+        self.due.remove(at)
     }
 }

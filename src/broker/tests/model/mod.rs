@@ -6,7 +6,8 @@
 //!                                         │
 //!                                 oracle: who is owed what
 //! ```
-//! A sequence that fails is cut down by proptest and printed; `PROPTEST_RNG_SEED` and `PROPTEST_CASES` choose others.
+//! A sequence that fails is cut down by proptest and printed, with the seed that gives it again in `PROPTEST_RNG_SEED`;
+//! `PROPTEST_CASES` asks for more.
 
 mod client;
 mod link;
@@ -20,7 +21,7 @@ mod world;
 use std::cell::RefCell;
 use std::time::Duration;
 
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 use crate::broker::options::Options;
 use oracle::Met;
@@ -40,8 +41,10 @@ fn narrow() -> Options {
 
 /// Runs sequences of steps; gives what they met.
 fn check(options: &Options, cases: u32) -> Met {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(cases);
-    let config = Config { failure_persistence: None, ..Config::with_cases(cases) };
+    let asked = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    let cases = asked("PROPTEST_CASES").map_or(cases, |n| u32::try_from(n).unwrap());
+    let seed = asked("PROPTEST_RNG_SEED").unwrap_or_else(rand::random);
+    let config = Config { failure_persistence: None, rng_seed: RngSeed::Fixed(seed), ..Config::with_cases(cases) };
     let all = RefCell::new(Met::new());
     let outcome = TestRunner::new(config).run(&ops::ops(), |ops| {
         let mut world = World::new(options.clone());
@@ -52,14 +55,15 @@ fn check(options: &Options, cases: u32) -> Met {
         world.oracle.met.iter().for_each(|(what, n)| *all.entry(what).or_default() += n);
         Ok(())
     });
-    outcome.unwrap_or_else(|failed| panic!("{failed}"));
+    outcome.unwrap_or_else(|failed| panic!("PROPTEST_RNG_SEED={seed}: {failed}"));
+    let all = all.into_inner();
     println!("{all:#?}");
-    all.into_inner()
+    all
 }
 
 #[test]
 fn every_subscriber_gets_what_it_is_owed_whatever_happens_in_between() {
-    let met = check(&narrow(), 400);
+    let met = check(&narrow(), 1000);
     for what in [
         "sent",
         "sent, retained",
@@ -85,6 +89,6 @@ fn every_subscriber_gets_what_it_is_owed_whatever_happens_in_between() {
 #[test]
 fn what_is_full_drops_the_new_and_nothing_else() {
     let options = Options { max_queued_messages: 3, max_retained_messages: 3, ..narrow() };
-    let met = check(&options, 150);
+    let met = check(&options, 300);
     assert!(met.contains_key("dropped: full"), "{met:#?}");
 }

@@ -90,10 +90,10 @@ pub(super) enum Op {
     Confirm(usize, usize),
     /// The server writes what waits, this many bytes of it at most.
     Pull(usize, usize),
-    /// The client takes this many packets; it refuses the message where the last says so.
+    /// The client takes this many packets; `true` = it refuses the messages among them (5 only).
     Take(usize, usize, bool),
-    /// The client acknowledges.
-    Acknowledge(usize, usize),
+    /// The client gives this many answers, of this kind.
+    Acknowledge(usize, usize, usize),
     /// The server writes what it can, to everybody.
     PullAll,
     /// All of this, until nothing moves.
@@ -126,7 +126,7 @@ fn says() -> impl Strategy<Value = Says> {
 
 fn asks() -> impl Strategy<Value = Asks> {
     let expiry = prop_oneof![1 => Just(0_u32), 2 => 5..60_u32, 4 => Just(u32::MAX)];
-    let flags = (prop::bool::weighted(0.6), prop::bool::weighted(0.15), prop::bool::weighted(0.2), any::<bool>());
+    let flags = (prop::bool::weighted(0.6), prop::bool::weighted(0.15), prop::bool::weighted(0.25), any::<bool>());
     (flags, expiry, 0..4_u16, prop::option::weighted(0.3, says()), prop_oneof![Just(0_u32), 1..20_u32]).prop_map(
         |((is_v5, is_clean, takes_small_only, takes_aliases), expiry_s, receive_maximum, will, will_delay_s)| Asks {
             is_v5,
@@ -181,10 +181,11 @@ fn op() -> impl Strategy<Value = Op> {
         10 => (who(), few()).prop_map(|(who, n)| Op::Read(who, n)),
         8 => (who(), few()).prop_map(|(who, n)| Op::Confirm(who, n)),
         20 => (who(), prop_oneof![1..200_usize, Just(1 << 20)]).prop_map(|(who, budget)| Op::Pull(who, budget)),
-        8 => Just(Op::PullAll),
-        20 => (who(), few(), refuses()).prop_map(|(who, n, refuses)| Op::Take(who, n, refuses)),
-        15 => (who(), few()).prop_map(|(who, n)| Op::Acknowledge(who, n)),
-        15 => who().prop_map(Op::Settle),
+        12 => Just(Op::PullAll),
+        30 => (who(), few(), refuses()).prop_map(|(who, n, refuses)| Op::Take(who, n, refuses)),
+        15 => (who(), few(), prop_oneof![4 => Just(0_usize), 4 => 1..5_usize])
+            .prop_map(|(who, n, kind)| Op::Acknowledge(who, n, kind)),
+        8 => who().prop_map(Op::Settle),
         3 => prop_oneof![4 => 1..15_u64, 1 => 20..120_u64].prop_map(Op::Pass),
         3 => Just(Op::Upkeep),
         1 => prop::bool::weighted(0.3).prop_map(Op::Restart),

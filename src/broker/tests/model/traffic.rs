@@ -180,7 +180,7 @@ impl World {
 
     pub(super) fn take(&mut self, who: usize, n: usize, refuses: bool) -> bool {
         for done in 0..n {
-            match self.clients[who].take(refuses && done + 1 == n) {
+            match self.clients[who].take(refuses) {
                 None => return done > 0,
                 Some(duty) => duty.into_iter().for_each(|duty| self.oracle.seen(duty)),
             }
@@ -188,9 +188,9 @@ impl World {
         true
     }
 
-    pub(super) fn acknowledge(&mut self, who: usize, n: usize) -> bool {
+    pub(super) fn acknowledge(&mut self, who: usize, n: usize, kind: usize) -> bool {
         for done in 0..n {
-            let Some(packet) = self.clients[who].answer() else { return done > 0 };
+            let Some(packet) = self.clients[who].answer(kind) else { return done > 0 };
             self.send(who, &packet, None);
         }
         true
@@ -201,7 +201,7 @@ impl World {
         loop {
             let mut moves = self.read(who, 999) | self.confirm(who, 999);
             self.pull(who, usize::MAX);
-            moves |= self.take(who, 999, false) | self.acknowledge(who, 999);
+            moves |= self.take(who, 999, false) | self.acknowledge(who, 999, 0);
             if !moves {
                 return is_moved;
             }

@@ -57,7 +57,7 @@ impl World {
             Op::Confirm(who, n) => drop(self.confirm(*who, *n)),
             Op::Pull(who, budget) => self.pull(*who, *budget),
             Op::Take(who, n, refuses) => drop(self.take(*who, *n, *refuses)),
-            Op::Acknowledge(who, n) => drop(self.acknowledge(*who, *n)),
+            Op::Acknowledge(who, n, kind) => drop(self.acknowledge(*who, *n, *kind)),
             Op::PullAll => (0..CLIENTS).for_each(|who| self.pull(who, usize::MAX)),
             Op::Settle(who) => drop(self.settle(*who)),
             Op::Begin(who, asks, wants) => {

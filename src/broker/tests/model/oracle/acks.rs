@@ -107,6 +107,9 @@ impl Oracle {
         let owed = &self.duties[duty.0];
         assert!(matches!(owed.state, State::Sent(..)) && owed.qos == QoS::AtLeastOnce, "{owed:?}");
         assert!(ack.reason.is_error() || owed.seen > 0, "acknowledged and not received: {owed:?}");
+        if ack.reason.is_error() {
+            self.note("refused by the client");
+        }
         self.over(who, duty);
     }
 

@@ -24,7 +24,10 @@ impl Oracle {
     }
 
     pub(super) fn owe_share(&mut self, filter: &'static str, message: &Rc<Message>, expires_at: Option<Instant>) {
-        let keeps_all = self.memberships(filter).all(|(_, _, qos)| qos > QoS::AtMostOnce);
+        // A member that is not there and keeps nothing is not chosen where another one keeps it.
+        let is_keeper = |(.., qos): (usize, bool, QoS)| qos > QoS::AtMostOnce;
+        let is_there = |(_, is_online, qos): (usize, bool, QoS)| is_online && qos == QoS::AtMostOnce;
+        let keeps_all = self.memberships(filter).any(is_keeper) && !self.memberships(filter).any(is_there);
         let is_scarce = self.options.max_queued_messages < 100;
         let is_excused = !keeps_all || message.qos == QoS::AtMostOnce || message.is_big() || is_scarce;
         let share = Shared { filter, since: self.clock, is_passed_on: false, is_bound: false, is_excused };
