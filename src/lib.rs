@@ -17,6 +17,8 @@ pub mod journal;
 
 pub mod store;
 
+pub mod audit;
+
 pub mod archive;
 
 pub mod broker;

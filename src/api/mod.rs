@@ -60,7 +60,7 @@ pub use server::start;
 use crate::domain::{Clock, DeviceId};
 use crate::observe::{Board, Progress};
 use crate::store::{DEFAULT_COMMAND_LIFE, SharedStore};
-use crate::{collector, dispatch, journal};
+use crate::{audit, collector, dispatch, journal};
 
 /// What the API stands on. Everything in it is shared.
 #[derive(Clone)]
@@ -82,6 +82,8 @@ pub struct Services {
     pub node_id: String,
     /// Who is asking; made with `open`, everybody is an administrator.
     pub authenticator: Arc<Authenticator>,
+    /// Where writes, log-ins and refusals are noted.
+    pub audit: audit::Log,
 }
 
 /// Who may read `/metrics` without a key.

@@ -19,7 +19,7 @@ use crate::domain::{Clock, CommandId, DeviceId, DeviceState, Sequence, Telemetry
 use crate::journal;
 use crate::observe::{Board, Progress, TaskState};
 use crate::store::*;
-use crate::{collector, dispatch};
+use crate::{audit, collector, dispatch};
 
 /// 2026-02-12T10:00:00Z.
 pub const NOW: Timestamp = Timestamp(1_770_890_400_000_000);
@@ -77,6 +77,10 @@ fn part<T: Clone>(all: Vec<T>, page: Page) -> Listing<T> {
         }
     }
 }
+
+impl Access for FakeStore {}
+impl Certificates for FakeStore {}
+impl Enrolment for FakeStore {}
 
 impl Store for FakeStore {
     fn checkpoint(&self) -> Result<Option<u64>, Error> {
@@ -396,6 +400,7 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
         metrics: Some(Arc::new(|| "up 1\n".to_owned())),
         node_id: "n1".to_owned(),
         authenticator,
+        audit: audit::Log::silent(),
     };
     (services, Ends { told, asked, connected })
 }

@@ -15,6 +15,7 @@ use super::auth::{Credentials, Denied, Identity};
 use super::hub::Attached;
 use super::io::{Io, Wake};
 use super::{Shared, acl, rules, will};
+use crate::audit;
 use crate::mqtt::codec::{self, Version};
 use crate::mqtt::packet::{ConnAck, Connect, Will};
 use crate::mqtt::session::Start;
@@ -155,8 +156,23 @@ async fn judge(shared: &Shared, credentials: Credentials<'_>) -> Result<Identity
             Denied::ClientId => &c.refused_client_id,
             Denied::Unavailable => &c.refused_unavailable,
         });
+        note_refusal(shared, &credentials, denied);
         denied.reason()
     })
+}
+
+/// The name that was claimed; never what was brought as proof.
+fn note_refusal(shared: &Shared, credentials: &Credentials<'_>, denied: Denied) {
+    shared.audit.note(audit::Event {
+        at: shared.clock.now(),
+        actor: "-".to_owned(),
+        address: Some(credentials.peer.ip()),
+        action: "mqtt.connect".to_owned(),
+        target: credentials.username.unwrap_or_default().chars().take(128).collect(),
+        outcome: audit::Outcome::Refused,
+        request_id: None,
+        detail: denied.to_string(),
+    });
 }
 
 fn may_will(shared: &Shared, identity: &Identity, will: Option<&Will>) -> Result<(), Reason> {

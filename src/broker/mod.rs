@@ -53,6 +53,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::audit;
 use crate::domain::{Clock, CommandId, DeviceId};
 use crate::journal::Journal;
 use crate::observe::Board;
@@ -83,6 +84,8 @@ pub struct Deps {
     pub clock: Clock,
     /// Where sessions and retained messages outlive the process; `None` = they do not.
     pub store: Option<SharedStore>,
+    /// Where log-ins and refusals are noted.
+    pub audit: audit::Log,
 }
 
 /// The broker could not start, or (of certificates) not go on as it should.
@@ -157,6 +160,7 @@ struct Ending {
 /// What all tasks of the broker share.
 struct Shared {
     options: Options,
+    audit: audit::Log,
     hub: Hub,
     intake: Arc<dyn Intake>,
     authenticator: Arc<dyn Authenticator>,
@@ -168,21 +172,25 @@ struct Shared {
     alive: Mutex<Option<mpsc::Sender<std::convert::Infallible>>>,
 }
 
+/// [`Deps`], with anything that takes messages in.
+struct StartParts {
+    intake: Arc<dyn Intake>,
+    authenticator: Arc<dyn Authenticator>,
+    clock: Clock,
+    store: Option<SharedStore>,
+    audit: audit::Log,
+}
+
 impl Broker {
     /// Loads what was saved and starts serving the bound `listeners`.
     pub async fn start(options: Options, deps: Deps, listeners: Vec<Listener>) -> Result<Self, Error> {
-        let Deps { journal, authenticator, clock, store } = deps;
-        Self::start_with(options, Arc::new(journal), authenticator, clock, store, listeners).await
+        let Deps { journal, authenticator, clock, store, audit } = deps;
+        let parts = StartParts { intake: Arc::new(journal), authenticator, clock, store, audit };
+        Self::start_with(options, parts, listeners).await
     }
 
-    async fn start_with(
-        options: Options,
-        intake: Arc<dyn Intake>,
-        authenticator: Arc<dyn Authenticator>,
-        clock: Clock,
-        store: Option<SharedStore>,
-        listeners: Vec<Listener>,
-    ) -> Result<Self, Error> {
+    async fn start_with(options: Options, parts: StartParts, listeners: Vec<Listener>) -> Result<Self, Error> {
+        let StartParts { intake, authenticator, clock, store, audit } = parts;
         let listeners = listeners.into_iter().map(Listener::ready).collect::<Result<Vec<_>, _>>()?;
         let (alive, ended) = mpsc::channel(1);
         let gate = Gate::new(&options);
@@ -193,6 +201,7 @@ impl Broker {
         let shared = Arc::new(Shared {
             hub,
             options,
+            audit,
             intake,
             authenticator,
             clock,

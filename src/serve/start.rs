@@ -21,7 +21,7 @@ use crate::journal::{self, Journal};
 use crate::observe::{Board, Progress, metrics};
 use crate::payload::Window;
 use crate::store::{self, SharedStore};
-use crate::{api, console, keeper};
+use crate::{api, audit, console, keeper};
 
 /// Bound listeners.
 struct Sockets {
@@ -45,10 +45,12 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
 
     let (stop, stopping) = watch::channel(false);
     let (give_up, giving_up) = watch::channel(false);
-    let broker = start_broker(&settings, open, &store, &journal, &clock, sockets.mqtt).await?;
+    let (audit, noted) = audit::Log::channel();
+    let broker = start_broker(&settings, open, &store, &journal, &clock, &audit, sockets.mqtt).await?;
     let (collector_progress, archiver_progress) = (Progress::default(), Progress::default());
     let parts = Parts { store, journal, broker, board, collector_progress, archiver_progress };
     let mut tasks = Tasks::default();
+    tasks.spawn("audit", audit::write(noted, stopping.clone()));
     sources::start(&settings, node_id, &parts, &mut tasks);
     // Both readers take their place in the journal before either of them releases anything.
     let (archiver, raw) = open_archiver(&settings, node_id, bucket, &parts)?;
@@ -71,6 +73,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         clock,
         metrics: Some(Arc::new(metrics::render)),
         node_id: node_id.to_string(),
+        audit,
     };
     let mut http = Tasks::default();
     let servers = start_http(&settings, services, sockets.http, sockets.scrapes, &mut http)?;
@@ -173,6 +176,7 @@ async fn start_broker(
     store: &SharedStore,
     journal: &Journal,
     clock: &Clock,
+    audit: &audit::Log,
     listeners: Vec<Listener>,
 ) -> anyhow::Result<Broker> {
     let mqtt = &settings.mqtt;
@@ -208,7 +212,8 @@ async fn start_broker(
         false => Arc::new(broker::StoreAuthenticator::new(Arc::clone(store))),
     };
     let store = Some(Arc::clone(store));
-    let deps = broker::Deps { journal: journal.clone(), authenticator, clock: clock.clone(), store };
+    let (journal, clock, audit) = (journal.clone(), clock.clone(), audit.clone());
+    let deps = broker::Deps { journal, authenticator, clock, store, audit };
     Broker::start(options, deps, listeners).await.context("the MQTT broker cannot start")
 }
 

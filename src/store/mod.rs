@@ -6,6 +6,9 @@
 //!
 //! Start from the [`Store`] trait; `rows` holds what goes in and out, `saved` what the broker keeps here.
 
+mod access;
+mod certificates;
+mod enrolment;
 mod error;
 mod rows;
 mod saved;
@@ -15,6 +18,9 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 
+pub use access::*;
+pub use certificates::*;
+pub use enrolment::*;
 pub use error::Error;
 pub use rows::*;
 pub use saved::*;
@@ -30,7 +36,7 @@ pub type SharedStore = Arc<dyn Store>;
 /// What every database must do. One implementation a dialect; chosen at run time by the URL's scheme.
 ///
 /// Errors: [`Error::Unavailable`] is worth trying again (busy, away, disk full); anything else is not.
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Access + Certificates + Enrolment + Send + Sync + 'static {
     // ---- collector ---------------------------------------------------------------------------------------------
 
     /// The journal offset up to which (exclusive) everything is stored; `None` in a new database.

@@ -70,7 +70,8 @@ impl Bed {
         let journal = Arc::new(FakeJournal::default());
         let clock = Clock::manual(Timestamp(1_000_000));
         let intake = Arc::clone(&journal) as Arc<dyn Intake>;
-        let broker = Broker::start_with(options, intake, authenticator, clock, store, listeners).await.unwrap();
+        let parts = StartParts { intake, authenticator, clock, store, audit: audit::Log::silent() };
+        let broker = Broker::start_with(options, parts, listeners).await.unwrap();
         Self { broker, journal, address }
     }
 

@@ -21,7 +21,9 @@ async fn dispatcher(dir: &std::path::Path) -> Dispatcher {
     let options =
         journal::Options { dir: dir.join("j"), node_id, segment_bytes: 4096, max_bytes: 1 << 20, queue_bytes: 1 << 20 };
     let (journal, _) = Journal::open(options).unwrap();
-    let deps = Deps { journal, authenticator: Arc::new(OpenAuthenticator), clock: clock.clone(), store: None };
+    let authenticator = Arc::new(OpenAuthenticator);
+    let audit = crate::audit::Log::silent();
+    let deps = Deps { journal, authenticator, clock: clock.clone(), store: None, audit };
     let broker = Broker::start(crate::broker::Options::default(), deps, vec![]).await.unwrap();
     let store = store::open(&format!("sqlite://{}", dir.join("s.db").display())).unwrap();
     let new = NewDevice {

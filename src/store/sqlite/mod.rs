@@ -39,9 +39,9 @@ use std::ops::ControlFlow;
 
 use self::connection::{Connections, Sync};
 use super::{
-    Alert, AlertFilter, ApiKey, Batch, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
-    DeviceCredential, DeviceFilter, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand, NewDevice, Outcome, Page,
-    RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
+    Access, Alert, AlertFilter, ApiKey, Batch, Certificates, Command, CommandChange, CommandFilter, Committed, Device,
+    DeviceChange, DeviceCredential, DeviceFilter, Enrolment, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand,
+    NewDevice, Outcome, Page, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 
@@ -100,6 +100,10 @@ impl SqliteStore {
         self.connections.write(Sync::Now, work).map_err(|fault| fault.during(operation))
     }
 }
+
+impl Access for SqliteStore {}
+impl Certificates for SqliteStore {}
+impl Enrolment for SqliteStore {}
 
 impl Store for SqliteStore {
     fn checkpoint(&self) -> Result<Option<u64>, Error> {

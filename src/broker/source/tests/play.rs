@@ -11,8 +11,9 @@ use tokio::sync::Mutex;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::super::{Address, Options, TASKS, Version};
+use crate::audit;
 use crate::broker::tests::{Client, FakeJournal};
-use crate::broker::{Broker, OpenAuthenticator, intake::Intake};
+use crate::broker::{Broker, OpenAuthenticator, StartParts, intake::Intake};
 use crate::domain::{Clock, Timestamp};
 use crate::observe::{Board, TaskState};
 
@@ -74,8 +75,9 @@ impl Stage {
         let intake = Arc::clone(&journal) as Arc<dyn Intake>;
         let authenticator = Arc::new(OpenAuthenticator);
         let own = vec![crate::broker::Listener::tcp(own)];
-        let broker =
-            Broker::start_with(Default::default(), intake, authenticator, clock.clone(), None, own).await.unwrap();
+        let parts =
+            StartParts { intake, authenticator, clock: clock.clone(), store: None, audit: audit::Log::silent() };
+        let broker = Broker::start_with(Default::default(), parts, own).await.unwrap();
         let board = Board::new(clock);
         let mut options = Options {
             number: 0,

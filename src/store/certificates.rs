@@ -1,0 +1,4 @@
+//! Certificates that were issued or revoked.
+
+/// Part of the [`Store`](super::Store).
+pub trait Certificates {}
