@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help build test lint fmt fmt-fix bench doc docs-update openapi demo deny fuzz image ci clean
+.PHONY: help build test lint fmt fmt-fix bench doc docs-update openapi demo rules deny fuzz image ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,12 @@ openapi: ## print the OpenAPI document
 demo: ## twenty simulated meters on this machine
 	$(CARGO) run --release -- serve --demo 20 --open
 
+rules: ## check the Prometheus rules, run their tests, check Alertmanager's routing (needs promtool, amtool)
+	promtool check rules deploy/prometheus/rules.yml
+	promtool test rules deploy/prometheus/rules_test.yml
+	promtool check config --syntax-only deploy/prometheus/prometheus.yml
+	amtool check-config deploy/alertmanager/alertmanager.yml
+
 deny: ## licences, bans, sources and advisories, where cargo-deny is installed
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check; else echo "cargo-deny is not installed: skipped"; fi
 
@@ -46,7 +52,7 @@ fuzz: ## fuzz the MQTT packet decoder for a minute; FUZZ_TARGET (packet_stream, 
 image: ## the container image
 	docker build -t iot-meter:latest .
 
-ci: fmt lint doc test deny ## everything the continuous integration checks
+ci: fmt lint doc test rules deny ## everything the continuous integration checks
 
 clean: ## remove what was built
 	$(CARGO) clean

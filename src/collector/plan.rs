@@ -36,6 +36,9 @@ pub struct Decoded {
     pub result: Result<Message, Refusal>,
 }
 
+/// A meter's clock may be so much ahead (PROTOCOL: off by more than 2 s makes an interval uncertain).
+const AHEAD_US: i64 = 2_000_000;
+
 /// What a plan counted, for the metrics.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Tally {
@@ -57,6 +60,8 @@ pub struct Tally {
     pub reboots: u64,
     /// Devices registered by their first message.
     pub registered: u64,
+    /// Messages stamped more than [`AHEAD_US`] after their receipt.
+    pub ahead: u64,
 }
 
 impl Tally {
@@ -188,6 +193,7 @@ impl<'a> Plan<'a> {
     fn message(&mut self, message: Message, received_at: Timestamp) {
         let Message { device, ts, seq, body, .. } = message;
         self.tally.kind(body.kind());
+        self.tally.ahead += u64::from(ts.0 - received_at.0 > AHEAD_US);
         if let Some(counted) = seq.counted() {
             self.count(&device, counted, ts, received_at);
         }

@@ -359,5 +359,6 @@ fn report(tally: &Tally) {
     metrics::SEQUENCE_GAPS.increment(&[], tally.gaps_opened);
     metrics::SEQUENCE_GAPS_FILLED.increment(&[], tally.gaps_filled);
     metrics::DEVICE_REBOOTS.increment(&[], tally.reboots);
+    metrics::MESSAGES_AHEAD.increment(&[], tally.ahead);
     metrics::DEVICES_REGISTERED.increment(&[], tally.registered);
 }

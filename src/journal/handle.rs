@@ -117,6 +117,7 @@ impl Journal {
             durable: Offset(state.durable),
             bytes: state.bytes,
             unreleased_bytes: state.unreleased(),
+            limit_bytes: self.inner.shared.unreleased_limit,
             segments: state.segments.len() as u64,
             stalled: state.stalled.clone(),
             failed: state.failed.as_ref().map(Error::in_words),

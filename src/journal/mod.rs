@@ -141,6 +141,8 @@ pub struct Status {
     pub bytes: u64,
     /// Of `bytes` and of what is queued: not yet released by all cursors. Appends wait when it reaches `max_bytes`.
     pub unreleased_bytes: u64,
+    /// The `max_bytes` it was opened with.
+    pub limit_bytes: u64,
     pub segments: u64,
     /// Set while the disk is full: writing is tried again and again, appends wait, nothing is lost or acknowledged.
     pub stalled: Option<String>,

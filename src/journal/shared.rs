@@ -65,7 +65,7 @@ pub(super) struct Shared {
     pub seed: u32,
     segment_limit: u64,
     queue_limit: usize,
-    unreleased_limit: u64,
+    pub(super) unreleased_limit: u64,
     state: Mutex<State>,
     /// For the writer: something to write or trim, or the end.
     pub work: Condvar,

@@ -176,6 +176,8 @@ catalogue! {
         "Devices registered by their first message.";
     counter DEVICE_REBOOTS = "device_reboots_total", "reboots", [],
         "Restarts of meters seen in their sequence numbers.";
+    counter MESSAGES_AHEAD = "messages_ahead_total", "messages", [],
+        "Messages stamped more than 2 s after their receipt: the meter's clock is ahead.";
     histogram COMMIT_SECONDS (DISK_BUCKETS) = "commit_duration_seconds", "seconds", [],
         "Duration of a database transaction of the collector.";
     counter COMMIT_FAILURES = "commit_failures_total", "transactions", [],
@@ -195,6 +197,8 @@ catalogue! {
         "Bytes the journal has brought to disk.";
     gauge JOURNAL_UNRELEASED_BYTES = "journal_unreleased_bytes", "bytes", [],
         "Bytes of the journal not yet both stored and archived; senders are slowed down at journal.max_bytes.";
+    gauge JOURNAL_LIMIT_BYTES = "journal_limit_bytes", "bytes", [],
+        "The setting journal.max_bytes.";
     gauge JOURNAL_STALLED = "journal_stalled", "", [],
         "1 while the journal cannot write (disk full, or failed) and nothing is acknowledged.";
     gauge READER_POSITION = "reader_position_records", "records", ["reader": READERS],
@@ -203,6 +207,12 @@ catalogue! {
         "Durable records of the journal a reader has still to process.";
     gauge READER_LAG_SECONDS = "reader_lag_seconds", "seconds", ["reader": READERS],
         "Age of the oldest record a reader has still to process; for the collector: of the oldest unstored message.";
+
+    histogram DATABASE_SECONDS (REQUEST_BUCKETS) = "database_query_duration_seconds", "seconds",
+        ["operation": ["read", "write"]],
+        "Duration of a call to the database but the collector's commits, waiting for a connection included.";
+    counter DATABASE_FAILURES = "database_query_failures_total", "calls", ["operation": ["read", "write"]],
+        "Calls to the database that failed.";
 
     counter ARCHIVE_OBJECTS = "archive_objects_total", "objects", [],
         "Objects written to the archive.";
@@ -295,6 +305,8 @@ catalogue! {
     gauge COMMANDS = "commands", "commands", ["status": COMMAND_STATES],
         "Commands to meters by status.";
 
+    gauge READY = "ready", "", ["check": ["journal", "database", "archive", "collector"]],
+        "1 while this part can do its work, 0 otherwise; the same that /readyz says.";
     gauge TASK_STATE = "task_state", "", ["task": OPEN, "state": TASK_STATES],
         "1 for the state a task of the process is in, 0 for the others.";
     gauge UPTIME_SECONDS = "uptime_seconds", "seconds", [],

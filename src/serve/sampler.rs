@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::Parts;
 use crate::broker::Stats;
+use crate::collector;
 use crate::journal::Journal;
 use crate::observe::{Board, Progress, TaskState, metrics};
 use crate::store;
@@ -59,6 +60,7 @@ fn sample(parts: &Parts) {
     metrics::JOURNAL_BYTES.set(&[], journal.bytes as f64);
     metrics::JOURNAL_SEGMENTS.set(&[], journal.segments as f64);
     metrics::JOURNAL_UNRELEASED_BYTES.set(&[], journal.unreleased_bytes as f64);
+    metrics::JOURNAL_LIMIT_BYTES.set(&[], journal.limit_bytes as f64);
     metrics::JOURNAL_STALLED.set(&[], f64::from(u8::from(journal.stalled.is_some())));
     let now = parts.board.clock().now();
     let reader = |name: &str, progress: &Progress| {
@@ -70,12 +72,23 @@ fn sample(parts: &Parts) {
     };
     reader("collector", &parts.collector_progress);
     reader("archiver", &parts.archiver_progress);
+    for (task, entry) in parts.board.tasks() {
+        let is_ready = f64::from(u8::from(matches!(entry.state, TaskState::Running)));
+        match task {
+            JOURNAL => metrics::READY.set(&[("check", "journal")], is_ready),
+            collector::TASK => metrics::READY.set(&[("check", "collector")], is_ready),
+            "archiver" => metrics::READY.set(&[("check", "archive")], is_ready),
+            _ => {}
+        }
+    }
     sample_broker(&parts.broker.stats());
 }
 
 async fn sample_store(parts: &Parts) {
-    // The collector's line on the board tells of a store that does not answer.
-    let Ok(stats) = store::run(&parts.store, |s| s.stats()).await else { return };
+    let stats = store::run(&parts.store, |s| s.ping().and_then(|()| s.stats())).await;
+    metrics::READY.set(&[("check", "database")], f64::from(u8::from(stats.is_ok())));
+    // The collector's line on the board tells why a store does not answer.
+    let Ok(stats) = stats else { return };
     for (status, count) in &stats.device_by_status {
         metrics::DEVICES.set(&[("status", status)], *count as f64);
     }

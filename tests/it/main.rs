@@ -11,6 +11,7 @@ mod docs;
 mod faults;
 mod flow;
 mod listeners;
+mod ops;
 mod presence;
 mod rest;
 mod source;

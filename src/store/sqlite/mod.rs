@@ -36,6 +36,7 @@ mod tests;
 mod upkeep;
 
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use self::connection::{Connections, Sync};
 use super::{
@@ -44,6 +45,7 @@ use super::{
     NewDevice, Outcome, Page, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
+use crate::observe::metrics;
 
 /// The store in a SQLite file.
 pub(super) struct SqliteStore {
@@ -82,13 +84,28 @@ fn cannot_open(path: &str, fault: fault::Fault) -> Error {
     Error::Open { path: path.to_owned(), source: Box::new(fault.during("open the database")) }
 }
 
+/// Counts and times a call.
+fn timed<T>(
+    kind: &'static str,
+    operation: &'static str,
+    call: impl FnOnce() -> Result<T, fault::Fault>,
+) -> Result<T, Error> {
+    let started = Instant::now();
+    let done = call();
+    metrics::DATABASE_SECONDS.observe(&[("operation", kind)], started.elapsed());
+    done.map_err(|fault| {
+        metrics::DATABASE_FAILURES.increment(&[("operation", kind)], 1);
+        fault.during(operation)
+    })
+}
+
 impl SqliteStore {
     fn read<T>(
         &self,
         operation: &'static str,
         work: impl FnOnce(&mut diesel::SqliteConnection) -> Result<T, fault::Fault>,
     ) -> Result<T, Error> {
-        self.connections.read(work).map_err(|fault| fault.during(operation))
+        timed("read", operation, || self.connections.read(work))
     }
 
     /// A write that no journal can bring back: on disk when it returns.
@@ -97,7 +114,7 @@ impl SqliteStore {
         operation: &'static str,
         work: impl FnOnce(&mut diesel::SqliteConnection) -> Result<T, fault::Fault>,
     ) -> Result<T, Error> {
-        self.connections.write(Sync::Now, work).map_err(|fault| fault.during(operation))
+        timed("write", operation, || self.connections.write(Sync::Now, work))
     }
 }
 

@@ -1,0 +1,60 @@
+//! What is deployed around the server speaks of things that exist: rules and dashboards name metrics of the catalogue, every
+//! alert has its page and its test.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use iot_meter::observe::catalogue::CATALOGUE;
+
+fn read(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Every `iot_meter_…` of a text.
+fn metrics_named(text: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    text.match_indices("iot_meter_")
+        .map(|(at, _)| text[at..].chars().take_while(|c| is_part(*c)).collect::<String>())
+        .collect()
+}
+
+/// Whether a name is a series of a metric of the catalogue.
+fn is_in_catalogue(name: &str) -> bool {
+    let is_metric = |name: &str| CATALOGUE.iter().any(|def| def.name == name);
+    let parts = ["_bucket", "_sum", "_count"];
+    is_metric(name) || parts.iter().any(|part| name.strip_suffix(part).is_some_and(is_metric))
+}
+
+/// The alerts of the rules file, in order.
+fn alerts() -> Vec<String> {
+    let rules = read("deploy/prometheus/rules.yml");
+    rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ").map(str::to_owned)).collect()
+}
+
+#[test]
+fn the_metrics_that_rules_and_runbooks_name_exist() {
+    for file in ["deploy/prometheus/rules.yml", "deploy/prometheus/rules_test.yml", "docs/runbooks.md"] {
+        // The key of the credentials file is no metric.
+        let named: Vec<String> = metrics_named(&read(file)).into_iter().filter(|name| !is_in_catalogue(name)).collect();
+        assert!(named.is_empty(), "{file} names {named:?}, which nobody counts");
+    }
+}
+
+#[test]
+fn every_alert_has_its_page_and_tests_that_it_fires_and_that_it_stays_quiet() {
+    let alerts = alerts();
+    assert!(alerts.len() >= 20, "the rules were not understood: {alerts:?}");
+    let (rules, tests, pages) =
+        (read("deploy/prometheus/rules.yml"), read("deploy/prometheus/rules_test.yml"), read("docs/runbooks.md"));
+    for alert in &alerts {
+        let anchor = format!("docs/runbooks.md#{}\n", alert.to_lowercase());
+        assert_eq!(rules.matches(&anchor).count(), 1, "{alert} has no link to its page");
+        assert!(pages.contains(&format!("\n## {alert}\n")), "{alert} has no page");
+        assert!(tests.contains(&format!("# {alert} fires\n")), "{alert} is not seen to fire");
+        assert!(tests.contains(&format!("# {alert} is quiet\n")), "{alert} is not seen to stay quiet");
+    }
+    let pages = pages.lines().filter(|line| line.starts_with("## ")).count();
+    assert_eq!(pages, alerts.len(), "a page without an alert");
+}
