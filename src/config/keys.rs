@@ -132,7 +132,17 @@ settings! {
     /// The archive: every received message, exact bytes, as Parquet objects.
     archive: Archive {
         /// Where the objects go.
-        url: String = "file:///<data_dir>/archive", Kind::Url { schemes: &["file"] }, "--archive-url";
+        url: String = "file:///<data_dir>/archive", Kind::Url { schemes: &["file", "s3", "az", "gs"] }, "--archive-url";
+        /// Address of an object store that is not the cloud's own, such as MinIO's.
+        endpoint: String = "", Kind::Text(Rule::Any);
+        /// Region of an S3 bucket; "" = the environment's (`AWS_REGION`), else us-east-1.
+        region: String = "", Kind::Text(Rule::Any);
+        /// Access key id (S3) or storage account (Azure); "" = what the environment names, else the machine's own role.
+        access_key_id: Secret = "", Kind::Text(Rule::Secret);
+        /// Secret access key (S3), account key (Azure) or service account as JSON (Google).
+        secret_access_key: Secret = "", Kind::Text(Rule::Secret);
+        /// How an S3 bucket is addressed: as part of the path, or of the host's name.
+        addressing: String = "path", Kind::Choice(&["path", "virtual"]);
         /// An object is written when its oldest message is this old; sooner where a burst is followed by a pause.
         flush_age_s: u64 = "60", int(1, 86_400, "s");
         /// An object is written when its messages reach this size.

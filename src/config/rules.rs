@@ -37,6 +37,9 @@ pub(super) fn broken(s: &Settings) -> Vec<(&'static str, String)> {
     rule(s.collector.batch_bytes >= packet, "collector.batch_bytes", holds_a_packet());
     let has_web_socket = s.mqtt.ws_listen.is_some() || s.mqtt.wss_listen.is_some();
     rule(!has_web_socket || s.mqtt.ws_max_message_bytes >= packet, "mqtt.ws_max_message_bytes", holds_a_packet());
+    let (name, secret) = (&s.archive.access_key_id, &s.archive.secret_access_key);
+    let has_both = name.reveal().is_empty() || !secret.reveal().is_empty();
+    rule(has_both, "archive.secret_access_key", "is needed by archive.access_key_id".to_owned());
     let tls = [("mqtt.tls_listen", s.mqtt.tls_listen), ("mqtt.wss_listen", s.mqtt.wss_listen)];
     let needed_by = tls.into_iter().find_map(|(key, address)| address.map(|_| key));
     let files = [("mqtt.tls_cert_file", &s.mqtt.tls_cert_file), ("mqtt.tls_key_file", &s.mqtt.tls_key_file)];
@@ -79,6 +82,7 @@ mod tests {
         };
         check(&[("journal.max_bytes", "100 MiB")], &["journal.max_bytes"]);
         check(&[("mqtt.max_packet_bytes", "8193 KiB"), ("collector.batch_bytes", "16 MiB")], &["journal.queue_bytes"]);
+        check(&[("archive.access_key_id", "AK")], &["archive.secret_access_key"]);
         check(&[("mqtt.listen", "127.0.0.1:8080")], &["mqtt.listen"]);
         check(&[("metrics.listen", "127.0.0.1:1883")], &["metrics.listen"]);
         check(&[("mqtt.ws_listen", "127.0.0.1:1883")], &["mqtt.ws_listen"]);

@@ -392,7 +392,9 @@ impl FromValue for Format {
 
 impl FromValue for Secret {
     fn from_value(value: &Value) -> Self {
-        let Value::Secret(secret) = value else { unreachable!("the table gives secrets a secret kind") };
+        let (Value::Secret(secret) | Value::Hidden(secret)) = value else {
+            unreachable!("the table gives secrets a secret kind")
+        };
         secret.clone()
     }
 }

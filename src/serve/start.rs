@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::datadir::{Addresses, DataDir};
 use super::supervise::Tasks;
 use super::{Parts, Running, Start, bind, certificates, demo, first_start, sampler, sources};
-use crate::archive::{self, Archiver, Bucket};
+use crate::archive::{self, Archiver, Bucket, CloudOptions};
 use crate::broker::{self, Broker, Listener, Rate, Tls};
 use crate::collector::plan::UnknownDevices;
 use crate::collector::{self, Collector};
@@ -131,7 +131,14 @@ async fn open_store(settings: &Settings) -> anyhow::Result<SharedStore> {
 
 async fn open_archive(settings: &Settings) -> anyhow::Result<Bucket> {
     let (url, runtime) = (settings.archive.url.clone(), tokio::runtime::Handle::current());
-    let opened = tokio::task::spawn_blocking(move || Bucket::open(&url, runtime)).await;
+    let options = CloudOptions {
+        endpoint: settings.archive.endpoint.clone(),
+        region: settings.archive.region.clone(),
+        access_key_id: settings.archive.access_key_id.reveal().to_owned(),
+        secret_access_key: settings.archive.secret_access_key.reveal().to_owned(),
+        is_virtual_hosted: settings.archive.addressing == "virtual",
+    };
+    let opened = tokio::task::spawn_blocking(move || Bucket::open(&url, &options, runtime)).await;
     Ok(opened.context("opening the archive panicked")??)
 }
 

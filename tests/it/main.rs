@@ -4,6 +4,8 @@
 
 mod access;
 mod broker;
+#[cfg(feature = "s3-tests")]
+mod cloud;
 mod commands;
 mod conformance;
 mod crash;

@@ -4,6 +4,8 @@ pub mod foreign;
 pub mod http;
 pub mod mqtt;
 pub mod process;
+#[cfg(feature = "s3-tests")]
+pub mod s3;
 pub mod wrapped;
 
 use std::net::SocketAddr;
