@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::acl::command_device;
+use super::auth::Identity;
 use super::end::End;
 use super::events::Event;
 use super::hub::{self, Attached};
@@ -141,10 +142,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
             self.report();
             let may_read = self.may_read();
             match self.wait(may_read).await {
-                Turn::Io(Wake::Read) => self.read().await?,
+                Turn::Io(Wake::Read) => {
+                    self.read().await?;
+                    if self.could_overtake() {
+                        tokio::task::yield_now().await;
+                    }
+                }
                 other => self.attend(&other, may_read)?,
             }
         }
+    }
+
+    /// A publish that waits for no disk lets those go first whose bytes came with it or before: who has subscribed on one
+    /// connection and then publishes on another is to be heard.
+    fn could_overtake(&self) -> bool {
+        self.pending.back().is_some_and(|batch| batch.end == Offset(0))
     }
 
     /// Whether the last output is written, or the peer has had [`LAST_WORDS`] for it.
@@ -277,8 +289,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
                 Action::Send(packet) => self.send(&packet),
                 Action::Publish(ticket, publish) => {
                     let refusal = rules::refuse_publish(&self.shared.options, &self.slot.identity, &publish);
-                    if refusal.is_some() && !self.session.start().has_flow_control {
-                        return Err(End::NotAllowed { topic: publish.topic }); // 3.1.1 knows no other answer
+                    if refusal.is_some_and(|reason| self.ends_by(reason)) {
+                        return Err(End::NotAllowed { topic: publish.topic });
                     }
                     self.count_refused(refusal);
                     let is_meter = refusal.is_none() && parse_topic(&publish.topic).is_some();
@@ -305,6 +317,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a refused publish ends the connection: 3.1.1 has no words for it, so it is that or an acknowledgement all
+    /// the same `[MQTT-3.3.5-2]` (3.1.1). Who speaks in the server's name without being asked who he is loses nothing.
+    fn ends_by(&self, reason: Reason) -> bool {
+        let is_harmless = reason == Reason::NotAuthorized && self.slot.identity == Identity::Open;
+        !self.session.start().has_flow_control && !is_harmless
     }
 
     fn count_refused(&self, refusal: Option<Reason>) {

@@ -52,7 +52,7 @@ impl End {
     pub(super) fn reason(&self) -> Option<Reason> {
         match self {
             Self::Goodbye | Self::Closed | Self::Stalled => None,
-            Self::Malformed(error) => Some(error.reason()),
+            Self::Malformed(error) => error.told(),
             Self::Violation(violation) => Some(violation.reason()),
             Self::NotAllowed { .. } => Some(Reason::NotAuthorized),
             Self::KeepAlive => Some(Reason::KeepAliveTimeout),

@@ -47,6 +47,7 @@ pub(super) struct Hub {
 pub(super) struct Attached {
     pub(super) slot: Arc<Slot>,
     pub(super) session: Box<Session>,
+    /// As the client is told.
     pub(super) is_present: bool,
     /// What is to be sent again.
     pub(super) resend: Vec<Action>,

@@ -98,7 +98,7 @@ async fn admit(shared: &Arc<Shared>, version: Version, connect: &Connect, peer: 
         may_will(shared, &identity, connect.will.as_ref())?;
         let limits = options.session_limits();
         let start = Start::of(version, connect, options.keep_alive(connect.keep_alive), &limits);
-        let greeting = greeting(shared, version, connect, &start, &identity, chosen.clone());
+        let greeting = greeting(shared, version, connect, &start, chosen.clone());
         if !is_taken(version, connect, &greeting) {
             return Err(Reason::PacketTooLarge); // [MQTT-3.1.2-24]
         }
@@ -108,6 +108,7 @@ async fn admit(shared: &Arc<Shared>, version: Version, connect: &Connect, peer: 
             if let Some(will) = attached.old_will.take() {
                 will::fire(shared, identity, will).await;
             }
+            attached.is_present &= !connect.is_v31;
             return Ok(Client { greeting, attached });
         }
     }
@@ -127,7 +128,6 @@ fn greeting(
     version: Version,
     connect: &Connect,
     start: &Start,
-    identity: &Identity,
     assigned_client_id: Option<ByteString>,
 ) -> Box<ConnAck> {
     let mut greeting = Box::new(ConnAck::new(Reason::Success));
@@ -136,14 +136,11 @@ fn greeting(
     }
     let options = &shared.options;
     let expiry_s = u32::try_from(start.expiry.as_secs()).unwrap_or(u32::MAX);
-    let is_shared = matches!(identity, Identity::Open);
     greeting.session_expiry_s = (expiry_s != connect.session_expiry_s).then_some(expiry_s);
     greeting.receive_maximum = u16::try_from(options.receive_maximum).ok().and_then(NonZeroU16::new);
     greeting.max_packet_size = u32::try_from(options.max_packet_size).ok().and_then(NonZeroU32::new);
     greeting.topic_alias_maximum = options.max_topic_aliases;
     greeting.server_keep_alive = options.imposed_keep_alive(connect.keep_alive);
-    greeting.response_information = (connect.wants_response_information && is_shared)
-        .then(|| format!("response/{}", assigned_client_id.as_ref().unwrap_or(&connect.client_id)).into());
     greeting.assigned_client_id = assigned_client_id; // [MQTT-3.2.2-16]
     greeting
 }

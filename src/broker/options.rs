@@ -81,7 +81,7 @@ impl Default for Options {
             max_sessions: 100_000,
             max_inflight: 256,
             receive_maximum: 1024,
-            max_topic_aliases: 16,
+            max_topic_aliases: 10,
             max_topic_length: 65_535,
             max_topic_levels: 128,
             max_will_bytes: 32 << 10,

@@ -223,7 +223,7 @@ settings! {
         /// QoS 1 and 2 publishes of one MQTT 5 client not yet acknowledged (Receive Maximum); one more ends its connection.
         receive_maximum: usize = "1024", int(1, 65_535, "messages");
         /// Topic aliases in use on one MQTT 5 connection, in each direction; 0 = none.
-        max_topic_aliases: u16 = "16", int(0, 65_535, "aliases");
+        max_topic_aliases: u16 = "10", int(0, 65_535, "aliases");
         /// Longest topic of a publish, and longest filter of a subscription.
         max_topic_length: usize = "65535", size(64, 65_535);
         /// Most levels of a topic or filter, separated by `/`.

@@ -1,6 +1,8 @@
-//! Texts with rules of their own: what the sections of a list are made of.
+//! Texts with rules of their own: what the sections of a list are made of, and lists in one line.
 //!
 //! Pure. An error never repeats a text that may be a secret.
+
+use serde::Deserialize;
 
 use super::secret::Secret;
 use super::value::{FromValue, Value, filter, word};
@@ -79,9 +81,36 @@ impl FromValue for Version {
     }
 }
 
+/// What a list of texts looks like.
+pub(super) const LIST: &str = "a list of texts is wanted, such as [\"#\", \"$SYS/#\"]";
+
+/// A list from the environment or a flag: as it is written in a file, or with commas between.
+pub(super) fn list(text: &str) -> Result<Vec<String>, String> {
+    if text.starts_with('[') {
+        let items = toml::de::ValueDeserializer::parse(text).and_then(Vec::<String>::deserialize);
+        return items.map_err(|_| LIST.to_owned());
+    }
+    Ok(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_may_be_written_as_words_or_as_in_a_file() {
+        let check = |text: &str, expected: Option<&[&str]>| {
+            let expected = expected.map(|items| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>());
+            assert_eq!(list(text).ok(), expected, "{text:?}");
+        };
+        check("", Some(&[]));
+        check("a/b, c", Some(&["a/b", "c"]));
+        check("[]", Some(&[]));
+        check("[\"a/b\", 'c,d']", Some(&["a/b", "c,d"]));
+        check("[a/b]", None);
+        check("[\"a/b\"", None);
+        check("[1]", None);
+    }
 
     #[test]
     fn a_subscription_is_a_filter_perhaps_a_shared_one() {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::secret::Secret;
-use super::texts::Rule;
+use super::texts::{self, Rule};
 use crate::observe::log::{self, Format};
 
 /// Type and range of a key.
@@ -321,10 +321,8 @@ fn choice(text: &str, words: &[&str]) -> Result<String, String> {
 fn list(raw: &Raw) -> Result<Vec<String>, String> {
     match raw {
         Raw::List(items) => Ok(items.clone()),
-        Raw::Word(word) => {
-            Ok(word.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
-        }
-        _ => Err("a list of texts is wanted, such as [\"#\", \"$SYS/#\"]".to_owned()),
+        Raw::Word(word) => texts::list(word),
+        _ => Err(texts::LIST.to_owned()),
     }
 }
 
