@@ -16,6 +16,7 @@
 
 mod alerts;
 mod arrays;
+mod certificates;
 mod commands;
 mod commit;
 mod connection;
@@ -39,7 +40,7 @@ use std::ops::ControlFlow;
 
 use self::connection::{Connections, Sync};
 use super::{
-    Access, Alert, AlertFilter, ApiKey, Batch, Certificates, Command, CommandChange, CommandFilter, Committed, Device,
+    Access, Alert, AlertFilter, ApiKey, Batch, Command, CommandChange, CommandFilter, Committed, Device,
     DeviceChange, DeviceCredential, DeviceFilter, Enrolment, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand,
     NewDevice, Outcome, Page, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
 };
@@ -102,7 +103,6 @@ impl SqliteStore {
 }
 
 impl Access for SqliteStore {}
-impl Certificates for SqliteStore {}
 impl Enrolment for SqliteStore {}
 
 impl Store for SqliteStore {
