@@ -376,6 +376,7 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
         node_id: "n1".to_owned(),
         authenticator,
         audit: audit::Log::silent(),
+        pki: super::certificates_testing::pki(),
     };
     (services, Ends { told, asked, connected })
 }

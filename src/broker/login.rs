@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::certified::Arrival;
 use super::auth::{Credentials, Denied, Identity};
 use super::hub::Attached;
 use super::io::{Io, Wake};
@@ -49,12 +50,17 @@ impl Refusal {
     }
 }
 
-pub(super) async fn log_in<S>(shared: &Arc<Shared>, io: &mut Io<S>, peer: SocketAddr) -> Result<Client, Refusal>
+pub(super) async fn log_in<S>(
+    shared: &Arc<Shared>,
+    io: &mut Io<S>,
+    peer: SocketAddr,
+    arrival: &Arrival,
+) -> Result<Client, Refusal>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (version, connect) = read_connect(shared, io).await?;
-    match admit(shared, version, &connect, peer).await {
+    match admit(shared, version, &connect, peer, arrival).await {
         Ok(client) => Ok(client),
         Err(reason) => {
             let is_explained = connect.wants_reasons();
@@ -67,7 +73,13 @@ where
     }
 }
 
-async fn admit(shared: &Arc<Shared>, version: Version, connect: &Connect, peer: SocketAddr) -> Result<Client, Reason> {
+async fn admit(
+    shared: &Arc<Shared>,
+    version: Version,
+    connect: &Connect,
+    peer: SocketAddr,
+    arrival: &Arrival,
+) -> Result<Client, Reason> {
     let options = &shared.options;
     if connect.authentication_method.is_some() {
         shared.count(|c| &c.refused_credentials);
@@ -86,6 +98,8 @@ async fn admit(shared: &Arc<Shared>, version: Version, connect: &Connect, peer: 
         username: connect.username.as_deref(),
         password: connect.password.as_deref(),
         peer,
+        is_encrypted: arrival.is_encrypted,
+        certificate: arrival.peer(),
     };
     // [MQTT-3.1.3-6]: an empty id is replaced by a unique one.
     let chosen =
@@ -149,10 +163,17 @@ fn greeting(
 }
 
 async fn judge(shared: &Shared, credentials: Credentials<'_>) -> Result<Identity, Reason> {
-    shared.authenticator.authenticate(credentials).await.map_err(|denied| {
+    let standing = credentials.certificate.map_or(Ok(()), |peer| peer.standing(shared.clock.now()));
+    let judged = match standing {
+        Ok(()) => shared.authenticator.authenticate(credentials).await,
+        Err(_) => Err(Denied::Certificate),
+    };
+    judged.map_err(|denied| {
         shared.count(|c| match denied {
             Denied::BadCredentials => &c.refused_credentials,
-            Denied::NotAuthorized => &c.refused_not_authorized,
+            Denied::NotAuthorized | Denied::Certificate | Denied::CertificateWanted | Denied::PlainToken => {
+                &c.refused_not_authorized
+            }
             Denied::ClientId => &c.refused_client_id,
             Denied::Unavailable => &c.refused_unavailable,
         });

@@ -23,7 +23,8 @@ pub use keys::*;
 pub use load::{ConfigError, Fault, FileText, Flag, Loaded, Source, Sources, load};
 pub use secret::Secret;
 pub use texts::Rule;
-pub use value::{Kind, MetricsAccess, TlsVersion, UnknownDevices};
+pub use rules::TLS_LISTEN;
+pub use value::{AutoListen, Kind, MetricsAccess, TlsVersion, UnknownDevices};
 
 /// How `serve` was asked to run, beside the settings.
 #[derive(Clone, Debug, PartialEq)]
