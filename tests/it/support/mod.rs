@@ -1,5 +1,6 @@
 //! A real server in this process, on free ports, with a data directory that goes away.
 
+pub mod certified;
 pub mod foreign;
 pub mod http;
 pub mod mqtt;
