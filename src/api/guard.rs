@@ -70,7 +70,9 @@ async fn admit(
         Access::Metrics if state.options.metrics_access.admits(peer) => return Ok(None),
         Access::Metrics => crate::store::Role::Viewer,
         Access::Role(role) => role,
-        Access::Certificate => return has_certificate(state, request).then_some(None).ok_or(ApiError::CertificateNeeded),
+        Access::Certificate => {
+            return has_certificate(state, request).then_some(None).ok_or(ApiError::CertificateNeeded);
+        }
         Access::Open => return Ok(None),
     };
     let principal = match state.services.authenticator.identify(&state.services.store, request.headers()).await {

@@ -9,6 +9,8 @@ mod alerts;
 mod auth;
 mod body;
 mod certificates;
+#[cfg(test)]
+mod certificates_testing;
 mod commands;
 mod devices;
 mod docs;
@@ -27,6 +29,8 @@ mod pulse;
 mod query;
 mod range;
 mod raw;
+#[cfg(test)]
+mod raw_testing;
 mod routes;
 mod scrape;
 mod series;
@@ -35,10 +39,6 @@ mod show;
 mod socket;
 mod stats;
 mod system;
-#[cfg(test)]
-mod certificates_testing;
-#[cfg(test)]
-mod raw_testing;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -116,7 +116,10 @@ impl Modify for Common {
         let components = document.components.get_or_insert_with(Default::default);
         let mut basic = Http::new(HttpAuthScheme::Basic);
         basic.description = Some("The key as password; any user name.".to_owned());
-        components.add_security_scheme("client_certificate", SecurityScheme::MutualTls { description: None, deprecated: None, extensions: None });
+        components.add_security_scheme(
+            "client_certificate",
+            SecurityScheme::MutualTls { description: None, deprecated: None, extensions: None },
+        );
         components.add_security_scheme("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
         components.add_security_scheme("basic", SecurityScheme::Http(basic));
         let header = ApiKey::Header(ApiKeyValue::new("X-API-Key"));

@@ -18,8 +18,8 @@ use tokio::net::TcpStream;
 
 use super::socket::Socket;
 use super::wire::Wire;
-use crate::tls::Tls;
 use super::{Options, Services, Shared, State, edge, guard, pages, routes, wire};
+use crate::tls::Tls;
 
 /// How long a client that was told to go may take to close.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);

@@ -63,7 +63,9 @@ pub enum Denied {
     #[error("a client certificate is wanted (mqtt.require_client_certificate)")]
     CertificateWanted,
     /// The password came over a connection that others can read.
-    #[error("a token is taken in TLS only, unless it comes from this machine: connect to mqtts, or set mqtt.plain_tokens")]
+    #[error(
+        "a token is taken in TLS only, unless it comes from this machine: connect to mqtts, or set mqtt.plain_tokens"
+    )]
     PlainToken,
     /// A device must use its id as client id.
     #[error("the client id is not the device id")]

@@ -13,8 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use super::gate::{Full, Permit};
 use super::certified::Arrival;
+use super::gate::{Full, Permit};
 use super::{Error, Shared, accept, ws};
 use crate::audit;
 use crate::tls::{Refusal, Tls};

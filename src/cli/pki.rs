@@ -194,9 +194,10 @@ impl Desk<'_> {
         let device = device_id(args.device.as_deref().unwrap_or_default())?;
         let known = self.store.device(&device).context("cannot look the device up")?;
         ensure!(known.is_some(), "there is no device {device}; register it first (iot-meter device add {device})");
-        let request = args.csr.as_ref().map(|path| {
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
-        });
+        let request = args
+            .csr
+            .as_ref()
+            .map(|path| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display())));
         let request = request.transpose()?;
         let key = request.as_deref().map_or(KeySource::New, KeySource::Request);
         self.issue(&device, key, args.days, args.out.as_deref())
@@ -212,7 +213,13 @@ impl Desk<'_> {
         self.issue(&device, KeySource::Certificate(&before.pem), args.days, args.out.as_deref())
     }
 
-    fn issue(&self, device: &DeviceId, key: KeySource<'_>, days: Option<u32>, out: Option<&Path>) -> anyhow::Result<()> {
+    fn issue(
+        &self,
+        device: &DeviceId,
+        key: KeySource<'_>,
+        days: Option<u32>,
+        out: Option<&Path>,
+    ) -> anyhow::Result<()> {
         let ca = self.authority()?;
         let validity = Validity { now: self.now, days: days.unwrap_or(self.settings.pki.device_days) };
         let issued = ca.issue_device(device, key, validity)?;
@@ -276,7 +283,8 @@ impl Desk<'_> {
         };
         let (mut all, mut behind) = (Vec::new(), None);
         loop {
-            let part = self.store.certificates(&filter, Page::behind(behind, 500)).context("cannot list certificates")?;
+            let part =
+                self.store.certificates(&filter, Page::behind(behind, 500)).context("cannot list certificates")?;
             all.extend(part.items);
             behind = part.next;
             if behind.is_none() {

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::entries::ExternalBroker;
+use super::rules::TLS_LISTEN;
 use super::secret::Secret;
 use super::texts::Rule;
-use super::rules::TLS_LISTEN;
 use super::value::{AutoListen, FromValue, Kind, MetricsAccess, TlsVersion, UnknownDevices, Value};
 use crate::observe::log::Format;
 

@@ -31,7 +31,11 @@ pub(super) fn broken(s: &Settings) -> Vec<(&'static str, String)> {
         rule(file.is_some() || other_file.is_none(), key, format!("is needed by {other}"));
     }
     let has_ca = s.mqtt.tls_client_ca_file.is_some();
-    rule(has_ca || s.mqtt.tls_crl_file.is_none(), "mqtt.tls_crl_file", "is of no use without mqtt.tls_client_ca_file".to_owned());
+    rule(
+        has_ca || s.mqtt.tls_crl_file.is_none(),
+        "mqtt.tls_crl_file",
+        "is of no use without mqtt.tls_client_ca_file".to_owned(),
+    );
     let listeners = s.listeners();
     for (place, (key, address)) in listeners.into_iter().enumerate() {
         let before = &listeners[..place];

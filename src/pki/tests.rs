@@ -83,7 +83,10 @@ fn of_a_request_only_the_key_is_taken_and_only_for_its_device() {
     }
     let p256 = &rcgen::PKCS_ECDSA_P256_SHA256;
     assert!(matches!(issue(&request(&["m2"], p256)), Err(Error::RequestName)));
-    assert!(matches!(issue("-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----"), Err(Error::NoRequest)));
+    assert!(matches!(
+        issue("-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----"),
+        Err(Error::NoRequest)
+    ));
     assert!(matches!(issue(&"x".repeat(MAX_REQUEST_BYTES + 1)), Err(Error::NoRequest)));
     assert!(matches!(issue(ca.pem()), Err(Error::NoRequest)));
 }

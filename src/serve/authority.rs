@@ -136,7 +136,9 @@ mod tests {
         prepare(dir.path(), &settings(&[]), now).unwrap().unwrap();
         let named = settings(&[("pki.server_names", "meters.example,10.1.2.3")]);
         let issued = prepare(dir.path(), &named, now).unwrap().unwrap();
-        assert!(["localhost", "meters.example", "10.1.2.3"].iter().all(|n| issued.facts.names.contains(&(*n).to_owned())));
+        assert!(
+            ["localhost", "meters.example", "10.1.2.3"].iter().all(|n| issued.facts.names.contains(&(*n).to_owned()))
+        );
         assert!(prepare(dir.path(), &named, now).unwrap().is_none());
         make_ca(dir.path(), Validity { now, days: 40 }).unwrap();
         let short = prepare(dir.path(), &named, now).unwrap().unwrap();

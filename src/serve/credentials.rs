@@ -126,7 +126,9 @@ impl Watch {
                     }
                 }
                 Ok(Ok(None)) => {}
-                Ok(Err(error)) => tracing::error!(error = format!("{error:#}"), "the server certificate is not renewed"),
+                Ok(Err(error)) => {
+                    tracing::error!(error = format!("{error:#}"), "the server certificate is not renewed")
+                }
                 Err(_) => {}
             }
         }

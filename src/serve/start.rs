@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::sync::watch;
 
-use super::datadir::{Addresses, DataDir};
-use super::supervise::Tasks;
 use super::certificates::Served;
 use super::credentials::Watch;
+use super::datadir::{Addresses, DataDir};
+use super::supervise::Tasks;
 use super::{Parts, Running, Start, authority, bind, certificates, credentials, demo, first_start, sampler, sources};
 use crate::archive::{self, Archiver, Bucket};
 use crate::broker::{self, Broker, Listener, Rate};
@@ -40,10 +40,12 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let node_id = data.node_id()?;
     let made = match open {
         true => None,
-        false => authority::prepare(&data.path("pki"), &settings, clock.now()).context("certificates cannot be made")?,
+        false => {
+            authority::prepare(&data.path("pki"), &settings, clock.now()).context("certificates cannot be made")?
+        }
     };
     let revocations = Revocations::default();
-    let served = certificates::open(&settings, &revocations, &clock)?;
+    let served = certificates::open(&settings, open, &revocations, &clock)?;
     let (sockets, addresses) = bind_all(&settings, served.as_ref())?;
     let board = Board::new(clock.clone());
     let store = open_store(&settings).await?;
@@ -235,11 +237,7 @@ fn authenticator(settings: &Settings, open: bool, store: &SharedStore) -> Arc<dy
     }
 }
 
-async fn start_broker(
-    settings: &Settings,
-    deps: broker::Deps,
-    listeners: Vec<Listener>,
-) -> anyhow::Result<Broker> {
+async fn start_broker(settings: &Settings, deps: broker::Deps, listeners: Vec<Listener>) -> anyhow::Result<Broker> {
     let mqtt = &settings.mqtt;
     let options = broker::Options {
         max_packet_size: mqtt.max_packet_bytes,

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::server::danger::ClientCertVerifier;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio_rustls::server::TlsStream;
 
@@ -202,10 +202,17 @@ impl Tls {
         let server = ("server", self.0.options.server);
         let current = self.current();
         let done = tokio_rustls::TlsAcceptor::from(Arc::clone(&current.config)).accept(stream).await;
-        let admitted = done.map_err(|error| Refusal::of(&error)).and_then(|stream| {
-            let peer = self.peer(&current, stream.get_ref().1)?;
-            Ok((stream, peer))
-        });
+        let admitted = match done {
+            Err(error) => Err(Refusal::of(&error)),
+            Ok(mut stream) => match self.peer(&current, stream.get_ref().1) {
+                Ok(peer) => Ok((stream, peer)),
+                Err(refusal) => {
+                    // The handshake is over: there is no other word for it than a good-bye.
+                    let _ = stream.shutdown().await;
+                    Err(refusal)
+                }
+            },
+        };
         match &admitted {
             Ok((stream, _)) => {
                 let kind = match stream.get_ref().1.handshake_kind() {

@@ -2,8 +2,8 @@
 
 use actix_web::web;
 
-use super::super::error::{ApiError, Fault};
 use super::super::State;
+use super::super::error::{ApiError, Fault};
 use super::key_source;
 use crate::domain::DeviceId;
 use crate::pki::{self, Ca, Validity, pem_of};
@@ -54,10 +54,9 @@ pub(super) fn authority(own: &OwnCa) -> Result<Ca, ApiError> {
 /// What the asker is to blame for is told; the rest is ours.
 pub(super) fn refused(error: pki::Error) -> ApiError {
     match error {
-        pki::Error::NoRequest
-        | pki::Error::RequestSignature
-        | pki::Error::RequestName
-        | pki::Error::KeyKind => ApiError::Invalid(vec![Fault::new("csr", format!("is refused: {error}"))]),
+        pki::Error::NoRequest | pki::Error::RequestSignature | pki::Error::RequestName | pki::Error::KeyKind => {
+            ApiError::Invalid(vec![Fault::new("csr", format!("is refused: {error}"))])
+        }
         pki::Error::CaExpired => ApiError::Conflict(error.to_string()),
         _ => ApiError::Internal("a certificate could not be made"),
     }

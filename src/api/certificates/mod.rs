@@ -150,8 +150,7 @@ pub async fn read_revoked(state: web::Data<State>) -> Result<HttpResponse, ApiEr
     let revoked = state.store(move |s| s.revoked_certificates(now)).await?;
     let pki = state.services.pki.clone();
     let sign = tokio::task::spawn_blocking(move || {
-        let entries: Vec<_> =
-            revoked.into_iter().map(|r| Revoked { serial: r.serial, at: r.revoked_at }).collect();
+        let entries: Vec<_> = revoked.into_iter().map(|r| Revoked { serial: r.serial, at: r.revoked_at }).collect();
         authority(&pki.own)?.crl(&entries, now, CRL_LIFE).map_err(refused)
     });
     Ok(pem_answer(sign.await.map_err(|_| ApiError::Internal("signing a list panicked"))??))

@@ -196,11 +196,8 @@ pub async fn delete_device(
     // First the session, so that nothing new comes in while the rows go; once more for one begun meanwhile.
     disconnect(&state, &id).await;
     let wanted = id.clone();
-    let revocation = Revocation {
-        at: state.services.clock.now(),
-        by: principal.name,
-        reason: "the device was deleted".to_owned(),
-    };
+    let revocation =
+        Revocation { at: state.services.clock.now(), by: principal.name, reason: "the device was deleted".to_owned() };
     // First what would let it in: whoever is registered under this id later is somebody else.
     let delete = move |s: &dyn Store| {
         s.revoke_certificates_of(&wanted, &revocation)?;

@@ -186,15 +186,12 @@ pub(super) fn note_disabled(connection: &mut SqliteConnection, device: &DeviceId
 
 /// The device was deleted: the same. (The deletion is told no time, and has no need of one.)
 pub(super) fn note_deleted(connection: &mut SqliteConnection, device: &DeviceId) -> QueryResult<()> {
-    let latest: Option<i64> = credential_changes::table.select(diesel::dsl::max(credential_changes::at)).first(connection)?;
+    let latest: Option<i64> =
+        credential_changes::table.select(diesel::dsl::max(credential_changes::at)).first(connection)?;
     note(connection, DEVICE, device.as_str(), Timestamp(latest.unwrap_or(0)))
 }
 
-fn changes(
-    connection: &mut SqliteConnection,
-    after: i64,
-    limit: u32,
-) -> Result<Vec<(i64, CredentialChange)>, Fault> {
+fn changes(connection: &mut SqliteConnection, after: i64, limit: u32) -> Result<Vec<(i64, CredentialChange)>, Fault> {
     let rows: Vec<(i64, String, String)> = credential_changes::table
         .filter(credential_changes::id.gt(after))
         .order(credential_changes::id)

@@ -48,7 +48,8 @@ impl Guarded {
         }
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let server = Server::start_with(&mut command, &data);
-        let announced: Value = serde_json::from_slice(&std::fs::read(data.join("run/addresses.json")).unwrap()).unwrap();
+        let announced: Value =
+            serde_json::from_slice(&std::fs::read(data.join("run/addresses.json")).unwrap()).unwrap();
         let address = |name: &str| announced[name].as_str().unwrap().parse().unwrap();
         let key = std::fs::read_to_string(data.join("admin.key")).unwrap();
         let api = server.api.with_key(Some(key.trim()));

@@ -106,6 +106,16 @@ impl TestApp {
         self.running.as_ref().expect("the server is running")
     }
 
+    /// The database, behind the server's back.
+    pub fn store(&self) -> iot_meter::store::SharedStore {
+        self.running().store()
+    }
+
+    /// Where it keeps its things.
+    pub fn data_dir(&self) -> &std::path::Path {
+        &self.settings.data_dir
+    }
+
     pub fn mqtt_address(&self) -> SocketAddr {
         self.running().addresses().mqtt
     }
