@@ -13,11 +13,15 @@ pub mod mqtt;
 
 pub mod observe;
 
+pub mod pki;
+
 pub mod journal;
 
 pub mod store;
 
 pub mod audit;
+
+pub mod tls;
 
 pub mod archive;
 

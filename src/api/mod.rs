@@ -8,6 +8,9 @@
 mod alerts;
 mod auth;
 mod body;
+mod certificates;
+#[cfg(test)]
+mod certificates_testing;
 mod commands;
 mod devices;
 mod docs;
@@ -26,11 +29,14 @@ mod pulse;
 mod query;
 mod range;
 mod raw;
+#[cfg(test)]
+mod raw_testing;
 mod routes;
 mod scrape;
 mod series;
 mod server;
 mod show;
+mod socket;
 mod stats;
 mod system;
 #[cfg(test)]
@@ -40,6 +46,7 @@ mod tests;
 mod wire;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,11 +62,12 @@ pub use pages::Page;
 pub use raw::{RawFuture, RawMessages};
 pub use routes::{Access, Route, document, routes};
 pub use scrape::start_metrics;
-pub use server::start;
+pub use server::{SecureListener, start};
 
 use crate::domain::{Clock, DeviceId};
 use crate::observe::{Board, Progress};
 use crate::store::{DEFAULT_COMMAND_LIFE, SharedStore};
+use crate::tls::{OwnCa, Revocations};
 use crate::{audit, collector, dispatch, journal};
 
 /// What the API stands on. Everything in it is shared.
@@ -84,6 +92,21 @@ pub struct Services {
     pub authenticator: Arc<Authenticator>,
     /// Where writes, log-ins and refusals are noted.
     pub audit: audit::Log,
+    /// What certificates are issued with, and where it is told that one was revoked.
+    pub pki: Pki,
+}
+
+/// The certificate authority, and what goes with it. Clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Pki {
+    /// Our own, if there is one.
+    pub own: OwnCa,
+    /// File of the authorities that are trusted besides, or instead.
+    pub client_ca_file: Option<PathBuf>,
+    /// What handshakes refuse.
+    pub revocations: Revocations,
+    /// How long a device's certificate is good unless asked for otherwise.
+    pub device_days: u32,
 }
 
 /// Who may read `/metrics` without a key.

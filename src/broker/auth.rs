@@ -8,6 +8,7 @@ use std::pin::Pin;
 
 use crate::domain::DeviceId;
 use crate::mqtt::Reason;
+use crate::tls::Peer;
 
 /// What a client says of itself.
 #[derive(Clone, Copy)]
@@ -18,6 +19,10 @@ pub struct Credentials<'a> {
     pub username: Option<&'a str>,
     pub password: Option<&'a [u8]>,
     pub peer: SocketAddr,
+    /// Nobody on the way can read what it says.
+    pub is_encrypted: bool,
+    /// The certificate it has proved to have, found good by TLS.
+    pub certificate: Option<&'a Peer>,
 }
 
 /// Who a client is.
@@ -51,6 +56,17 @@ pub enum Denied {
     /// Known, and not allowed to connect.
     #[error("not authorized")]
     NotAuthorized,
+    /// The certificate is not, or no longer, good for anything here.
+    #[error("the certificate is revoked, has expired, or is not of a device that may connect")]
+    Certificate,
+    /// A password alone does not do.
+    #[error("a client certificate is wanted (mqtt.require_client_certificate)")]
+    CertificateWanted,
+    /// The password came over a connection that others can read.
+    #[error(
+        "a token is taken in TLS only, unless it comes from this machine: connect to mqtts, or set mqtt.plain_tokens"
+    )]
+    PlainToken,
     /// A device must use its id as client id.
     #[error("the client id is not the device id")]
     ClientId,
@@ -64,7 +80,9 @@ impl Denied {
     pub const fn reason(self) -> Reason {
         match self {
             Self::BadCredentials => Reason::BadUserNameOrPassword,
-            Self::NotAuthorized => Reason::NotAuthorized,
+            Self::NotAuthorized | Self::Certificate | Self::CertificateWanted | Self::PlainToken => {
+                Reason::NotAuthorized
+            }
             Self::ClientId => Reason::ClientIdentifierNotValid,
             Self::Unavailable => Reason::ServerUnavailable,
         }

@@ -216,6 +216,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
                 if signals.has(Signals::DISMISSED) {
                     return Err(End::Dismissed);
                 }
+                if signals.has(Signals::EXPELLED) {
+                    return Err(End::Expelled);
+                }
                 if signals.has(Signals::TAKEN_OVER) {
                     return Err(End::TakenOver);
                 }

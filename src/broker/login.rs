@@ -12,6 +12,7 @@ use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::auth::{Credentials, Denied, Identity};
+use super::certified::Arrival;
 use super::hub::Attached;
 use super::io::{Io, Wake};
 use super::{Shared, acl, rules, will};
@@ -49,12 +50,17 @@ impl Refusal {
     }
 }
 
-pub(super) async fn log_in<S>(shared: &Arc<Shared>, io: &mut Io<S>, peer: SocketAddr) -> Result<Client, Refusal>
+pub(super) async fn log_in<S>(
+    shared: &Arc<Shared>,
+    io: &mut Io<S>,
+    peer: SocketAddr,
+    arrival: &Arrival,
+) -> Result<Client, Refusal>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (version, connect) = read_connect(shared, io).await?;
-    match admit(shared, version, &connect, peer).await {
+    match admit(shared, version, &connect, peer, arrival).await {
         Ok(client) => Ok(client),
         Err(reason) => {
             let is_explained = connect.wants_reasons();
@@ -67,7 +73,13 @@ where
     }
 }
 
-async fn admit(shared: &Arc<Shared>, version: Version, connect: &Connect, peer: SocketAddr) -> Result<Client, Reason> {
+async fn admit(
+    shared: &Arc<Shared>,
+    version: Version,
+    connect: &Connect,
+    peer: SocketAddr,
+    arrival: &Arrival,
+) -> Result<Client, Reason> {
     let options = &shared.options;
     if connect.authentication_method.is_some() {
         shared.count(|c| &c.refused_credentials);
@@ -86,6 +98,8 @@ async fn admit(shared: &Arc<Shared>, version: Version, connect: &Connect, peer: 
         username: connect.username.as_deref(),
         password: connect.password.as_deref(),
         peer,
+        is_encrypted: arrival.is_encrypted,
+        certificate: arrival.peer(),
     };
     // [MQTT-3.1.3-6]: an empty id is replaced by a unique one.
     let chosen =
@@ -146,10 +160,17 @@ fn greeting(
 }
 
 async fn judge(shared: &Shared, credentials: Credentials<'_>) -> Result<Identity, Reason> {
-    shared.authenticator.authenticate(credentials).await.map_err(|denied| {
+    let standing = credentials.certificate.map_or(Ok(()), |peer| peer.standing(shared.clock.now()));
+    let judged = match standing {
+        Ok(()) => shared.authenticator.authenticate(credentials).await,
+        Err(_) => Err(Denied::Certificate),
+    };
+    judged.map_err(|denied| {
         shared.count(|c| match denied {
             Denied::BadCredentials => &c.refused_credentials,
-            Denied::NotAuthorized => &c.refused_not_authorized,
+            Denied::NotAuthorized | Denied::Certificate | Denied::CertificateWanted | Denied::PlainToken => {
+                &c.refused_not_authorized
+            }
             Denied::ClientId => &c.refused_client_id,
             Denied::Unavailable => &c.refused_unavailable,
         });
@@ -160,12 +181,17 @@ async fn judge(shared: &Shared, credentials: Credentials<'_>) -> Result<Identity
 
 /// The name that was claimed; never what was brought as proof.
 fn note_refusal(shared: &Shared, credentials: &Credentials<'_>, denied: Denied) {
+    let named = credentials.certificate.and_then(|peer| peer.common_name());
+    if denied == Denied::PlainToken {
+        // Somebody means well and has to change something.
+        tracing::info!(peer = %credentials.peer, client_id = credentials.client_id, "log-in refused: {denied}");
+    }
     shared.audit.note(audit::Event {
         at: shared.clock.now(),
         actor: "-".to_owned(),
         address: Some(credentials.peer.ip()),
         action: "mqtt.connect".to_owned(),
-        target: credentials.username.unwrap_or_default().chars().take(128).collect(),
+        target: credentials.username.or(named).unwrap_or_default().chars().take(128).collect(),
         outcome: audit::Outcome::Refused,
         request_id: None,
         detail: denied.to_string(),

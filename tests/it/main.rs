@@ -4,6 +4,7 @@
 
 mod access;
 mod broker;
+mod certificates;
 #[cfg(feature = "s3-tests")]
 mod cloud;
 mod commands;

@@ -16,6 +16,7 @@
 
 mod alerts;
 mod arrays;
+mod certificates;
 mod commands;
 mod commit;
 mod connection;
@@ -40,9 +41,9 @@ use std::time::Instant;
 
 use self::connection::{Connections, Sync};
 use super::{
-    Access, Alert, AlertFilter, ApiKey, Batch, Certificates, Command, CommandChange, CommandFilter, Committed, Device,
-    DeviceChange, DeviceCredential, DeviceFilter, Enrolment, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand,
-    NewDevice, Outcome, Page, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
+    Access, Alert, AlertFilter, ApiKey, Batch, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
+    DeviceCredential, DeviceFilter, Enrolment, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand, NewDevice,
+    Outcome, Page, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::metrics;
@@ -119,7 +120,6 @@ impl SqliteStore {
 }
 
 impl Access for SqliteStore {}
-impl Certificates for SqliteStore {}
 impl Enrolment for SqliteStore {}
 
 impl Store for SqliteStore {

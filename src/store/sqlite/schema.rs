@@ -137,4 +137,31 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    certificates (id) {
+        id -> BigInt,
+        serial -> Text,
+        kind -> Text,
+        device_id -> Nullable<Text>,
+        not_before -> BigInt,
+        not_after -> BigInt,
+        fingerprint -> Text,
+        pem -> Text,
+        issued_at -> BigInt,
+        issued_by -> Text,
+        revoked_at -> Nullable<BigInt>,
+        revoked_by -> Nullable<Text>,
+        revoke_reason -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    credential_changes (id) {
+        id -> BigInt,
+        at -> BigInt,
+        kind -> Text,
+        subject -> Text,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(devices, device_sequence);

@@ -1,5 +1,6 @@
 //! A real server in this process, on free ports, with a data directory that goes away.
 
+pub mod certified;
 pub mod foreign;
 pub mod http;
 pub mod mqtt;
@@ -75,6 +76,8 @@ fn settings(data_dir: &std::path::Path, set: &[(String, String)]) -> Settings {
         flag("data_dir", &data_dir.display().to_string()),
         flag("http.listen", "127.0.0.1:0"),
         flag("mqtt.listen", "127.0.0.1:0"),
+        // Not on its usual port, which every address of this machine would have.
+        flag("mqtt.tls_listen", "off"),
     ];
     flags.extend(set.iter().map(|(key, value)| flag(key, value)));
     config::load(&Sources { flags, ..Sources::default() }).expect("good settings").settings
@@ -103,6 +106,16 @@ impl TestApp {
 
     fn running(&self) -> &serve::Running {
         self.running.as_ref().expect("the server is running")
+    }
+
+    /// The database, behind the server's back.
+    pub fn store(&self) -> iot_meter::store::SharedStore {
+        self.running().store()
+    }
+
+    /// Where it keeps its things.
+    pub fn data_dir(&self) -> &std::path::Path {
+        &self.settings.data_dir
     }
 
     pub fn mqtt_address(&self) -> SocketAddr {
