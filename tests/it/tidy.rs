@@ -28,7 +28,7 @@ impl Source {
         let mut before = "";
         lines
             .take_while(move |(_, line)| {
-                let in_tests = before.trim() == "#[cfg(test)]" && line.trim_start().contains("mod tests");
+                let in_tests = before.trim() == "#[cfg(test)]" && line.trim_start().contains("mod tests {");
                 before = line;
                 !is_test && !in_tests
             })
