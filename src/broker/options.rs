@@ -71,7 +71,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             max_packet_size: 256 << 10,
-            connect_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             max_connections: 20_000,
             max_connections_per_address: 16_000,

@@ -212,7 +212,7 @@ settings! {
         /// Largest packet accepted.
         max_packet_bytes: usize = "256 KiB", size(KIB, 64 * MIB);
         /// A connection that has not sent its CONNECT by then is closed.
-        connect_timeout_s: u64 = "10", int(1, 600, "s");
+        connect_timeout_s: u64 = "30", int(1, 600, "s");
         /// Connections open at once; further ones are refused.
         max_connections: usize = "20000", int(1, 1_000_000, "connections");
         /// Connections of one address (IPv6: one /56) open at once; further ones are refused. 0 = no limit. The default

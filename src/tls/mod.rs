@@ -17,8 +17,6 @@ mod own_ca;
 mod peer;
 mod refusal;
 mod revoked;
-#[cfg(test)]
-mod tests;
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -307,3 +305,6 @@ fn with_source(error: &Error) -> String {
         None => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

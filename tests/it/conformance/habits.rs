@@ -51,6 +51,7 @@ const PUBLISH: &str = r##"
 5[MQTT-1.5.4-1] no UTF-8 in the topic: > 30{[C328] 00}; gone 81
 5[MQTT-4.13.1-1] a property of another packet: > 30{"@" {11 00000001}}; gone 82
 5[MQTT-4.13.1-1] a property of another packet, cut short: > 30{"@" {11 000000}}; gone 81
+5[MQTT-4.13.1-1] a property of another packet, then one there is not: > 40{0001 00 {230001 70}}; gone 81
 5[MQTT-3.3.2-8] an alias never set: > 30{"" {230001}}; gone 82
 5[MQTT-3.3.2-8] alias 0: > 30{"@" {230000}}; gone 94
 5[MQTT-3.3.2-9] an alias above the maximum: > 30{"@" {23FFFF}}; gone 94
