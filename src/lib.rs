@@ -13,6 +13,8 @@ pub mod mqtt;
 
 pub mod observe;
 
+pub mod vault;
+
 pub mod journal;
 
 pub mod store;

@@ -1,5 +1,7 @@
 //! A store in memory and an application around it, for the tests of handlers.
 
+mod enrolment;
+
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -36,6 +38,7 @@ struct Content {
     keys: Vec<ApiKey>,
     is_away: bool,
     pings: usize,
+    enrolments: enrolment::Real,
 }
 
 /// Everything in memory, nothing fast.
@@ -80,7 +83,6 @@ fn part<T: Clone>(all: Vec<T>, page: Page) -> Listing<T> {
 
 impl Access for FakeStore {}
 impl Certificates for FakeStore {}
-impl Enrolment for FakeStore {}
 
 impl Store for FakeStore {
     fn checkpoint(&self) -> Result<Option<u64>, Error> {

@@ -1,5 +1,6 @@
 //! What every database must do, as one set of tests: [`suite`] runs on an empty store of any kind.
 
+mod enrolment;
 mod paging;
 mod registry;
 mod sessions;
@@ -50,6 +51,7 @@ pub(super) fn suite(store: &dyn Store) {
     sessions::a_topic_has_the_retained_message_saved_last(store);
     sessions::a_save_that_fails_leaves_nothing_half_done(store);
     sessions::a_large_save_that_fails_is_cut_between_sessions(store);
+    enrolment::all(store);
     store.ping().unwrap();
 }
 

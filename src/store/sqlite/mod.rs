@@ -21,12 +21,14 @@ mod commit;
 mod connection;
 mod credentials;
 mod devices;
+mod enrolment;
 mod events;
 mod fault;
 mod gaps;
 mod listing;
 mod migrations;
 mod schema;
+mod services;
 mod sessions;
 mod statement;
 mod states;
@@ -40,7 +42,7 @@ use std::ops::ControlFlow;
 use self::connection::{Connections, Sync};
 use super::{
     Access, Alert, AlertFilter, ApiKey, Batch, Certificates, Command, CommandChange, CommandFilter, Committed, Device,
-    DeviceChange, DeviceCredential, DeviceFilter, Enrolment, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand,
+    DeviceChange, DeviceCredential, DeviceFilter, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand,
     NewDevice, Outcome, Page, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
@@ -103,7 +105,6 @@ impl SqliteStore {
 
 impl Access for SqliteStore {}
 impl Certificates for SqliteStore {}
-impl Enrolment for SqliteStore {}
 
 impl Store for SqliteStore {
     fn checkpoint(&self) -> Result<Option<u64>, Error> {

@@ -1,0 +1,9 @@
+DROP TRIGGER service_removals;
+DROP TRIGGER service_credential_changes;
+DROP TRIGGER device_removals;
+DROP TRIGGER device_credential_changes;
+DROP TABLE credential_changes;
+DROP TABLE service_accounts;
+DROP TABLE device_enrolments;
+DROP TABLE claims;
+DROP TABLE device_secrets;
