@@ -13,6 +13,8 @@ pub mod mqtt;
 
 pub mod observe;
 
+pub mod pki;
+
 pub mod vault;
 
 pub mod journal;

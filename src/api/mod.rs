@@ -34,6 +34,10 @@ mod show;
 mod stats;
 mod system;
 #[cfg(test)]
+mod certificates_testing;
+#[cfg(test)]
+mod raw_testing;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

@@ -9,10 +9,10 @@ use actix_web::http::Method;
 use actix_web::{test, web};
 use serde_json::{Value, json};
 
-use super::raw::{RawFuture, RawMessages};
+use super::certificates_testing::Real;
+use super::raw_testing::FakeRaw;
 use super::server::app;
 use super::{MetricsAccess, Options, Page as StaticPage, Services, State, key};
-use crate::archive::RawEntry;
 use crate::collector::RequestKind;
 use crate::domain::command::may_advance;
 use crate::domain::metric::Metric;
@@ -43,7 +43,7 @@ struct Content {
 
 /// Everything in memory, nothing fast.
 #[derive(Default)]
-pub struct FakeStore(Mutex<Content>);
+pub struct FakeStore(Mutex<Content>, pub(super) Real);
 
 impl FakeStore {
     fn lock(&self) -> MutexGuard<'_, Content> {
@@ -82,7 +82,6 @@ fn part<T: Clone>(all: Vec<T>, page: Page) -> Listing<T> {
 }
 
 impl Access for FakeStore {}
-impl Certificates for FakeStore {}
 
 impl Store for FakeStore {
     fn checkpoint(&self) -> Result<Option<u64>, Error> {
@@ -314,30 +313,6 @@ impl Store for FakeStore {
     }
     fn trim(&self, _: Timestamp, _: usize) -> Result<usize, Error> {
         Ok(0)
-    }
-}
-
-struct FakeRaw;
-
-impl RawMessages for FakeRaw {
-    fn list<'a>(
-        &'a self,
-        device: &'a DeviceId,
-        category: Option<&'a str>,
-        limit: usize,
-    ) -> RawFuture<'a, Vec<RawEntry>> {
-        let entry = |category: &str| RawEntry {
-            filename: format!("{device}/{category}/2026-02-12T10:00:00Z.json"),
-            size: 7,
-            last_modified: NOW,
-        };
-        let all = if device.as_str() == "m-1" { vec![entry("telemetry"), entry("hello")] } else { Vec::new() };
-        let wanted = move |e: &RawEntry| category.is_none_or(|c| e.filename.contains(c));
-        Box::pin(async move { Ok(all.into_iter().filter(wanted).take(limit).collect()) })
-    }
-    fn read<'a>(&'a self, device: &'a DeviceId, filename: &'a str) -> RawFuture<'a, Option<(String, Vec<u8>)>> {
-        let known = filename == format!("{device}/telemetry/2026-02-12T10:00:00Z.json");
-        Box::pin(async move { Ok(known.then(|| ("text/html".to_owned(), b"<b>\xff".to_vec()))) })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What devices and services are let in with: sealed command keys, claims, service accounts; and whose right has changed.
+//! What devices and services are let in with: sealed command keys, claims, service accounts.
 //!
 //! Invariant: no secret is here in clear, only digests and envelopes that are sealed by somebody else.
 
@@ -44,18 +44,12 @@ pub trait Enrolment {
     fn service(&self, name: &str) -> Result<Option<ServiceAccount>, Error>;
     /// All service accounts, newest first.
     fn services(&self) -> Result<Vec<ServiceAccount>, Error>;
-    /// Changes the named fields; `None` = there is none with that name.
+    /// Changes the named fields, and says so in the queue of changed credentials; `None` = there is none with that name.
     fn update_service(&self, name: &str, change: &ServiceChange) -> Result<Option<ServiceAccount>, Error>;
-    /// Removes a service account; `false` = there is none with that name.
+    /// Removes a service account, likewise; `false` = there is none with that name.
     fn delete_service(&self, name: &str) -> Result<bool, Error>;
     /// Notes that a service has logged in. Need not survive a power loss.
     fn note_service_use(&self, name: &str, at: Timestamp) -> Result<(), Error>;
-
-    /// Number of the latest change of a credential.
-    fn last_credential_change(&self) -> Result<i64, Error>;
-    /// Changes behind the one with that number, oldest first, whoever made them; at most 1000. Only the latest 10 000 are
-    /// kept: who has fallen further behind gets what there is.
-    fn credential_changes(&self, after: i64) -> Result<Vec<CredentialChange>, Error>;
 }
 
 /// A sealed value.
@@ -150,20 +144,4 @@ pub struct ServiceChange {
     pub write: Option<Vec<String>>,
     pub expires_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
-}
-
-/// Somebody's right to be connected has changed: removed, switched off, or another credential.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
-pub struct CredentialChange {
-    pub number: i64,
-    pub whose: Whose,
-}
-
-/// Whose credential.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
-pub enum Whose {
-    Device(DeviceId),
-    Service(String),
 }

@@ -1,8 +1,4 @@
-DROP TRIGGER service_removals;
-DROP TRIGGER service_credential_changes;
-DROP TRIGGER device_removals;
-DROP TRIGGER device_credential_changes;
-DROP TABLE credential_changes;
+DROP TRIGGER device_secrets_go;
 DROP TABLE service_accounts;
 DROP TABLE device_enrolments;
 DROP TABLE claims;

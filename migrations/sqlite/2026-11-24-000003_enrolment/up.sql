@@ -48,38 +48,8 @@ CREATE TABLE service_accounts (
     last_used_at BIGINT
 );
 
--- Whose right to be connected has changed, whoever changed it: the server's own calls, the command line, another node.
--- Short: who follows it reads on every second.
-CREATE TABLE credential_changes (
-    id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
-    kind TEXT NOT NULL,
-    name TEXT NOT NULL
-);
-
-CREATE TRIGGER credential_changes_are_few AFTER INSERT ON credential_changes
+-- What a device was let in with goes with it.
+CREATE TRIGGER device_secrets_go AFTER DELETE ON devices
 BEGIN
-    DELETE FROM credential_changes WHERE id <= NEW.id - 10000;
-END;
-
-CREATE TRIGGER device_credential_changes AFTER UPDATE OF is_active, token_sha256 ON devices
-WHEN (OLD.is_active AND NOT NEW.is_active) OR OLD.token_sha256 IS NOT NEW.token_sha256
-BEGIN
-    INSERT INTO credential_changes (kind, name) VALUES ('device', NEW.device_id);
-END;
-
-CREATE TRIGGER device_removals AFTER DELETE ON devices
-BEGIN
-    INSERT INTO credential_changes (kind, name) VALUES ('device', OLD.device_id);
     DELETE FROM device_secrets WHERE device_id = OLD.device_id;
-END;
-
-CREATE TRIGGER service_credential_changes
-AFTER UPDATE OF token_sha256, read_filters, write_filters, expires_at, revoked_at ON service_accounts
-BEGIN
-    INSERT INTO credential_changes (kind, name) VALUES ('service', NEW.name);
-END;
-
-CREATE TRIGGER service_removals AFTER DELETE ON service_accounts
-BEGIN
-    INSERT INTO credential_changes (kind, name) VALUES ('service', OLD.name);
 END;

@@ -81,10 +81,4 @@ impl Enrolment for FakeStore {
     fn note_service_use(&self, name: &str, at: Timestamp) -> Result<(), Error> {
         self.enrolments().note_service_use(name, at)
     }
-    fn last_credential_change(&self) -> Result<i64, Error> {
-        self.enrolments().last_credential_change()
-    }
-    fn credential_changes(&self, after: i64) -> Result<Vec<CredentialChange>, Error> {
-        self.enrolments().credential_changes(after)
-    }
 }

@@ -4,17 +4,13 @@ use diesel::prelude::Insertable;
 use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, Queryable, RunQueryDsl, SqliteConnection};
 
 use super::fault::Fault;
-use super::schema::{claims, credential_changes, device_enrolments, device_secrets, devices as device_table};
+use super::schema::{claims, device_enrolments, device_secrets, devices as device_table};
 use super::services;
 use super::{SqliteStore, devices, listing};
 use crate::domain::{DeviceId, DevicePattern, Timestamp};
 use crate::store::{
-    Claim, CredentialChange, Device, DeviceChange, Enrolment, Error, NewEnrolment, Outcome, Sealed, ServiceAccount,
-    ServiceChange, Whose,
+    Claim, Device, DeviceChange, Enrolment, Error, NewEnrolment, Outcome, Sealed, ServiceAccount, ServiceChange,
 };
-
-/// Changes read at a time.
-const CHANGES: i64 = 1000;
 
 #[derive(Queryable, Insertable)]
 #[diesel(table_name = claims)]
@@ -199,26 +195,6 @@ impl Enrolment for SqliteStore {
     fn note_service_use(&self, name: &str, at: Timestamp) -> Result<(), Error> {
         let noted = self.connections.write(super::Sync::Lazy, |c| Ok(services::note_use(c, name, at)?));
         noted.map_err(|fault| fault.during("note a log-in"))
-    }
-
-    fn last_credential_change(&self) -> Result<i64, Error> {
-        let query = credential_changes::table.select(diesel::dsl::max(credential_changes::id));
-        self.read("read the latest change", |c| Ok(query.first::<Option<i64>>(c)?.unwrap_or(0)))
-    }
-
-    fn credential_changes(&self, after: i64) -> Result<Vec<CredentialChange>, Error> {
-        let query = credential_changes::table.filter(credential_changes::id.gt(after));
-        let query = query.order(credential_changes::id).limit(CHANGES);
-        let rows: Vec<(i64, String, String)> = self.read("read changes of credentials", |c| Ok(query.load(c)?))?;
-        let read = |(number, kind, name): (i64, String, String)| {
-            let whose = match kind.as_str() {
-                "device" => Whose::Device(DeviceId::parse(&name)?),
-                "service" => Whose::Service(name),
-                _ => return None,
-            };
-            Some(CredentialChange { number, whose })
-        };
-        rows.into_iter().map(|row| read(row).ok_or(Error::Corrupt { what: "change of a credential" })).collect()
     }
 }
 

@@ -16,6 +16,7 @@
 
 mod alerts;
 mod arrays;
+mod certificates;
 mod commands;
 mod commit;
 mod connection;
@@ -41,7 +42,7 @@ use std::ops::ControlFlow;
 
 use self::connection::{Connections, Sync};
 use super::{
-    Access, Alert, AlertFilter, ApiKey, Batch, Certificates, Command, CommandChange, CommandFilter, Committed, Device,
+    Access, Alert, AlertFilter, ApiKey, Batch, Command, CommandChange, CommandFilter, Committed, Device,
     DeviceChange, DeviceCredential, DeviceFilter, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand,
     NewDevice, Outcome, Page, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
 };
@@ -104,7 +105,6 @@ impl SqliteStore {
 }
 
 impl Access for SqliteStore {}
-impl Certificates for SqliteStore {}
 
 impl Store for SqliteStore {
     fn checkpoint(&self) -> Result<Option<u64>, Error> {

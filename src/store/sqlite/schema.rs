@@ -138,6 +138,24 @@ diesel::table! {
 }
 
 diesel::table! {
+    certificates (id) {
+        id -> BigInt,
+        serial -> Text,
+        kind -> Text,
+        device_id -> Nullable<Text>,
+        not_before -> BigInt,
+        not_after -> BigInt,
+        fingerprint -> Text,
+        pem -> Text,
+        issued_at -> BigInt,
+        issued_by -> Text,
+        revoked_at -> Nullable<BigInt>,
+        revoked_by -> Nullable<Text>,
+        revoke_reason -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     device_secrets (device_id, purpose) {
         device_id -> Text,
         purpose -> Text,
@@ -190,8 +208,9 @@ diesel::table! {
 diesel::table! {
     credential_changes (id) {
         id -> BigInt,
+        at -> BigInt,
         kind -> Text,
-        name -> Text,
+        subject -> Text,
     }
 }
 

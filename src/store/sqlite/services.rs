@@ -1,8 +1,9 @@
-//! Accounts of programs that log in to MQTT.
+//! Accounts of programs that log in to MQTT. Whatever changes one writes its line into the queue of changed credentials.
 
 use diesel::prelude::{AsChangeset, Insertable};
 use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, Queryable, RunQueryDsl, SqliteConnection};
 
+use super::certificates;
 use super::fault::Fault;
 use super::listing;
 use super::schema::service_accounts::{self, dsl};
@@ -117,13 +118,18 @@ pub(super) fn update(
             revoked_at: change.revoked_at.map(|at| at.0),
         };
         diesel::update(dsl::service_accounts.filter(dsl::name.eq(name))).set(change).execute(connection)?;
+        certificates::note_service(connection, name)?;
     }
     find(connection, name)
 }
 
 /// Removes an account; `false` = there is none.
 pub(super) fn delete(connection: &mut SqliteConnection, name: &str) -> QueryResult<bool> {
-    Ok(diesel::delete(dsl::service_accounts.filter(dsl::name.eq(name))).execute(connection)? == 1)
+    let is_removed = diesel::delete(dsl::service_accounts.filter(dsl::name.eq(name))).execute(connection)? == 1;
+    if is_removed {
+        certificates::note_service(connection, name)?;
+    }
+    Ok(is_removed)
 }
 
 /// Notes a log-in.

@@ -15,7 +15,7 @@ use super::*;
 use crate::domain::command::CommandStatus;
 use crate::domain::metric::Known;
 use crate::domain::{Metric, Sequence, Telemetry};
-use crate::store::Place;
+use crate::store::{CertificateFilter, Place};
 
 fn open_in(dir: &Path) -> SqliteStore {
     open(dir.join("a.db").to_str().unwrap()).unwrap()
@@ -35,7 +35,7 @@ fn sqlite_keeps_every_promise_of_a_store() {
 fn a_url_names_a_file_or_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", dir.path().join("a.db").display());
-    assert_eq!(crate::store::migrate(&url, true).unwrap().len(), 3);
+    assert_eq!(crate::store::migrate(&url, true).unwrap().len(), 4);
     assert!(!dir.path().join("a.db").exists());
     crate::store::open(&url).unwrap().ping().unwrap();
     assert_eq!(crate::store::migrate(&url, false).unwrap(), Vec::<String>::new());
@@ -239,5 +239,8 @@ fn a_list_goes_on_from_a_place_by_an_index_and_sorts_nothing() {
     let step = "USING INDEX device_commands_device_status (device_id=? AND status=? AND rowid<?)";
     check(plan(&store, &commands::behind(commands::matching(&pending), &part())), step);
     let step = "(device_id=? AND after_ts<?)";
+    let of_device = CertificateFilter { device: Some(id("a")), ..CertificateFilter::default() };
+    let query = certificates::behind(certificates::matching(&of_device), &part());
+    check(plan(&store, &query), "USING INDEX certificates_device (device_id=? AND id<?)");
     check(plan(&store, &gaps::behind(gaps::matching(&id("a"), at(0), at(9)), &part())), step);
 }
