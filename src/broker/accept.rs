@@ -14,7 +14,7 @@ use super::Shared;
 use super::connection::Connection;
 use super::gate::Permit;
 use super::io::Io;
-use super::login::{Client, log_in};
+use super::login::log_in;
 
 /// How long a socket is kept for its last bytes.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -33,9 +33,7 @@ where
         done = tokio::time::timeout_at(deadline, Box::pin(log_in(&shared, &mut io, peer))) => done,
     };
     match logged_in {
-        Ok(Ok(Client { greeting, attached })) => {
-            Connection::new(shared, io, greeting, attached, peer).run().await;
-        }
+        Ok(Ok(client)) => Connection::new(shared, io, client, peer).run().await,
         Ok(Err(refusal)) => {
             tracing::debug!(%peer, %refusal, "log-in refused");
             refusal.answer(&mut io.output);

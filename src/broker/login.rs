@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::auth::{Credentials, Denied, Identity};
 use super::hub::Attached;
 use super::io::{Io, Wake};
+use super::refusals::Action;
 use super::{Shared, acl, rules, will};
 use crate::audit;
 use crate::mqtt::codec::{self, Version};
@@ -26,6 +27,8 @@ pub(super) struct Client {
     /// Its CONNACK.
     pub(super) greeting: Box<ConnAck>,
     pub(super) attached: Attached,
+    /// Who it is, with what it may do now.
+    pub(super) identity: Identity,
 }
 
 /// Why a connection does not become a client.
@@ -95,7 +98,7 @@ async fn admit(shared: &Arc<Shared>, version: Version, connect: &Connect, peer: 
     loop {
         let judged_at = shared.hub.dismissals();
         let identity = judge(shared, credentials).await?;
-        may_will(shared, &identity, connect.will.as_ref())?;
+        may_will(shared, &identity, connect.will.as_ref(), peer)?;
         let limits = options.session_limits();
         let start = Start::of(version, connect, options.keep_alive(connect.keep_alive), &limits);
         let greeting = greeting(shared, version, connect, &start, &identity, chosen.clone());
@@ -103,12 +106,12 @@ async fn admit(shared: &Arc<Shared>, version: Version, connect: &Connect, peer: 
             return Err(Reason::PacketTooLarge); // [MQTT-3.1.2-24]
         }
         let now = || tokio::time::Instant::now().into_std();
-        let attached = shared.hub.attach(client_id, &identity, judged_at, connect.clean_start, start, now).await?;
+        let attached = shared.hub.attach(&identity.session_id(client_id), &identity, judged_at, connect.clean_start, start, now).await?;
         if let Some(mut attached) = attached {
             if let Some(will) = attached.old_will.take() {
-                will::fire(shared, identity, will).await;
+                will::fire(shared, identity.clone(), will).await;
             }
-            return Ok(Client { greeting, attached });
+            return Ok(Client { greeting, attached, identity });
         }
     }
 }
@@ -175,10 +178,9 @@ fn note_refusal(shared: &Shared, credentials: &Credentials<'_>, denied: Denied) 
     });
 }
 
-fn may_will(shared: &Shared, identity: &Identity, will: Option<&Will>) -> Result<(), Reason> {
-    if will.is_none_or(|will| acl::may_will(identity, &will.topic)) {
-        return Ok(());
-    }
+fn may_will(shared: &Shared, identity: &Identity, will: Option<&Will>, peer: SocketAddr) -> Result<(), Reason> {
+    let Some(will) = will.filter(|will| !acl::may_will(identity, &will.topic)) else { return Ok(()) };
+    shared.refusals.note(shared, identity, peer, Action::Will, &will.topic);
     shared.count(|c| &c.refused_not_authorized);
     Err(Reason::NotAuthorized)
 }

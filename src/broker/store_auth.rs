@@ -1,4 +1,4 @@
-//! Device id and token against the registry.
+//! Device id and token against the registry; a service's name and token likewise.
 //!
 //! Invariants: an unknown device and a wrong token get the same answer; the comparison takes the same time wherever the
 //! digests differ; a revoked or changed credential counts from the next CONNECT (nothing is cached).
@@ -10,26 +10,32 @@ use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 
 use super::auth::{Answer, Authenticator, Credentials, Denied, Identity};
-use crate::domain::DeviceId;
+use super::service_auth::{self, is_service_token};
+use crate::domain::{Clock, DeviceId};
 use crate::store::{self, DeviceCredential, SharedStore};
 
 /// Look-ups at a time: a fleet that reconnects must not take all blocking threads.
 const MAX_LOOKUPS: usize = 4;
 
-/// User name = device id = client id; password = the device's token.
+/// User name = device id = client id; password = the device's token. Or an account's name and token, and any client id.
 pub struct StoreAuthenticator {
     store: SharedStore,
+    clock: Clock,
     lookups: Arc<Semaphore>,
 }
 
 impl StoreAuthenticator {
     /// Looks devices up in `store`.
-    pub fn new(store: SharedStore) -> Self {
-        Self { store, lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)) }
+    pub fn new(store: SharedStore, clock: Clock) -> Self {
+        Self { store, clock, lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)) }
     }
 
     async fn check(&self, given: Credentials<'_>) -> Result<Identity, Denied> {
         let (Some(name), Some(token)) = (given.username, given.password) else { return Err(Denied::BadCredentials) };
+        if is_service_token(token) {
+            let _permit = self.lookups.acquire().await.map_err(|_| Denied::Unavailable)?;
+            return service_auth::check(&self.store, name, token, self.clock.now()).await;
+        }
         let device = DeviceId::parse(name).ok_or(Denied::BadCredentials)?;
         let credential = {
             let _permit = self.lookups.acquire().await.map_err(|_| Denied::Unavailable)?;

@@ -12,6 +12,7 @@ mod datadir;
 mod demo;
 mod first_start;
 mod sampler;
+mod secrets;
 mod sources;
 mod start;
 mod supervise;

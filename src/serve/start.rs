@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::datadir::{Addresses, DataDir};
 use super::supervise::Tasks;
-use super::{Parts, Running, Start, bind, certificates, demo, first_start, sampler, sources};
+use super::{Parts, Running, Start, bind, certificates, demo, first_start, sampler, secrets, sources};
 use crate::archive::{self, Archiver, Bucket};
 use crate::broker::{self, Broker, Listener, Rate, Tls};
 use crate::collector::plan::UnknownDevices;
@@ -21,6 +21,7 @@ use crate::journal::{self, Journal};
 use crate::observe::{Board, Progress, metrics};
 use crate::payload::Window;
 use crate::store::{self, SharedStore};
+use crate::vault::Keyring;
 use crate::{api, audit, console, keeper};
 
 /// Bound listeners.
@@ -41,6 +42,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let store = open_store(&settings).await?;
     let bucket = open_archive(&settings).await?;
     let journal = open_journal(&settings, &data, node_id)?;
+    let vault = secrets::open(&settings, &data, &store).await?;
     let admin_key = if open { None } else { first_start::admin_key(&store, &data, &clock).await? };
 
     let (stop, stopping) = watch::channel(false);
@@ -57,7 +59,8 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let (collecting, collector) = open_collector(&settings, open, &parts, giving_up.clone())?;
     tasks.spawn_thread("archiver", move || Ok(archiver.run(giving_up)?))?;
     tasks.spawn_thread(collector::TASK, move || collect(collecting))?;
-    let dispatch = start_dispatcher(&settings, &parts, &stopping, &mut tasks)?;
+    tasks.spawn(secrets::TASK, secrets::seal_anew(Arc::clone(&parts.store), Arc::clone(&vault), stopping.clone()));
+    let dispatch = start_dispatcher(&settings, &parts, &vault, &stopping, &mut tasks)?;
     start_upkeep(&settings, &parts, &stopping, &mut tasks);
     let journal_now = parts.journal.clone();
     let services = api::Services {
@@ -74,6 +77,8 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         metrics: Some(Arc::new(metrics::render)),
         node_id: node_id.to_string(),
         audit,
+        vault,
+        mqtt_port: addresses.mqtts.unwrap_or(addresses.mqtt).port(),
     };
     let mut http = Tasks::default();
     let servers = start_http(&settings, services, sockets.http, sockets.scrapes, &mut http)?;
@@ -209,7 +214,7 @@ async fn start_broker(
     };
     let authenticator: Arc<dyn broker::Authenticator> = match open {
         true => Arc::new(broker::OpenAuthenticator),
-        false => Arc::new(broker::StoreAuthenticator::new(Arc::clone(store))),
+        false => Arc::new(broker::StoreAuthenticator::new(Arc::clone(store), clock.clone())),
     };
     let store = Some(Arc::clone(store));
     let (journal, clock, audit) = (journal.clone(), clock.clone(), audit.clone());
@@ -278,6 +283,7 @@ fn open_archiver(
 fn start_dispatcher(
     settings: &Settings,
     parts: &Parts,
+    vault: &Arc<Keyring>,
     stopping: &watch::Receiver<bool>,
     tasks: &mut Tasks,
 ) -> anyhow::Result<dispatch::Handle> {
@@ -285,7 +291,7 @@ fn start_dispatcher(
     let events = parts.broker.events().context("the broker's events are taken already")?;
     let (handle, inbox) = dispatch::Handle::channel();
     let (store, broker, board) = (Arc::clone(&parts.store), parts.broker.clone(), parts.board.clone());
-    let dispatcher = Dispatcher::new(options, store, broker, events, inbox, board);
+    let dispatcher = Dispatcher::new(options, store, Arc::clone(vault), broker, events, inbox, board);
     let stopping = stopping.clone();
     tasks.spawn(dispatch::TASK, async move {
         dispatcher.run(stopping).await;
@@ -336,6 +342,12 @@ fn start_http(
         },
         pages: console::PAGES,
         command_life: Duration::from_secs(settings.commands.default_expires_s),
+        newcomers: api::Newcomers {
+            brokers: settings.enrolment.brokers.clone(),
+            sampling_cadence_ms: settings.enrolment.sampling_cadence_ms,
+            send_interval_s: settings.enrolment.send_interval_s,
+            hello_interval_s: settings.enrolment.hello_interval_s,
+        },
         ..api::Options::default()
     };
     let mut servers = Vec::new();
