@@ -23,6 +23,8 @@ pub mod store;
 
 pub mod audit;
 
+pub mod tls;
+
 pub mod archive;
 
 pub mod broker;

@@ -1,10 +1,13 @@
 //! The fake store's certificates: a real store, made when it is first asked for.
 
+use std::path::Path;
 use std::sync::OnceLock;
 
+use super::Pki;
 use super::testing::FakeStore;
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::*;
+use crate::tls::{OwnCa, Revocations};
 
 /// A store in a directory that goes away.
 #[derive(Default)]
@@ -19,6 +22,12 @@ impl Real {
         });
         &**store
     }
+}
+
+/// An authority in no directory.
+pub fn pki() -> Pki {
+    let (own, revocations) = (OwnCa::at(Path::new("/no/such/directory")), Revocations::default());
+    Pki { own, client_ca_file: None, revocations, device_days: 365 }
 }
 
 impl Certificates for FakeStore {

@@ -11,7 +11,7 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{archive, store};
+use crate::{archive, store, tls};
 
 /// A field, parameter or body member and what is wrong with it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
@@ -73,6 +73,9 @@ pub enum ApiError {
     /// No credential, or none that is known.
     #[error("a valid key is needed: Authorization: Bearer, X-API-Key, or Basic with the key as password")]
     Unauthenticated,
+    /// No client certificate, or none that is good.
+    #[error("a valid client certificate is needed, over HTTPS")]
+    CertificateNeeded,
     /// Known, but not allowed.
     #[error("{0}")]
     Forbidden(String),
@@ -106,6 +109,9 @@ pub enum ApiError {
     /// The database failed.
     #[error("{}", if .0.is_transient() { "the database is unavailable, try again" } else { "internal error" })]
     Store(#[from] store::Error),
+    /// The files of the certificate authority cannot be used.
+    #[error("internal error")]
+    Authority(#[from] tls::Error),
     /// The archive failed.
     #[error("the archive cannot be read now, try again")]
     Archive(#[from] archive::Error),
@@ -155,6 +161,7 @@ impl ApiError {
     pub fn inside(&self) -> Option<String> {
         match self {
             Self::Store(error) => Some(chain(error)),
+            Self::Authority(error) => Some(chain(error)),
             Self::Archive(error) => Some(chain(error)),
             Self::Internal(detail) => Some((*detail).to_owned()),
             _ => None,
@@ -165,7 +172,7 @@ impl ApiError {
     fn header(&self) -> Option<(HeaderName, HeaderValue)> {
         let name = HeaderName::from_static;
         match self {
-            Self::Unauthenticated => Some((
+            Self::Unauthenticated | Self::CertificateNeeded => Some((
                 name("www-authenticate"),
                 HeaderValue::from_static("Bearer realm=\"iot-meter\", Basic realm=\"iot-meter\", charset=\"UTF-8\""),
             )),
@@ -198,7 +205,7 @@ impl ResponseError for ApiError {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::HeadTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Unauthenticated | Self::CertificateNeeded => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
@@ -211,7 +218,7 @@ impl ResponseError for ApiError {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Self::Store(_) | Self::Archive(_) | Self::Busy | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Authority(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 

@@ -16,6 +16,7 @@ use super::error::ApiError;
 use super::limits::{Kind, Standing, Who};
 use super::origin;
 use super::routes::{Access, Verdict};
+use super::socket::Secure;
 use crate::observe::metrics;
 
 /// The layer itself.
@@ -69,6 +70,9 @@ async fn admit(
         Access::Metrics if state.options.metrics_access.admits(peer) => return Ok(None),
         Access::Metrics => crate::store::Role::Viewer,
         Access::Role(role) => role,
+        Access::Certificate => {
+            return has_certificate(state, request).then_some(None).ok_or(ApiError::CertificateNeeded);
+        }
         Access::Open => return Ok(None),
     };
     let principal = match state.services.authenticator.identify(&state.services.store, request.headers()).await {
@@ -88,6 +92,13 @@ async fn admit(
     Ok(Some(principal))
 }
 
+/// Whether the connection has a client certificate that is still good; of whom is asked later.
+fn has_certificate(state: &State, request: &ServiceRequest) -> bool {
+    let secure = request.request().conn_data::<Secure>();
+    let peer = secure.and_then(|secure| secure.peer.as_ref());
+    peer.is_some_and(|peer| peer.standing(state.services.clock.now()).is_ok())
+}
+
 /// Counts a request and remembers the tightest standing.
 fn count(state: &State, kind: Kind, who: Who, standing: &mut Option<Standing>) -> Result<(), ApiError> {
     let Some(now) = state.limits.count(kind, who) else { return Ok(()) };
@@ -102,7 +113,7 @@ fn count(state: &State, kind: Kind, who: Who, standing: &mut Option<Standing>) -
 fn count_refusal(error: &ApiError, request: &ServiceRequest) {
     let reason = match error {
         ApiError::Unauthenticated if Authenticator::has_credential(request.headers()) => "bad_credential",
-        ApiError::Unauthenticated => "no_credential",
+        ApiError::Unauthenticated | ApiError::CertificateNeeded => "no_credential",
         ApiError::Forbidden(_) => "forbidden",
         _ => return,
     };

@@ -29,6 +29,7 @@ pub enum List {
     Alerts,
     Commands,
     Gaps,
+    Certificates,
 }
 
 impl List {
@@ -38,6 +39,7 @@ impl List {
             Self::Alerts => b'a',
             Self::Commands => b'c',
             Self::Gaps => b'g',
+            Self::Certificates => b'x',
         }
     }
 

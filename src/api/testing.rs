@@ -378,6 +378,9 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
         node_id: "n1".to_owned(),
         authenticator,
         audit: audit::Log::silent(),
+        vault: Arc::new(crate::vault::Keyring::of_new_key()),
+        mqtt_port: 1883,
+        pki: super::certificates_testing::pki(),
     };
     (services, Ends { told, asked, connected })
 }

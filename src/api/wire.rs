@@ -19,10 +19,10 @@ use actix_web::middleware::Next;
 use actix_web::{Error, ResponseError};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::edge;
 use super::error::{ApiError, problem};
+use super::socket::Socket;
 
 /// What a connection knows of its requests. Stays on one thread.
 #[derive(Debug, Default)]
@@ -85,7 +85,7 @@ impl MessageBody for Tracked {
 }
 
 /// A client's connection.
-pub(super) struct Wire<S = TcpStream> {
+pub(super) struct Wire<S = Socket> {
     socket: S,
     talk: Rc<Talk>,
     /// An answer in place of the library's, on its way out.
@@ -95,6 +95,10 @@ pub(super) struct Wire<S = TcpStream> {
 impl<S> Wire<S> {
     pub(super) fn new(socket: S) -> Self {
         Self { socket, talk: Rc::default(), answer: Bytes::new() }
+    }
+
+    pub(super) fn socket(&self) -> &S {
+        &self.socket
     }
 
     pub(super) fn talk(&self) -> Rc<Talk> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::domain::DeviceId;
 use crate::mqtt::Reason;
+use crate::tls::Peer;
 
 /// What a client says of itself.
 #[derive(Clone, Copy)]
@@ -21,6 +22,10 @@ pub struct Credentials<'a> {
     pub username: Option<&'a str>,
     pub password: Option<&'a [u8]>,
     pub peer: SocketAddr,
+    /// Nobody on the way can read what it says.
+    pub is_encrypted: bool,
+    /// The certificate it has proved to have, found good by TLS.
+    pub certificate: Option<&'a Peer>,
 }
 
 /// Who a client is.
@@ -91,6 +96,17 @@ pub enum Denied {
     /// Known, and not allowed to connect.
     #[error("not authorized")]
     NotAuthorized,
+    /// The certificate is not, or no longer, good for anything here.
+    #[error("the certificate is revoked, has expired, or is not of a device that may connect")]
+    Certificate,
+    /// A password alone does not do.
+    #[error("a client certificate is wanted (mqtt.require_client_certificate)")]
+    CertificateWanted,
+    /// The password came over a connection that others can read.
+    #[error(
+        "a token is taken in TLS only, unless it comes from this machine: connect to mqtts, or set mqtt.plain_tokens"
+    )]
+    PlainToken,
     /// A device must use its id as client id.
     #[error("the client id is not the device id")]
     ClientId,
@@ -104,7 +120,9 @@ impl Denied {
     pub const fn reason(self) -> Reason {
         match self {
             Self::BadCredentials => Reason::BadUserNameOrPassword,
-            Self::NotAuthorized => Reason::NotAuthorized,
+            Self::NotAuthorized | Self::Certificate | Self::CertificateWanted | Self::PlainToken => {
+                Reason::NotAuthorized
+            }
             Self::ClientId => Reason::ClientIdentifierNotValid,
             Self::Unavailable => Reason::ServerUnavailable,
         }

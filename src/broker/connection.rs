@@ -85,12 +85,7 @@ pub(super) struct Connection<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     /// A client that has just logged in: CONNACK `[MQTT-3.2.0-1]` and what its session has to send again.
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        io: Io<S>,
-        client: Client,
-        peer: SocketAddr,
-    ) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, io: Io<S>, client: Client, peer: SocketAddr) -> Self {
         let Client { mut greeting, attached, identity } = client;
         let Attached { slot, session, is_present, resend, .. } = attached;
         let durable = shared.intake.durable();
@@ -209,6 +204,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
                 }
                 if signals.has(Signals::DISMISSED) {
                     return Err(End::Dismissed);
+                }
+                if signals.has(Signals::EXPELLED) {
+                    return Err(End::Expelled);
                 }
                 if signals.has(Signals::TAKEN_OVER) {
                     return Err(End::TakenOver);

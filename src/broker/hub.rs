@@ -103,7 +103,9 @@ impl Hub {
             let mut freed = std::pin::pin!(slot.freed.notified());
             freed.as_mut().enable();
             match slot.take() {
-                Place::Here(session) => return Ok(Some(self.reattach(&slot, session, identity, is_clean, start, now()))),
+                Place::Here(session) => {
+                    return Ok(Some(self.reattach(&slot, session, identity, is_clean, start, now())));
+                }
                 Place::Ended => tokio::task::yield_now().await,
                 Place::Away => {
                     slot.signal.raise(Signals::TAKEN_OVER);

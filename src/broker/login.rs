@@ -12,6 +12,7 @@ use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::auth::{Credentials, Denied, Identity};
+use super::certified::Arrival;
 use super::hub::Attached;
 use super::io::{Io, Wake};
 use super::refusals::Action;
@@ -52,12 +53,17 @@ impl Refusal {
     }
 }
 
-pub(super) async fn log_in<S>(shared: &Arc<Shared>, io: &mut Io<S>, peer: SocketAddr) -> Result<Client, Refusal>
+pub(super) async fn log_in<S>(
+    shared: &Arc<Shared>,
+    io: &mut Io<S>,
+    peer: SocketAddr,
+    arrival: &Arrival,
+) -> Result<Client, Refusal>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (version, connect) = read_connect(shared, io).await?;
-    match admit(shared, version, &connect, peer).await {
+    match admit(shared, version, &connect, peer, arrival).await {
         Ok(client) => Ok(client),
         Err(reason) => {
             let is_explained = connect.wants_reasons();
@@ -70,7 +76,13 @@ where
     }
 }
 
-async fn admit(shared: &Arc<Shared>, version: Version, connect: &Connect, peer: SocketAddr) -> Result<Client, Reason> {
+async fn admit(
+    shared: &Arc<Shared>,
+    version: Version,
+    connect: &Connect,
+    peer: SocketAddr,
+    arrival: &Arrival,
+) -> Result<Client, Reason> {
     let options = &shared.options;
     if connect.authentication_method.is_some() {
         shared.count(|c| &c.refused_credentials);
@@ -89,6 +101,8 @@ async fn admit(shared: &Arc<Shared>, version: Version, connect: &Connect, peer: 
         username: connect.username.as_deref(),
         password: connect.password.as_deref(),
         peer,
+        is_encrypted: arrival.is_encrypted,
+        certificate: arrival.peer(),
     };
     // [MQTT-3.1.3-6]: an empty id is replaced by a unique one.
     let chosen =
@@ -106,7 +120,10 @@ async fn admit(shared: &Arc<Shared>, version: Version, connect: &Connect, peer: 
             return Err(Reason::PacketTooLarge); // [MQTT-3.1.2-24]
         }
         let now = || tokio::time::Instant::now().into_std();
-        let attached = shared.hub.attach(&identity.session_id(client_id), &identity, judged_at, connect.clean_start, start, now).await?;
+        let attached = shared
+            .hub
+            .attach(&identity.session_id(client_id), &identity, judged_at, connect.clean_start, start, now)
+            .await?;
         if let Some(mut attached) = attached {
             if let Some(will) = attached.old_will.take() {
                 will::fire(shared, identity.clone(), will).await;
@@ -152,10 +169,17 @@ fn greeting(
 }
 
 async fn judge(shared: &Shared, credentials: Credentials<'_>) -> Result<Identity, Reason> {
-    shared.authenticator.authenticate(credentials).await.map_err(|denied| {
+    let standing = credentials.certificate.map_or(Ok(()), |peer| peer.standing(shared.clock.now()));
+    let judged = match standing {
+        Ok(()) => shared.authenticator.authenticate(credentials).await,
+        Err(_) => Err(Denied::Certificate),
+    };
+    judged.map_err(|denied| {
         shared.count(|c| match denied {
             Denied::BadCredentials => &c.refused_credentials,
-            Denied::NotAuthorized => &c.refused_not_authorized,
+            Denied::NotAuthorized | Denied::Certificate | Denied::CertificateWanted | Denied::PlainToken => {
+                &c.refused_not_authorized
+            }
             Denied::ClientId => &c.refused_client_id,
             Denied::Unavailable => &c.refused_unavailable,
         });

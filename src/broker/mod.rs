@@ -20,6 +20,7 @@
 mod accept;
 mod acl;
 mod auth;
+mod certified;
 mod connection;
 mod end;
 mod events;
@@ -40,13 +41,11 @@ pub mod source;
 mod stats;
 mod store_auth;
 mod sys;
-mod tls;
 mod upkeep;
 mod will;
 mod ws;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -60,6 +59,8 @@ use crate::domain::{Clock, CommandId, DeviceId};
 use crate::journal::Journal;
 use crate::observe::Board;
 use crate::store::{self, SharedStore};
+use crate::tls::Revocations;
+use certified::Certified;
 use gate::Gate;
 use hub::Hub;
 use intake::Intake;
@@ -73,8 +74,7 @@ pub use listen::Listener;
 pub use options::Options;
 pub use service_auth::grant_of;
 pub use stats::Stats;
-pub use store_auth::StoreAuthenticator;
-pub use tls::{Tls, TlsOptions, TlsVersion};
+pub use store_auth::{Rules, StoreAuthenticator};
 
 /// How long a stop waits for the last save of sessions.
 const LAST_SAVE: Duration = Duration::from_secs(5);
@@ -90,9 +90,11 @@ pub struct Deps {
     pub store: Option<SharedStore>,
     /// Where log-ins and refusals are noted.
     pub audit: audit::Log,
+    /// What was revoked: whoever is connected with it is disconnected.
+    pub revocations: Revocations,
 }
 
-/// The broker could not start, or (of certificates) not go on as it should.
+/// The broker could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A listening socket cannot be used.
@@ -107,42 +109,6 @@ pub enum Error {
     /// What was saved cannot be read.
     #[error("cannot load MQTT sessions and retained messages")]
     Load(#[source] store::Error),
-    /// The file of the certificate or of its key.
-    #[error("{path} cannot be read")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file of the certificate has none.
-    #[error("{path} holds no certificate in PEM form")]
-    NoCertificate {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file of the key has none.
-    #[error("{path} holds no private key in PEM form, or an encrypted one")]
-    NoKey {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Everybody on the machine could be this server.
-    #[error("{path} is a private key that every user of this machine may read; take that right away (chmod o-r)")]
-    ExposedKey {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Of a kind that is not known, or not the certificate's.
-    #[error("the private key {path} does not go with its certificate")]
-    UnusableKey {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: rustls::Error,
-    },
 }
 
 /// Handle of the running broker; clones are the same broker. It runs until [`stop`](Self::stop).
@@ -164,6 +130,8 @@ struct Ending {
 /// What all tasks of the broker share.
 struct Shared {
     options: Options,
+    revocations: Revocations,
+    certified: Certified,
     audit: audit::Log,
     refusals: Refusals,
     hub: Hub,
@@ -184,18 +152,19 @@ struct StartParts {
     clock: Clock,
     store: Option<SharedStore>,
     audit: audit::Log,
+    revocations: Revocations,
 }
 
 impl Broker {
     /// Loads what was saved and starts serving the bound `listeners`.
     pub async fn start(options: Options, deps: Deps, listeners: Vec<Listener>) -> Result<Self, Error> {
-        let Deps { journal, authenticator, clock, store, audit } = deps;
-        let parts = StartParts { intake: Arc::new(journal), authenticator, clock, store, audit };
+        let Deps { journal, authenticator, clock, store, audit, revocations } = deps;
+        let parts = StartParts { intake: Arc::new(journal), authenticator, clock, store, audit, revocations };
         Self::start_with(options, parts, listeners).await
     }
 
     async fn start_with(options: Options, parts: StartParts, listeners: Vec<Listener>) -> Result<Self, Error> {
-        let StartParts { intake, authenticator, clock, store, audit } = parts;
+        let StartParts { intake, authenticator, clock, store, audit, revocations } = parts;
         let listeners = listeners.into_iter().map(Listener::ready).collect::<Result<Vec<_>, _>>()?;
         let (alive, ended) = mpsc::channel(1);
         let gate = Gate::new(&options);
@@ -206,6 +175,8 @@ impl Broker {
         let shared = Arc::new(Shared {
             hub,
             options,
+            revocations,
+            certified: Certified::default(),
             audit,
             refusals: Refusals::default(),
             intake,
@@ -222,11 +193,16 @@ impl Broker {
             None => None,
         };
         for tls in listen::distinct(&listeners) {
-            shared.spawn(tls::keep_fresh(Arc::clone(&shared), tls));
+            let counting = Arc::clone(&shared);
+            let count = move |is_good| {
+                counting.count(|c| if is_good { &c.tls_reloads } else { &c.tls_reload_failures });
+            };
+            shared.spawn(tls.keep_fresh(shared.stop.subscribe(), count));
         }
         for listener in listeners {
             shared.spawn(listen::listen(Arc::clone(&shared), listener));
         }
+        shared.spawn(certified::watch(Arc::clone(&shared)));
         shared.spawn(gate::sweep(Arc::clone(&shared)));
         shared.spawn(upkeep::run(Arc::clone(&shared)));
         shared.spawn(sys::run(Arc::clone(&shared)));

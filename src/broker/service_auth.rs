@@ -29,12 +29,7 @@ pub fn grant_of(account: Option<&ServiceAccount>, now: Timestamp) -> Option<Gran
 }
 
 /// Judges a log-in, and notes a good one.
-pub(super) async fn check(
-    store: &SharedStore,
-    name: &str,
-    token: &[u8],
-    now: Timestamp,
-) -> Result<Identity, Denied> {
+pub(super) async fn check(store: &SharedStore, name: &str, token: &[u8], now: Timestamp) -> Result<Identity, Denied> {
     let wanted = name.to_owned();
     let is_long = name.len() > MAX_NAME_LEN;
     let found = store::run(store, move |s| if is_long { Ok(None) } else { s.service(&wanted) }).await;

@@ -19,6 +19,7 @@ mod load;
 mod migrate;
 mod openapi;
 mod output;
+mod pki;
 mod runtime;
 mod serve;
 mod simulate;
@@ -62,6 +63,7 @@ enum Command {
     Healthcheck(healthcheck::HealthcheckArgs),
     Openapi(openapi::OpenapiArgs),
     Key(key::KeyArgs),
+    Pki(pki::PkiArgs),
     Device(device::DeviceArgs),
     Journal(journal::JournalArgs),
     Completions(completions::CompletionsArgs),
@@ -91,6 +93,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Healthcheck(args) => healthcheck::run(args, global),
         Command::Openapi(args) => openapi::run(args, global),
         Command::Key(args) => key::run(args, global),
+        Command::Pki(args) => pki::run(args, global),
         Command::Device(args) => device::run(args, global),
         Command::Journal(args) => journal::run(args, global),
         Command::Completions(args) => completions::run(args, Cli::command()),

@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::entries::ExternalBroker;
+use super::rules::TLS_LISTEN;
 use super::secret::Secret;
 use super::texts::Rule;
-use super::value::{FromValue, Kind, MetricsAccess, TlsVersion, UnknownDevices, Value};
+use super::value::{AutoListen, FromValue, Kind, MetricsAccess, TlsVersion, UnknownDevices, Value};
 use crate::observe::log::Format;
 
 /// A setting's line in the table.
@@ -34,10 +35,7 @@ impl Key {
 
     /// Whether its value may not show, and may be read from a file named by `…_FILE`.
     pub fn is_secret(&self) -> bool {
-        matches!(
-            self.kind,
-            Kind::SecretUrl { .. } | Kind::Text(Rule::Secret | Rule::SealingKey | Rule::SealingKeys)
-        )
+        matches!(self.kind, Kind::SecretUrl { .. } | Kind::Text(Rule::Secret | Rule::SealingKey | Rule::SealingKeys))
     }
 }
 
@@ -146,6 +144,8 @@ settings! {
     http: Http {
         /// Address of the listener; port 0 takes a free one.
         listen: SocketAddr = "127.0.0.1:8080", Kind::Listen { may_be_off: false }, "--http-listen";
+        /// Address of the same in TLS, with the certificates of `mqtt.tls_…`.
+        tls_listen: Option<SocketAddr> = "off", Kind::Listen { may_be_off: true }, "--https-listen";
         /// Largest request body accepted.
         body_limit_bytes: usize = "1 MiB", size(KIB, 64 * MIB);
         /// Threads that answer requests; 0 = one a processor.
@@ -172,20 +172,30 @@ settings! {
     mqtt: Mqtt {
         /// Address of the listener for plain TCP; port 0 takes a free one.
         listen: SocketAddr = "127.0.0.1:1883", Kind::Listen { may_be_off: false }, "--mqtt-listen";
-        /// Address of the listener for MQTT in TLS; `auto` = `0.0.0.0:8883` where `tls_cert_file` and `tls_key_file` are
-        /// set, else off.
-        tls_listen: Option<SocketAddr> = "auto", Kind::ListenAuto, "--mqtts-listen";
+        /// Address of the listener for MQTT in TLS; `auto` = `0.0.0.0:8883`, unless somebody else has that address, or
+        /// there is no certificate (with `--open` none is made).
+        tls_listen: AutoListen = "auto", Kind::ListenAuto, "--mqtts-listen";
         /// Address of the listener for MQTT over WebSocket, at the path `/mqtt`.
         ws_listen: Option<SocketAddr> = "off", Kind::Listen { may_be_off: true }, "--ws-listen";
         /// Address of the listener for MQTT over WebSocket in TLS, at the path `/mqtt`.
         wss_listen: Option<SocketAddr> = "off", Kind::Listen { may_be_off: true }, "--wss-listen";
-        /// PEM file of the server's certificate, followed by those of its issuers. Needed by listeners with TLS.
+        /// PEM file of the server's certificate, followed by those of its issuers. Without one the server makes itself a
+        /// certificate of its own authority, unless it is started with `--open`.
         tls_cert_file: Option<PathBuf> = "", Kind::File;
         /// PEM file of its private key; other users of this machine must not be able to read it.
         tls_key_file: Option<PathBuf> = "", Kind::File;
         /// Oldest version of TLS accepted.
         tls_min_version: TlsVersion = "1.3", Kind::Choice(&TlsVersion::NAMES);
-        /// How often the files of certificate and key are read anew; connections stay as they are.
+        /// PEM file of the authorities whose client certificates are taken, besides the server's own. Where it is set at the
+        /// first start, no authority is made.
+        tls_client_ca_file: Option<PathBuf> = "", Kind::File;
+        /// File of the lists of revoked certificates (PEM or DER) of these authorities; the server's own needs none.
+        tls_crl_file: Option<PathBuf> = "", Kind::File;
+        /// Whether clients in TLS must bring a certificate, and meters may not log in with a token alone.
+        require_client_certificate: bool = "false", Kind::Bool;
+        /// Whether tokens are taken over plain connections from other machines too. Everybody on the way can read them.
+        plain_tokens: bool = "false", Kind::Bool;
+        /// How often all these files are read anew; connections whose certificate is still good stay as they are.
         tls_reload_s: u64 = "30", int(1, 86_400, "s");
         /// Connections the system holds until the broker accepts them; net.core.somaxconn may hold fewer.
         backlog: u32 = "16384", int(16, 65_535, "connections");
@@ -244,6 +254,19 @@ settings! {
         retained_max_count: usize = "100000", int(0, 10_000_000, "messages");
         /// Bytes of retained messages kept.
         retained_max_bytes: usize = "64 MiB", size(0, 16 * GIB);
+    }
+
+    /// Certificates made by this server. Its authority and its own certificate are in `<data_dir>/pki`.
+    pki: Pki {
+        /// Names and addresses of this machine in the server's certificate, besides `localhost`, the loopback addresses and
+        /// the machine's own name. What meters connect to must be among them.
+        server_names: Vec<String> = "", Kind::Names;
+        /// How long a meter's certificate is good, unless asked for otherwise.
+        device_days: u32 = "365", int(1, 3650, "days");
+        /// How long the server's own certificate is good; it is renewed when a third of that is left.
+        server_days: u32 = "90", int(1, 3650, "days");
+        /// How long the authority is good, at its making.
+        ca_days: u32 = "7300", int(30, 36_500, "days");
     }
 
     /// The metrics page on a listener of its own.
@@ -316,6 +339,8 @@ settings! {
         send_interval_s: u32 = "10", int(1, 3600, "s");
         /// Time between two hellos.
         hello_interval_s: u32 = "30", int(5, 3600, "s");
+        /// Meters may enrol over plain HTTP from other machines: for servers behind a proxy that ends TLS.
+        plain_http: bool = "false", Kind::Bool;
     }
 
     /// What the process says about itself, on stderr.
@@ -329,15 +354,25 @@ settings! {
 
 impl Settings {
     /// Every listener, by key.
-    pub fn listeners(&self) -> [(&'static str, Option<SocketAddr>); 6] {
+    pub fn listeners(&self) -> [(&'static str, Option<SocketAddr>); 7] {
         [
             ("http.listen", Some(self.http.listen)),
             ("mqtt.listen", Some(self.mqtt.listen)),
-            ("mqtt.tls_listen", self.mqtt.tls_listen),
+            ("http.tls_listen", self.http.tls_listen),
+            ("mqtt.tls_listen", self.mqtts_listen()),
             ("mqtt.ws_listen", self.mqtt.ws_listen),
             ("mqtt.wss_listen", self.mqtt.wss_listen),
             ("metrics.listen", self.metrics.listen),
         ]
+    }
+
+    /// Where MQTT in TLS is, as far as the settings alone say: `auto` counts where a certificate is named.
+    fn mqtts_listen(&self) -> Option<SocketAddr> {
+        match self.mqtt.tls_listen {
+            AutoListen::Off => None,
+            AutoListen::At(address) => Some(address),
+            AutoListen::Auto => self.mqtt.tls_cert_file.as_ref().map(|_| TLS_LISTEN),
+        }
     }
 
     /// The listeners that other machines can reach, by key.

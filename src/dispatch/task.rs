@@ -177,10 +177,8 @@ impl Dispatcher {
         tracing::error!(device_id = %device, error = %why, "the device's command key cannot be opened; its commands fail");
         let now = self.clock.now();
         let detail = format!("not sent: the device's command key cannot be opened ({why})");
-        let failed = |c: &Command| CommandChange {
-            detail: Some(detail.clone()),
-            ..change(c.cmd_id, CommandStatus::Error, now)
-        };
+        let failed =
+            |c: &Command| CommandChange { detail: Some(detail.clone()), ..change(c.cmd_id, CommandStatus::Error, now) };
         let changes: Vec<_> = commands.iter().map(failed).collect();
         store::run(&self.store, move |s| s.advance_commands(&changes)).await.map(drop)
     }

@@ -151,6 +151,9 @@ pub(super) const PROCESS_CPU_SECONDS: &MetricDef = &MetricDef {
     help: "User and system processor time of the process.",
 };
 
+/// What speaks TLS.
+const TLS_SERVERS: [&str; 2] = ["mqtt", "https"];
+
 const OPEN: [&str; 0] = [];
 
 catalogue! {
@@ -225,8 +228,19 @@ catalogue! {
         "MQTT connections that had to wait for their turn to log in (mqtt.connect_per_s).";
     counter MQTT_TLS_RELOADS = "mqtt_tls_reloads_total", "reloads", ["result": ["good", "bad"]],
         "New certificates taken from their files, and looks at the files that found no good one.";
+    counter TLS_HANDSHAKES = "tls_handshakes_total", "handshakes",
+        ["server": TLS_SERVERS, "kind": ["full", "resumed"]],
+        "TLS handshakes that were completed.";
+    counter TLS_REFUSED = "tls_refused_total", "handshakes",
+        ["server": TLS_SERVERS, "reason": ["not_tls", "incompatible", "no_certificate", "unknown_ca", "expired",
+            "revoked", "bad_certificate", "alert", "other"]],
+        "TLS handshakes that came to nothing; alert = the client refused this server.";
+    gauge CERTIFICATES = "certificates", "certificates", ["state": ["valid", "expiring", "expired", "revoked"]],
+        "Certificates of devices by state; those that expire within 30 days are among the valid ones too.";
+    gauge CERTIFICATE_EXPIRY = "certificate_expiry_seconds", "seconds", ["of": ["device", "server", "ca"]],
+        "Time until the certificate ends: of devices the first one to end, of the server the one in use.";
     counter MQTT_CLOSED = "mqtt_closed_total", "connections",
-        ["reason": ["malformed", "not_allowed", "keep_alive", "stalled", "taken_over"]],
+        ["reason": ["malformed", "not_allowed", "keep_alive", "stalled", "taken_over", "certificate"]],
         "MQTT connections closed by the server after an accepted CONNECT.";
     counter MQTT_WILLS = "mqtt_wills_total", "messages", [],
         "Last wills published.";

@@ -191,6 +191,11 @@ pub(super) fn since_epoch(at: Timestamp) -> Duration {
     Duration::from_secs(at.since(Timestamp(0)).as_secs())
 }
 
+/// Whether a server's certificate can have that name or address.
+pub fn is_server_name(name: &str) -> bool {
+    server_name(name).is_ok()
+}
+
 fn server_name(name: &str) -> Result<SanType, Error> {
     let refused = || Error::ServerName { name: name.chars().take(128).collect() };
     if let Ok(address) = name.parse::<IpAddr>() {

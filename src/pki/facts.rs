@@ -3,10 +3,12 @@
 //! Invariant: reading never panics, whatever the bytes; nothing here is believed: whether the certificate is anybody's is
 //! the business of whoever checks its signature.
 
+use std::net::IpAddr;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
-use x509_parser::prelude::{FromDer as _, ParsedExtension, X509Certificate, X509Name};
+use x509_parser::prelude::{FromDer as _, GeneralName, ParsedExtension, X509Certificate, X509Name};
 
 use super::Error;
 use crate::domain::Timestamp;
@@ -24,6 +26,10 @@ pub struct Facts {
     pub not_after: Timestamp,
     /// The issuer's key as the certificate names it, lower-case hex; empty where it does not.
     pub issuer_key_id: String,
+    /// The id of its own key as it names it, lower-case hex; empty where it does not.
+    pub key_id: String,
+    /// Names and addresses of a server.
+    pub names: Vec<String>,
     /// SHA-256 of the whole certificate, lower-case hex.
     pub fingerprint: String,
     /// It may issue certificates.
@@ -49,7 +55,15 @@ impl Facts {
             serial: hex::encode(without_zeros(certificate.raw_serial())),
             not_before: seconds(certificate.validity().not_before.timestamp()),
             not_after: seconds(certificate.validity().not_after.timestamp()),
-            issuer_key_id: issuer_key_id(&certificate),
+            issuer_key_id: key_id(&certificate, |extension| match extension {
+                ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0),
+                _ => None,
+            }),
+            key_id: key_id(&certificate, |extension| match extension {
+                ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
+                _ => None,
+            }),
+            names: names(&certificate),
             fingerprint: hex::encode(Sha256::digest(der)),
             is_ca: certificate.is_ca() && may_sign(&certificate),
             public_key: certificate.public_key().raw.to_vec(),
@@ -72,12 +86,25 @@ pub(super) fn common_name(name: &X509Name<'_>) -> Option<String> {
     }
 }
 
-fn issuer_key_id(certificate: &X509Certificate<'_>) -> String {
-    let found = certificate.iter_extensions().find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| hex::encode(id.0)),
+fn key_id<'a>(
+    certificate: &'a X509Certificate<'a>,
+    read: impl Fn(&'a ParsedExtension<'a>) -> Option<&'a [u8]>,
+) -> String {
+    certificate.iter_extensions().find_map(|e| read(e.parsed_extension())).map(hex::encode).unwrap_or_default()
+}
+
+fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(found)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let read = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(octets) => match (<[u8; 4]>::try_from(*octets), <[u8; 16]>::try_from(*octets)) {
+            (Ok(v4), _) => Some(IpAddr::from(v4).to_string()),
+            (_, Ok(v6)) => Some(IpAddr::from(v6).to_string()),
+            _ => None,
+        },
         _ => None,
-    });
-    found.unwrap_or_default()
+    };
+    found.value.general_names.iter().filter_map(read).collect()
 }
 
 /// DER puts a zero byte before a number whose first bit is set.

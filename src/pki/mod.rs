@@ -13,7 +13,7 @@ mod revocation;
 #[cfg(test)]
 mod tests;
 
-pub use authority::{Ca, Issued, KeySource, SERIAL_BYTES, Validity};
+pub use authority::{Ca, Issued, KeySource, SERIAL_BYTES, Validity, is_server_name};
 pub use facts::{Facts, pem_certificates, pem_of};
 pub use request::MAX_REQUEST_BYTES;
 pub use revocation::{Crl, Revoked};

@@ -83,7 +83,10 @@ fn of_a_request_only_the_key_is_taken_and_only_for_its_device() {
     }
     let p256 = &rcgen::PKCS_ECDSA_P256_SHA256;
     assert!(matches!(issue(&request(&["m2"], p256)), Err(Error::RequestName)));
-    assert!(matches!(issue("-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----"), Err(Error::NoRequest)));
+    assert!(matches!(
+        issue("-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----"),
+        Err(Error::NoRequest)
+    ));
     assert!(matches!(issue(&"x".repeat(MAX_REQUEST_BYTES + 1)), Err(Error::NoRequest)));
     assert!(matches!(issue(ca.pem()), Err(Error::NoRequest)));
 }
@@ -115,6 +118,8 @@ fn a_server_has_names_and_addresses_and_no_others() {
     let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
     let issued = ca.issue_server(&names(&["host.example", "*.example", "127.0.0.1", "::1"]), year()).unwrap();
     assert_eq!(issued.facts.common_name.as_deref(), Some("host.example"));
+    assert_eq!(issued.facts.names, ["host.example", "*.example", "127.0.0.1", "::1"]);
+    assert_eq!(issued.facts.issuer_key_id, ca.facts().key_id);
     for bad in ["", "a b", "-x", "é", "a..b", "*"] {
         assert!(matches!(ca.issue_server(&names(&[bad]), year()), Err(Error::ServerName { .. })), "{bad:?}");
     }

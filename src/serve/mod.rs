@@ -6,8 +6,10 @@
 //!
 //! Start from [`start()`]; [`Running`] is the process while it serves.
 
+pub mod authority;
 mod bind;
 mod certificates;
+mod credentials;
 mod datadir;
 mod demo;
 mod first_start;
@@ -17,7 +19,7 @@ mod sources;
 mod start;
 mod supervise;
 
-pub use certificates::{CertificateFault, open as open_certificate};
+pub use certificates::{CertificateFault, check as check_certificates, needing as needing_certificate};
 pub use datadir::{Addresses, DataDir, write_private};
 pub use start::start;
 

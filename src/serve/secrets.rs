@@ -99,7 +99,9 @@ pub async fn seal_anew(
     let work = async {
         match rotate(&store, &ring).await {
             Ok(0) => {}
-            Ok(count) => tracing::info!(count, key = %ring.current(), "stored secrets are sealed by the current key now"),
+            Ok(count) => {
+                tracing::info!(count, key = %ring.current(), "stored secrets are sealed by the current key now")
+            }
             Err(error) => tracing::error!(error = format!("{error:#}"), "stored secrets are not all sealed anew"),
         }
     };
@@ -124,7 +126,11 @@ async fn rotate(store: &SharedStore, ring: &Arc<Keyring>) -> anyhow::Result<usiz
             for (device, purpose, envelope) in &rows {
                 let sealed = Purpose::from_name(purpose).map(|purpose| ring.reseal(purpose, device, envelope));
                 let Some(Ok(anew)) = sealed else {
-                    tracing::error!(device_id = device, purpose, "a stored secret cannot be opened and is left as it is");
+                    tracing::error!(
+                        device_id = device,
+                        purpose,
+                        "a stored secret cannot be opened and is left as it is"
+                    );
                     continue;
                 };
                 let new = Sealed { key_id: current.clone(), envelope: anew };

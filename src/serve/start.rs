@@ -4,29 +4,35 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::sync::watch;
 
+use super::certificates::Served;
+use super::credentials::Watch;
 use super::datadir::{Addresses, DataDir};
 use super::supervise::Tasks;
-use super::{Parts, Running, Start, bind, certificates, demo, first_start, sampler, secrets, sources};
+use super::{
+    Parts, Running, Start, authority, bind, certificates, credentials, demo, first_start, sampler, secrets, sources,
+};
 use crate::archive::{self, Archiver, Bucket};
-use crate::broker::{self, Broker, Listener, Rate, Tls};
+use crate::broker::{self, Broker, Listener, Rate};
 use crate::collector::plan::UnknownDevices;
 use crate::collector::{self, Collector};
-use crate::config::{MetricsAccess, Settings, UnknownDevices as Unknown};
+use crate::config::{AutoListen, MetricsAccess, Settings, TLS_LISTEN, UnknownDevices as Unknown};
 use crate::dispatch::{self, Dispatcher};
 use crate::domain::Clock;
 use crate::journal::{self, Journal};
 use crate::observe::{Board, Progress, metrics};
 use crate::payload::Window;
 use crate::store::{self, SharedStore};
+use crate::tls::{OwnCa, Revocations};
 use crate::vault::Keyring;
 use crate::{api, audit, console, keeper};
 
 /// Bound listeners.
 struct Sockets {
     http: TcpListener,
+    https: Option<api::SecureListener>,
     mqtt: Vec<Listener>,
     scrapes: Option<TcpListener>,
 }
@@ -34,21 +40,40 @@ struct Sockets {
 /// Starts everything; when it returns, clients are served.
 pub async fn start(start: Start) -> anyhow::Result<Running> {
     let Start { settings, open, clock, demo } = start;
-    let tls = certificates::open(&settings)?;
     let data = DataDir::open(&settings.data_dir)?;
     let node_id = data.node_id()?;
-    let (sockets, addresses) = bind_all(&settings, tls.as_ref())?;
+    let made = match open {
+        true => None,
+        false => {
+            authority::prepare(&data.path("pki"), &settings, clock.now()).context("certificates cannot be made")?
+        }
+    };
+    let revocations = Revocations::default();
+    let served = certificates::open(&settings, &revocations, &clock)?;
+    let (sockets, addresses) = bind_all(&settings, served.as_ref())?;
     let board = Board::new(clock.clone());
     let store = open_store(&settings).await?;
     let bucket = open_archive(&settings).await?;
     let journal = open_journal(&settings, &data, node_id)?;
     let vault = secrets::open(&settings, &data, &store).await?;
     let admin_key = if open { None } else { first_start::admin_key(&store, &data, &clock).await? };
+    let seen = credentials::load(&store, &revocations, clock.now()).await?;
+    if let Some(issued) = made {
+        credentials::record(&store, issued, clock.now()).await.context("the server certificate cannot be stored")?;
+    }
 
     let (stop, stopping) = watch::channel(false);
     let (give_up, giving_up) = watch::channel(false);
     let (audit, noted) = audit::Log::channel();
-    let broker = start_broker(&settings, open, &store, &journal, &clock, &audit, sockets.mqtt).await?;
+    let deps = broker::Deps {
+        journal: journal.clone(),
+        authenticator: authenticator(&settings, open, &store, &clock),
+        clock: clock.clone(),
+        store: Some(Arc::clone(&store)),
+        audit: audit.clone(),
+        revocations: revocations.clone(),
+    };
+    let broker = start_broker(&settings, deps, sockets.mqtt).await?;
     let (collector_progress, archiver_progress) = (Progress::default(), Progress::default());
     let parts = Parts { store, journal, broker, board, collector_progress, archiver_progress };
     let mut tasks = Tasks::default();
@@ -62,6 +87,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     tasks.spawn(secrets::TASK, secrets::seal_anew(Arc::clone(&parts.store), Arc::clone(&vault), stopping.clone()));
     let dispatch = start_dispatcher(&settings, &parts, &vault, &stopping, &mut tasks)?;
     start_upkeep(&settings, &parts, &stopping, &mut tasks);
+    start_credentials(&settings, open, &parts, &revocations, served, seen, &stopping, &mut tasks);
     let journal_now = parts.journal.clone();
     let services = api::Services {
         authenticator: Arc::new(api::Authenticator::new(open, clock.clone())),
@@ -79,25 +105,34 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         audit,
         vault,
         mqtt_port: addresses.mqtts.unwrap_or(addresses.mqtt).port(),
+        pki: api::Pki {
+            own: OwnCa::at(&data.path("pki")),
+            client_ca_file: settings.mqtt.tls_client_ca_file.clone(),
+            revocations,
+            device_days: settings.pki.device_days,
+        },
     };
     let mut http = Tasks::default();
-    let servers = start_http(&settings, services, sockets.http, sockets.scrapes, &mut http)?;
+    let servers = start_http(&settings, services, sockets.http, sockets.https, sockets.scrapes, &mut http)?;
     if demo > 0 {
         let key = admin_key.clone().or_else(|| first_start::stored_key(&data));
         demo::spawn(demo, &addresses, key.filter(|_| !open), stopping, &mut tasks);
     }
     data.announce(&addresses)?;
-    let (mqtts, ws, wss) =
-        [addresses.mqtts, addresses.ws, addresses.wss].map(|a| a.map(tracing::field::display)).into();
+    let others = [addresses.https, addresses.mqtts, addresses.ws, addresses.wss];
+    let (https, mqtts, ws, wss) = others.map(|a| a.map(tracing::field::display)).into();
     tracing::info!(
-        http = %addresses.http, mqtt = %addresses.mqtt, mqtts, ws, wss,
+        http = %addresses.http, https, mqtt = %addresses.mqtt, mqtts, ws, wss,
         data_dir = %settings.data_dir.display(), open, "ready"
     );
     Ok(Running { data, addresses, admin_key, parts, tasks, http, servers, stop, give_up })
 }
 
-fn bind_all(settings: &Settings, tls: Option<&Tls>) -> anyhow::Result<(Sockets, Addresses)> {
+fn bind_all(settings: &Settings, served: Option<&Served>) -> anyhow::Result<(Sockets, Addresses)> {
     let mqtt = &settings.mqtt;
+    if let (Some(key), None) = (certificates::needing(settings), served) {
+        bail!("{key} is in TLS and there is no certificate; set mqtt.tls_cert_file and mqtt.tls_key_file");
+    }
     let mut listeners = Vec::new();
     // The bound address of a listener that is on.
     let mut broker = |address: Option<SocketAddr>, key: &str, wrap: &dyn Fn(Listener) -> Listener| {
@@ -107,25 +142,49 @@ fn bind_all(settings: &Settings, tls: Option<&Tls>) -> anyhow::Result<(Sockets, 
         listeners.push(listener);
         anyhow::Ok(Some(bound))
     };
-    let in_tls = |listener: Listener| match tls {
-        Some(tls) => listener.in_tls(tls),
-        None => unreachable!("the settings were checked: a listener in TLS has its files"),
+    let in_tls = |listener: Listener| match served {
+        Some(served) => listener.in_tls(&served.mqtt),
+        None => unreachable!("whatever is in TLS has a certificate: looked at above"),
     };
     let plain = broker(Some(mqtt.listen), "mqtt.listen", &|l| l)?;
-    let mqtts = broker(mqtt.tls_listen, "mqtt.tls_listen", &in_tls)?;
+    let mqtts = match mqtt.tls_listen {
+        AutoListen::At(address) => broker(Some(address), "mqtt.tls_listen", &in_tls)?,
+        AutoListen::Auto if served.is_some() => {
+            broker(Some(TLS_LISTEN), "mqtt.tls_listen", &in_tls).or_else(do_without)?
+        }
+        AutoListen::Auto | AutoListen::Off => None,
+    };
     let ws = broker(mqtt.ws_listen, "mqtt.ws_listen", &Listener::in_web_socket)?;
     let wss = broker(mqtt.wss_listen, "mqtt.wss_listen", &|l| in_tls(l).in_web_socket())?;
-    let http = bind::listen(settings.http.listen, bind::BACKLOG, "http.listen")?;
-    let scrapes = settings.metrics.listen.map(|a| bind::listen(a, bind::BACKLOG, "metrics.listen")).transpose()?;
+    let bind = |address, key| bind::listen(address, bind::BACKLOG, key);
+    let http = bind(settings.http.listen, "http.listen")?;
+    let https = settings.http.tls_listen.map(|a| bind(a, "http.tls_listen")).transpose()?;
+    let scrapes = settings.metrics.listen.map(|a| bind(a, "metrics.listen")).transpose()?;
     let addresses = Addresses {
         http: http.local_addr()?,
+        https: https.as_ref().map(TcpListener::local_addr).transpose()?,
         mqtt: plain.unwrap_or(mqtt.listen),
         mqtts,
         ws,
         wss,
         metrics: scrapes.as_ref().map(TcpListener::local_addr).transpose()?,
     };
-    Ok((Sockets { http, mqtt: listeners, scrapes }, addresses))
+    let tls = served.map(|served| served.https.clone());
+    let https = https.zip(tls).map(|(socket, tls)| api::SecureListener { socket, tls });
+    Ok((Sockets { http, https, mqtt: listeners, scrapes }, addresses))
+}
+
+/// A listener that nobody asked for stays away where its address is taken: by another server on this machine, mostly.
+fn do_without(error: anyhow::Error) -> anyhow::Result<Option<SocketAddr>> {
+    let kind = error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    if kind != Some(std::io::ErrorKind::AddrInUse) {
+        return Err(error);
+    }
+    tracing::warn!(
+        address = %TLS_LISTEN,
+        "MQTT IN TLS IS OFF: somebody else has its address; choose another with mqtt.tls_listen, or set it to off"
+    );
+    Ok(None)
 }
 
 async fn open_store(settings: &Settings) -> anyhow::Result<SharedStore> {
@@ -175,15 +234,23 @@ fn retention(settings: &Settings) -> Duration {
     Duration::from_secs(settings.retention.telemetry_days * 86_400)
 }
 
-async fn start_broker(
+fn authenticator(
     settings: &Settings,
     open: bool,
     store: &SharedStore,
-    journal: &Journal,
     clock: &Clock,
-    audit: &audit::Log,
-    listeners: Vec<Listener>,
-) -> anyhow::Result<Broker> {
+) -> Arc<dyn broker::Authenticator> {
+    let rules = broker::Rules {
+        is_certificate_required: settings.mqtt.require_client_certificate,
+        has_plain_tokens: settings.mqtt.plain_tokens,
+    };
+    match open {
+        true => Arc::new(broker::OpenAuthenticator),
+        false => Arc::new(broker::StoreAuthenticator::new(Arc::clone(store), clock.clone(), rules)),
+    }
+}
+
+async fn start_broker(settings: &Settings, deps: broker::Deps, listeners: Vec<Listener>) -> anyhow::Result<Broker> {
     let mqtt = &settings.mqtt;
     let options = broker::Options {
         max_packet_size: mqtt.max_packet_bytes,
@@ -212,13 +279,6 @@ async fn start_broker(
         refused_filters: mqtt.refused_filters.clone(),
         ..broker::Options::default()
     };
-    let authenticator: Arc<dyn broker::Authenticator> = match open {
-        true => Arc::new(broker::OpenAuthenticator),
-        false => Arc::new(broker::StoreAuthenticator::new(Arc::clone(store), clock.clone())),
-    };
-    let store = Some(Arc::clone(store));
-    let (journal, clock, audit) = (journal.clone(), clock.clone(), audit.clone());
-    let deps = broker::Deps { journal, authenticator, clock, store, audit };
     Broker::start(options, deps, listeners).await.context("the MQTT broker cannot start")
 }
 
@@ -317,10 +377,48 @@ fn start_upkeep(settings: &Settings, parts: &Parts, stopping: &watch::Receiver<b
     tasks.spawn(sampler::JOURNAL, sampler::watch_journal(board, journal, stop));
 }
 
+/// What looks after certificates and other rights.
+#[allow(clippy::too_many_arguments, reason = "the parts of the start that it watches")]
+fn start_credentials(
+    settings: &Settings,
+    open: bool,
+    parts: &Parts,
+    revocations: &Revocations,
+    served: Option<Served>,
+    seen: i64,
+    stopping: &watch::Receiver<bool>,
+    tasks: &mut Tasks,
+) {
+    if let Some(served) = served.as_ref().filter(|_| settings.http.tls_listen.is_some()) {
+        let (tls, stop) = (served.https.clone(), stopping.clone());
+        tasks.spawn("HTTPS certificates", async move {
+            // The broker counts: they are the same files.
+            tls.keep_fresh(stop, |_| ()).await;
+            Ok(())
+        });
+    }
+    let watch = Watch {
+        store: Arc::clone(&parts.store),
+        broker: parts.broker.clone(),
+        revocations: revocations.clone(),
+        clock: parts.board.clock().clone(),
+        settings: settings.clone(),
+        served,
+        has_authority: !open,
+        seen,
+    };
+    let stop = stopping.clone();
+    tasks.spawn(credentials::TASK, async move {
+        watch.run(stop).await;
+        Ok(())
+    });
+}
+
 fn start_http(
     settings: &Settings,
     services: api::Services,
     listener: TcpListener,
+    secure: Option<api::SecureListener>,
     scrapes: Option<TcpListener>,
     tasks: &mut Tasks,
 ) -> anyhow::Result<Vec<api::ServerHandle>> {
@@ -347,6 +445,7 @@ fn start_http(
             sampling_cadence_ms: settings.enrolment.sampling_cadence_ms,
             send_interval_s: settings.enrolment.send_interval_s,
             hello_interval_s: settings.enrolment.hello_interval_s,
+            is_plain_allowed: settings.enrolment.plain_http,
         },
         ..api::Options::default()
     };
@@ -356,7 +455,7 @@ fn start_http(
         servers.push(handle);
         tasks.spawn("metrics server", async move { Ok(running.await?) });
     }
-    let (handle, running) = api::start(services, listener, options)?;
+    let (handle, running) = api::start(services, listener, secure, options)?;
     servers.push(handle);
     tasks.spawn("HTTP server", async move { Ok(running.await?) });
     Ok(servers)

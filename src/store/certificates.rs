@@ -2,6 +2,7 @@
 
 use super::{Error, Listing, Page};
 use crate::domain::{DeviceId, Timestamp};
+use crate::pki::Facts;
 
 /// A certificate that was issued here.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,6 +21,14 @@ pub struct Certificate {
     pub issued_at: Timestamp,
     pub issued_by: String,
     pub revocation: Option<Revocation>,
+}
+
+impl Certificate {
+    /// What is kept of a certificate that was just issued.
+    pub fn new(pem: String, facts: Facts, device: Option<DeviceId>, issued_by: String, issued_at: Timestamp) -> Self {
+        let Facts { serial, not_before, not_after, fingerprint, .. } = facts;
+        Self { serial, device, not_before, not_after, fingerprint, pem, issued_at, issued_by, revocation: None }
+    }
 }
 
 /// When, by whom and why a certificate was revoked.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: no secret is here in clear, only digests and envelopes that are sealed by somebody else.
 
-use super::{Device, Error, NewDevice, Outcome};
+use super::{Certificate, Device, Error, NewDevice, Outcome};
 use crate::domain::{DeviceId, DevicePattern, Timestamp};
 
 /// Part of the [`Store`](super::Store).
@@ -32,7 +32,8 @@ pub trait Enrolment {
     /// The claim with that prefix, and whether the device may enrol at all: it is new, or an administrator allows it.
     fn claim_for(&self, prefix: &str, id: &DeviceId) -> Result<(Option<Claim>, bool), Error>;
     /// Takes a device in, in one transaction: the claim is good and one of its uses is taken, the device may enrol and is
-    /// registered (or, where it is allowed again, is active and has the new credential only), its command key is kept.
+    /// registered (or, where it is allowed again, is active and has the new credentials only), its command key and its
+    /// certificate are kept.
     /// `Conflict` = one of that does not hold, and nothing is done.
     fn enrol(&self, new: &NewEnrolment, now: Timestamp) -> Result<Outcome<Device>, Error>;
     /// Lets a device enrol once more; `false` = it is neither registered nor has it ever enrolled.
@@ -104,6 +105,8 @@ pub struct NewEnrolment {
     pub device: NewDevice,
     /// What is kept under which purpose.
     pub secret: (&'static str, Sealed),
+    /// What was issued to it; whatever it had before is revoked.
+    pub certificate: Option<Certificate>,
 }
 
 /// A program that logs in to MQTT.

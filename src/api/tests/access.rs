@@ -34,6 +34,7 @@ async fn every_route_wants_a_key_and_enough_role_unless_it_is_open() {
         let answer = bench.send(method, &path, None, &[("x-api-key", &viewer)]).await;
         match route.access {
             Access::Role(Role::Operator | Role::Admin) => assert_eq!(answer.status, 403, "{method} {path}"),
+            Access::Certificate => assert_eq!(answer.status, 401, "{method} {path}"),
             _ => assert!(!matches!(answer.status, 401 | 403), "{method} {path} {}", answer.status),
         }
     }

@@ -77,7 +77,8 @@ fn read(row: Row) -> Result<Certificate, Fault> {
     })
 }
 
-fn add(connection: &mut SqliteConnection, certificate: &Certificate) -> Result<(), Fault> {
+/// Adds a certificate.
+pub(super) fn add(connection: &mut SqliteConnection, certificate: &Certificate) -> Result<(), Fault> {
     let revocation = certificate.revocation.as_ref();
     let row = New {
         serial: &certificate.serial,
@@ -156,7 +157,8 @@ fn revoke(connection: &mut SqliteConnection, serial: &str, revocation: &Revocati
     Ok(changed > 0)
 }
 
-fn revoke_all(
+/// Revokes what a device has.
+pub(super) fn revoke_all(
     connection: &mut SqliteConnection,
     device: &DeviceId,
     revocation: &Revocation,
@@ -202,11 +204,7 @@ fn latest(connection: &mut SqliteConnection) -> QueryResult<Timestamp> {
     Ok(Timestamp(query.first::<Option<i64>>(connection)?.unwrap_or(0)))
 }
 
-fn changes(
-    connection: &mut SqliteConnection,
-    after: i64,
-    limit: u32,
-) -> Result<Vec<(i64, CredentialChange)>, Fault> {
+fn changes(connection: &mut SqliteConnection, after: i64, limit: u32) -> Result<Vec<(i64, CredentialChange)>, Fault> {
     let rows: Vec<(i64, String, String)> = credential_changes::table
         .filter(credential_changes::id.gt(after))
         .order(credential_changes::id)

@@ -5,11 +5,11 @@ use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, Querya
 
 use super::fault::Fault;
 use super::schema::{claims, device_enrolments, device_secrets, devices as device_table};
-use super::services;
-use super::{SqliteStore, devices, listing};
+use super::{SqliteStore, certificates, devices, listing, services};
 use crate::domain::{DeviceId, DevicePattern, Timestamp};
 use crate::store::{
-    Claim, Device, DeviceChange, Enrolment, Error, NewEnrolment, Outcome, Sealed, ServiceAccount, ServiceChange,
+    Claim, Device, DeviceChange, Enrolment, Error, NewEnrolment, Outcome, Revocation, Sealed, ServiceAccount,
+    ServiceChange,
 };
 
 #[derive(Queryable, Insertable)]
@@ -237,7 +237,7 @@ fn may_enrol(connection: &mut SqliteConnection, id: &DeviceId) -> QueryResult<bo
 
 /// See [`Enrolment::enrol`].
 fn enrol(connection: &mut SqliteConnection, new: &NewEnrolment, now: Timestamp) -> Result<Outcome<Device>, Fault> {
-    let NewEnrolment { claim_prefix, device, secret: (purpose, sealed) } = new;
+    let NewEnrolment { claim_prefix, device, secret: (purpose, sealed), certificate } = new;
     let id = &device.device_id;
     let is_admitted = find_claim(connection, claim_prefix)?.is_some_and(|claim| claim.admits(id, now));
     if !is_admitted || !may_enrol(connection, id)? {
@@ -251,6 +251,11 @@ fn enrol(connection: &mut SqliteConnection, new: &NewEnrolment, now: Timestamp) 
         let row = device_table::table.filter(device_table::device_id.eq(id.as_str()));
         let token = device_table::token_sha256.eq(device.token_sha256.as_ref().map(<[u8; 32]>::as_slice));
         diesel::update(row).set(token).execute(connection)?;
+    }
+    let revocation = Revocation { at: now, by: format!("claim:{claim_prefix}"), reason: "enrolled anew".to_owned() };
+    certificates::revoke_all(connection, id, &revocation)?;
+    if let Some(certificate) = certificate {
+        certificates::add(connection, certificate)?;
     }
     keep_secret(connection, id, purpose, sealed, now)?;
     let enrolled = (

@@ -42,9 +42,9 @@ use std::ops::ControlFlow;
 
 use self::connection::{Connections, Sync};
 use super::{
-    Access, Alert, AlertFilter, ApiKey, Batch, Command, CommandChange, CommandFilter, Committed, Device,
-    DeviceChange, DeviceCredential, DeviceFilter, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand,
-    NewDevice, Outcome, Page, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
+    Access, Alert, AlertFilter, ApiKey, Batch, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
+    DeviceCredential, DeviceFilter, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand, NewDevice, Outcome, Page,
+    RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 

@@ -93,7 +93,8 @@ pub(super) fn create(connection: &mut SqliteConnection, new: &ServiceAccount) ->
 
 /// One account.
 pub(super) fn find(connection: &mut SqliteConnection, name: &str) -> Result<Option<ServiceAccount>, Fault> {
-    let row: Option<Row> = dsl::service_accounts.filter(dsl::name.eq(name)).select(columns!()).first(connection).optional()?;
+    let row: Option<Row> =
+        dsl::service_accounts.filter(dsl::name.eq(name)).select(columns!()).first(connection).optional()?;
     row.map(read).transpose()
 }
 

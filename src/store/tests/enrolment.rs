@@ -38,6 +38,7 @@ fn newcomer(claim: &str, device: &str) -> NewEnrolment {
         claim_prefix: claim.into(),
         device: NewDevice { is_active: true, token_sha256: Some([8; 32]), ..new_device(device) },
         secret: ("command_key", sealed("k1", device.as_bytes())),
+        certificate: None,
     }
 }
 
@@ -75,7 +76,8 @@ fn secrets_of_other_keys_are_found_and_replaced_once(store: &dyn Store) {
 fn a_claim_takes_in_what_it_admits_and_as_many_as_it_may(store: &dyn Store) {
     store.create_claim(&claim("c1", "depot-*", 2)).unwrap();
     assert!(store.create_claim(&claim("c1", "x", 1)).is_err());
-    let enrol = |claim: &str, device: &str, now| store.enrol(&newcomer(claim, device), now).unwrap() != Outcome::Conflict;
+    let enrol =
+        |claim: &str, device: &str, now| store.enrol(&newcomer(claim, device), now).unwrap() != Outcome::Conflict;
     assert!(!enrol("c1", "other-1", T) && !enrol("nothing", "depot-1", T) && !enrol("c1", "depot-1", at(100)));
     assert!(enrol("c1", "depot-1", T) && enrol("c1", "depot-2", T) && !enrol("c1", "depot-3", T));
     let device = store.device(&id("depot-1")).unwrap().unwrap();

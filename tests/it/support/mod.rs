@@ -1,5 +1,6 @@
 //! A real server in this process, on free ports, with a data directory that goes away.
 
+pub mod certified;
 pub mod foreign;
 pub mod http;
 pub mod mqtt;
@@ -73,6 +74,8 @@ fn settings(data_dir: &std::path::Path, set: &[(String, String)]) -> Settings {
         flag("data_dir", &data_dir.display().to_string()),
         flag("http.listen", "127.0.0.1:0"),
         flag("mqtt.listen", "127.0.0.1:0"),
+        // Not on its usual port, which every address of this machine would have.
+        flag("mqtt.tls_listen", "off"),
     ];
     flags.extend(set.iter().map(|(key, value)| flag(key, value)));
     config::load(&Sources { flags, ..Sources::default() }).expect("good settings").settings
