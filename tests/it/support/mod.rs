@@ -110,6 +110,11 @@ impl TestApp {
         self.running().addresses().mqtt
     }
 
+    /// Where everything is kept.
+    pub fn data_dir(&self) -> &std::path::Path {
+        &self.settings.data_dir
+    }
+
     /// The file of the addresses really bound.
     pub fn announced(&self) -> serde_json::Value {
         let text = std::fs::read(self.settings.data_dir.join("run/addresses.json")).expect("is announced");
