@@ -46,8 +46,8 @@ pub async fn create_command_key(state: web::Data<State>, Target(id): Target) -> 
     }
     let body = CommandKeyBody {
         device_id: id.to_string(),
-        command_key: hex::encode(&*key),
-        command_key_base64: STANDARD.encode(&*key),
+        command_key: hex::encode(key.as_slice()),
+        command_key_base64: STANDARD.encode(key.as_slice()),
     };
     Ok(json(StatusCode::CREATED, &body))
 }

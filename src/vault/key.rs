@@ -74,7 +74,7 @@ impl Key {
 
     fn of(bytes: Secret32) -> Self {
         let mut digest: [u8; 32] =
-            Sha256::new().chain_update("iot-meter secrets key id").chain_update(&*bytes).finalize().into();
+            Sha256::new().chain_update("iot-meter secrets key id").chain_update(bytes.as_slice()).finalize().into();
         let mut id = [0; KEY_ID_LEN];
         id.copy_from_slice(&digest[..KEY_ID_LEN]);
         digest.zeroize();

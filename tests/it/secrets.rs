@@ -29,8 +29,7 @@ fn holds(hay: &[u8], needle: &str) -> bool {
 fn talkative(dir: &Path, data: &Path, broker: SocketAddr, output: &str) -> Command {
     let output = dir.join(output);
     let config = dir.join("c.toml");
-    let text =
-        format!("[[source]]\nurl = \"mqtt://{broker}\"\nusername = \"me\"\npassword = \"{SOURCE_PASSWORD}\"\n");
+    let text = format!("[[source]]\nurl = \"mqtt://{broker}\"\nusername = \"me\"\npassword = \"{SOURCE_PASSWORD}\"\n");
     fs::write(&config, text).unwrap();
     fs::write(dir.join("old"), OLD_KEY).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_iot-meter"));
