@@ -15,6 +15,8 @@ pub mod observe;
 
 pub mod pki;
 
+pub mod vault;
+
 pub mod journal;
 
 pub mod store;

@@ -11,10 +11,13 @@ mod body;
 mod certificates;
 #[cfg(test)]
 mod certificates_testing;
+mod claims;
+mod command_key;
 mod commands;
 mod devices;
 mod docs;
 mod edge;
+mod enrol;
 mod error;
 mod etag;
 mod gaps;
@@ -35,6 +38,7 @@ mod routes;
 mod scrape;
 mod series;
 mod server;
+pub mod services;
 mod show;
 mod socket;
 mod stats;
@@ -68,6 +72,7 @@ use crate::domain::{Clock, DeviceId};
 use crate::observe::{Board, Progress};
 use crate::store::{DEFAULT_COMMAND_LIFE, SharedStore};
 use crate::tls::{OwnCa, Revocations};
+use crate::vault::Keyring;
 use crate::{audit, collector, dispatch, journal};
 
 /// What the API stands on. Everything in it is shared.
@@ -92,6 +97,10 @@ pub struct Services {
     pub authenticator: Arc<Authenticator>,
     /// Where writes, log-ins and refusals are noted.
     pub audit: audit::Log,
+    /// Seals what is kept of secrets.
+    pub vault: Arc<Keyring>,
+    /// Where this server's MQTT is, for meters that enrol.
+    pub mqtt_port: u16,
     /// What certificates are issued with, and where it is told that one was revoked.
     pub pki: Pki,
 }
@@ -107,6 +116,33 @@ pub struct Pki {
     pub revocations: Revocations,
     /// How long a device's certificate is good unless asked for otherwise.
     pub device_days: u32,
+}
+
+/// What a new meter is told, and how it may come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Newcomers {
+    /// Host and port of its brokers; none = this server, as the meter has called it.
+    pub brokers: Vec<(String, u16)>,
+    /// Time between two samples.
+    pub sampling_cadence_ms: u32,
+    /// Time between two telemetry messages.
+    pub send_interval_s: u32,
+    /// Time between two hellos.
+    pub hello_interval_s: u32,
+    /// It may enrol over plain HTTP, from anywhere.
+    pub is_plain_allowed: bool,
+}
+
+impl Default for Newcomers {
+    fn default() -> Self {
+        Self {
+            brokers: Vec::new(),
+            sampling_cadence_ms: 1000,
+            send_interval_s: 10,
+            hello_interval_s: 30,
+            is_plain_allowed: false,
+        }
+    }
 }
 
 /// Who may read `/metrics` without a key.
@@ -154,6 +190,8 @@ pub struct Options {
     pub metrics_access: MetricsAccess,
     /// How long a command given without `expires_in_s` waits for its meter.
     pub command_life: Duration,
+    /// What a new meter is told.
+    pub newcomers: Newcomers,
     /// Static pages anybody may load (`console::PAGES`).
     pub pages: &'static [Page],
 }
@@ -171,6 +209,7 @@ impl Default for Options {
             limits: LimitOptions::default(),
             metrics_access: MetricsAccess::default(),
             command_life: DEFAULT_COMMAND_LIFE,
+            newcomers: Newcomers::default(),
             pages: &[],
         }
     }

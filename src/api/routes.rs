@@ -11,7 +11,10 @@ use utoipa::{Modify, OpenApi};
 
 use super::guard::kind_of;
 use super::limits::Kind;
-use super::{alerts, certificates, commands, devices, docs, gaps, health, raw, series, stats, system};
+use super::{
+    alerts, certificates, claims, command_key, commands, devices, docs, enrol, gaps, health, raw, series, services,
+    stats, system,
+};
 use crate::store::Role;
 
 /// Who may call.
@@ -32,6 +35,7 @@ const METRICS: Access = Access::Metrics;
 const CERTIFICATE: Access = Access::Certificate;
 const VIEWER: Access = Access::Role(Role::Viewer);
 const OPERATOR: Access = Access::Role(Role::Operator);
+const ADMIN: Access = Access::Role(Role::Admin);
 
 macro_rules! routes {
     ($($access:ident $room:ident :: $handler:ident),* $(,)?) => {
@@ -91,6 +95,16 @@ routes! {
     VIEWER commands::get_command,
     OPERATOR commands::cancel_command,
     OPERATOR commands::acknowledge_command,
+    OPERATOR command_key::create_command_key,
+    OPEN enrol::enrol,
+    ADMIN enrol::allow_enrolment,
+    ADMIN claims::list_claims,
+    ADMIN claims::create_claim,
+    ADMIN claims::revoke_claim,
+    ADMIN services::list_services,
+    ADMIN services::create_service,
+    ADMIN services::update_service,
+    ADMIN services::delete_service,
     VIEWER certificates::list_certificates,
     OPERATOR certificates::issue_certificate,
     // Before those with a serial, which would take these names for one.

@@ -1,5 +1,7 @@
 //! A store in memory and an application around it, for the tests of handlers.
 
+mod enrolment;
+
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -36,6 +38,7 @@ struct Content {
     keys: Vec<ApiKey>,
     is_away: bool,
     pings: usize,
+    enrolments: enrolment::Real,
 }
 
 /// Everything in memory, nothing fast.
@@ -79,7 +82,6 @@ fn part<T: Clone>(all: Vec<T>, page: Page) -> Listing<T> {
 }
 
 impl Access for FakeStore {}
-impl Enrolment for FakeStore {}
 
 impl Store for FakeStore {
     fn checkpoint(&self) -> Result<Option<u64>, Error> {
@@ -376,6 +378,8 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
         node_id: "n1".to_owned(),
         authenticator,
         audit: audit::Log::silent(),
+        vault: Arc::new(crate::vault::Keyring::of_new_key()),
+        mqtt_port: 1883,
         pki: super::certificates_testing::pki(),
     };
     (services, Ends { told, asked, connected })

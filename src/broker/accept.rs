@@ -15,7 +15,7 @@ use super::certified::Arrival;
 use super::connection::Connection;
 use super::gate::Permit;
 use super::io::Io;
-use super::login::{Client, log_in};
+use super::login::log_in;
 
 /// How long a socket is kept for its last bytes.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -40,9 +40,9 @@ pub(super) async fn serve<S>(
         done = tokio::time::timeout_at(deadline, Box::pin(log_in(&shared, &mut io, peer, &arrival))) => done,
     };
     match logged_in {
-        Ok(Ok(Client { greeting, attached })) => {
-            arrival.logged_in(&attached.slot);
-            Connection::new(shared, io, greeting, attached, peer).run().await;
+        Ok(Ok(client)) => {
+            arrival.logged_in(&client.attached.slot);
+            Connection::new(shared, io, client, peer).run().await;
         }
         Ok(Err(refusal)) => {
             tracing::debug!(%peer, %refusal, "log-in refused");

@@ -2,9 +2,12 @@
 //!
 //! Invariant: an identity is made only by an [`Authenticator`]; what it may do is the business of `acl`.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use crate::domain::DeviceId;
 use crate::mqtt::Reason;
@@ -32,8 +35,28 @@ pub enum Identity {
     Device(DeviceId),
     /// Anybody, where authentication is switched off.
     Open,
-    /// Another program: reads everything, publishes nothing.
-    Service(std::sync::Arc<str>),
+    /// Another program, with what it may do.
+    Service(Arc<Grant>),
+}
+
+/// What a service account is allowed, as it was when it logged in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The account.
+    pub name: String,
+    /// Which credential it has: after another one its sessions are another's.
+    pub token_sha256: [u8; 32],
+    /// Filters it may subscribe to, or to parts of them.
+    pub read: Vec<String>,
+    /// Filters of topics it may publish to.
+    pub write: Vec<String>,
+}
+
+/// Without the digest.
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant").field("name", &self.name).field("read", &self.read).field("write", &self.write).finish()
+    }
 }
 
 impl Identity {
@@ -42,7 +65,24 @@ impl Identity {
         match self {
             Self::Device(id) => id.as_str(),
             Self::Open => "",
-            Self::Service(name) => name,
+            Self::Service(grant) => &grant.name,
+        }
+    }
+
+    /// Whether both are the same client, whatever either is allowed.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Service(a), Self::Service(b)) => a.name == b.name,
+            _ => self == other,
+        }
+    }
+
+    /// Under which name its session with `client_id` is kept. A service's are in a room of their own: no name of theirs
+    /// can be a device's, nor another service's.
+    pub(super) fn session_id<'a>(&self, client_id: &'a str) -> Cow<'a, str> {
+        match self {
+            Self::Service(grant) => format!("service/{}/{client_id}", grant.name).into(),
+            Self::Device(_) | Self::Open => client_id.into(),
         }
     }
 }

@@ -22,12 +22,14 @@ use super::end::End;
 use super::events::Event;
 use super::hub::{self, Attached};
 use super::io::{Io, Wake};
+use super::login::Client;
 use super::persist::Snapshot;
+use super::refusals::Action as Doing;
 use super::slot::{Signals, Slot};
 use super::{Shared, rules};
 use crate::domain::{CommandId, DeviceId};
 use crate::journal::{Entry, Flags, Offset};
-use crate::mqtt::packet::{Ack, ConnAck, Filter, SubscriptionId};
+use crate::mqtt::packet::{Ack, Filter, SubscriptionId};
 use crate::mqtt::session::{Dropped, Outcome, Subscription};
 use crate::mqtt::{Action, Packet, PacketId, Publish, QoS, Reason, Session, Ticket};
 use crate::payload::parse_topic;
@@ -63,6 +65,8 @@ pub(super) struct Connection<S> {
     pub(super) shared: Arc<Shared>,
     pub(super) io: Io<S>,
     pub(super) slot: Arc<Slot>,
+    /// Who the client is, with what it may do: judged at its log-in.
+    identity: Identity,
     pub(super) session: Box<Session>,
     pub(super) peer: SocketAddr,
     pub(super) durable: watch::Receiver<Offset>,
@@ -81,13 +85,8 @@ pub(super) struct Connection<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     /// A client that has just logged in: CONNACK `[MQTT-3.2.0-1]` and what its session has to send again.
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        io: Io<S>,
-        mut greeting: Box<ConnAck>,
-        attached: Attached,
-        peer: SocketAddr,
-    ) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, io: Io<S>, client: Client, peer: SocketAddr) -> Self {
+        let Client { mut greeting, attached, identity } = client;
         let Attached { slot, session, is_present, resend, .. } = attached;
         let durable = shared.intake.durable();
         let is_stopping = shared.is_stopping();
@@ -97,6 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
             shared,
             io,
             slot,
+            identity,
             session,
             peer,
             durable,
@@ -291,7 +291,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
             match action {
                 Action::Send(packet) => self.send(&packet),
                 Action::Publish(ticket, publish) => {
-                    let refusal = rules::refuse_publish(&self.shared.options, &self.slot.identity, &publish);
+                    let refusal = rules::refuse_publish(&self.shared.options, &self.identity, &publish);
+                    if refusal == Some(Reason::NotAuthorized) {
+                        self.note_refused(Doing::Publish, &publish.topic);
+                    }
                     if refusal.is_some_and(|reason| self.ends_by(reason)) {
                         return Err(End::NotAllowed { topic: publish.topic });
                     }
@@ -325,7 +328,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     /// Whether a refused publish ends the connection: 3.1.1 has no words for it, so it is that or an acknowledgement all
     /// the same `[MQTT-3.3.5-2]` (3.1.1). Who speaks in the server's name without being asked who he is loses nothing.
     fn ends_by(&self, reason: Reason) -> bool {
-        let is_harmless = reason == Reason::NotAuthorized && self.slot.identity == Identity::Open;
+        let is_harmless = reason == Reason::NotAuthorized && self.identity == Identity::Open;
         !self.session.start().has_flow_control && !is_harmless
     }
 
@@ -333,6 +336,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         if refusal.is_some() {
             self.shared.count(|c| &c.refused_publishes);
         }
+    }
+
+    fn note_refused(&self, what: Doing, topic: &str) {
+        self.shared.refusals.note(&self.shared, &self.identity, self.peer, what, topic);
     }
 
     pub(super) fn send(&mut self, packet: &Packet) {
@@ -353,11 +360,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         let now = Instant::now().into_std();
         let mut reasons = Vec::with_capacity(filters.len());
         for Filter { filter, options } in filters {
-            let refusal = rules::refuse_subscription(&self.shared.options, &self.slot.identity, filter).or_else(|| {
+            let refusal = rules::refuse_subscription(&self.shared.options, &self.identity, filter).or_else(|| {
                 let subscription = Subscription { options: *options, id };
                 let is_granted = self.shared.hub.subscribe(&self.slot, &mut self.session, filter, subscription, now);
                 (!is_granted).then_some(Reason::QuotaExceeded)
             });
+            if refusal == Some(Reason::NotAuthorized) {
+                self.note_refused(Doing::Subscribe, filter);
+            }
             if refusal.is_some() {
                 self.shared.count(|c| &c.refused_subscriptions);
             } else {

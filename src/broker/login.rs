@@ -15,6 +15,7 @@ use super::auth::{Credentials, Denied, Identity};
 use super::certified::Arrival;
 use super::hub::Attached;
 use super::io::{Io, Wake};
+use super::refusals::Action;
 use super::{Shared, acl, rules, will};
 use crate::audit;
 use crate::mqtt::codec::{self, Version};
@@ -27,6 +28,8 @@ pub(super) struct Client {
     /// Its CONNACK.
     pub(super) greeting: Box<ConnAck>,
     pub(super) attached: Attached,
+    /// Who it is, with what it may do now.
+    pub(super) identity: Identity,
 }
 
 /// Why a connection does not become a client.
@@ -109,7 +112,7 @@ async fn admit(
     loop {
         let judged_at = shared.hub.dismissals();
         let identity = judge(shared, credentials).await?;
-        may_will(shared, &identity, connect.will.as_ref())?;
+        may_will(shared, &identity, connect.will.as_ref(), peer)?;
         let limits = options.session_limits();
         let start = Start::of(version, connect, options.keep_alive(connect.keep_alive), &limits);
         let greeting = greeting(shared, version, connect, &start, chosen.clone());
@@ -117,13 +120,16 @@ async fn admit(
             return Err(Reason::PacketTooLarge); // [MQTT-3.1.2-24]
         }
         let now = || tokio::time::Instant::now().into_std();
-        let attached = shared.hub.attach(client_id, &identity, judged_at, connect.clean_start, start, now).await?;
+        let attached = shared
+            .hub
+            .attach(&identity.session_id(client_id), &identity, judged_at, connect.clean_start, start, now)
+            .await?;
         if let Some(mut attached) = attached {
             if let Some(will) = attached.old_will.take() {
-                will::fire(shared, identity, will).await;
+                will::fire(shared, identity.clone(), will).await;
             }
             attached.is_present &= !connect.is_v31;
-            return Ok(Client { greeting, attached });
+            return Ok(Client { greeting, attached, identity });
         }
     }
 }
@@ -198,10 +204,9 @@ fn note_refusal(shared: &Shared, credentials: &Credentials<'_>, denied: Denied) 
     });
 }
 
-fn may_will(shared: &Shared, identity: &Identity, will: Option<&Will>) -> Result<(), Reason> {
-    if will.is_none_or(|will| acl::may_will(identity, &will.topic)) {
-        return Ok(());
-    }
+fn may_will(shared: &Shared, identity: &Identity, will: Option<&Will>, peer: SocketAddr) -> Result<(), Reason> {
+    let Some(will) = will.filter(|will| !acl::may_will(identity, &will.topic)) else { return Ok(()) };
+    shared.refusals.note(shared, identity, peer, Action::Will, &will.topic);
     shared.count(|c| &c.refused_not_authorized);
     Err(Reason::NotAuthorized)
 }

@@ -32,8 +32,10 @@ mod listen;
 mod login;
 mod options;
 mod persist;
+mod refusals;
 mod routes;
 mod rules;
+mod service_auth;
 mod slot;
 pub mod source;
 mod stats;
@@ -62,13 +64,15 @@ use certified::Certified;
 use gate::Gate;
 use hub::Hub;
 use intake::Intake;
+use refusals::Refusals;
 use slot::Signals;
 
-pub use auth::{Authenticator, Credentials, Denied, Identity, OpenAuthenticator};
+pub use auth::{Authenticator, Credentials, Denied, Grant, Identity, OpenAuthenticator};
 pub use events::{Event, Events};
 pub use gate::Rate;
 pub use listen::Listener;
 pub use options::Options;
+pub use service_auth::grant_of;
 pub use stats::Stats;
 pub use store_auth::{Rules, StoreAuthenticator};
 
@@ -129,6 +133,7 @@ struct Shared {
     revocations: Revocations,
     certified: Certified,
     audit: audit::Log,
+    refusals: Refusals,
     hub: Hub,
     intake: Arc<dyn Intake>,
     authenticator: Arc<dyn Authenticator>,
@@ -173,6 +178,7 @@ impl Broker {
             revocations,
             certified: Certified::default(),
             audit,
+            refusals: Refusals::default(),
             intake,
             authenticator,
             clock,
@@ -253,6 +259,12 @@ impl Broker {
         self.shared.sources.forget(device);
         self.shared.hub.dismiss(device);
         self.shared.hub.tell(&mut vec![Event::Gone { device: device.clone() }]);
+    }
+
+    /// Ends at once the sessions of a service account that were begun with another grant than `now` (`None` = it has none
+    /// any more). Likewise: call it after the change.
+    pub fn disconnect_service(&self, name: &str, now: Option<&Grant>) {
+        self.shared.hub.dismiss_service(name, now);
     }
 
     /// Figures of now.

@@ -1,4 +1,4 @@
-//! Device id and token, or certificate, against the registry.
+//! Device id and token, or certificate, against the registry; a service's name and token likewise.
 //!
 //! Invariants: an unknown device and a wrong token get the same answer; the comparison takes the same time wherever the
 //! digests differ; a revoked or changed credential counts from the next CONNECT (nothing is cached). A certificate takes
@@ -12,16 +12,19 @@ use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 
 use super::auth::{Answer, Authenticator, Credentials, Denied, Identity};
-use crate::domain::DeviceId;
+use super::service_auth::{self, is_service_token};
+use crate::domain::{Clock, DeviceId};
 use crate::store::{self, DeviceCredential, SharedStore};
 use crate::tls::Peer;
 
 /// Look-ups at a time: a fleet that reconnects must not take all blocking threads.
 const MAX_LOOKUPS: usize = 4;
 
-/// User name = device id = client id; password = the device's token. Or a certificate whose common name is that id.
+/// User name = device id = client id; password = the device's token. Or a certificate whose common name is that id. Or an
+/// account's name and token, and any client id.
 pub struct StoreAuthenticator {
     store: SharedStore,
+    clock: Clock,
     lookups: Arc<Semaphore>,
     rules: Rules,
 }
@@ -37,16 +40,22 @@ pub struct Rules {
 
 impl StoreAuthenticator {
     /// Looks devices up in `store`.
-    pub fn new(store: SharedStore, rules: Rules) -> Self {
-        Self { store, lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)), rules }
+    pub fn new(store: SharedStore, clock: Clock, rules: Rules) -> Self {
+        Self { store, clock, lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)), rules }
     }
 
     async fn check(&self, given: Credentials<'_>) -> Result<Identity, Denied> {
         if let Some(peer) = given.certificate {
             return self.check_certificate(given, peer).await;
         }
-        self.rules.admit_token(given.is_encrypted, given.peer.ip())?;
+        let is_service = given.password.is_some_and(is_service_token);
+        let rules = Rules { is_certificate_required: self.rules.is_certificate_required && !is_service, ..self.rules };
+        rules.admit_token(given.is_encrypted, given.peer.ip())?;
         let (Some(name), Some(token)) = (given.username, given.password) else { return Err(Denied::BadCredentials) };
+        if is_service {
+            let _permit = self.lookups.acquire().await.map_err(|_| Denied::Unavailable)?;
+            return service_auth::check(&self.store, name, token, self.clock.now()).await;
+        }
         let device = DeviceId::parse(name).ok_or(Denied::BadCredentials)?;
         let id = device.clone();
         let credential = self.look_up(&device, move |s| s.device_credential(&id)).await?;

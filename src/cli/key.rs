@@ -95,7 +95,8 @@ fn new_key(args: CreateArgs, now: Timestamp) -> anyhow::Result<(String, ApiKey)>
     Ok((text, key))
 }
 
-fn open_store(global: &Global) -> anyhow::Result<SharedStore> {
+/// The database of this machine.
+pub(super) fn open_store(global: &Global) -> anyhow::Result<SharedStore> {
     let settings = global.load(Vec::new())?.settings;
     make_data_dir(&settings.data_dir)?;
     let url = &settings.database.url;

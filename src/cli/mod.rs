@@ -7,6 +7,7 @@
 //! Start from [`main`].
 
 mod check_config;
+mod claim;
 mod client;
 mod completions;
 mod device;
@@ -22,6 +23,7 @@ mod output;
 mod pki;
 mod runtime;
 mod serve;
+mod service;
 mod simulate;
 
 use std::process::ExitCode;
@@ -65,6 +67,8 @@ enum Command {
     Key(key::KeyArgs),
     Pki(pki::PkiArgs),
     Device(device::DeviceArgs),
+    Claim(claim::ClaimArgs),
+    Service(service::ServiceArgs),
     Journal(journal::JournalArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
@@ -95,6 +99,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Key(args) => key::run(args, global),
         Command::Pki(args) => pki::run(args, global),
         Command::Device(args) => device::run(args, global),
+        Command::Claim(args) => claim::run(args, global),
+        Command::Service(args) => service::run(args, global),
         Command::Journal(args) => journal::run(args, global),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => completions::run_man(args, Cli::command()),

@@ -35,7 +35,7 @@ impl Key {
 
     /// Whether its value may not show, and may be read from a file named by `…_FILE`.
     pub fn is_secret(&self) -> bool {
-        matches!(self.kind, Kind::SecretUrl { .. } | Kind::Text(Rule::Secret))
+        matches!(self.kind, Kind::SecretUrl { .. } | Kind::Text(Rule::Secret | Rule::SealingKey | Rule::SealingKeys))
     }
 }
 
@@ -328,6 +328,29 @@ settings! {
         ack_timeout_s: u64 = "60", int(1, 86_400, "s");
         /// An undelivered command becomes `expired` after this, unless its sender said otherwise.
         default_expires_s: u64 = "86400", int(1, 31_536_000, "s");
+    }
+
+    /// Secrets that are kept in the database are sealed by a key that is not in it.
+    secrets: Secrets {
+        /// The key: 32 bytes in hexadecimal or base64. Without one the first start makes the file secrets.key in the data
+        /// directory.
+        key: Option<Secret> = "", Kind::Text(Rule::SealingKey);
+        /// Earlier keys, separated by commas, until the next start has sealed everything anew.
+        old_keys: Option<Secret> = "", Kind::Text(Rule::SealingKeys);
+    }
+
+    /// What a new meter is told when it enrols.
+    enrolment: Enrolment {
+        /// Brokers as host:port, separated by commas; empty = this server, as the meter has called it.
+        brokers: Vec<(String, u16)> = "", Kind::Text(Rule::Hosts);
+        /// Time between two samples.
+        sampling_cadence_ms: u32 = "1000", int(100, 60_000, "ms");
+        /// Time between two telemetry messages.
+        send_interval_s: u32 = "10", int(1, 3600, "s");
+        /// Time between two hellos.
+        hello_interval_s: u32 = "30", int(5, 3600, "s");
+        /// Meters may enrol over plain HTTP from other machines: for servers behind a proxy that ends TLS.
+        plain_http: bool = "false", Kind::Bool;
     }
 
     /// What the process says about itself, on stderr.

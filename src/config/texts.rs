@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::secret::Secret;
 use super::value::{FromValue, Value, filter, word};
 use crate::broker::source::{Address, Version};
+use crate::vault::Key;
 
 /// What a text must be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,6 +16,12 @@ pub enum Rule {
     Any,
     /// The same, and it may not show.
     Secret,
+    /// A key that seals stored secrets; empty = none.
+    SealingKey,
+    /// Several of them, separated by commas.
+    SealingKeys,
+    /// Addresses `host:port`, separated by commas; empty = none.
+    Hosts,
     /// A path; empty = none.
     OptionalPath,
     /// One topic filter, also a shared one.
@@ -28,6 +35,9 @@ impl Rule {
         match self {
             Self::Any => any(text).map(Value::Text),
             Self::Secret => any(text).map(|text| Value::Hidden(Secret::new(text))),
+            Self::SealingKey => keys(text, 1),
+            Self::SealingKeys => keys(text, usize::MAX),
+            Self::Hosts => hosts(text).map(Value::Text),
             Self::OptionalPath => Ok(Value::Text(text.to_owned())),
             Self::Subscription => subscription(text).map(Value::Text),
             Self::Broker => Address::parse(text).map(|address| Value::Text(address.to_string())),
@@ -37,6 +47,8 @@ impl Rule {
     pub(super) fn describe(self) -> &'static str {
         match self {
             Self::Any | Self::Secret => "a text",
+            Self::SealingKey | Self::SealingKeys => "32 bytes in hexadecimal or base64",
+            Self::Hosts => "host:port, separated by commas",
             Self::OptionalPath => "a path",
             Self::Subscription => "a topic filter",
             Self::Broker => "mqtt://host:port or mqtts://host:port",
@@ -48,6 +60,37 @@ fn any(text: &str) -> Result<String, String> {
     match text.len() <= usize::from(u16::MAX) && !text.contains('\0') {
         true => Ok(text.to_owned()),
         false => Err("is longer than 65535 bytes, or has a character 0 in it".to_owned()),
+    }
+}
+
+/// At most `most` keys.
+fn keys(text: &str, most: usize) -> Result<Value, String> {
+    let parts = || text.split(',').filter(|part| !part.trim().is_empty());
+    if parts().count() > most {
+        return Err("is more than one key; earlier ones belong to secrets.old_keys".to_owned());
+    }
+    let checked: Result<(), _> = parts().try_for_each(|part| Key::parse(part).map(drop));
+    checked.map(|()| Value::Hidden(Secret::new(text.trim()))).map_err(|error| error.to_string())
+}
+
+/// Host and port of each.
+pub(super) fn split_hosts(text: &str) -> Option<Vec<(String, u16)>> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts
+        .map(|part| {
+            let (host, port) = part.rsplit_once(':')?;
+            let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+            let is_host = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'_');
+            let is_good = (1..=253).contains(&host.len()) && host.bytes().all(is_host);
+            Some((host.to_owned(), port.parse().ok().filter(|port| *port != 0 && is_good)?))
+        })
+        .collect()
+}
+
+fn hosts(text: &str) -> Result<String, String> {
+    match split_hosts(text).is_some_and(|all| all.len() <= 5) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("{text:?} is not a list of at most five host:port, separated by commas")),
     }
 }
 
@@ -66,6 +109,12 @@ impl FromValue for Option<Secret> {
     fn from_value(value: &Value) -> Self {
         let Value::Hidden(secret) = value else { unreachable!("the table gives hidden texts a secret rule") };
         Some(secret.clone()).filter(|secret| !secret.reveal().is_empty())
+    }
+}
+
+impl FromValue for Vec<(String, u16)> {
+    fn from_value(value: &Value) -> Self {
+        split_hosts(word(value)).expect("the addresses were checked")
     }
 }
 
@@ -123,6 +172,33 @@ mod tests {
         check("$share//x", false);
         check("$share/g+/x", false);
         check("", false);
+    }
+
+    #[test]
+    fn keys_are_checked_and_not_repeated() {
+        let key = "00".repeat(32);
+        let check = |rule: Rule, text: &str, good: bool| {
+            let checked = rule.check(text);
+            assert_eq!(checked.is_ok(), good, "{rule:?}");
+            assert!(checked.err().is_none_or(|error| !error.contains("hunter2")));
+        };
+        check(Rule::SealingKey, "", true);
+        check(Rule::SealingKey, &key, true);
+        check(Rule::SealingKey, &format!("{key},{key}"), false);
+        check(Rule::SealingKeys, &format!("{key}, {key}"), true);
+        check(Rule::SealingKeys, &format!("{key},hunter2"), false);
+    }
+
+    #[test]
+    fn hosts_have_a_port_each() {
+        let check = |text: &str, good: bool| assert_eq!(hosts(text).is_ok(), good, "{text:?}");
+        check("", true);
+        check("a.example:8883, [::1]:1883", true);
+        check("a.example", false);
+        check("a.example:0", false);
+        check("a b:1", false);
+        check("a:1,b:1,c:1,d:1,e:1,f:1", false);
+        assert_eq!(split_hosts("[::1]:8883").unwrap(), [("::1".to_owned(), 8883)]);
     }
 
     #[test]

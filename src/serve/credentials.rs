@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::authority;
 use super::certificates::Served;
-use crate::broker::Broker;
+use crate::broker::{Broker, grant_of};
 use crate::config::Settings;
 use crate::domain::{Clock, Timestamp};
 use crate::observe::metrics;
@@ -107,6 +107,12 @@ impl Watch {
                 if !credential.is_some_and(|credential| credential.is_active) {
                     self.broker.disconnect(&device);
                 }
+            }
+            CredentialChange::Service(name) => {
+                let wanted = name.clone();
+                let account = store::run(&self.store, move |s| s.service(&wanted)).await?;
+                let grant = grant_of(account.as_ref(), self.clock.now());
+                self.broker.disconnect_service(&name, grant.as_ref());
             }
         }
         Ok(())

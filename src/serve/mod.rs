@@ -14,6 +14,7 @@ mod datadir;
 mod demo;
 mod first_start;
 mod sampler;
+mod secrets;
 mod sources;
 mod start;
 mod supervise;

@@ -11,18 +11,22 @@ use super::certificates::Served;
 use super::credentials::Watch;
 use super::datadir::{Addresses, DataDir};
 use super::supervise::Tasks;
-use super::{Parts, Running, Start, authority, bind, certificates, credentials, demo, first_start, sampler, sources};
+use super::{
+    Parts, Running, Start, authority, bind, certificates, credentials, demo, first_start, sampler, secrets, sources,
+};
 use crate::archive::{self, Archiver, Bucket, CloudOptions};
 use crate::broker::{self, Broker, Listener, Rate};
 use crate::collector::plan::UnknownDevices;
 use crate::collector::{self, Collector};
 use crate::config::{AutoListen, MetricsAccess, Settings, TLS_LISTEN, UnknownDevices as Unknown};
 use crate::dispatch::{self, Dispatcher};
+use crate::domain::Clock;
 use crate::journal::{self, Journal};
 use crate::observe::{Board, Progress, metrics};
 use crate::payload::Window;
 use crate::store::{self, SharedStore};
 use crate::tls::{OwnCa, Revocations};
+use crate::vault::Keyring;
 use crate::{api, audit, console, keeper};
 
 /// Bound listeners.
@@ -51,6 +55,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let store = open_store(&settings).await?;
     let bucket = open_archive(&settings).await?;
     let journal = open_journal(&settings, &data, node_id)?;
+    let vault = secrets::open(&settings, &data, &store).await?;
     let admin_key = if open { None } else { first_start::admin_key(&store, &data, &clock).await? };
     let seen = credentials::load(&store, &revocations, clock.now()).await?;
     if let Some(issued) = made {
@@ -62,7 +67,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let (audit, noted) = audit::Log::channel();
     let deps = broker::Deps {
         journal: journal.clone(),
-        authenticator: authenticator(&settings, open, &store),
+        authenticator: authenticator(&settings, open, &store, &clock),
         clock: clock.clone(),
         store: Some(Arc::clone(&store)),
         audit: audit.clone(),
@@ -79,7 +84,8 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let (collecting, collector) = open_collector(&settings, open, &parts, giving_up.clone())?;
     tasks.spawn_thread("archiver", move || Ok(archiver.run(giving_up)?))?;
     tasks.spawn_thread(collector::TASK, move || collect(collecting))?;
-    let dispatch = start_dispatcher(&settings, &parts, &stopping, &mut tasks)?;
+    tasks.spawn(secrets::TASK, secrets::seal_anew(Arc::clone(&parts.store), Arc::clone(&vault), stopping.clone()));
+    let dispatch = start_dispatcher(&settings, &parts, &vault, &stopping, &mut tasks)?;
     start_upkeep(&settings, &parts, &stopping, &mut tasks);
     start_credentials(&settings, open, &parts, &revocations, served, seen, &stopping, &mut tasks);
     let journal_now = parts.journal.clone();
@@ -97,6 +103,8 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         metrics: Some(Arc::new(metrics::render)),
         node_id: node_id.to_string(),
         audit,
+        vault,
+        mqtt_port: addresses.mqtts.unwrap_or(addresses.mqtt).port(),
         pki: api::Pki {
             own: OwnCa::at(&data.path("pki")),
             client_ca_file: settings.mqtt.tls_client_ca_file.clone(),
@@ -233,14 +241,19 @@ fn retention(settings: &Settings) -> Duration {
     Duration::from_secs(settings.retention.telemetry_days * 86_400)
 }
 
-fn authenticator(settings: &Settings, open: bool, store: &SharedStore) -> Arc<dyn broker::Authenticator> {
+fn authenticator(
+    settings: &Settings,
+    open: bool,
+    store: &SharedStore,
+    clock: &Clock,
+) -> Arc<dyn broker::Authenticator> {
     let rules = broker::Rules {
         is_certificate_required: settings.mqtt.require_client_certificate,
         has_plain_tokens: settings.mqtt.plain_tokens,
     };
     match open {
         true => Arc::new(broker::OpenAuthenticator),
-        false => Arc::new(broker::StoreAuthenticator::new(Arc::clone(store), rules)),
+        false => Arc::new(broker::StoreAuthenticator::new(Arc::clone(store), clock.clone(), rules)),
     }
 }
 
@@ -337,6 +350,7 @@ fn open_archiver(
 fn start_dispatcher(
     settings: &Settings,
     parts: &Parts,
+    vault: &Arc<Keyring>,
     stopping: &watch::Receiver<bool>,
     tasks: &mut Tasks,
 ) -> anyhow::Result<dispatch::Handle> {
@@ -344,7 +358,7 @@ fn start_dispatcher(
     let events = parts.broker.events().context("the broker's events are taken already")?;
     let (handle, inbox) = dispatch::Handle::channel();
     let (store, broker, board) = (Arc::clone(&parts.store), parts.broker.clone(), parts.board.clone());
-    let dispatcher = Dispatcher::new(options, store, broker, events, inbox, board);
+    let dispatcher = Dispatcher::new(options, store, Arc::clone(vault), broker, events, inbox, board);
     let stopping = stopping.clone();
     tasks.spawn(dispatch::TASK, async move {
         dispatcher.run(stopping).await;
@@ -433,6 +447,13 @@ fn start_http(
         },
         pages: console::PAGES,
         command_life: Duration::from_secs(settings.commands.default_expires_s),
+        newcomers: api::Newcomers {
+            brokers: settings.enrolment.brokers.clone(),
+            sampling_cadence_ms: settings.enrolment.sampling_cadence_ms,
+            send_interval_s: settings.enrolment.send_interval_s,
+            hello_interval_s: settings.enrolment.hello_interval_s,
+            is_plain_allowed: settings.enrolment.plain_http,
+        },
         ..api::Options::default()
     };
     let mut servers = Vec::new();

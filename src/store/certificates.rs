@@ -82,6 +82,8 @@ pub enum CredentialChange {
     Certificate(String),
     /// The device was disabled or deleted; it may be there again by now.
     Device(DeviceId),
+    /// The service account with this name was changed or removed.
+    Service(String),
 }
 
 /// Part of the [`Store`](super::Store).

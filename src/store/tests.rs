@@ -1,6 +1,7 @@
 //! What every database must do, as one set of tests: [`suite`] runs on an empty store of any kind.
 
 mod certificates;
+mod enrolment;
 mod paging;
 mod registry;
 mod sessions;
@@ -53,6 +54,7 @@ pub(super) fn suite(store: &dyn Store) {
     sessions::a_large_save_that_fails_is_cut_between_sessions(store);
     certificates::a_certificate_is_found_listed_and_revoked_once(store);
     certificates::every_right_taken_away_is_told_in_order(store);
+    enrolment::all(store);
     store.ping().unwrap();
 }
 

@@ -43,7 +43,7 @@ pub(super) async fn issue(
 }
 
 /// The authority, if there is one here that can sign.
-pub(super) fn authority(own: &OwnCa) -> Result<Ca, ApiError> {
+pub(in crate::api) fn authority(own: &OwnCa) -> Result<Ca, ApiError> {
     own.load()?.ok_or_else(|| {
         ApiError::Conflict(
             "this server has no key of a certificate authority: certificates come from the external one".to_owned(),
@@ -52,7 +52,7 @@ pub(super) fn authority(own: &OwnCa) -> Result<Ca, ApiError> {
 }
 
 /// What the asker is to blame for is told; the rest is ours.
-pub(super) fn refused(error: pki::Error) -> ApiError {
+pub(in crate::api) fn refused(error: pki::Error) -> ApiError {
     match error {
         pki::Error::NoRequest | pki::Error::RequestSignature | pki::Error::RequestName | pki::Error::KeyKind => {
             ApiError::Invalid(vec![Fault::new("csr", format!("is refused: {error}"))])

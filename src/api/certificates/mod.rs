@@ -28,7 +28,8 @@ use crate::audit;
 use crate::domain::DeviceId;
 use crate::pki::{KeySource, Revoked};
 use crate::store::{Certificate, CertificateFilter, Revocation};
-use issue::{Wish, authority, issue, refused};
+use issue::{Wish, issue};
+pub(super) use issue::{authority, refused};
 
 const DAY: Duration = Duration::from_secs(86_400);
 

@@ -46,7 +46,7 @@ async fn tell(state: &State, id: &DeviceId, kind: RequestKind) {
     }
 }
 
-async fn disconnect(state: &State, id: &DeviceId) {
+pub(super) async fn disconnect(state: &State, id: &DeviceId) {
     state.ask(dispatch::Request::Disconnect(id.clone())).await;
 }
 

@@ -23,6 +23,7 @@ use crate::store::{
 const DEVICE: &str = "device";
 const SERVER: &str = "server";
 const CERTIFICATE: &str = "certificate";
+const SERVICE: &str = "service";
 
 /// How long a line of the queue is kept: a node that does not look for so long has to start anew.
 const KEPT_US: i64 = 86_400_000_000;
@@ -76,7 +77,8 @@ fn read(row: Row) -> Result<Certificate, Fault> {
     })
 }
 
-fn add(connection: &mut SqliteConnection, certificate: &Certificate) -> Result<(), Fault> {
+/// Adds a certificate.
+pub(super) fn add(connection: &mut SqliteConnection, certificate: &Certificate) -> Result<(), Fault> {
     let revocation = certificate.revocation.as_ref();
     let row = New {
         serial: &certificate.serial,
@@ -155,7 +157,8 @@ fn revoke(connection: &mut SqliteConnection, serial: &str, revocation: &Revocati
     Ok(changed > 0)
 }
 
-fn revoke_all(
+/// Revokes what a device has.
+pub(super) fn revoke_all(
     connection: &mut SqliteConnection,
     device: &DeviceId,
     revocation: &Revocation,
@@ -186,9 +189,19 @@ pub(super) fn note_disabled(connection: &mut SqliteConnection, device: &DeviceId
 
 /// The device was deleted: the same. (The deletion is told no time, and has no need of one.)
 pub(super) fn note_deleted(connection: &mut SqliteConnection, device: &DeviceId) -> QueryResult<()> {
-    let latest: Option<i64> =
-        credential_changes::table.select(diesel::dsl::max(credential_changes::at)).first(connection)?;
-    note(connection, DEVICE, device.as_str(), Timestamp(latest.unwrap_or(0)))
+    let at = latest(connection)?;
+    note(connection, DEVICE, device.as_str(), at)
+}
+
+/// The service account was changed or removed: likewise.
+pub(super) fn note_service(connection: &mut SqliteConnection, name: &str) -> QueryResult<()> {
+    let at = latest(connection)?;
+    note(connection, SERVICE, name, at)
+}
+
+fn latest(connection: &mut SqliteConnection) -> QueryResult<Timestamp> {
+    let query = credential_changes::table.select(diesel::dsl::max(credential_changes::at));
+    Ok(Timestamp(query.first::<Option<i64>>(connection)?.unwrap_or(0)))
 }
 
 fn changes(connection: &mut SqliteConnection, after: i64, limit: u32) -> Result<Vec<(i64, CredentialChange)>, Fault> {
@@ -204,6 +217,7 @@ fn changes(connection: &mut SqliteConnection, after: i64, limit: u32) -> Result<
             match kind.as_str() {
                 CERTIFICATE => CredentialChange::Certificate(subject),
                 DEVICE => CredentialChange::Device(listing::device_id(&subject)?),
+                SERVICE => CredentialChange::Service(subject),
                 _ => return Err(Fault::Corrupt("change of a credential")),
             },
         ))

@@ -22,12 +22,14 @@ mod commit;
 mod connection;
 mod credentials;
 mod devices;
+mod enrolment;
 mod events;
 mod fault;
 mod gaps;
 mod listing;
 mod migrations;
 mod schema;
+mod services;
 mod sessions;
 mod statement;
 mod states;
@@ -42,8 +44,8 @@ use std::time::Instant;
 use self::connection::{Connections, Sync};
 use super::{
     Access, Alert, AlertFilter, ApiKey, Batch, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
-    DeviceCredential, DeviceFilter, Enrolment, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand, NewDevice,
-    Outcome, Page, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
+    DeviceCredential, DeviceFilter, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand, NewDevice, Outcome, Page,
+    RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::metrics;
@@ -120,7 +122,6 @@ impl SqliteStore {
 }
 
 impl Access for SqliteStore {}
-impl Enrolment for SqliteStore {}
 
 impl Store for SqliteStore {
     fn checkpoint(&self) -> Result<Option<u64>, Error> {

@@ -156,6 +156,56 @@ diesel::table! {
 }
 
 diesel::table! {
+    device_secrets (device_id, purpose) {
+        device_id -> Text,
+        purpose -> Text,
+        key_id -> Text,
+        sealed -> Binary,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    claims (id) {
+        id -> BigInt,
+        prefix -> Text,
+        token_sha256 -> Binary,
+        name -> Text,
+        devices -> Text,
+        max_uses -> BigInt,
+        uses -> BigInt,
+        created_at -> BigInt,
+        created_by -> Text,
+        expires_at -> BigInt,
+        revoked_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    device_enrolments (device_id) {
+        device_id -> Text,
+        claim_prefix -> Nullable<Text>,
+        enrolled_at -> Nullable<BigInt>,
+        allowed_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    service_accounts (id) {
+        id -> BigInt,
+        name -> Text,
+        token_sha256 -> Binary,
+        read_filters -> Text,
+        write_filters -> Text,
+        created_at -> BigInt,
+        created_by -> Text,
+        expires_at -> Nullable<BigInt>,
+        revoked_at -> Nullable<BigInt>,
+        last_used_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
     credential_changes (id) {
         id -> BigInt,
         at -> BigInt,
