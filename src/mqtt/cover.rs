@@ -9,10 +9,12 @@ pub fn covers(outer: &str, inner: &str) -> bool {
     if outer.starts_with(['+', '#']) && inner.starts_with('$') {
         return false;
     }
-    // A topic has at least one level, so `+/#` is all that `#` is.
-    if outer == "+/#" && !inner.starts_with('$') {
-        return true;
-    }
+    // No topic is empty, so what stands before these `#` is always followed by something.
+    let inner = match inner {
+        "#" => "+/#",
+        "/#" => "/+/#",
+        other => other,
+    };
     let (mut outers, mut inners) = (outer.split('/'), inner.split('/'));
     loop {
         match (outers.next(), inners.next()) {
@@ -46,6 +48,8 @@ mod tests {
         check("iot/+/#", "iot/#", false);
         check("+/#", "#", true);
         check("+/+/#", "#", false);
+        check("/+/#", "/#", true);
+        check("+/+/#", "/#", true);
         check("#", "$SYS/#", false);
         check("+/x", "$SYS/x", false);
         check("$SYS/#", "$SYS/broker/+", true);
