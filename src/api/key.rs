@@ -44,6 +44,8 @@ pub fn generate(name: &str, role: Role, device_prefix: Option<String>, now: Time
         created_at: now,
         expires_at: None,
         revoked_at: None,
+        last_used_at: None,
+        last_used_from: None,
     };
     (text, key)
 }
@@ -61,7 +63,7 @@ pub fn prefix_of(text: &str) -> Option<&str> {
 /// Whether `text` is the key `stored` and the key is good at `now`.
 pub fn verify(text: &str, stored: &ApiKey, now: Timestamp) -> bool {
     let same: bool = digest(text).ct_eq(&stored.key_sha256).into();
-    same && stored.revoked_at.is_none() && stored.expires_at.is_none_or(|end| now < end)
+    same && stored.is_good(now)
 }
 
 #[cfg(test)]

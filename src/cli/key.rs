@@ -158,6 +158,8 @@ mod tests {
             created_at: Timestamp(0),
             expires_at: Some(Timestamp(10)),
             revoked_at: None,
+            last_used_at: None,
+            last_used_from: None,
         };
         assert_eq!(state(&key, Timestamp(9)), "valid");
         assert_eq!(state(&key, Timestamp(10)), "expired");

@@ -14,6 +14,7 @@
 //! acknowledgements went out before, and the next writer, for as long as the disk takes for 32 MiB.
 //! Must not know: what the values mean; who asks.
 
+mod access;
 mod alerts;
 mod arrays;
 mod commands;
@@ -39,7 +40,7 @@ use std::ops::ControlFlow;
 
 use self::connection::{Connections, Sync};
 use super::{
-    Access, Alert, AlertFilter, ApiKey, Batch, Certificates, Command, CommandChange, CommandFilter, Committed, Device,
+    Alert, AlertFilter, ApiKey, Batch, Certificates, Command, CommandChange, CommandFilter, Committed, Device,
     DeviceChange, DeviceCredential, DeviceFilter, Enrolment, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand,
     NewDevice, Outcome, Page, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
 };
@@ -101,7 +102,6 @@ impl SqliteStore {
     }
 }
 
-impl Access for SqliteStore {}
 impl Certificates for SqliteStore {}
 impl Enrolment for SqliteStore {}
 
