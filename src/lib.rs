@@ -19,6 +19,8 @@ pub mod store;
 
 pub mod audit;
 
+pub mod oidc;
+
 pub mod archive;
 
 pub mod broker;

@@ -76,7 +76,7 @@ pub fn start(
 /// The workers: what `actix_web::HttpServer` does, but for the [`Wire`] around each socket.
 fn serve(state: Shared, listener: TcpListener) -> io::Result<Server> {
     let options = &state.options;
-    let head_timeout = options.head_timeout;
+    let (head_timeout, idle_timeout) = (options.head_timeout, options.idle_timeout);
     let builder = Server::build()
         .workers(options.workers.max(1))
         // Long reads hold a thread each; ordinary calls always find one besides.
@@ -93,6 +93,7 @@ fn serve(state: Shared, listener: TcpListener) -> io::Result<Server> {
                 let stopping = stopping.clone();
                 async move { stopping.notified().await }
             })
+            .keep_alive(idle_timeout)
             .client_request_timeout(head_timeout)
             .client_disconnect_timeout(DISCONNECT_TIMEOUT)
             .on_connect_ext(|wire: &Wire, connection| {

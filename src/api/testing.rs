@@ -344,6 +344,7 @@ pub struct Bench {
     pub told: Arc<Mutex<Vec<RequestKind>>>,
     pub asked: tokio::sync::mpsc::Receiver<dispatch::Request>,
     pub connected: dispatch::Connected,
+    pub noted: Mutex<audit::Noted>,
 }
 
 /// An answer, read whole.
@@ -377,6 +378,7 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
             let _ = request.reply.send(known);
         }
     });
+    let (audit, noted) = audit::Log::channel();
     let board = Board::new(clock.clone());
     board.set("collector", TaskState::Running);
     let collector_progress = Progress::default();
@@ -397,9 +399,9 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
         metrics: Some(Arc::new(|| "up 1\n".to_owned())),
         node_id: "n1".to_owned(),
         authenticator,
-        audit: audit::Log::silent(),
+        audit,
     };
-    (services, Ends { told, asked, connected })
+    (services, Ends { told, asked, connected, noted })
 }
 
 /// The ends of the channels.
@@ -407,6 +409,7 @@ pub struct Ends {
     pub told: Arc<Mutex<Vec<RequestKind>>>,
     pub asked: tokio::sync::mpsc::Receiver<dispatch::Request>,
     pub connected: dispatch::Connected,
+    pub noted: audit::Noted,
 }
 
 impl Bench {
@@ -420,7 +423,7 @@ impl Bench {
         let (services, ends) = services(Arc::clone(&store), clock.clone(), open);
         let options = Options { pages: PAGES, metrics_access: MetricsAccess::Loopback, ..options };
         let state = web::Data::new(State::new(services, options));
-        Self { store, clock, state, told: ends.told, asked: ends.asked, connected: ends.connected }
+        Self { store, clock, state, told: ends.told, asked: ends.asked, connected: ends.connected, noted: Mutex::new(ends.noted) }
     }
 
     /// Sends a request; a body is sent as JSON.

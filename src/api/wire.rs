@@ -16,7 +16,7 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::middleware::Next;
-use actix_web::{Error, ResponseError};
+use actix_web::{Error, HttpRequest, ResponseError};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -31,6 +31,8 @@ pub(super) struct Talk {
     under_way: Cell<usize>,
     /// There was a request since the last time all was flushed.
     is_busy: Cell<bool>,
+    /// The connection is in TLS.
+    is_tls: Cell<bool>,
 }
 
 impl Talk {
@@ -45,6 +47,11 @@ impl Talk {
             self.is_busy.set(false);
         }
     }
+}
+
+/// Whether the request came in TLS.
+pub(super) fn is_tls(request: &HttpRequest) -> bool {
+    request.conn_data::<Rc<Talk>>().is_some_and(|talk| talk.is_tls.get())
 }
 
 /// Lives until the answer is complete, or given up.

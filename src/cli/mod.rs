@@ -6,6 +6,7 @@
 //!
 //! Start from [`main`].
 
+mod audit;
 mod check_config;
 mod client;
 mod completions;
@@ -62,6 +63,7 @@ enum Command {
     Healthcheck(healthcheck::HealthcheckArgs),
     Openapi(openapi::OpenapiArgs),
     Key(key::KeyArgs),
+    Audit(audit::AuditArgs),
     Device(device::DeviceArgs),
     Journal(journal::JournalArgs),
     Completions(completions::CompletionsArgs),
@@ -91,6 +93,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Healthcheck(args) => healthcheck::run(args, global),
         Command::Openapi(args) => openapi::run(args, global),
         Command::Key(args) => key::run(args, global),
+        Command::Audit(args) => audit::run(args, global),
         Command::Device(args) => device::run(args, global),
         Command::Journal(args) => journal::run(args, global),
         Command::Completions(args) => completions::run(args, Cli::command()),

@@ -5,6 +5,7 @@
 use super::secret::Secret;
 use super::value::{FromValue, Value, filter, word};
 use crate::broker::source::{Address, Version};
+use crate::oidc::is_safe_url;
 
 /// What a text must be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,6 +20,8 @@ pub enum Rule {
     Subscription,
     /// A broker's address.
     Broker,
+    /// `https://…`, or `http://` to this machine; empty = none.
+    SafeUrl,
 }
 
 impl Rule {
@@ -28,6 +31,7 @@ impl Rule {
             Self::Secret => any(text).map(|text| Value::Hidden(Secret::new(text))),
             Self::OptionalPath => Ok(Value::Text(text.to_owned())),
             Self::Subscription => subscription(text).map(Value::Text),
+            Self::SafeUrl => safe_url(text).map(Value::Text),
             Self::Broker => Address::parse(text).map(|address| Value::Text(address.to_string())),
         }
     }
@@ -37,6 +41,7 @@ impl Rule {
             Self::Any | Self::Secret => "a text",
             Self::OptionalPath => "a path",
             Self::Subscription => "a topic filter",
+            Self::SafeUrl => "https://…, or http:// to this machine; \"\" for none",
             Self::Broker => "mqtt://host:port or mqtts://host:port",
         }
     }
@@ -46,6 +51,13 @@ fn any(text: &str) -> Result<String, String> {
     match text.len() <= usize::from(u16::MAX) && !text.contains('\0') {
         true => Ok(text.to_owned()),
         false => Err("is longer than 65535 bytes, or has a character 0 in it".to_owned()),
+    }
+}
+
+fn safe_url(text: &str) -> Result<String, String> {
+    match text.is_empty() || is_safe_url(text) {
+        true => Ok(text.to_owned()),
+        false => Err("an address is wanted that begins with https:// (http:// only for this machine)".to_owned()),
     }
 }
 

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use super::lists::Entry;
 use super::secret::Secret;
 use super::texts::Rule;
 use crate::observe::log::{self, Format};
@@ -53,6 +54,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// A list of MQTT topic filters.
     Filters,
+    /// A list of texts with a rule of their own.
+    List(Entry),
     /// A filter of log lines.
     LogFilter,
     /// A text with a rule of its own.
@@ -144,6 +147,16 @@ words! {
 }
 
 words! {
+    /// The header in which proxies tell the client's address.
+    ProxyHeader {
+        /// `X-Forwarded-For`.
+        XForwardedFor = "x-forwarded-for",
+        /// RFC 7239.
+        Forwarded = "forwarded",
+    }
+}
+
+words! {
     /// The oldest version of TLS accepted.
     TlsVersion {
         /// RFC 5246.
@@ -173,6 +186,9 @@ impl Kind {
             Self::SecretUrl { schemes } => url(text(raw)?, schemes).map(|u| Value::Secret(Secret::new(u))),
             Self::Choice(words) => choice(text(raw)?, words).map(Value::Text),
             Self::Filters => list(raw)?.into_iter().map(filter).collect::<Result<_, _>>().map(Value::List),
+            Self::List(entry) => {
+                list(raw)?.into_iter().map(|item| entry.check(item)).collect::<Result<_, _>>().map(Value::List)
+            }
             Self::Text(rule) => rule.check(text(raw)?),
             Self::LogFilter => {
                 let filter = text(raw)?;
@@ -199,6 +215,7 @@ impl Kind {
             }
             Self::Choice(words) => words.join(" | "),
             Self::Filters => "a list of topic filters (in the environment separated by commas)".to_owned(),
+            Self::List(entry) => format!("a list of {}", entry.describe()),
             Self::LogFilter => "a level or a list of target=level".to_owned(),
             Self::Text(rule) => rule.describe().to_owned(),
         }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::datadir::{Addresses, DataDir};
 use super::supervise::Tasks;
-use super::{Parts, Running, Start, bind, certificates, demo, first_start, sampler, sources};
+use super::{Parts, Running, Start, access, bind, certificates, demo, first_start, sampler, sources};
 use crate::archive::{self, Archiver, Bucket};
 use crate::broker::{self, Broker, Listener, Rate, Tls};
 use crate::collector::plan::UnknownDevices;
@@ -46,11 +46,19 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let (stop, stopping) = watch::channel(false);
     let (give_up, giving_up) = watch::channel(false);
     let (audit, noted) = audit::Log::channel();
+    // Written until the HTTP servers have ended.
+    let (audit_stop, audit_stopping) = watch::channel(false);
+    let mut http = Tasks::default();
     let broker = start_broker(&settings, open, &store, &journal, &clock, &audit, sockets.mqtt).await?;
     let (collector_progress, archiver_progress) = (Progress::default(), Progress::default());
     let parts = Parts { store, journal, broker, board, collector_progress, archiver_progress };
     let mut tasks = Tasks::default();
-    tasks.spawn("audit", audit::write(noted, stopping.clone()));
+    let writing = audit::write(noted, Arc::clone(&parts.store), parts.board.clone(), audit_stopping);
+    http.spawn(audit::TASK, async move {
+        writing.await;
+        Ok(())
+    });
+    let issuer = access::start_issuer(&settings, &parts, &stopping, &mut tasks);
     sources::start(&settings, node_id, &parts, &mut tasks);
     // Both readers take their place in the journal before either of them releases anything.
     let (archiver, raw) = open_archiver(&settings, node_id, bucket, &parts)?;
@@ -61,7 +69,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     start_upkeep(&settings, &parts, &stopping, &mut tasks);
     let journal_now = parts.journal.clone();
     let services = api::Services {
-        authenticator: Arc::new(api::Authenticator::new(open, clock.clone())),
+        authenticator: Arc::new(access::authenticator(&settings, open, &clock, issuer)),
         store: Arc::clone(&parts.store),
         raw: Arc::new(raw),
         collector,
@@ -75,7 +83,6 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         node_id: node_id.to_string(),
         audit,
     };
-    let mut http = Tasks::default();
     let servers = start_http(&settings, services, sockets.http, sockets.scrapes, &mut http)?;
     if demo > 0 {
         let key = admin_key.clone().or_else(|| first_start::stored_key(&data));
@@ -88,7 +95,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         http = %addresses.http, mqtt = %addresses.mqtt, mqtts, ws, wss,
         data_dir = %settings.data_dir.display(), open, "ready"
     );
-    Ok(Running { data, addresses, admin_key, parts, tasks, http, servers, stop, give_up })
+    Ok(Running { data, addresses, admin_key, parts, tasks, http, servers, stop, audit_stop, give_up })
 }
 
 fn bind_all(settings: &Settings, tls: Option<&Tls>) -> anyhow::Result<(Sockets, Addresses)> {
@@ -297,7 +304,9 @@ fn start_dispatcher(
 /// What looks after the others: retention, gauges, and the journal's health.
 fn start_upkeep(settings: &Settings, parts: &Parts, stopping: &watch::Receiver<bool>, tasks: &mut Tasks) {
     let (store, board, stop) = (Arc::clone(&parts.store), parts.board.clone(), stopping.clone());
-    let retention = retention(settings);
+    let days = |days: u64| Duration::from_secs(days * 86_400);
+    let retention =
+        keeper::Retention { telemetry: retention(settings), audit: days(settings.retention.audit_days) };
     tasks.spawn(keeper::TASK, async move {
         keeper::run(store, retention, board, stop).await;
         Ok(())
@@ -321,6 +330,12 @@ fn start_http(
     let http = &settings.http;
     let processors = || std::thread::available_parallelism().map_or(2, usize::from);
     let options = api::Options {
+        head_timeout: Duration::from_secs(http.head_timeout_s),
+        body_timeout: Duration::from_secs(http.body_timeout_s),
+        idle_timeout: Duration::from_secs(http.idle_timeout_s),
+        max_uri_bytes: http.max_uri_bytes,
+        cors_origins: http.cors_origins.clone(),
+        proxies: api::Proxies { trusted: http.trusted_proxies.clone(), header: http.proxy_header.into() },
         workers: if http.workers == 0 { processors() } else { http.workers },
         body_limit_bytes: http.body_limit_bytes,
         limits: api::LimitOptions {

@@ -1,9 +1,15 @@
 //! The part of the fake store that is real: a SQLite file that goes away with it.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use super::FakeStore;
-use crate::domain::Timestamp;
+use actix_web::web;
+
+use super::{Bench, FakeStore};
+use crate::api::{Authenticator, State};
+use crate::audit;
+use crate::domain::{Clock, Timestamp};
+use crate::oidc::Issuer;
 use crate::store::*;
 
 /// A real database.
@@ -61,5 +67,21 @@ impl Access for FakeStore {
     }
     fn trim_audit(&self, before: Timestamp, limit: usize, now: Timestamp) -> Result<usize, Error> {
         self.real().trim_audit(before, limit, now)
+    }
+}
+
+impl Bench {
+    /// With tokens of an issuer.
+    pub fn with_issuer(self, issuer: impl FnOnce(Clock) -> Arc<Issuer>) -> Self {
+        let authenticator = Authenticator::new(false, self.clock.clone()).with_issuer(Some(issuer(self.clock.clone())));
+        let mut services = self.state.services.clone();
+        services.authenticator = Arc::new(authenticator);
+        let state = web::Data::new(State::new(services, self.state.options.clone()));
+        Self { state, ..self }
+    }
+
+    /// What was noted for the audit log since the last call.
+    pub fn noted(&self) -> Vec<audit::Event> {
+        self.noted.lock().unwrap().take()
     }
 }
