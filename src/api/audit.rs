@@ -83,7 +83,8 @@ pub async fn list_audit(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let now = state.services.clock.now();
-    let mut time = |name: &str| params.read(name, "-1h, an RFC 3339 time, or epoch milliseconds", |v| parse_time(v, now));
+    let mut time =
+        |name: &str| params.read(name, "-1h, an RFC 3339 time, or epoch milliseconds", |v| parse_time(v, now));
     let (from, to) = (time("from"), time("to"));
     let outcome = params.read("outcome", "done, refused or failed", AuditOutcome::from_name);
     let is_export = params.read("format", "json or ndjson", |v| match v {

@@ -36,10 +36,7 @@ pub(super) fn preflight() -> HttpResponse {
 /// Lets a page of `origin` read the answer.
 pub(super) fn open(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(HeaderName::from_static("access-control-allow-origin"), origin);
-    headers.insert(
-        HeaderName::from_static("access-control-expose-headers"),
-        HeaderValue::from_static(ANSWER_HEADERS),
-    );
+    headers.insert(HeaderName::from_static("access-control-expose-headers"), HeaderValue::from_static(ANSWER_HEADERS));
 }
 
 /// Tells caches that the answer depends on who asks.

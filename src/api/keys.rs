@@ -184,9 +184,8 @@ pub async fn create_key(state: web::Data<State>, Body(body): Body<CreateKey>) ->
 #[delete("/api/keys/{prefix}")]
 pub async fn revoke_key(state: web::Data<State>, path: web::Path<String>) -> Result<HttpResponse, ApiError> {
     let (prefix, now) = (path.into_inner(), state.services.clock.now());
-    let revoked = state
-        .store(move |s| if s.revoke_api_key(&prefix, now)? { s.api_key(&prefix) } else { Ok(None) })
-        .await?;
+    let revoked =
+        state.store(move |s| if s.revoke_api_key(&prefix, now)? { s.api_key(&prefix) } else { Ok(None) }).await?;
     let key = revoked.ok_or_else(|| ApiError::NotFound("this key was".to_owned()))?;
     Ok(json(StatusCode::OK, &KeyBody::of(key, now)))
 }

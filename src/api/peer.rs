@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn only_the_header_our_proxies_set_is_believed() {
-        let both = [("x-forwarded-for", "198.51.100.7"), ("forwarded", "for=1.1.1.1;proto=https, for=\"[2001:db8::2]:5\"")];
+        let both =
+            [("x-forwarded-for", "198.51.100.7"), ("forwarded", "for=1.1.1.1;proto=https, for=\"[2001:db8::2]:5\"")];
         let found = |header| peer("10.0.0.1", header, &both).address.unwrap().to_string();
         assert_eq!(found(ProxyHeader::XForwardedFor), "198.51.100.7");
         assert_eq!(found(ProxyHeader::Forwarded), "2001:db8::2");
@@ -139,7 +140,8 @@ mod tests {
 
     #[test]
     fn near_and_plain_is_who_comes_from_this_machine_through_nobody() {
-        let near = |socket, lines: &[(&'static str, &str)]| peer(socket, ProxyHeader::XForwardedFor, lines).is_plain_near;
+        let near =
+            |socket, lines: &[(&'static str, &str)]| peer(socket, ProxyHeader::XForwardedFor, lines).is_plain_near;
         assert!(near("127.0.0.1", &[]) && near("::1", &[]) && near("127.0.0.2", &[]));
         assert!(!near("127.0.0.1", &[("x-forwarded-for", "127.0.0.1")]));
         assert!(!near("127.0.0.1", &[("x-forwarded-proto", "https")]));

@@ -54,7 +54,8 @@ impl Draft {
             request_id: request.extensions().get::<RequestId>().map(|id| id.0.clone()),
             detail: String::new(),
         };
-        let is_write = !pattern.is_empty() && !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        let is_write =
+            !pattern.is_empty() && !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         Self { event, is_write }
     }
 
@@ -90,7 +91,8 @@ impl Draft {
             ..=399 => Outcome::Done,
             _ => Outcome::Failed,
         };
-        event.detail = cut(&detail.map_or_else(|| format!("status {}", status.as_u16()), |d| format!("status {} {d}", status.as_u16())));
+        event.detail = cut(&detail
+            .map_or_else(|| format!("status {}", status.as_u16()), |d| format!("status {} {d}", status.as_u16())));
         state.services.audit.note(event);
     }
 }

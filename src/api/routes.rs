@@ -136,7 +136,11 @@ impl Modify for Common {
 
 fn complete(operation: &mut utoipa::openapi::path::Operation) {
     let access = operation.operation_id.as_deref().and_then(access_of);
-    let mut errors = vec![("429", "Too many requests"), ("414", "The path and query are too long"), ("503", "Something this call needs is away; try again")];
+    let mut errors = vec![
+        ("429", "Too many requests"),
+        ("414", "The path and query are too long"),
+        ("503", "Something this call needs is away; try again"),
+    ];
     if access != Some(Access::Open) {
         let schemes = ["bearer", "api_key", "basic", "session"];
         let needed = schemes.map(|name| SecurityRequirement::new(name, Vec::<String>::new()));

@@ -423,7 +423,15 @@ impl Bench {
         let (services, ends) = services(Arc::clone(&store), clock.clone(), open);
         let options = Options { pages: PAGES, metrics_access: MetricsAccess::Loopback, ..options };
         let state = web::Data::new(State::new(services, options));
-        Self { store, clock, state, told: ends.told, asked: ends.asked, connected: ends.connected, noted: Mutex::new(ends.noted) }
+        Self {
+            store,
+            clock,
+            state,
+            told: ends.told,
+            asked: ends.asked,
+            connected: ends.connected,
+            noted: Mutex::new(ends.noted),
+        }
     }
 
     /// Sends a request; a body is sent as JSON.

@@ -130,7 +130,11 @@ mod tests {
         let out = run((0..59).map(|s| event(s, "-", 1, Outcome::Refused)).collect());
         assert_eq!(out.len(), 2);
         assert_eq!((out[0].target.as_str(), out[1].target.as_str()), ("t0", "t58"));
-        assert!(out[1].detail.starts_with("58 more since ") && out[1].detail.ends_with("unknown_key"), "{}", out[1].detail);
+        assert!(
+            out[1].detail.starts_with("58 more since ") && out[1].detail.ends_with("unknown_key"),
+            "{}",
+            out[1].detail
+        );
         let out = run([0, 1, 61, 62].map(|s| event(s, "-", 1, Outcome::Refused)).to_vec());
         let written: Vec<_> = out.iter().map(|e| e.target.as_str()).collect();
         assert_eq!(written, ["t0", "t1", "t61", "t62"], "a minute later it is written again");

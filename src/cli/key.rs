@@ -98,7 +98,13 @@ fn device_prefix(text: &str) -> Result<String, String> {
 }
 
 /// Notes what was done in the audit log.
-pub(super) fn note(store: &SharedStore, action: &str, target: &str, detail: String, at: Timestamp) -> anyhow::Result<()> {
+pub(super) fn note(
+    store: &SharedStore,
+    action: &str,
+    target: &str,
+    detail: String,
+    at: Timestamp,
+) -> anyhow::Result<()> {
     let entry = AuditEntry {
         at,
         actor: "local".to_owned(),

@@ -12,7 +12,8 @@ const MAX_PREFIX: usize = 128;
 /// The person. Without a role that was configured nobody is let in; where tokens are limited to devices, a token that names
 /// none reaches none (`*` = all).
 pub(super) fn person(claims: &Claims, options: &Options) -> Result<Person, Refusal> {
-    let role = find(claims, &options.role_claim).into_iter().flat_map(words).filter_map(|word| role(&word, options)).max();
+    let role =
+        find(claims, &options.role_claim).into_iter().flat_map(words).filter_map(|word| role(&word, options)).max();
     let role = role.ok_or(Refusal::NoRole)?;
     let device_prefix = match options.devices_claim.is_empty() {
         true => None,

@@ -76,10 +76,7 @@ fn guard(url: &str, what: &'static str) -> Result<(), Error> {
     if is_safe_url(url) { Ok(()) } else { Err(Error::Unreadable { what, why: "its address is not https" }) }
 }
 
-fn read(
-    result: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    what: &'static str,
-) -> Result<Vec<u8>, Error> {
+fn read(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>, what: &'static str) -> Result<Vec<u8>, Error> {
     let unreachable = |source: ureq::Error| Error::Unreachable { what, source: Box::new(source) };
     let mut response = result.map_err(unreachable)?;
     let status = response.status().as_u16();

@@ -83,7 +83,10 @@ impl Issuer {
                     if matches!(self.options.keys, KeySource::File(_)) { REREAD_EVERY } else { REFRESH_EVERY }
                 }
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the token issuer's keys stay as they are");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the token issuer's keys stay as they are"
+                    );
                     // Not `Retrying`: who has keys or sessions of ours needs no issuer, and the server is ready.
                     board.set(TASK, TaskState::Running);
                     backoff.next_pause()
@@ -150,7 +153,8 @@ impl Issuer {
         }
         let issuer = self.options.issuer.clone();
         let read = tokio::task::spawn_blocking(move || discover(&issuer)).await;
-        let found = Arc::new(read.unwrap_or(Err(Error::Unreadable { what: "description", why: "the reading broke off" }))?);
+        let found =
+            Arc::new(read.unwrap_or(Err(Error::Unreadable { what: "description", why: "the reading broke off" }))?);
         self.known.write().unwrap_or_else(PoisonError::into_inner).endpoints = Some(Arc::clone(&found));
         Ok(found)
     }
@@ -222,7 +226,8 @@ fn exchange(endpoints: &Endpoints, client: &Client, code: &str, verifier: &str) 
         ("code_verifier", verifier),
     ];
     // RFC 6749, 2.3.1.
-    let basic = |secret: &String| format!("Basic {}", STANDARD.encode(format!("{}:{}", encoded(&client.id), encoded(secret))));
+    let basic =
+        |secret: &String| format!("Basic {}", STANDARD.encode(format!("{}:{}", encoded(&client.id), encoded(secret))));
     let authorization = client.secret.as_ref().map(basic);
     let bytes = fetch::post(&endpoints.token_endpoint, &form, authorization.as_deref(), "token")?;
     let answer: TokenAnswer = serde_json::from_slice(&bytes)

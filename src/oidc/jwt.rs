@@ -7,8 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-use super::jwks::{Algorithm, KeySet};
 use super::Refusal;
+use super::jwks::{Algorithm, KeySet};
 use crate::domain::Timestamp;
 
 /// Longest token read.
@@ -47,7 +47,8 @@ pub(super) fn verify(token: &str, keys: &KeySet, rules: &Rules<'_>, now: Timesta
     let algorithm = text("alg")?.and_then(Algorithm::from_name).filter(|a| rules.algorithms.contains(a));
     let algorithm = algorithm.ok_or(Refusal::Algorithm)?;
     // Extensions that must be understood: we understand none. Other kinds of tokens (log-outs, …) are no proof.
-    let is_kind = text("typ")?.is_none_or(|t| ["JWT", "at+jwt", "application/at+jwt"].iter().any(|k| t.eq_ignore_ascii_case(k)));
+    let is_kind =
+        text("typ")?.is_none_or(|t| ["JWT", "at+jwt", "application/at+jwt"].iter().any(|k| t.eq_ignore_ascii_case(k)));
     if header.contains_key("crit") || !is_kind {
         return Err(Refusal::Malformed);
     }

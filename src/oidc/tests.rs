@@ -13,8 +13,12 @@ use crate::domain::{Clock, Timestamp};
 const NOW_S: i64 = 1_770_890_400;
 const NOW: Timestamp = Timestamp(NOW_S * 1_000_000);
 
-const RULES: Rules<'static> =
-    Rules { issuer: ISSUER, audience: AUDIENCE, algorithms: &[Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256], nonce: None };
+const RULES: Rules<'static> = Rules {
+    issuer: ISSUER,
+    audience: AUDIENCE,
+    algorithms: &[Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256],
+    nonce: None,
+};
 
 fn options(keys: KeySource) -> Options {
     Options {
@@ -162,7 +166,9 @@ fn the_role_is_the_greatest_that_was_configured_and_devices_are_as_the_token_say
     let role = |roles: Value| person(json!({"sub": "a b\n", "roles": roles}), &plain).map(|p| p.role);
     assert_eq!(role(json!(["x", "meters-read"])), Ok(Role::Viewer));
     assert_eq!(role(json!("meters-read meters-admin")), Ok(Role::Admin));
-    for bad in [json!([]), json!("admin"), json!(5), json!({"meters-admin": true}), json!(null), json!([["meters-admin"]])] {
+    for bad in
+        [json!([]), json!("admin"), json!(5), json!({"meters-admin": true}), json!(null), json!([["meters-admin"]])]
+    {
         assert_eq!(role(bad.clone()), Err(Refusal::NoRole), "{bad}");
     }
     let nested = Options {
@@ -192,7 +198,8 @@ async fn a_new_key_is_asked_for_at_a_bounded_rate_and_the_last_good_ones_stay() 
     let (old, new) = (Signer::es256("old"), Signer::es256("new"));
     let clock = Clock::manual(NOW);
     let issuer = Issuer::new(options(KeySource::File(path.clone())), clock.clone());
-    let ask = async |signer: &Signer| issuer.identify(&signer.token(&claims(NOW_S, &["meters-read"])), clock.now()).await;
+    let ask =
+        async |signer: &Signer| issuer.identify(&signer.token(&claims(NOW_S, &["meters-read"])), clock.now()).await;
     assert_eq!(ask(&old).await, Err(Refusal::UnknownKey), "there are no keys");
     write(&path, &[&old]);
     assert_eq!(ask(&old).await, Err(Refusal::UnknownKey), "the file was looked at just now");

@@ -7,10 +7,10 @@ use tokio::sync::watch;
 
 use super::Parts;
 use super::supervise::Tasks;
+use crate::api;
 use crate::config::Settings;
 use crate::domain::Clock;
 use crate::oidc::{Client, Issuer, KeySource, Options, TASK};
-use crate::api;
 
 /// The issuer, with the task that keeps its keys fresh; `None` = none is configured.
 pub fn start_issuer(
@@ -56,7 +56,12 @@ fn options(settings: &Settings) -> Option<Options> {
 }
 
 /// Who judges credentials of the API.
-pub fn authenticator(settings: &Settings, open: bool, clock: &Clock, issuer: Option<Arc<Issuer>>) -> api::Authenticator {
+pub fn authenticator(
+    settings: &Settings,
+    open: bool,
+    clock: &Clock,
+    issuer: Option<Arc<Issuer>>,
+) -> api::Authenticator {
     let rules = api::SessionRules {
         life: Duration::from_secs(settings.auth.session_life_s),
         idle: Duration::from_secs(settings.auth.session_idle_s),

@@ -305,8 +305,7 @@ fn start_dispatcher(
 fn start_upkeep(settings: &Settings, parts: &Parts, stopping: &watch::Receiver<bool>, tasks: &mut Tasks) {
     let (store, board, stop) = (Arc::clone(&parts.store), parts.board.clone(), stopping.clone());
     let days = |days: u64| Duration::from_secs(days * 86_400);
-    let retention =
-        keeper::Retention { telemetry: retention(settings), audit: days(settings.retention.audit_days) };
+    let retention = keeper::Retention { telemetry: retention(settings), audit: days(settings.retention.audit_days) };
     tasks.spawn(keeper::TASK, async move {
         keeper::run(store, retention, board, stop).await;
         Ok(())

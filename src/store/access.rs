@@ -30,11 +30,7 @@ pub trait Access {
     fn audit(&self, filter: &AuditFilter, page: Page) -> Result<Listing<AuditRow>, Error>;
     /// Calls `each` with the entries that match, oldest first, until it breaks. Read in parts: memory does not grow with the
     /// log, and no lock is held while `each` runs.
-    fn scan_audit(
-        &self,
-        filter: &AuditFilter,
-        each: &mut dyn FnMut(AuditRow) -> ControlFlow<()>,
-    ) -> Result<(), Error>;
+    fn scan_audit(&self, filter: &AuditFilter, each: &mut dyn FnMut(AuditRow) -> ControlFlow<()>) -> Result<(), Error>;
     /// Where the log begins and ends.
     fn audit_ends(&self) -> Result<AuditEnds, Error>;
     /// Takes away entries from before `before`, the oldest first and at most `limit`; how many. The chain goes on from the

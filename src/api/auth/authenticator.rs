@@ -173,8 +173,7 @@ impl Authenticator {
         if self.is_to_note(&hex::encode(id_sha256), Some(own.last_used_at), now) {
             note(store, Vec::new(), vec![SessionUse { id_sha256, at: now }]);
         }
-        let via =
-            Via::Session { id_sha256, csrf_token: session::csrf_token(text), expires_at: own.expires_at };
+        let via = Via::Session { id_sha256, csrf_token: session::csrf_token(text), expires_at: own.expires_at };
         Ok(Principal { name: own.actor, role: own.role, device_prefix: own.device_prefix, via })
     }
 

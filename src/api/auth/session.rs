@@ -63,7 +63,9 @@ mod tests {
             assert!(cookie.contains(part), "{part} in {cookie}");
         }
         assert!(!cookie.contains("Domain"));
-        assert!(set_cookie("abc", 60, true).starts_with("iotm=abc;") && !set_cookie("abc", 60, true).contains("Secure"));
+        assert!(
+            set_cookie("abc", 60, true).starts_with("iotm=abc;") && !set_cookie("abc", 60, true).contains("Secure")
+        );
         assert!(clear_cookie(false).contains("Max-Age=0"));
     }
 

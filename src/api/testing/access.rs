@@ -55,11 +55,7 @@ impl Access for FakeStore {
     fn audit(&self, filter: &AuditFilter, page: Page) -> Result<Listing<AuditRow>, Error> {
         self.real().audit(filter, page)
     }
-    fn scan_audit(
-        &self,
-        filter: &AuditFilter,
-        each: &mut dyn FnMut(AuditRow) -> ControlFlow<()>,
-    ) -> Result<(), Error> {
+    fn scan_audit(&self, filter: &AuditFilter, each: &mut dyn FnMut(AuditRow) -> ControlFlow<()>) -> Result<(), Error> {
         self.real().scan_audit(filter, each)
     }
     fn audit_ends(&self) -> Result<AuditEnds, Error> {

@@ -12,7 +12,13 @@ fn brief(event: &Event) -> (String, String, String, Outcome, String) {
     (actor, action, target, outcome, detail)
 }
 
-fn expected(actor: &str, action: &str, target: &str, outcome: Outcome, detail: &str) -> (String, String, String, Outcome, String) {
+fn expected(
+    actor: &str,
+    action: &str,
+    target: &str,
+    outcome: Outcome,
+    detail: &str,
+) -> (String, String, String, Outcome, String) {
     (actor.to_owned(), action.to_owned(), target.to_owned(), outcome, detail.to_owned())
 }
 
@@ -93,7 +99,8 @@ async fn the_log_is_read_in_pages_by_filter_or_whole_as_json_lines() {
     let entries: Vec<_> =
         (0..60).map(|n| entry(n, if n % 2 == 0 { Outcome::Done } else { Outcome::Refused })).collect();
     bench.store.append_audit(&entries).unwrap();
-    let get = async |query: &str| bench.send("GET", &format!("/api/audit{query}"), None, &[("x-api-key", &admin)]).await;
+    let get =
+        async |query: &str| bench.send("GET", &format!("/api/audit{query}"), None, &[("x-api-key", &admin)]).await;
     let first = get("").await;
     assert_eq!((first.status, first.header("x-total-count")), (200, "60"));
     assert_eq!((first.json().as_array().unwrap().len(), &first.json()[0]["id"]), (50, &json!(60)));

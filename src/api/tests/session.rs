@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::api::testing::{Answer, Bench, NOW};
-use crate::api::{Proxies, Options, key};
+use crate::api::{Options, Proxies, key};
 use crate::domain::Network;
 use crate::store::{Role, Store};
 
@@ -41,8 +41,12 @@ async fn a_bad_body_of_a_key_is_refused_with_every_fault() {
     let faults = async |body| {
         let answer = bench.post("/api/keys", body).await;
         assert_eq!(answer.status, 422);
-        let mut fields: Vec<String> =
-            answer.json()["errors"].as_array().unwrap().iter().map(|e| e["field"].as_str().unwrap().to_owned()).collect();
+        let mut fields: Vec<String> = answer.json()["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|e| e["field"].as_str().unwrap().to_owned())
+            .collect();
         fields.sort();
         fields
     };
@@ -98,7 +102,8 @@ async fn a_session_ends_by_log_out_by_idleness_and_by_age() {
     assert_eq!(ask(&idle).await, 200);
     let noted = async |cookie: &str| {
         let id = crate::api::key::digest(cookie.split_once('=').unwrap().1);
-        while crate::store::Access::web_session(&*bench.store, &id).unwrap().unwrap().0.last_used_at < bench.clock.now() {
+        while crate::store::Access::web_session(&*bench.store, &id).unwrap().unwrap().0.last_used_at < bench.clock.now()
+        {
             tokio::task::yield_now().await;
         }
     };
@@ -140,7 +145,10 @@ async fn pages_of_configured_origins_may_call_with_a_key_and_never_with_a_cookie
     assert_eq!(good.header("access-control-allow-origin"), "https://grafana.example");
     assert_eq!((good.header("access-control-allow-credentials"), good.header("vary").contains("origin")), ("", true));
     let new = json!({"device_id": "m-1", "device_name": "x"});
-    assert_eq!(bench.send("POST", "/api/devices", Some(new.clone()), &from("https://grafana.example")).await.status, 201);
+    assert_eq!(
+        bench.send("POST", "/api/devices", Some(new.clone()), &from("https://grafana.example")).await.status,
+        201
+    );
     assert_eq!(bench.send("POST", "/api/devices", Some(new), &from("https://evil.example")).await.status, 403);
     let preflight = |origin| [("origin", origin), ("access-control-request-method", "POST")];
     let asked = bench.send("OPTIONS", "/api/devices", None, &preflight("https://grafana.example")).await;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::api::testing::{Answer, Bench, NOW};
-use crate::api::{Access, Route, key, routes};
+use crate::api::{Access, LimitOptions, Options, Route, key, routes};
 use crate::oidc::testing::{AUDIENCE, ISSUER, Signer, claims, jwks};
-use crate::oidc::{Algorithm, Issuer, KeySource, Options};
+use crate::oidc::{self, Algorithm, Issuer, KeySource};
 use crate::store::Role;
 
 /// Limited keys begin with this.
@@ -31,7 +31,7 @@ fn body(route: &Route) -> Option<Value> {
         ("POST", "/api/devices/{id}/commands") => Some(json!({"cmd": "reboot"})),
         ("PUT", "/api/devices/{id}") => Some(json!({"device_name": "stolen"})),
         ("PUT", "/api/devices/{id}/status") => Some(json!({"connection_status": "online"})),
-        ("PUT", "/api/commands/{cmd_id}/ack") => Some(json!({"result": "ACCEPTED"})),
+        ("PUT", "/api/commands/{cmd_id}/ack") => Some(json!({"result": "accepted"})),
         ("POST", "/api/keys") => Some(json!({"name": "x", "role": "admin"})),
         ("POST" | "PUT", _) => Some(json!({})),
         _ => None,
@@ -62,7 +62,7 @@ impl World {
         let path = dir.path().join("jwks.json");
         std::fs::write(&path, jwks(&[&signer])).unwrap();
         let roles = [Role::Viewer, Role::Operator, Role::Admin].map(|r| (r.name().to_owned(), r)).to_vec();
-        let options = Options {
+        let issuer = oidc::Options {
             issuer: ISSUER.into(),
             audience: AUDIENCE.into(),
             algorithms: vec![Algorithm::EdDsa],
@@ -72,7 +72,9 @@ impl World {
             devices_claim: vec!["devices".into()],
             client: None,
         };
-        let bench = Bench::new(false).with_issuer(|clock| Arc::new(Issuer::new(options, clock)));
+        let limits = LimitOptions { login: None, ..LimitOptions::default() };
+        let bench = Bench::with(false, Options { limits, ..Options::default() })
+            .with_issuer(|clock| Arc::new(Issuer::new(issuer, clock)));
         let mut world = Self { bench, signer, _dir: dir, alert: String::new(), command: String::new() };
         let admin = world.headers(How::Key, Role::Admin, None).await;
         for id in ["ac-1", "dc-1"] {
@@ -201,7 +203,10 @@ async fn limited_to_some_devices_no_route_shows_or_touches_another() {
                 let answer = world.send(&route, &headers).await;
                 let at = format!("{how:?} {role:?} {route:?}: {}", answer.status);
                 let text = String::from_utf8_lossy(&answer.bytes);
-                if route.pattern.contains("{id}") || route.pattern.contains("{alert_id}") || route.pattern.contains("{cmd_id}") {
+                if route.pattern.contains("{id}")
+                    || route.pattern.contains("{alert_id}")
+                    || route.pattern.contains("{cmd_id}")
+                {
                     assert!(matches!(answer.status, 403 | 404), "{at}");
                 } else if route.pattern.starts_with("/api/docs") || route.pattern == "/api/openapi.json" {
                     assert!(matches!(answer.status, 200 | 308), "{at}");

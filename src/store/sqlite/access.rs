@@ -21,8 +21,8 @@ use super::schema::{api_keys, audit_anchor, audit_log, web_sessions};
 use super::{SqliteStore, credentials};
 use crate::domain::Timestamp;
 use crate::store::{
-    Access, ApiKey, AuditEnds, AuditEntry, AuditFilter, AuditOutcome, AuditRow, Error, KeyUse, Listing, Page, Place, Role,
-    SessionUse, WebSession,
+    Access, ApiKey, AuditEnds, AuditEntry, AuditFilter, AuditOutcome, AuditRow, Error, KeyUse, Listing, Page, Place,
+    Role, SessionUse, WebSession,
 };
 
 /// Entries read at once of a scan.
@@ -60,11 +60,7 @@ impl Access for SqliteStore {
         self.read("list the audit log", |c| list(c, filter, page))
     }
 
-    fn scan_audit(
-        &self,
-        filter: &AuditFilter,
-        each: &mut dyn FnMut(AuditRow) -> ControlFlow<()>,
-    ) -> Result<(), Error> {
+    fn scan_audit(&self, filter: &AuditFilter, each: &mut dyn FnMut(AuditRow) -> ControlFlow<()>) -> Result<(), Error> {
         let mut behind = 0;
         loop {
             let rows = self.read("read the audit log", |c| part(c, filter, behind))?;
@@ -219,7 +215,8 @@ fn write(row: AuditRow) -> Row {
 
 fn append(connection: &mut SqliteConnection, entries: &[AuditEntry]) -> Result<(), Fault> {
     let ends = ends(connection)?;
-    let newest: Option<Vec<u8>> = dsl::audit_log.order(dsl::id.desc()).select(dsl::hash).first(connection).optional()?;
+    let newest: Option<Vec<u8>> =
+        dsl::audit_log.order(dsl::id.desc()).select(dsl::hash).first(connection).optional()?;
     let mut hash = newest.map_or(Ok(ends.anchor.1), listing::digest)?;
     for (id, entry) in (ends.last_given + 1..).zip(entries) {
         let row = AuditRow::behind(hash, id, entry.clone());
@@ -283,12 +280,7 @@ fn part(connection: &mut SqliteConnection, filter: &AuditFilter, behind: i64) ->
 }
 
 /// The oldest entries up to the first that is young enough: what stays has no hole.
-fn trim(
-    connection: &mut SqliteConnection,
-    before: Timestamp,
-    limit: usize,
-    now: Timestamp,
-) -> Result<usize, Fault> {
+fn trim(connection: &mut SqliteConnection, before: Timestamp, limit: usize, now: Timestamp) -> Result<usize, Fault> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let oldest: Vec<(i64, i64, Vec<u8>)> =
         dsl::audit_log.order(dsl::id.asc()).limit(limit).select((dsl::id, dsl::at, dsl::hash)).load(connection)?;
@@ -296,11 +288,7 @@ fn trim(
         return Ok(0);
     };
     diesel::update(audit_anchor::table)
-        .set((
-            audit_anchor::last_id.eq(last_id),
-            audit_anchor::hash.eq(hash),
-            audit_anchor::trimmed_at.eq(Some(now.0)),
-        ))
+        .set((audit_anchor::last_id.eq(last_id), audit_anchor::hash.eq(hash), audit_anchor::trimmed_at.eq(Some(now.0))))
         .execute(connection)?;
     Ok(diesel::delete(dsl::audit_log.filter(dsl::id.le(last_id))).execute(connection)?)
 }
