@@ -62,7 +62,8 @@ impl Draft {
     /// Notes a bad credential.
     pub(super) fn denied(self, state: &State, denied: &Denied) {
         let Self { mut event, .. } = self;
-        event.detail = cut(&format!("{} {} at {}", denied.reason, denied.detail, event.action));
+        let why = if denied.detail.is_empty() { String::new() } else { format!(" ({})", denied.detail) };
+        event.detail = cut(&format!("{}{why} at {}", denied.reason, event.action));
         event.action = "credential.refused".to_owned();
         event.target = cut(&denied.claimed);
         event.outcome = Outcome::Refused;

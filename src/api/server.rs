@@ -100,9 +100,11 @@ fn serve(state: Shared, listener: TcpListener) -> io::Result<Server> {
                 connection.insert(wire.talk());
             })
             .finish(map_config(app, |()| AppConfig::default()));
-        let accept = |socket: TcpStream| async move {
+        // Longer than the library's own times, which end with a proper answer.
+        let patience = head_timeout + idle_timeout + DISCONNECT_TIMEOUT;
+        let accept = move |socket: TcpStream| async move {
             let peer = socket.peer_addr().ok();
-            Ok((Wire::new(socket), Protocol::Http1, peer))
+            Ok((Wire::new(socket, patience), Protocol::Http1, peer))
         };
         fn_service(accept).and_then(http)
     })?;

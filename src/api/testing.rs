@@ -1,6 +1,7 @@
 //! A store mostly in memory and an application around it, for the tests of handlers.
 
 mod access;
+mod raw;
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,10 +10,8 @@ use actix_web::http::Method;
 use actix_web::{test, web};
 use serde_json::{Value, json};
 
-use super::raw::{RawFuture, RawMessages};
 use super::server::app;
 use super::{MetricsAccess, Options, Page as StaticPage, Services, State, key};
-use crate::archive::RawEntry;
 use crate::collector::RequestKind;
 use crate::domain::command::may_advance;
 use crate::domain::metric::Metric;
@@ -312,30 +311,6 @@ impl Store for FakeStore {
     }
 }
 
-struct FakeRaw;
-
-impl RawMessages for FakeRaw {
-    fn list<'a>(
-        &'a self,
-        device: &'a DeviceId,
-        category: Option<&'a str>,
-        limit: usize,
-    ) -> RawFuture<'a, Vec<RawEntry>> {
-        let entry = |category: &str| RawEntry {
-            filename: format!("{device}/{category}/2026-02-12T10:00:00Z.json"),
-            size: 7,
-            last_modified: NOW,
-        };
-        let all = if device.as_str() == "m-1" { vec![entry("telemetry"), entry("hello")] } else { Vec::new() };
-        let wanted = move |e: &RawEntry| category.is_none_or(|c| e.filename.contains(c));
-        Box::pin(async move { Ok(all.into_iter().filter(wanted).take(limit).collect()) })
-    }
-    fn read<'a>(&'a self, device: &'a DeviceId, filename: &'a str) -> RawFuture<'a, Option<(String, Vec<u8>)>> {
-        let known = filename == format!("{device}/telemetry/2026-02-12T10:00:00Z.json");
-        Box::pin(async move { Ok(known.then(|| ("text/html".to_owned(), b"<b>\xff".to_vec()))) })
-    }
-}
-
 /// A server without a socket, and what stands behind it.
 pub struct Bench {
     pub store: Arc<FakeStore>,
@@ -388,7 +363,7 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
     let authenticator = Arc::new(super::Authenticator::new(open, clock.clone()));
     let services = Services {
         store,
-        raw: Arc::new(FakeRaw),
+        raw: Arc::new(raw::FakeRaw),
         collector,
         dispatch,
         board,

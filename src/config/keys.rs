@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::entries::ExternalBroker;
-use super::lists::Entry;
+use super::lists::{Entry, PROXY_HEADERS};
 use super::secret::Secret;
 use super::texts::Rule;
-use super::value::{FromValue, Kind, MetricsAccess, ProxyHeader, TlsVersion, UnknownDevices, Value};
+use super::value::{FromValue, Kind, MetricsAccess, TlsVersion, UnknownDevices, Value};
+use crate::api::ProxyHeader;
 use crate::domain::Network;
 use crate::observe::log::Format;
 use crate::oidc::Algorithm;
@@ -181,7 +182,7 @@ settings! {
         /// Proxies before this server. Only from them the client's address is believed, for limits, audit and logs.
         trusted_proxies: Vec<Network> = "", Kind::List(Entry::Network);
         /// The header in which they tell it. They must set it themselves, not pass on what clients send.
-        proxy_header: ProxyHeader = "x-forwarded-for", Kind::Choice(&ProxyHeader::NAMES);
+        proxy_header: ProxyHeader = "x-forwarded-for", Kind::Choice(&PROXY_HEADERS);
     }
 
     /// Sessions of the console.

@@ -2,8 +2,8 @@
 //!
 //! Pure. What is checked here is read again by [`FromValue`] and cannot fail there.
 
-use super::value::{FromValue, ProxyHeader, Value};
-use crate::api;
+use super::value::{FromValue, Value, word};
+use crate::api::ProxyHeader;
 use crate::domain::Network;
 use crate::oidc::Algorithm;
 use crate::store::Role;
@@ -79,12 +79,12 @@ impl FromValue for Vec<(String, Role)> {
     }
 }
 
-impl From<ProxyHeader> for api::ProxyHeader {
-    fn from(header: ProxyHeader) -> Self {
-        match header {
-            ProxyHeader::XForwardedFor => Self::XForwardedFor,
-            ProxyHeader::Forwarded => Self::Forwarded,
-        }
+/// The headers in which proxies tell the client's address.
+pub(super) const PROXY_HEADERS: [&str; 2] = ["x-forwarded-for", "forwarded"];
+
+impl FromValue for ProxyHeader {
+    fn from_value(value: &Value) -> Self {
+        if word(value) == PROXY_HEADERS[1] { Self::Forwarded } else { Self::XForwardedFor }
     }
 }
 

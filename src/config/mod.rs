@@ -24,7 +24,7 @@ pub use keys::*;
 pub use load::{ConfigError, Fault, FileText, Flag, Loaded, Source, Sources, load};
 pub use secret::Secret;
 pub use texts::Rule;
-pub use value::{Kind, MetricsAccess, ProxyHeader, TlsVersion, UnknownDevices};
+pub use value::{Kind, MetricsAccess, TlsVersion, UnknownDevices};
 
 /// How `serve` was asked to run, beside the settings.
 #[derive(Clone, Debug, PartialEq)]

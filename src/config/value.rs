@@ -147,16 +147,6 @@ words! {
 }
 
 words! {
-    /// The header in which proxies tell the client's address.
-    ProxyHeader {
-        /// `X-Forwarded-For`.
-        XForwardedFor = "x-forwarded-for",
-        /// RFC 7239.
-        Forwarded = "forwarded",
-    }
-}
-
-words! {
     /// The oldest version of TLS accepted.
     TlsVersion {
         /// RFC 5246.

@@ -1,7 +1,7 @@
 //! Upkeep of the store: what has passed its retention is deleted, in small steps.
 //!
-//! Promise: only rows older than `retention.telemetry_days` (the audit log: `retention.audit_days`) go (of alerts and commands only those that are over), and a
-//! step never holds the store for long.
+//! Promise: only rows older than `retention.telemetry_days` (the audit log: `retention.audit_days`) go (of alerts and
+//! commands only those that are over), and a step never holds the store for long.
 //! Must not know: HTTP, MQTT.
 
 use std::time::Duration;

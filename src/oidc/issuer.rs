@@ -4,6 +4,7 @@
 //! then at most twice a minute whatever is sent. When a read fails, the last good keys stay in use.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub struct Issuer {
     known: RwLock<Known>,
     /// When keys were last asked for because of a token; held while they are.
     asked: Mutex<Option<Timestamp>>,
+    /// Reads that have ended.
+    reads: AtomicU64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -63,7 +66,7 @@ struct TokenAnswer {
 impl Issuer {
     /// One of which nothing is known yet.
     pub fn new(options: Options, clock: Clock) -> Self {
-        Self { options, clock, known: RwLock::default(), asked: Mutex::default() }
+        Self { options, clock, known: RwLock::default(), asked: Mutex::default(), reads: AtomicU64::new(0) }
     }
 
     /// Whether people can log in to the console with it.
@@ -76,7 +79,12 @@ impl Issuer {
         board.set(TASK, TaskState::Running);
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
         loop {
-            let pause = match self.refresh().await {
+            let refreshed = {
+                // Whose token names an unknown key meanwhile waits for this read.
+                let _asked = self.asked.lock().await;
+                self.refresh().await
+            };
+            let pause = match refreshed {
                 Ok(()) => {
                     board.set(TASK, TaskState::Running);
                     backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
@@ -105,6 +113,7 @@ impl Issuer {
         let options = self.options.clone();
         let read = tokio::task::spawn_blocking(move || read(&options)).await;
         let read = read.unwrap_or(Err(Error::Unreadable { what: "keys", why: "the reading broke off" }));
+        self.reads.fetch_add(1, Ordering::AcqRel);
         let result = if read.is_ok() { "good" } else { "bad" };
         metrics::OIDC_KEY_REFRESHES.increment(&[("result", result)], 1);
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = read?;
@@ -136,7 +145,11 @@ impl Issuer {
 
     /// Those who come meanwhile wait for the one answer.
     async fn ask_for_new_keys(&self) {
+        let before = self.reads.load(Ordering::Acquire);
         let mut asked = self.asked.lock().await;
+        if self.reads.load(Ordering::Acquire) != before {
+            return;
+        }
         let now = self.clock.now();
         if asked.is_some_and(|at| (0..UNKNOWN_KEY_PAUSE_US).contains(&(now.0 - at.0))) {
             return;

@@ -334,7 +334,7 @@ fn start_http(
         idle_timeout: Duration::from_secs(http.idle_timeout_s),
         max_uri_bytes: http.max_uri_bytes,
         cors_origins: http.cors_origins.clone(),
-        proxies: api::Proxies { trusted: http.trusted_proxies.clone(), header: http.proxy_header.into() },
+        proxies: api::Proxies { trusted: http.trusted_proxies.clone(), header: http.proxy_header },
         workers: if http.workers == 0 { processors() } else { http.workers },
         body_limit_bytes: http.body_limit_bytes,
         limits: api::LimitOptions {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod audit;
 mod broker;
 mod commands;
 mod conformance;
@@ -10,7 +11,9 @@ mod crash;
 mod docs;
 mod faults;
 mod flow;
+mod hardening;
 mod listeners;
+mod login;
 mod presence;
 mod rest;
 mod source;

@@ -1,7 +1,8 @@
 //! Who is asking, and what they may: nobody anything, unless a key, a token or a session says so.
 //!
 //! Invariant: nothing that decides is remembered from request to request: a key or session is looked up each time, so what
-//! any node revokes is refused by the next request of every node. (Measured: 20 µs; a read of the API takes 300.) Must not
+//! any node revokes is refused by the next request of every node. (Measured in an unoptimised build, among
+//! 1000 keys: 25 µs, 80 with the way to a blocking thread and back.) Must not
 //! know: routes and resources.
 
 mod authenticator;

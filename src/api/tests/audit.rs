@@ -71,9 +71,15 @@ async fn bad_credentials_are_noted_by_their_public_part_and_reason() {
     let noted = bench.noted();
     let unknown = key::prefix_of(&foreign).unwrap();
     let wanted = [
-        expected("-", "credential.refused", unknown, Outcome::Refused, "unknown_key  at GET /api/devices"),
-        expected("-", "credential.refused", prefix, Outcome::Refused, "wrong_key  at POST /api/devices"),
-        expected("-", "credential.refused", "", Outcome::Refused, "token no issuer is configured at GET /api/devices"),
+        expected("-", "credential.refused", unknown, Outcome::Refused, "unknown_key at GET /api/devices"),
+        expected("-", "credential.refused", prefix, Outcome::Refused, "wrong_key at POST /api/devices"),
+        expected(
+            "-",
+            "credential.refused",
+            "",
+            Outcome::Refused,
+            "token (no issuer is configured) at GET /api/devices",
+        ),
         expected("-", "POST /api/devices", "", Outcome::Refused, "status 401"),
         expected("-", "POST /api/session", prefix, Outcome::Refused, "status 401 wrong_key"),
     ];

@@ -2,6 +2,7 @@
 
 pub mod foreign;
 pub mod http;
+pub mod issuer;
 pub mod mqtt;
 pub mod process;
 pub mod wrapped;
