@@ -25,6 +25,8 @@ pub mod audit;
 
 pub mod tls;
 
+pub mod oidc;
+
 pub mod archive;
 
 pub mod broker;

@@ -6,14 +6,14 @@
 //! Start from [`start`]; `routes` is the table of everything there is.
 
 mod alerts;
+pub mod audit;
 mod auth;
 mod body;
 mod certificates;
-#[cfg(test)]
-mod certificates_testing;
 mod claims;
 mod command_key;
 mod commands;
+mod cors;
 mod devices;
 mod docs;
 mod edge;
@@ -24,21 +24,24 @@ mod gaps;
 mod guard;
 mod health;
 pub mod key;
+pub mod keys;
 mod limits;
+mod oidc;
 mod origin;
 mod pages;
 mod paging;
+mod peer;
 mod pulse;
 mod query;
 mod range;
 mod raw;
-#[cfg(test)]
-mod raw_testing;
+mod record;
 mod routes;
 mod scrape;
 mod series;
 mod server;
 pub mod services;
+mod session;
 mod show;
 mod socket;
 mod stats;
@@ -59,10 +62,11 @@ use actix_web::{HttpRequest, web};
 use tokio::sync::Semaphore;
 
 pub use actix_web::dev::ServerHandle;
-pub use auth::{Authenticator, Principal};
+pub use auth::{Authenticator, Principal, SessionRules};
 pub use error::{ApiError, Fault, Problem};
 pub use limits::{Allowance, LimitOptions};
 pub use pages::Page;
+pub use peer::{Proxies, ProxyHeader};
 pub use raw::{RawFuture, RawMessages};
 pub use routes::{Access, Route, document, routes};
 pub use scrape::start_metrics;
@@ -73,7 +77,7 @@ use crate::observe::{Board, Progress};
 use crate::store::{DEFAULT_COMMAND_LIFE, SharedStore};
 use crate::tls::{OwnCa, Revocations};
 use crate::vault::Keyring;
-use crate::{audit, collector, dispatch, journal};
+use crate::{collector, dispatch, journal};
 
 /// What the API stands on. Everything in it is shared.
 #[derive(Clone)]
@@ -96,7 +100,7 @@ pub struct Services {
     /// Who is asking; made with `open`, everybody is an administrator.
     pub authenticator: Arc<Authenticator>,
     /// Where writes, log-ins and refusals are noted.
-    pub audit: audit::Log,
+    pub audit: crate::audit::Log,
     /// Seals what is kept of secrets.
     pub vault: Arc<Keyring>,
     /// Where this server's MQTT is, for meters that enrol.
@@ -182,6 +186,16 @@ pub struct Options {
     pub stall_timeout: Duration,
     /// A client whose request line and headers take longer is refused.
     pub head_timeout: Duration,
+    /// A body that takes longer to arrive is refused.
+    pub body_timeout: Duration,
+    /// A connection without a request for so long is closed.
+    pub idle_timeout: Duration,
+    /// Longest path and query.
+    pub max_uri_bytes: usize,
+    /// Origins whose pages may call; scheme, host and port as browsers write them.
+    pub cors_origins: Vec<String>,
+    /// Proxies of ours before this server.
+    pub proxies: Proxies,
     /// How long a stop waits for answers under way.
     pub stop_timeout: Duration,
     /// Requests a second.
@@ -205,6 +219,11 @@ impl Default for Options {
             max_scans: 16,
             stall_timeout: Duration::from_secs(30),
             head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(15),
+            max_uri_bytes: 8192,
+            cors_origins: Vec::new(),
+            proxies: Proxies::default(),
             stop_timeout: Duration::from_secs(5),
             limits: LimitOptions::default(),
             metrics_access: MetricsAccess::default(),

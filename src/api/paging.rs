@@ -30,6 +30,8 @@ pub enum List {
     Commands,
     Gaps,
     Certificates,
+    Keys,
+    Audit,
 }
 
 impl List {
@@ -40,6 +42,8 @@ impl List {
             Self::Commands => b'c',
             Self::Gaps => b'g',
             Self::Certificates => b'x',
+            Self::Keys => b'k',
+            Self::Audit => b'l',
         }
     }
 
@@ -207,7 +211,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_cursor_comes_back_as_the_place_it_was_made_of(first: i64, second: i64) {
-            for list in [List::Devices, List::Alerts, List::Commands, List::Gaps] {
+            for list in [List::Devices, List::Alerts, List::Commands, List::Gaps, List::Keys, List::Audit] {
                 let cursor = list.cursor(Place(first, second));
                 prop_assert!(cursor.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
                 prop_assert_eq!(list.place(&cursor), Some(Place(first, second)));

@@ -12,8 +12,8 @@ use utoipa::{Modify, OpenApi};
 use super::guard::kind_of;
 use super::limits::Kind;
 use super::{
-    alerts, certificates, claims, command_key, commands, devices, docs, enrol, gaps, health, raw, series, services,
-    stats, system,
+    alerts, audit, certificates, claims, command_key, commands, devices, docs, enrol, gaps, health, keys, raw, series,
+    services, session, stats, system,
 };
 use crate::store::Role;
 
@@ -67,6 +67,16 @@ routes! {
     OPEN health::healthz,
     OPEN health::readyz,
     METRICS health::metrics_page,
+    OPEN session::log_in,
+    VIEWER session::get_session,
+    VIEWER session::log_out,
+    OPEN session::log_in_ways,
+    OPEN session::begin_oidc,
+    OPEN session::finish_oidc,
+    ADMIN keys::list_keys,
+    ADMIN keys::create_key,
+    ADMIN keys::revoke_key,
+    ADMIN audit::list_audit,
     VIEWER docs::openapi_json,
     VIEWER docs::docs_entry,
     VIEWER docs::docs_page,
@@ -138,6 +148,11 @@ impl Modify for Common {
         components.add_security_scheme("basic", SecurityScheme::Http(basic));
         let header = ApiKey::Header(ApiKeyValue::new("X-API-Key"));
         components.add_security_scheme("api_key", SecurityScheme::ApiKey(header));
+        let cookie = ApiKey::Cookie(ApiKeyValue::with_description(
+            super::auth::session::SECURE_COOKIE,
+            "The console's session. Writes need the header X-CSRF-Token besides, as GET /api/session tells it.",
+        ));
+        components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
         for item in document.paths.paths.values_mut() {
             let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
             for operation in operations.into_iter().flatten() {
@@ -149,11 +164,15 @@ impl Modify for Common {
 
 fn complete(operation: &mut utoipa::openapi::path::Operation) {
     let access = operation.operation_id.as_deref().and_then(access_of);
-    let mut errors = vec![("429", "Too many requests"), ("503", "Something this call needs is away; try again")];
+    let mut errors = vec![
+        ("429", "Too many requests"),
+        ("414", "The path and query are too long"),
+        ("503", "Something this call needs is away; try again"),
+    ];
     if access == Some(Access::Certificate) {
         operation.security = Some(vec![SecurityRequirement::new("client_certificate", Vec::<String>::new())]);
     } else if access != Some(Access::Open) {
-        let schemes = ["bearer", "api_key", "basic"];
+        let schemes = ["bearer", "api_key", "basic", "session"];
         let needed = schemes.map(|name| SecurityRequirement::new(name, Vec::<String>::new()));
         operation.security = Some(needed.into());
         errors.extend([("401", "No valid key"), ("403", "The key may not do this")]);
@@ -229,7 +248,7 @@ impl Table {
 }
 
 /// A pattern without the regular expressions of its parts.
-fn plain(pattern: &str) -> String {
+pub(super) fn plain(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len());
     let mut skipping = false;
     for letter in pattern.chars() {

@@ -125,10 +125,13 @@ fn connections<F>(
 where
     F: Future<Output = ()> + 'static,
 {
-    let head_timeout = state.options.head_timeout;
+    let (head_timeout, idle_timeout) = (state.options.head_timeout, state.options.idle_timeout);
+    // Longer than the library's own times, which end with a proper answer.
+    let patience = head_timeout + idle_timeout + DISCONNECT_TIMEOUT;
     let app = app(state).into_factory().map_err(|error| error.error_response());
     let http = HttpService::build()
         .graceful_shutdown_signal(stopped)
+        .keep_alive(idle_timeout)
         .client_request_timeout(head_timeout)
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
         .on_connect_ext(|wire: &Wire, connection| {
@@ -142,7 +145,7 @@ where
         let (tls, peer) = (tls.clone(), Socket::address_of(&socket));
         async move {
             let socket = Socket::accept(socket, tls, head_timeout).await.map_err(DispatchError::Io)?;
-            Ok((Wire::new(socket), Protocol::Http1, peer))
+            Ok((Wire::new(socket, patience), Protocol::Http1, peer))
         }
     };
     fn_service(accept).and_then(http)

@@ -7,10 +7,12 @@
 //! is flushed. (An unreadable head that came in one piece behind a good one goes out with that one's answer, and bare.)
 
 use std::cell::Cell;
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -19,6 +21,7 @@ use actix_web::middleware::Next;
 use actix_web::{Error, ResponseError};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 use super::edge;
 use super::error::{ApiError, problem};
@@ -31,12 +34,15 @@ pub(super) struct Talk {
     under_way: Cell<usize>,
     /// There was a request since the last time all was flushed.
     is_busy: Cell<bool>,
+    /// Requests so far.
+    begun: Cell<u64>,
 }
 
 impl Talk {
     fn begin(self: &Rc<Self>) -> Answering {
         self.under_way.set(self.under_way.get() + 1);
         self.is_busy.set(true);
+        self.begun.set(self.begun.get().wrapping_add(1));
         Answering(Rc::clone(self))
     }
 
@@ -84,17 +90,56 @@ impl MessageBody for Tracked {
     }
 }
 
+/// Looks through a head for lines that end with a bare LF. RFC 9112 lets a recipient take one for the end of a line, and the
+/// library does; a proxy before us may take it for part of a value, and then both see different requests.
+#[derive(Debug, Default)]
+struct Head {
+    last: u8,
+    line_len: usize,
+    has_begun: bool,
+    is_over: bool,
+}
+
+impl Head {
+    /// Whether one is among these bytes, as far as they belong to the head.
+    fn has_bare_line_feed(&mut self, bytes: &[u8]) -> bool {
+        for &byte in bytes {
+            if self.is_over {
+                return false;
+            }
+            match byte {
+                b'\n' if self.last != b'\r' => return true,
+                // Empty lines before a request are passed over (RFC 9112, 2.2).
+                b'\n' if self.line_len == 0 => self.is_over = self.has_begun,
+                b'\n' => self.line_len = 0,
+                b'\r' => {}
+                _ => (self.line_len, self.has_begun) = (self.line_len + 1, true),
+            }
+            self.last = byte;
+        }
+        false
+    }
+}
+
 /// A client's connection.
 pub(super) struct Wire<S = Socket> {
     socket: S,
     talk: Rc<Talk>,
     /// An answer in place of the library's, on its way out.
     answer: Bytes,
+    /// What of a head has come, while there is no request.
+    head: Head,
+    /// How long there may be no request.
+    patience: Duration,
+    /// The end of that, and how many requests there were when it was set.
+    deadline: Option<(u64, Pin<Box<Sleep>>)>,
 }
 
 impl<S> Wire<S> {
-    pub(super) fn new(socket: S) -> Self {
-        Self { socket, talk: Rc::default(), answer: Bytes::new() }
+    /// `patience`: how long a connection may be without a request that is complete enough to be answered. (The library
+    /// looks at the time of the first head only: whoever sends a later one slowly would stay for ever.)
+    pub(super) fn new(socket: S, patience: Duration) -> Self {
+        Self { socket, talk: Rc::default(), answer: Bytes::new(), head: Head::default(), patience, deadline: None }
     }
 
     pub(super) fn socket(&self) -> &S {
@@ -120,7 +165,26 @@ impl<S: AsyncWrite + Unpin> Wire<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buf)
+        let (begun, patience) = (self.talk.begun.get(), self.patience);
+        if self.deadline.as_ref().is_some_and(|(at, _)| *at != begun) || self.talk.is_busy.get() {
+            self.deadline = None;
+            self.head = Head::default();
+        }
+        if !self.talk.is_busy.get() {
+            let (_, deadline) = self.deadline.get_or_insert_with(|| (begun, Box::pin(tokio::time::sleep(patience))));
+            if deadline.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
+        let is_head = !self.talk.is_busy.get();
+        if is_head && self.head.has_bare_line_feed(&buf.filled()[before..]) {
+            // To the library it looks as if the client had gone.
+            buf.set_filled(before);
+            self.answer = refusal(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap_or_default();
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -203,7 +267,7 @@ mod tests {
     #[tokio::test]
     async fn only_what_goes_out_between_requests_is_the_librarys() {
         let (socket, mut client) = duplex(4096);
-        let mut wire = Wire::new(socket);
+        let mut wire = Wire::new(socket, Duration::from_secs(60));
         let answering = wire.talk().begin();
         assert_eq!(send(&mut wire, &mut client).await, BARE, "part of a handler's body");
         drop(answering);
@@ -218,7 +282,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_reads_slowly_gets_the_whole_answer() {
         let (socket, mut client) = duplex(16);
-        let mut wire = Wire::new(socket);
+        let mut wire = Wire::new(socket, Duration::from_secs(60));
         let writer = async move {
             wire.write_all(BARE).await.unwrap();
             wire.shutdown().await.unwrap();
@@ -229,6 +293,21 @@ mod tests {
         let (head, body) = got.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{got}");
         assert!(serde_json::from_str::<serde_json::Value>(body).is_ok(), "{got}");
+    }
+
+    #[test]
+    fn a_line_of_a_head_ends_with_both_letters() {
+        let check = |pieces: &[&str], expected: bool| {
+            let mut head = Head::default();
+            let found = pieces.iter().any(|piece| head.has_bare_line_feed(piece.as_bytes()));
+            assert_eq!(found, expected, "{pieces:?}");
+        };
+        check(&["GET / HTTP/1.1\r\nHost: x\r\n\r\nbody\nof lines\n"], false);
+        check(&["\r\n\r\nGET / HTTP/1.1\r", "\nA: b\r\n\r", "\n", "\n"], false);
+        check(&["GET / HTTP/1.1\nHost: x\r\n\r\n"], true);
+        check(&["GET / HTTP/1.1\r\nA: b", "\nContent-Length: 5\r\n\r\n"], true);
+        check(&["GET / HTTP/1.1\r\n\n"], true);
+        check(&["\n"], true);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!
 //! Start from [`main`].
 
+mod audit;
 mod check_config;
 mod claim;
 mod client;
@@ -66,6 +67,7 @@ enum Command {
     Openapi(openapi::OpenapiArgs),
     Key(key::KeyArgs),
     Pki(pki::PkiArgs),
+    Audit(audit::AuditArgs),
     Device(device::DeviceArgs),
     Claim(claim::ClaimArgs),
     Service(service::ServiceArgs),
@@ -98,6 +100,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Openapi(args) => openapi::run(args, global),
         Command::Key(args) => key::run(args, global),
         Command::Pki(args) => pki::run(args, global),
+        Command::Audit(args) => audit::run(args, global),
         Command::Device(args) => device::run(args, global),
         Command::Claim(args) => claim::run(args, global),
         Command::Service(args) => service::run(args, global),

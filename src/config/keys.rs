@@ -6,11 +6,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::entries::ExternalBroker;
+use super::lists::{Entry, PROXY_HEADERS};
 use super::rules::TLS_LISTEN;
 use super::secret::Secret;
 use super::texts::Rule;
 use super::value::{AutoListen, FromValue, Kind, MetricsAccess, TlsVersion, UnknownDevices, Value};
+use crate::api::ProxyHeader;
+use crate::domain::Network;
 use crate::observe::log::Format;
+use crate::oidc::Algorithm;
+use crate::store::Role;
 
 /// A setting's line in the table.
 #[derive(Clone, Copy, Debug)]
@@ -176,6 +181,58 @@ settings! {
         login_per_s: u32 = "1", int(1, 1_000_000, "requests/s");
         /// Requests with a wrong credential allowed at once.
         login_burst: u32 = "20", int(1, 1_000_000, "requests");
+        /// A request whose line and headers take longer to arrive is refused.
+        head_timeout_s: u64 = "10", int(1, 600, "s");
+        /// A request whose body takes longer to arrive is refused.
+        body_timeout_s: u64 = "30", int(1, 3600, "s");
+        /// A connection without a request for so long is closed.
+        idle_timeout_s: u64 = "15", int(1, 3600, "s");
+        /// Longest path and query of a request.
+        max_uri_bytes: usize = "8 KiB", size(256, 64 * KIB);
+        /// Origins of other sites whose pages may call the API with a key, exactly as browsers write them; the console's
+        /// cookie is never taken from them. None = CORS is off.
+        cors_origins: Vec<String> = "", Kind::List(Entry::Origin);
+        /// Proxies before this server. Only from them the client's address is believed, for limits, audit and logs.
+        trusted_proxies: Vec<Network> = "", Kind::List(Entry::Network);
+        /// The header in which they tell it. They must set it themselves, not pass on what clients send.
+        proxy_header: ProxyHeader = "x-forwarded-for", Kind::Choice(&PROXY_HEADERS);
+    }
+
+    /// Sessions of the console.
+    auth: Auth {
+        /// A session ends so long after its log-in.
+        session_life_s: u64 = "43200", int(300, 2_592_000, "s");
+        /// A session that is not used for so long is over.
+        session_idle_s: u64 = "3600", int(300, 2_592_000, "s");
+    }
+
+    /// People and programs with tokens of an OpenID Connect issuer, beside API keys.
+    oidc: Oidc {
+        /// The issuer, exactly as its tokens name it (`iss`); empty = none.
+        issuer: String = "", Kind::Text(Rule::SafeUrl);
+        /// Who tokens for the API must be meant for (`aud`); empty = the API takes no tokens.
+        audience: String = "", Kind::Text(Rule::Any);
+        /// What tokens may be signed with: asymmetric algorithms only.
+        algorithms: Vec<Algorithm> = "RS256,ES256,EdDSA", Kind::List(Entry::Algorithm);
+        /// File of the issuer's keys (JWKS), read again every ten seconds; empty = asked of the issuer.
+        jwks_file: Option<PathBuf> = "", Kind::File;
+        /// Address of the issuer's keys (JWKS); empty = where the issuer's description says.
+        jwks_url: String = "", Kind::Text(Rule::SafeUrl);
+        /// Where in a token the role stands: a member's name, with dots for members of members.
+        role_claim: String = "roles", Kind::Text(Rule::Any);
+        /// Values there and the roles they give; the greatest counts, and without any nobody gets in.
+        roles: Vec<(String, Role)> = "viewer=viewer,operator=operator,admin=admin", Kind::List(Entry::Role);
+        /// Where in a token the beginning of the ids of the only devices it reaches stands (`*` = all); empty = tokens reach
+        /// all devices.
+        devices_claim: String = "", Kind::Text(Rule::Any);
+        /// What the issuer knows the console as; empty = no log-in to the console by the issuer.
+        client_id: String = "", Kind::Text(Rule::Any);
+        /// The console's secret at the issuer, where it has one.
+        client_secret: Option<Secret> = "", Kind::Text(Rule::Secret);
+        /// The address of `/api/session/oidc/callback` as browsers reach it.
+        redirect_url: String = "", Kind::Text(Rule::SafeUrl);
+        /// What is asked for at a log-in.
+        scopes: String = "openid", Kind::Text(Rule::Any);
     }
 
     /// The MQTT broker.
@@ -320,6 +377,8 @@ settings! {
     retention: Retention {
         /// Telemetry and events in the database; also the oldest message time accepted.
         telemetry_days: u64 = "400", int(1, 36_500, "days");
+        /// Entries of the audit log. What is left stays a chain that can be verified.
+        audit_days: u64 = "400", int(1, 36_500, "days");
     }
 
     /// Commands to meters.

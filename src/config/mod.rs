@@ -10,6 +10,7 @@
 mod document;
 mod entries;
 mod keys;
+mod lists;
 mod load;
 mod rules;
 mod secret;

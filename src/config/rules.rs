@@ -39,6 +39,16 @@ pub(super) fn broken(s: &Settings) -> Vec<(&'static str, String)> {
         "mqtt.tls_crl_file",
         "is of no use without mqtt.tls_client_ca_file".to_owned(),
     );
+    let (oidc, is_on) = (&s.oidc, !s.oidc.issuer.is_empty());
+    let is_used = !oidc.audience.is_empty() || !oidc.client_id.is_empty();
+    rule(!is_on || is_used, "oidc.issuer", "is of no use without oidc.audience or oidc.client_id".to_owned());
+    rule(is_on || !is_used, "oidc.issuer", "is needed by oidc.audience and oidc.client_id".to_owned());
+    let (has_client, has_redirect) = (!oidc.client_id.is_empty(), !oidc.redirect_url.is_empty());
+    rule(has_redirect || !has_client, "oidc.redirect_url", "is needed by oidc.client_id".to_owned());
+    let one_source = oidc.jwks_file.is_none() || oidc.jwks_url.is_empty();
+    rule(one_source, "oidc.jwks_url", "is given as well as oidc.jwks_file; one of them is enough".to_owned());
+    rule(!is_on || !oidc.algorithms.is_empty(), "oidc.algorithms", "must name at least one".to_owned());
+    rule(!is_on || !oidc.role_claim.is_empty(), "oidc.role_claim", "is wanted".to_owned());
     let listeners = s.listeners();
     for (place, (key, address)) in listeners.into_iter().enumerate() {
         let before = &listeners[..place];

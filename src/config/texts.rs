@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::secret::Secret;
 use super::value::{FromValue, Value, filter, word};
 use crate::broker::source::{Address, Version};
+use crate::oidc::is_safe_url;
 use crate::vault::Key;
 
 /// What a text must be.
@@ -28,6 +29,8 @@ pub enum Rule {
     Subscription,
     /// A broker's address.
     Broker,
+    /// `https://…`, or `http://` to this machine; empty = none.
+    SafeUrl,
 }
 
 impl Rule {
@@ -40,6 +43,7 @@ impl Rule {
             Self::Hosts => hosts(text).map(Value::Text),
             Self::OptionalPath => Ok(Value::Text(text.to_owned())),
             Self::Subscription => subscription(text).map(Value::Text),
+            Self::SafeUrl => safe_url(text).map(Value::Text),
             Self::Broker => Address::parse(text).map(|address| Value::Text(address.to_string())),
         }
     }
@@ -51,6 +55,7 @@ impl Rule {
             Self::Hosts => "host:port, separated by commas",
             Self::OptionalPath => "a path",
             Self::Subscription => "a topic filter",
+            Self::SafeUrl => "https://…, or http:// to this machine; \"\" for none",
             Self::Broker => "mqtt://host:port or mqtts://host:port",
         }
     }
@@ -91,6 +96,13 @@ fn hosts(text: &str) -> Result<String, String> {
     match split_hosts(text).is_some_and(|all| all.len() <= 5) {
         true => Ok(text.to_owned()),
         false => Err(format!("{text:?} is not a list of at most five host:port, separated by commas")),
+    }
+}
+
+fn safe_url(text: &str) -> Result<String, String> {
+    match text.is_empty() || is_safe_url(text) {
+        true => Ok(text.to_owned()),
+        false => Err("an address is wanted that begins with https:// (http:// only for this machine)".to_owned()),
     }
 }
 

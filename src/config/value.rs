@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use super::lists::Entry;
 use super::secret::Secret;
 use super::texts::{self, Rule};
 use crate::observe::log::{self, Format};
@@ -57,6 +58,8 @@ pub enum Kind {
     Filters,
     /// A list of names or addresses of this machine.
     Names,
+    /// A list of texts with a rule of their own.
+    List(Entry),
     /// A filter of log lines.
     LogFilter,
     /// A text with a rule of its own.
@@ -193,6 +196,9 @@ impl Kind {
             Self::Names => list(raw)?.into_iter().map(host).collect::<Result<_, _>>().map(Value::List),
             Self::Choice(words) => choice(text(raw)?, words).map(Value::Text),
             Self::Filters => list(raw)?.into_iter().map(filter).collect::<Result<_, _>>().map(Value::List),
+            Self::List(entry) => {
+                list(raw)?.into_iter().map(|item| entry.check(item)).collect::<Result<_, _>>().map(Value::List)
+            }
             Self::Text(rule) => rule.check(text(raw)?),
             Self::LogFilter => {
                 let filter = text(raw)?;
@@ -221,6 +227,7 @@ impl Kind {
             Self::Names => "a list of names or addresses (in the environment separated by commas)".to_owned(),
             Self::Choice(words) => words.join(" | "),
             Self::Filters => "a list of topic filters (in the environment separated by commas)".to_owned(),
+            Self::List(entry) => format!("a list of {}", entry.describe()),
             Self::LogFilter => "a level or a list of target=level".to_owned(),
             Self::Text(rule) => rule.describe().to_owned(),
         }

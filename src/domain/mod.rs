@@ -19,7 +19,7 @@ mod rfc3339;
 pub mod sequence;
 pub mod time;
 
-pub use address::line_of;
+pub use address::{Network, line_of};
 pub use device::{DeviceState, Registration};
 pub use ids::{CommandId, DeviceId};
 pub use message::{Body, Message, Refusal, Sequence};

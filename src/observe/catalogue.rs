@@ -310,6 +310,16 @@ catalogue! {
         ["reason": ["no_credential", "bad_credential", "forbidden"]],
         "HTTP requests refused for want of a credential or a right; those of MQTT are in mqtt_refused_total.";
 
+    counter AUTH_FAILURES = "auth_failures_total", "requests",
+        ["reason": ["unreadable", "unknown_key", "wrong_key", "revoked_key", "expired_key", "token", "session", "csrf"]],
+        "Credentials of HTTP requests that were no good, by what was wrong with them.";
+    counter WEB_SESSIONS = "web_sessions_total", "sessions", ["event": ["begun", "ended"]],
+        "Sessions of the console begun by a log-in, and ended by a log-out.";
+    counter OIDC_KEY_REFRESHES = "oidc_key_refreshes_total", "reads", ["result": ["good", "bad"]],
+        "Reads of the token issuer's keys; after a bad one the last good keys stay in use.";
+    counter AUDIT_ENTRIES = "audit_entries_total", "entries", ["result": ["written", "coalesced", "dropped"]],
+        "Entries of the audit log: written, counted within another (repeated refusals), or lost (queue full, store away).";
+
     gauge DEVICES = "devices", "devices", ["status": ["active", "inactive"]],
         "Registered devices by status.";
     gauge DEVICE_CONNECTIONS = "device_connections", "devices", ["state": ["online", "offline", "unknown"]],

@@ -14,10 +14,7 @@ const FILE: &str = "admin.key";
 pub async fn admin_key(store: &SharedStore, data: &DataDir, clock: &Clock) -> anyhow::Result<Option<String>> {
     let now = clock.now();
     let keys = store::run(store, |s| s.api_keys()).await.context("the API keys cannot be read")?;
-    let is_good = |key: &store::ApiKey| {
-        key.role == Role::Admin && key.revoked_at.is_none() && key.expires_at.is_none_or(|end| now < end)
-    };
-    if keys.iter().any(is_good) {
+    if keys.iter().any(|key| key.role == Role::Admin && key.device_prefix.is_none() && key.is_good(now)) {
         return Ok(None);
     }
     let (text, key) = key::generate("first start", Role::Admin, None, now);

@@ -6,6 +6,7 @@
 //!
 //! Start from [`start()`]; [`Running`] is the process while it serves.
 
+mod access;
 pub mod authority;
 mod bind;
 mod certificates;
@@ -79,6 +80,8 @@ pub struct Running {
     http: Tasks,
     servers: Vec<api::ServerHandle>,
     stop: watch::Sender<bool>,
+    /// The audit log ends when nobody notes anything any more.
+    audit_stop: watch::Sender<bool>,
     /// The journal's readers stop waiting for a store or an archive that is away.
     give_up: watch::Sender<bool>,
 }
@@ -138,6 +141,7 @@ impl Running {
             // One that does not end in time shows among the late ones below.
             let _ = timeout(left(Duration::ZERO).min(GIVE_UP_WITHIN), server.stop(true)).await;
         }
+        self.audit_stop.send_replace(true);
         failures.extend(self.http.drain(left(Duration::ZERO)).await);
         failures.extend(closed.err());
         let late: Vec<_> = self.tasks.names().into_iter().chain(self.http.names()).collect();

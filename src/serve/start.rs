@@ -12,7 +12,8 @@ use super::credentials::Watch;
 use super::datadir::{Addresses, DataDir};
 use super::supervise::Tasks;
 use super::{
-    Parts, Running, Start, authority, bind, certificates, credentials, demo, first_start, sampler, secrets, sources,
+    Parts, Running, Start, access, authority, bind, certificates, credentials, demo, first_start, sampler, secrets,
+    sources,
 };
 use crate::archive::{self, Archiver, Bucket, CloudOptions};
 use crate::broker::{self, Broker, Listener, Rate};
@@ -65,6 +66,9 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let (stop, stopping) = watch::channel(false);
     let (give_up, giving_up) = watch::channel(false);
     let (audit, noted) = audit::Log::channel();
+    // Written until the HTTP servers have ended.
+    let (audit_stop, audit_stopping) = watch::channel(false);
+    let mut http = Tasks::default();
     let deps = broker::Deps {
         journal: journal.clone(),
         authenticator: authenticator(&settings, open, &store, &clock),
@@ -77,7 +81,12 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let (collector_progress, archiver_progress) = (Progress::default(), Progress::default());
     let parts = Parts { store, journal, broker, board, collector_progress, archiver_progress };
     let mut tasks = Tasks::default();
-    tasks.spawn("audit", audit::write(noted, stopping.clone()));
+    let writing = audit::write(noted, Arc::clone(&parts.store), parts.board.clone(), audit_stopping);
+    http.spawn(audit::TASK, async move {
+        writing.await;
+        Ok(())
+    });
+    let issuer = access::start_issuer(&settings, &parts, &stopping, &mut tasks);
     sources::start(&settings, node_id, &parts, &mut tasks);
     // Both readers take their place in the journal before either of them releases anything.
     let (archiver, raw) = open_archiver(&settings, node_id, bucket, &parts)?;
@@ -90,7 +99,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     start_credentials(&settings, open, &parts, &revocations, served, seen, &stopping, &mut tasks);
     let journal_now = parts.journal.clone();
     let services = api::Services {
-        authenticator: Arc::new(api::Authenticator::new(open, clock.clone())),
+        authenticator: Arc::new(access::authenticator(&settings, open, &clock, issuer)),
         store: Arc::clone(&parts.store),
         raw: Arc::new(raw),
         collector,
@@ -112,7 +121,6 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
             device_days: settings.pki.device_days,
         },
     };
-    let mut http = Tasks::default();
     let servers = start_http(&settings, services, sockets.http, sockets.https, sockets.scrapes, &mut http)?;
     if demo > 0 {
         let key = admin_key.clone().or_else(|| first_start::stored_key(&data));
@@ -125,7 +133,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         http = %addresses.http, https, mqtt = %addresses.mqtt, mqtts, ws, wss,
         data_dir = %settings.data_dir.display(), open, "ready"
     );
-    Ok(Running { data, addresses, admin_key, parts, tasks, http, servers, stop, give_up })
+    Ok(Running { data, addresses, admin_key, parts, tasks, http, servers, stop, audit_stop, give_up })
 }
 
 fn bind_all(settings: &Settings, served: Option<&Served>) -> anyhow::Result<(Sockets, Addresses)> {
@@ -370,7 +378,8 @@ fn start_dispatcher(
 /// What looks after the others: retention, gauges, and the journal's health.
 fn start_upkeep(settings: &Settings, parts: &Parts, stopping: &watch::Receiver<bool>, tasks: &mut Tasks) {
     let (store, board, stop) = (Arc::clone(&parts.store), parts.board.clone(), stopping.clone());
-    let retention = retention(settings);
+    let days = |days: u64| Duration::from_secs(days * 86_400);
+    let retention = keeper::Retention { telemetry: retention(settings), audit: days(settings.retention.audit_days) };
     tasks.spawn(keeper::TASK, async move {
         keeper::run(store, retention, board, stop).await;
         Ok(())
@@ -432,6 +441,12 @@ fn start_http(
     let http = &settings.http;
     let processors = || std::thread::available_parallelism().map_or(2, usize::from);
     let options = api::Options {
+        head_timeout: Duration::from_secs(http.head_timeout_s),
+        body_timeout: Duration::from_secs(http.body_timeout_s),
+        idle_timeout: Duration::from_secs(http.idle_timeout_s),
+        max_uri_bytes: http.max_uri_bytes,
+        cors_origins: http.cors_origins.clone(),
+        proxies: api::Proxies { trusted: http.trusted_proxies.clone(), header: http.proxy_header },
         workers: if http.workers == 0 { processors() } else { http.workers },
         body_limit_bytes: http.body_limit_bytes,
         limits: api::LimitOptions {

@@ -8,6 +8,7 @@
 
 mod access;
 mod certificates;
+pub mod chain;
 mod enrolment;
 mod error;
 mod rows;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use access::*;
 pub use certificates::*;
+pub use chain::AuditRow;
 pub use enrolment::*;
 pub use error::Error;
 pub use rows::*;

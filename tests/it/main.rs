@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod audit;
 mod broker;
 mod certificates;
 #[cfg(feature = "s3-tests")]
@@ -14,7 +15,9 @@ mod docs;
 mod enrolment;
 mod faults;
 mod flow;
+mod hardening;
 mod listeners;
+mod login;
 mod ops;
 mod presence;
 mod rest;

@@ -14,6 +14,7 @@
 //! acknowledgements went out before, and the next writer, for as long as the disk takes for 32 MiB.
 //! Must not know: what the values mean; who asks.
 
+mod access;
 mod alerts;
 mod arrays;
 mod certificates;
@@ -43,7 +44,7 @@ use std::time::Instant;
 
 use self::connection::{Connections, Sync};
 use super::{
-    Access, Alert, AlertFilter, ApiKey, Batch, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
+    Alert, AlertFilter, ApiKey, Batch, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
     DeviceCredential, DeviceFilter, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand, NewDevice, Outcome, Page,
     RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
 };
@@ -120,8 +121,6 @@ impl SqliteStore {
         timed("write", operation, || self.connections.write(Sync::Now, work))
     }
 }
-
-impl Access for SqliteStore {}
 
 impl Store for SqliteStore {
     fn checkpoint(&self) -> Result<Option<u64>, Error> {

@@ -3,6 +3,7 @@
 pub mod certified;
 pub mod foreign;
 pub mod http;
+pub mod issuer;
 pub mod mqtt;
 pub mod process;
 #[cfg(feature = "s3-tests")]

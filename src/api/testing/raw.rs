@@ -1,11 +1,11 @@
-//! Received messages of a meter that always sent the same, for the tests of handlers.
+//! Two received messages of one device.
 
-use super::raw::{RawFuture, RawMessages};
-use super::testing::NOW;
+use super::NOW;
+use crate::api::raw::{RawFuture, RawMessages};
 use crate::archive::RawEntry;
 use crate::domain::DeviceId;
 
-/// The messages of `m-1`; of others there are none.
+/// What was received.
 pub struct FakeRaw;
 
 impl RawMessages for FakeRaw {
