@@ -89,11 +89,13 @@ fn start(data: &Path) -> Server {
         .stdout(Stdio::null())
         .spawn()
         .expect("starts");
+    // From here on it ends with its owner, whatever happens.
+    let mut server = Server { child, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
     loop {
         let found = std::fs::read(&announced).ok().and_then(|b| serde_json::from_slice::<serde_json::Value>(&b).ok());
         if let Some(found) = found {
-            let address = found["mqtts"].as_str().and_then(|a| a.parse().ok()).expect("is announced");
-            return Server { child, address };
+            server.address = found["mqtts"].as_str().and_then(|a| a.parse().ok()).expect("is announced");
+            return server;
         }
         std::thread::sleep(Duration::from_millis(10));
     }

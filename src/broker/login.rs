@@ -190,12 +190,17 @@ async fn judge(shared: &Shared, credentials: Credentials<'_>) -> Result<Identity
 
 /// The name that was claimed; never what was brought as proof.
 fn note_refusal(shared: &Shared, credentials: &Credentials<'_>, denied: Denied) {
+    let named = credentials.certificate.and_then(|peer| peer.common_name());
+    if denied == Denied::PlainToken {
+        // Somebody means well and has to change something.
+        tracing::info!(peer = %credentials.peer, client_id = credentials.client_id, "log-in refused: {denied}");
+    }
     shared.audit.note(audit::Event {
         at: shared.clock.now(),
         actor: "-".to_owned(),
         address: Some(credentials.peer.ip()),
         action: "mqtt.connect".to_owned(),
-        target: credentials.username.unwrap_or_default().chars().take(128).collect(),
+        target: credentials.username.or(named).unwrap_or_default().chars().take(128).collect(),
         outcome: audit::Outcome::Refused,
         request_id: None,
         detail: denied.to_string(),

@@ -10,8 +10,6 @@ mod authority;
 mod facts;
 mod request;
 mod revocation;
-#[cfg(test)]
-mod tests;
 
 pub use authority::{Ca, Issued, KeySource, SERIAL_BYTES, Validity, is_server_name};
 pub use facts::{Facts, pem_certificates, pem_of};
@@ -61,3 +59,6 @@ pub enum Error {
     #[error("the certificate cannot be made")]
     Library(#[source] rcgen::Error),
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,14 +48,20 @@ pub fn needing(settings: &Settings) -> Option<&'static str> {
 /// Looks whether the files that the settings name are good. Those the server makes itself are not looked at.
 pub fn check(settings: &Settings) -> Result<(), CertificateFault> {
     match settings.mqtt.tls_cert_file {
-        Some(_) => open(settings, &Revocations::default(), &Clock::system()).map(drop),
+        Some(_) => open(settings, true, &Revocations::default(), &Clock::system()).map(drop),
         None => Ok(()),
     }
 }
 
-/// The TLS sides of the listeners; `None` where no listener has one, or there is no certificate.
-pub fn open(settings: &Settings, revocations: &Revocations, clock: &Clock) -> Result<Option<Served>, CertificateFault> {
-    if !are_wanted(settings) {
+/// The TLS sides of the listeners; `None` where no listener has one, or there is no certificate. Of a server that `is_open`
+/// to everybody only the configured one counts: what an earlier start has made must not open a port to other machines.
+pub fn open(
+    settings: &Settings,
+    is_open: bool,
+    revocations: &Revocations,
+    clock: &Clock,
+) -> Result<Option<Served>, CertificateFault> {
+    if !are_wanted(settings) || (is_open && settings.mqtt.tls_cert_file.is_none()) {
         return Ok(None);
     }
     let Some(options) = options(settings, &settings.data_dir.join("pki")) else { return Ok(None) };

@@ -49,7 +49,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         }
     };
     let revocations = Revocations::default();
-    let served = certificates::open(&settings, &revocations, &clock)?;
+    let served = certificates::open(&settings, open, &revocations, &clock)?;
     let (sockets, addresses) = bind_all(&settings, served.as_ref())?;
     let board = Board::new(clock.clone());
     let store = open_store(&settings).await?;

@@ -17,8 +17,6 @@ mod own_ca;
 mod peer;
 mod refusal;
 mod revoked;
-#[cfg(test)]
-mod tests;
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -26,7 +24,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::server::danger::ClientCertVerifier;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio_rustls::server::TlsStream;
 
@@ -202,10 +200,17 @@ impl Tls {
         let server = ("server", self.0.options.server);
         let current = self.current();
         let done = tokio_rustls::TlsAcceptor::from(Arc::clone(&current.config)).accept(stream).await;
-        let admitted = done.map_err(|error| Refusal::of(&error)).and_then(|stream| {
-            let peer = self.peer(&current, stream.get_ref().1)?;
-            Ok((stream, peer))
-        });
+        let admitted = match done {
+            Err(error) => Err(Refusal::of(&error)),
+            Ok(mut stream) => match self.peer(&current, stream.get_ref().1) {
+                Ok(peer) => Ok((stream, peer)),
+                Err(refusal) => {
+                    // The handshake is over: there is no other word for it than a good-bye.
+                    let _ = stream.shutdown().await;
+                    Err(refusal)
+                }
+            },
+        };
         match &admitted {
             Ok((stream, _)) => {
                 let kind = match stream.get_ref().1.handshake_kind() {
@@ -300,3 +305,6 @@ fn with_source(error: &Error) -> String {
         None => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

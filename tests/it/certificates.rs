@@ -3,15 +3,17 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use iot_meter::domain::{Clock, DeviceId};
 use iot_meter::pki::{Ca, KeySource, Validity};
+use iot_meter::store::DeviceChange;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde_json::json;
 
 use crate::support::certified::{Card, Guarded, card, client, is_resumed, read, shake};
 use crate::support::mqtt::tcp;
+use crate::support::process::Server;
 use crate::support::wrapped::try_web;
-use crate::support::{Client, Connect, Packet, eventually, settled, telemetry};
-use iot_meter::domain::{Clock, DeviceId};
+use crate::support::{Client, Connect, Packet, TestApp, eventually, settled, telemetry};
 
 const ACCEPTED: Option<Packet> = Some(Packet::ConnAck { session_present: false, code: 0 });
 
@@ -157,6 +159,52 @@ fn a_revocation_by_the_command_line_is_heard_by_the_running_server() {
     eventually("the handshake refuses", || app.log_in(&app.client(Some(&m2)), &Connect::id("m2")).1.is_none());
     let failed = app.run(&["pki", "revoke", "00ff"]);
     assert_eq!(failed.status.code(), Some(1));
+}
+
+#[test]
+fn a_connection_ends_with_its_certificate() {
+    let now = Clock::system().now().to_string();
+    let app = TestApp::builder().clock(&now).set("mqtt.tls_listen", "127.0.0.1:0").start();
+    app.register("m1");
+    let issued = app.api.post("/api/certificates", &json!({"device_id": "m1", "days": 1})).expect(201).json();
+    let trusted = read(&app.data_dir().join("pki"), "ca.pem");
+    let m1 = client(&trusted, Some(&card(&issued)), crate::support::wrapped::ANY);
+    let to = app.address("mqtts");
+    let mut meter = Client::over(shake(to, &m1).unwrap());
+    assert_eq!(meter.log_in(&Connect::id("m1")), ACCEPTED);
+    meter.ping();
+    app.pass_s(86_400 + 1);
+    assert_eq!(meter.receive(), None, "its time is over");
+    assert_eq!(Client::over(shake(to, &m1).unwrap()).log_in(&Connect::id("m1")), None);
+    let expired = app.api.get("/api/certificates?device=m1").expect(200).json();
+    assert_eq!(expired[0]["state"], "expired");
+}
+
+#[test]
+fn a_device_that_another_node_disables_is_disconnected_here() {
+    let app = TestApp::builder().start();
+    let made = app.api.post("/api/devices", &json!({"device_id": "m1", "device_name": "Meter"})).expect(201).json();
+    let how = Connect::id("m1").login("m1", made["token"].as_str().unwrap());
+    let (mut meter, _) = app.mqtt(&how);
+    meter.ping();
+    let disabled = DeviceChange { is_active: Some(false), ..DeviceChange::default() };
+    app.store().update_device(&DeviceId::parse("m1").unwrap(), &disabled, None, app.now()).unwrap();
+    assert_eq!(meter.receive(), None, "thrown out");
+}
+
+#[test]
+fn an_open_server_does_not_serve_what_a_guarded_one_has_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let init = std::process::Command::new(env!("CARGO_BIN_EXE_iot-meter"));
+    assert!({ init }.args(["pki", "init", "--data-dir"]).arg(&data).output().unwrap().status.success());
+    let mut open = std::process::Command::new(env!("CARGO_BIN_EXE_iot-meter"));
+    open.args(["serve", "--open", "--http-listen", "127.0.0.1:0", "--mqtt-listen", "127.0.0.1:0", "--data-dir"]);
+    open.arg(&data).stdout(std::process::Stdio::null());
+    let server = Server::start_with(&mut open, &data);
+    let announced: serde_json::Value = serde_json::from_str(&read(&data, "run/addresses.json")).unwrap();
+    assert_eq!(announced.as_object().unwrap().keys().collect::<Vec<_>>(), ["http", "mqtt"]);
+    drop(server);
 }
 
 #[test]

@@ -106,13 +106,18 @@ impl TestApp {
         self.running.as_ref().expect("the server is running")
     }
 
-    pub fn mqtt_address(&self) -> SocketAddr {
-        self.running().addresses().mqtt
+    /// The database, behind the server's back.
+    pub fn store(&self) -> iot_meter::store::SharedStore {
+        self.running().store()
     }
 
-    /// Where everything is kept.
+    /// Where it keeps its things.
     pub fn data_dir(&self) -> &std::path::Path {
         &self.settings.data_dir
+    }
+
+    pub fn mqtt_address(&self) -> SocketAddr {
+        self.running().addresses().mqtt
     }
 
     /// The file of the addresses really bound.
