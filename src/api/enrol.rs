@@ -4,9 +4,11 @@
 //! has been tried before. Everything a meter gets is made for this answer and kept nowhere in clear; what is kept is kept
 //! in one transaction. Only HTTPS, unless the meter is on this machine or the settings say otherwise.
 
+use std::net::IpAddr;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, HOST, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, delete, post, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, delete, post, web};
 use garde::Validate;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -17,6 +19,7 @@ use super::certificates::{authority, refused};
 use super::devices::{self, MessageBody};
 use super::error::{ApiError, Fault};
 use super::limits::{Kind, Who};
+use super::peer::Peer;
 use super::show::Time;
 use super::socket::Secure;
 use super::{Newcomers, State, command_key, json, key};
@@ -148,10 +151,16 @@ pub async fn enrol(
     Ok(response)
 }
 
+/// The client's address, also behind proxies of ours.
+fn client(request: &HttpRequest) -> Option<IpAddr> {
+    request.extensions().get::<Peer>().and_then(|peer| peer.address)
+}
+
 /// What can be said before anything is looked up.
 fn check_way(state: &State, request: &HttpRequest) -> Result<(), ApiError> {
-    let peer = request.peer_addr().map(|address| address.ip());
-    let is_private = request.conn_data::<Secure>().is_some() || peer.is_some_and(|ip| ip.to_canonical().is_loopback());
+    let peer = client(request);
+    let socket = request.peer_addr().map(|address| address.ip().to_canonical());
+    let is_private = request.conn_data::<Secure>().is_some() || socket.is_some_and(|ip| ip.is_loopback());
     if !is_private && !state.options.newcomers.is_plain_allowed {
         return Err(ApiError::Forbidden("enrolment is possible over HTTPS only".to_owned()));
     }
@@ -295,7 +304,7 @@ fn note(
     state.services.audit.note(audit::Event {
         at: state.services.clock.now(),
         actor,
-        address: request.peer_addr().map(|address| address.ip()),
+        address: client(request),
         action: action.to_owned(),
         target: device.to_string(),
         outcome,

@@ -90,10 +90,16 @@ impl MessageBody for Tracked {
     }
 }
 
-/// Looks through a head for lines that end with a bare LF. RFC 9112 lets a recipient take one for the end of a line, and the
-/// library does; a proxy before us may take it for part of a value, and then both see different requests.
+/// Largest head: whoever sends it is not known yet.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+const UNREADABLE: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+const TOO_LARGE: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\n\r\n";
+
+/// Looks through a head for its size, and for lines that end with a bare LF. RFC 9112 lets a recipient take one for the end
+/// of a line, and the library does; a proxy before us may take it for part of a value, and then both see different requests.
 #[derive(Debug, Default)]
 struct Head {
+    len: usize,
     last: u8,
     line_len: usize,
     has_begun: bool,
@@ -101,14 +107,18 @@ struct Head {
 }
 
 impl Head {
-    /// Whether one is among these bytes, as far as they belong to the head.
-    fn has_bare_line_feed(&mut self, bytes: &[u8]) -> bool {
+    /// The answer to what is wrong with these bytes, as far as they belong to the head.
+    fn fault(&mut self, bytes: &[u8]) -> Option<&'static [u8]> {
         for &byte in bytes {
             if self.is_over {
-                return false;
+                return None;
+            }
+            self.len += 1;
+            if self.len > MAX_HEAD_BYTES {
+                return Some(TOO_LARGE);
             }
             match byte {
-                b'\n' if self.last != b'\r' => return true,
+                b'\n' if self.last != b'\r' => return Some(UNREADABLE),
                 // Empty lines before a request are passed over (RFC 9112, 2.2).
                 b'\n' if self.line_len == 0 => self.is_over = self.has_begun,
                 b'\n' => self.line_len = 0,
@@ -117,7 +127,7 @@ impl Head {
             }
             self.last = byte;
         }
-        false
+        None
     }
 }
 
@@ -178,11 +188,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
-        let is_head = !self.talk.is_busy.get();
-        if is_head && self.head.has_bare_line_feed(&buf.filled()[before..]) {
+        if !self.talk.is_busy.get()
+            && let Some(bare) = self.head.fault(&buf.filled()[before..])
+        {
             // To the library it looks as if the client had gone.
             buf.set_filled(before);
-            self.answer = refusal(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap_or_default();
+            self.answer = refusal(bare).unwrap_or_default();
         }
         Poll::Ready(Ok(()))
     }
@@ -299,7 +310,7 @@ mod tests {
     fn a_line_of_a_head_ends_with_both_letters() {
         let check = |pieces: &[&str], expected: bool| {
             let mut head = Head::default();
-            let found = pieces.iter().any(|piece| head.has_bare_line_feed(piece.as_bytes()));
+            let found = pieces.iter().any(|piece| head.fault(piece.as_bytes()) == Some(UNREADABLE));
             assert_eq!(found, expected, "{pieces:?}");
         };
         check(&["GET / HTTP/1.1\r\nHost: x\r\n\r\nbody\nof lines\n"], false);
@@ -308,6 +319,15 @@ mod tests {
         check(&["GET / HTTP/1.1\r\nA: b", "\nContent-Length: 5\r\n\r\n"], true);
         check(&["GET / HTTP/1.1\r\n\n"], true);
         check(&["\n"], true);
+    }
+
+    #[test]
+    fn a_head_is_16_kib_at_most_and_a_body_as_large_as_it_likes() {
+        let large = |n: usize| format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "b".repeat(n - 23));
+        assert_eq!(Head::default().fault(large(MAX_HEAD_BYTES).as_bytes()), None);
+        assert_eq!(Head::default().fault(large(MAX_HEAD_BYTES + 1).as_bytes()), Some(TOO_LARGE));
+        let body = format!("{}{}", large(100), "x".repeat(2 * MAX_HEAD_BYTES));
+        assert_eq!(Head::default().fault(body.as_bytes()), None);
     }
 
     #[test]

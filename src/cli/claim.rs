@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::global::Global;
+use super::key::note;
 use super::key::open_store;
 use super::output;
 use crate::domain::{Clock, DevicePattern, Timestamp};
@@ -80,6 +81,8 @@ pub(super) fn run(args: ClaimArgs, global: &Global) -> anyhow::Result<ExitCode> 
                 revoked_at: None,
             };
             store.create_claim(&claim).context("cannot store the claim")?;
+            let detail = format!("{:?} for {} devices {}", claim.name, claim.max_uses, claim.devices);
+            note(&store, "claim.create", &claim.prefix, detail, now)?;
             let mut answer = to_json(&claim, now);
             answer["token"] = json!(*token.text);
             output::print(global.output, &answer, || {
@@ -94,6 +97,7 @@ pub(super) fn run(args: ClaimArgs, global: &Global) -> anyhow::Result<ExitCode> 
         ClaimCommand::Revoke { prefix } => {
             let found = store.revoke_claim(&prefix, now).context("cannot revoke the claim")?;
             anyhow::ensure!(found, "there is no claim {prefix}");
+            note(&store, "claim.revoke", &prefix, String::new(), now)?;
             output::print(global.output, &json!({"prefix": prefix, "revoked": true}), || {
                 format!("{prefix} is revoked\n")
             })?;

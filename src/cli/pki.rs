@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::global::{Global, make_data_dir};
+use super::key::note;
 use super::output;
 use crate::config::Settings;
 use crate::domain::{Clock, DeviceId, Timestamp};
@@ -252,7 +253,9 @@ impl Desk<'_> {
 
     fn keep(&self, issued: &Issued, device: Option<DeviceId>) -> anyhow::Result<()> {
         let row = Certificate::new(issued.pem.clone(), issued.facts.clone(), device, LOCAL.to_owned(), self.now);
-        self.store.add_certificate(&row).context("cannot store the certificate")
+        let of = row.device.as_ref().map_or("this server", DeviceId::as_str).to_owned();
+        self.store.add_certificate(&row).context("cannot store the certificate")?;
+        note(&self.store, "certificate.issue", &row.serial, of, self.now)
     }
 
     fn revoke(&self, args: &RevokeArgs) -> anyhow::Result<()> {
@@ -269,6 +272,9 @@ impl Desk<'_> {
             }
             (None, None) => Vec::new(),
         };
+        for serial in &serials {
+            note(&self.store, "certificate.revoke", serial, args.reason.clone(), self.now)?;
+        }
         output::print(self.global.output, &json!({"revoked": serials}), || {
             serials.iter().map(|serial| format!("{serial} is revoked\n")).collect()
         })

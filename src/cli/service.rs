@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::global::Global;
+use super::key::note;
 use super::key::open_store;
 use super::output;
 use crate::api::services::{fault_of_filters, is_service_name};
@@ -83,6 +84,8 @@ pub(super) fn run(args: ServiceArgs, global: &Global) -> anyhow::Result<ExitCode
             };
             let is_new = store.create_service(&account).context("cannot store the account")? == Outcome::Done(());
             anyhow::ensure!(is_new, "there is an account {} already", account.name);
+            let rights = format!("reads {:?}, writes {:?}", account.read, account.write);
+            note(&store, "service.create", &account.name, rights, now)?;
             let mut answer = to_json(&account, now);
             answer["token"] = json!(*token.text);
             output::print(global.output, &answer, || {
@@ -99,6 +102,7 @@ pub(super) fn run(args: ServiceArgs, global: &Global) -> anyhow::Result<ExitCode
             let change = ServiceChange { revoked_at: Some(now), ..ServiceChange::default() };
             let found = store.update_service(&name, &change).context("cannot revoke the account")?;
             anyhow::ensure!(found.is_some(), "there is no account {name}");
+            note(&store, "service.revoke", &name, String::new(), now)?;
             output::print(global.output, &json!({"name": name, "revoked": true}), || format!("{name} is revoked\n"))?;
         }
     }

@@ -43,6 +43,8 @@ pub struct Watch {
     pub has_authority: bool,
     /// The latest change that is known.
     pub seen: i64,
+    /// Accounts that ended before were looked at.
+    pub looked_at: Timestamp,
 }
 
 /// What was revoked before the start, and the number of the latest change.
@@ -89,9 +91,17 @@ impl Watch {
                 self.seen = number;
             }
             if is_last {
-                return Ok(());
+                break;
             }
         }
+        let (before, now) = (self.looked_at, self.clock.now());
+        let services = store::run(&self.store, |s| s.services()).await?;
+        let ended = services.iter().filter(|service| service.expires_at.is_some_and(|end| before < end && end <= now));
+        for service in ended {
+            self.broker.disconnect_service(&service.name, None);
+        }
+        self.looked_at = now;
+        Ok(())
     }
 
     async fn act(&self, change: CredentialChange) -> Result<(), store::Error> {

@@ -422,6 +422,7 @@ fn start_credentials(
         served,
         has_authority: !open,
         seen,
+        looked_at: parts.board.clock().now(),
     };
     let stop = stopping.clone();
     tasks.spawn(credentials::TASK, async move {
