@@ -24,7 +24,7 @@ use crate::mqtt::session::Start;
 use crate::mqtt::{Packet, Reason};
 
 /// Largest CONNECT, its will's payload aside.
-const CONNECT_BYTES: usize = 16 * 1024;
+const CONNECT_BYTES: usize = 8 * 1024;
 
 /// A client that is let in.
 pub(super) struct Client {
