@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help build test lint fmt fmt-fix bench doc docs-update openapi demo rules deny sbom fuzz image ci clean
+.PHONY: help build test lint fmt fmt-fix bench doc docs-update openapi demo rules dashboards deny sbom fuzz image ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ rules: ## check the Prometheus rules, run their tests, check Alertmanager's rout
 	promtool test rules deploy/prometheus/rules_test.yml
 	promtool check config --syntax-only deploy/prometheus/prometheus.yml
 	amtool check-config deploy/alertmanager/alertmanager.yml
+
+dashboards: ## write Grafana's dashboards from deploy/grafana/source (needs python3), ask all their queries (needs prometheus)
+	python3 deploy/grafana/build.py
+	$(CARGO) test --features ops-tests --test it grafana::
 
 deny: ## licences, bans and sources, and advisories where their database is at hand; needs cargo-deny
 	@if ! command -v cargo-deny >/dev/null; then echo "cargo-deny is not installed: skipped"; else \

@@ -15,6 +15,7 @@ mod docs;
 mod enrolment;
 mod faults;
 mod flow;
+mod grafana;
 mod hardening;
 mod listeners;
 mod login;
