@@ -20,6 +20,7 @@ mod hardening;
 mod listeners;
 mod login;
 mod ops;
+mod performance;
 mod presence;
 mod rest;
 mod secrets;
