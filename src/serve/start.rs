@@ -38,7 +38,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let node_id = data.node_id()?;
     let (sockets, addresses) = bind_all(&settings, tls.as_ref())?;
     let board = Board::new(clock.clone());
-    let store = open_store(&settings).await?;
+    let store = open_store(&settings, node_id).await?;
     let bucket = open_archive(&settings).await?;
     let journal = open_journal(&settings, &data, node_id)?;
     let admin_key = if open { None } else { first_start::admin_key(&store, &data, &clock).await? };
@@ -123,9 +123,17 @@ fn bind_all(settings: &Settings, tls: Option<&Tls>) -> anyhow::Result<(Sockets, 
     Ok((Sockets { http, mqtt: listeners, scrapes }, addresses))
 }
 
-async fn open_store(settings: &Settings) -> anyhow::Result<SharedStore> {
-    let url = settings.database.url.clone();
-    let opened = tokio::task::spawn_blocking(move || store::open(url.reveal())).await;
+async fn open_store(settings: &Settings, node: uuid::Uuid) -> anyhow::Result<SharedStore> {
+    let database = &settings.database;
+    let options = store::Options {
+        node,
+        pool_size: database.pool_size,
+        connect_timeout: Duration::from_secs(database.connect_timeout_s),
+        statement_timeout: Duration::from_secs(database.statement_timeout_s),
+        is_patient: true,
+    };
+    let url = database.url.clone();
+    let opened = tokio::task::spawn_blocking(move || store::open_with(url.reveal(), &options)).await;
     Ok(opened.context("opening the database panicked")??)
 }
 

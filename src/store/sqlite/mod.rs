@@ -22,9 +22,7 @@ mod connection;
 mod credentials;
 mod devices;
 mod events;
-mod fault;
 mod gaps;
-mod listing;
 mod migrations;
 mod schema;
 mod sessions;
@@ -42,7 +40,7 @@ use self::connection::{Connections, Sync};
 use super::{
     Access, Alert, AlertFilter, ApiKey, Batch, Certificates, Command, CommandChange, CommandFilter, Committed, Device,
     DeviceChange, DeviceCredential, DeviceFilter, Enrolment, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand,
-    NewDevice, Outcome, Page, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
+    NewDevice, Outcome, Page, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow, fault, listing,
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::metrics;
