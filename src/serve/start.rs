@@ -41,15 +41,14 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let store = open_store(&settings, node_id).await?;
     let bucket = open_archive(&settings).await?;
     let journal = open_journal(&settings, &data, node_id)?;
-    let admin_key = if open { None } else { first_start::admin_key(&store, &data, &clock).await? };
-
+    let mut tasks = Tasks::default();
     let (stop, stopping) = watch::channel(false);
     let (give_up, giving_up) = watch::channel(false);
+    let admin_key = if open { None } else { admin_key(&store, &data, &clock, &stopping, &mut tasks).await? };
     let (audit, noted) = audit::Log::channel();
     let broker = start_broker(&settings, open, &store, &journal, &clock, &audit, sockets.mqtt).await?;
     let (collector_progress, archiver_progress) = (Progress::default(), Progress::default());
     let parts = Parts { store, journal, broker, board, collector_progress, archiver_progress };
-    let mut tasks = Tasks::default();
     tasks.spawn("audit", audit::write(noted, stopping.clone()));
     sources::start(&settings, node_id, &parts, &mut tasks);
     // Both readers take their place in the journal before either of them releases anything.
@@ -135,6 +134,25 @@ async fn open_store(settings: &Settings, node: uuid::Uuid) -> anyhow::Result<Sha
     let url = database.url.clone();
     let opened = tokio::task::spawn_blocking(move || store::open_with(url.reveal(), &options)).await;
     Ok(opened.context("opening the database panicked")??)
+}
+
+/// Makes the admin key where there is none; later, when the database is away.
+async fn admin_key(
+    store: &SharedStore,
+    data: &DataDir,
+    clock: &Clock,
+    stopping: &watch::Receiver<bool>,
+    tasks: &mut Tasks,
+) -> anyhow::Result<Option<String>> {
+    let file = first_start::file(data);
+    match first_start::admin_key(store, &file, clock).await {
+        Err(error) if first_start::is_away(&error) => {
+            let later = first_start::admin_key_later(Arc::clone(store), file, clock.clone(), stopping.clone());
+            tasks.spawn("first start", later);
+            Ok(None)
+        }
+        made => made,
+    }
 }
 
 async fn open_archive(settings: &Settings) -> anyhow::Result<Bucket> {

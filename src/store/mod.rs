@@ -85,7 +85,8 @@ pub trait Store: Access + Certificates + Enrolment + Send + Sync + 'static {
     fn delete_device(&self, id: &DeviceId, purge: bool) -> Result<bool, Error>;
     /// Sets (or with `None` removes) the digest of the device's MQTT token. `false` = no such device.
     fn set_device_token(&self, id: &DeviceId, token_sha256: Option<[u8; 32]>) -> Result<bool, Error>;
-    /// What a device may log in with; `None` = not registered.
+    /// What a device may log in with; `None` = not registered. While the database is away a store may answer what it knew
+    /// last of this device.
     fn device_credential(&self, id: &DeviceId) -> Result<Option<DeviceCredential>, Error>;
     /// Figures of `GET /api/stats` and of the metrics page.
     fn stats(&self) -> Result<Stats, Error>;

@@ -12,6 +12,8 @@ mod faults;
 mod flow;
 mod listeners;
 mod ops;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod presence;
 mod rest;
 mod source;

@@ -3,9 +3,9 @@
 //! The collector's connection keeps its staging tables and is never waited for by others, nor waits for them. Any
 //! connection on which something failed for good is closed, not used again.
 //!
-//! A database that is away: the first call that fails says so after at most `connect_timeout`; those of the second behind
-//! it fail at once, so that nobody queues up for nothing. Until the schema has been brought up to date once, every call
-//! tries that first.
+//! A database that is away: the first call that fails says so after at most `connect_timeout`. From then on one call a
+//! second tries, all others fail at once, so that nobody queues up for nothing. Until the schema has been brought up to date
+//! once, every call tries that first.
 //!
 //! Both ends look whether the other one is still there (keep-alive, and a limit for what is not acknowledged): a cut
 //! network is noticed within half a minute, and a transaction cut off lets go of its locks.
@@ -23,7 +23,7 @@ use crate::observe::metrics;
 use crate::store::Options;
 use crate::store::fault::Fault;
 
-/// How long after a failed connection others fail at once.
+/// How long after a failed try others fail at once.
 const AWAY_FOR: Duration = Duration::from_secs(1);
 
 /// Parameters of libpq, where the URL does not have them.
@@ -118,7 +118,7 @@ impl Connections {
         if let Some(schema) = self.schema.get() {
             return Ok(schema);
         }
-        if self.is_away() {
+        if !self.may_try() {
             return Err(away());
         }
         let opened = self.establish().and_then(|mut connection| {
@@ -188,10 +188,9 @@ impl Connections {
     }
 
     fn take(&self) -> Result<PooledConnection<ConnectionManager<PgConnection>>, Fault> {
-        if self.is_away() {
-            let taken = self.pool.try_get().ok_or_else(away)?;
-            lock(&self.failed_at).take();
-            return Ok(taken);
+        if !self.may_try() {
+            let taken = self.pool.try_get().ok_or_else(away);
+            return if taken.is_ok() { self.note(taken) } else { taken };
         }
         let started = Instant::now();
         let taken = self.pool.get().map_err(|error| Fault::Connect(Box::new(error)));
@@ -199,8 +198,17 @@ impl Connections {
         self.note(taken)
     }
 
-    fn is_away(&self) -> bool {
-        lock(&self.failed_at).is_some_and(|at| at.elapsed() < AWAY_FOR)
+    /// Whether the database was there, or it is this call's turn to find out.
+    fn may_try(&self) -> bool {
+        let mut failed_at = lock(&self.failed_at);
+        match *failed_at {
+            Some(at) if at.elapsed() < AWAY_FOR => false,
+            Some(_) => {
+                *failed_at = Some(Instant::now());
+                true
+            }
+            None => true,
+        }
     }
 
     /// Remembers whether the database was there.

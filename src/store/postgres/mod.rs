@@ -23,6 +23,7 @@ mod events;
 mod gaps;
 mod migrations;
 mod partitions;
+mod remembered;
 mod schema;
 mod sessions;
 mod states;
@@ -41,6 +42,7 @@ use uuid::Uuid;
 
 use self::connection::{Connections, View};
 use self::partitions::Partitions;
+use self::remembered::Remembered;
 use super::fault::Fault;
 use super::{
     Access, Alert, AlertFilter, ApiKey, Batch, Certificates, Command, CommandChange, CommandFilter, Committed, Device,
@@ -54,6 +56,7 @@ use crate::observe::metrics;
 pub(super) struct PostgresStore {
     connections: Connections,
     partitions: Partitions,
+    remembered: Remembered,
     node: Uuid,
 }
 
@@ -63,6 +66,7 @@ pub(super) fn open(url: &str, options: &Options) -> Result<PostgresStore, Error>
     let store = PostgresStore {
         connections: Connections::new(url, options),
         partitions: Partitions::default(),
+        remembered: Remembered::default(),
         node: options.node,
     };
     match store.connections.schema() {
@@ -189,7 +193,8 @@ impl Store for PostgresStore {
     }
 
     fn device_credential(&self, id: &DeviceId) -> Result<Option<DeviceCredential>, Error> {
-        self.read("read a device credential", View::Statement, |c| credentials::of_device(c, id))
+        let said = self.read("read a device credential", View::Statement, |c| credentials::of_device(c, id));
+        self.remembered.or_last(id, said)
     }
 
     fn stats(&self) -> Result<Stats, Error> {

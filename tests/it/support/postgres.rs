@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-/// `$1` is the directory, `$2` where the programs are, the rest is put before each of them.
+/// `$1` is the directory, `$2` where the programs are, `$3` whether it waits for the disk, the rest is put before each.
 const KEEPER: &str = r#"
 trap '' INT TERM HUP
-dir=$1 bin=$2; shift 2
+dir=$1 bin=$2 fsync=$3; shift 3
 run() {
-    "$@" "$bin/postgres" -D "$dir/data" -k "$dir" -c listen_addresses= -c fsync=off -c max_connections=200 \
+    "$@" "$bin/postgres" -D "$dir/data" -k "$dir" -c listen_addresses= -c fsync=$fsync -c max_connections=200 \
         -c shared_buffers=256MB -c max_wal_size=4GB >>"$dir/log" 2>&1 & pid=$!
 }
 halt() { kill "-$1" "$pid" 2>/dev/null; wait "$pid"; }
@@ -63,6 +63,15 @@ impl Server {
 
     /// A server of one's own, to be stopped.
     pub fn start() -> Self {
+        Self::start_with("off")
+    }
+
+    /// One that waits for the disk, as a real one does.
+    pub fn durable() -> Self {
+        Self::start_with("on")
+    }
+
+    fn start_with(fsync: &str) -> Self {
         let bin = programs();
         let dir = tempfile::Builder::new().prefix("iot-meter-pg").tempdir().unwrap().keep();
         let mut before: Vec<&str> = Vec::new();
@@ -77,6 +86,7 @@ impl Server {
             .args(["-c", KEEPER, "keeper"])
             .arg(&dir)
             .arg(&bin)
+            .arg(fsync)
             .args(before)
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -96,6 +106,11 @@ impl Server {
         let name = format!("test_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
         self.psql("postgres", &format!("CREATE DATABASE {name}")).unwrap();
         self.url(&name)
+    }
+
+    /// A directory the server may write to.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The URL of a database.
