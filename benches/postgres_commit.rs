@@ -25,39 +25,43 @@ mod postgres;
 const DEVICES: usize = 1000;
 const BATCH: usize = 4000;
 const SLOTS: usize = 10;
-const VALUES: usize = 2 * SLOTS + 2;
 const START: i64 = 1_770_890_400_000_000;
 const ROWS: usize = 400_000;
 
-diesel::table! {
-    staging (device_id, ts, seq) {
-        ts -> Timestamptz,
-        seq -> BigInt,
-        received_at -> Timestamptz,
-        first_us -> Nullable<BigInt>,
-        step_us -> Nullable<Integer>,
-        slots -> SmallInt,
-        flagged -> Nullable<SmallInt>,
-        dropped -> Nullable<SmallInt>,
-        device_id -> Text,
-        offsets_us -> Nullable<Array<BigInt>>,
-        voltage_dc -> Nullable<Array<Double>>,
-        current_dc -> Nullable<Array<Double>>,
-        voltage_ac -> Nullable<Array<Double>>,
-        current_ac -> Nullable<Array<Double>>,
-        frequency -> Nullable<Array<Double>>,
-        pf -> Nullable<Array<Double>>,
-        thd_v -> Nullable<Array<Double>>,
-        thd_i -> Nullable<Array<Double>>,
-        temperature -> Nullable<Array<Double>>,
-        battery -> Nullable<Array<Double>>,
-        other -> Nullable<Json>,
+#[allow(missing_docs)]
+mod schema {
+    diesel::table! {
+        staging (device_id, ts, seq) {
+            ts -> Timestamptz,
+            seq -> BigInt,
+            received_at -> Timestamptz,
+            first_us -> Nullable<BigInt>,
+            step_us -> Nullable<Integer>,
+            slots -> SmallInt,
+            flagged -> Nullable<SmallInt>,
+            dropped -> Nullable<SmallInt>,
+            device_id -> Text,
+            offsets_us -> Nullable<Array<BigInt>>,
+            voltage_dc -> Nullable<Array<Double>>,
+            current_dc -> Nullable<Array<Double>>,
+            voltage_ac -> Nullable<Array<Double>>,
+            current_ac -> Nullable<Array<Double>>,
+            frequency -> Nullable<Array<Double>>,
+            pf -> Nullable<Array<Double>>,
+            thd_v -> Nullable<Array<Double>>,
+            thd_i -> Nullable<Array<Double>>,
+            temperature -> Nullable<Array<Double>>,
+            battery -> Nullable<Array<Double>>,
+            other -> Nullable<Json>,
+        }
     }
 }
+use schema::staging;
 
 fn main() {
     let rows = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(ROWS);
-    println!("{rows} datagrams of {VALUES} values, {DEVICES} devices, {BATCH} a batch");
+    let values: usize = batches(rows).flat_map(|batch| batch.telemetry).map(|row| row.values.len()).sum();
+    println!("{rows} datagrams with {values} values, {DEVICES} devices, {BATCH} a batch");
     let server = postgres::Server::durable();
     let files = encode(&server, rows);
     let url = server.database();
@@ -74,26 +78,40 @@ fn main() {
         copied.push(start.elapsed());
         assert_eq!(stored, batch.telemetry.len(), "every row is new");
     }
-    let ours = report("commit", rows, &mut committed);
-    let limit = report("COPY and check of the same rows", rows, &mut copied);
+    let ours = report("commit", (rows, values), &mut committed);
+    let limit = report("COPY and check of the same rows", (rows, values), &mut copied);
     println!("ratio commit : limit            {:>9.2}", ours / limit);
-    again(&*store, rows);
-    sizes(&server, &url, rows);
+    again(&*store, (rows, values));
+    sizes(&server, &url, (rows, values));
     scan(&*store);
 }
 
-/// One datagram of a device, the `round`th: as a direct-current meter sends it, two slow values with the first sample.
+/// One datagram of a device, the `round`th: what the simulator's `mix` sends, three meters on direct current and two on
+/// alternating, slow values with every sixth datagram.
 fn datagram(device: &DeviceId, index: usize, round: usize) -> TelemetryRow {
     let mut values = Telemetry::default();
     for slot in 0..SLOTS {
-        let offset = (slot as i64 + 1 - SLOTS as i64) * 1_000_000;
+        let offset = (slot as i64 + 1 - SLOTS as i64) * 1_000_000 - index as i64 * 7;
         let wave = ((index * 31 + round * 17 + slot * 7) % 400) as f64;
         let current = ((wave * 3701.0).rem_euclid(140_000.0) - 50_000.0) / 100.0;
-        values.push(offset, Metric::Known(Known::VoltageDc), Some("V"), (7300.0 + wave) / 10.0);
-        values.push(offset, Metric::Known(Known::CurrentDc), Some("A"), current);
-        if slot == 0 {
-            values.push(offset, Metric::Known(Known::Temperature), Some("Cel"), 25.0 + wave / 100.0);
-            values.push(offset, Metric::Known(Known::Battery), Some("V"), 26.1);
+        let mut push = |known: Known, value: f64| values.push(offset, Metric::Known(known), Some(known.unit()), value);
+        let is_slow = slot == 0 && round.is_multiple_of(6);
+        if index % 5 < 3 {
+            push(Known::VoltageDc, (7300.0 + wave) / 10.0);
+            push(Known::CurrentDc, current);
+        } else {
+            push(Known::VoltageAc, 15_000.0 + wave);
+            push(Known::CurrentAc, current.abs());
+            push(Known::Frequency, 16.7 + (wave - 200.0) / 100_000.0);
+            push(Known::Pf, (500.0 + wave) / 1000.0);
+            if is_slow {
+                push(Known::ThdV, 1.5 + wave / 100.0);
+                push(Known::ThdI, 4.0 + wave / 10.0);
+            }
+        }
+        if is_slow {
+            push(Known::Temperature, 25.0 + wave / 100.0);
+            push(Known::Battery, 26.1);
         }
     }
     let ts = Timestamp(START + round as i64 * 10_000_000 + index as i64 * 997);
@@ -102,7 +120,8 @@ fn datagram(device: &DeviceId, index: usize, round: usize) -> TelemetryRow {
 }
 
 fn device(n: usize) -> DeviceId {
-    DeviceId::parse(&format!("train-{:04}-meter-{}", n / 4, n % 4)).expect("a valid id")
+    let profile = ["dc750", "dc1500", "dc3000", "ac15", "ac25"][n % 5];
+    DeviceId::parse(&format!("sim-{profile}-{:04}", n / 5)).expect("a valid id")
 }
 
 /// Batches as the collector makes them: in order of arrival, with the states of their devices.
@@ -183,7 +202,7 @@ fn copy(connection: &mut PgConnection, bytes: &[u8]) -> QueryResult<usize> {
 }
 
 /// The same batches once more: as from a second broker.
-fn again(store: &dyn Store, rows: usize) {
+fn again(store: &dyn Store, (rows, values): (usize, usize)) {
     let mut times = Vec::new();
     for batch in batches(rows) {
         let start = Instant::now();
@@ -191,27 +210,27 @@ fn again(store: &dyn Store, rows: usize) {
         times.push(start.elapsed());
         assert_eq!(done.duplicates, batch.telemetry.len(), "every row is there");
     }
-    report("commit of what is there", rows, &mut times);
+    report("commit of what is there", (rows, values), &mut times);
 }
 
-fn report(what: &str, rows: usize, times: &mut [Duration]) -> f64 {
+fn report(what: &str, (rows, values): (usize, usize), times: &mut [Duration]) -> f64 {
     let total: Duration = times.iter().sum();
     times.sort();
     let rate = rows as f64 / total.as_secs_f64();
     let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
     println!(
         "{what:<32} {rate:>9.0} datagrams/s, {:>9.0} values/s; a batch: median {median:.1?}, longest {worst:.1?}",
-        rate * VALUES as f64
+        values as f64 / total.as_secs_f64()
     );
     rate
 }
 
-fn sizes(server: &postgres::Server, url: &str, rows: usize) {
+fn sizes(server: &postgres::Server, url: &str, (rows, values): (usize, usize)) {
     let of = |function: &str| -> f64 {
         let sum = "FROM pg_inherits WHERE inhparent = 'telemetry'::regclass";
         server.query(url, &format!("SELECT sum({function}(inhrelid)) {sum}")).parse().expect("a number")
     };
-    let values = (rows * VALUES) as f64;
+    let values = values as f64;
     let (all, index) = (of("pg_total_relation_size"), of("pg_indexes_size"));
     println!(
         "on disk                          {:>9.2} B a value, of it {:.2} B index; {:.0} B a datagram",

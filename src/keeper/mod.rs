@@ -18,7 +18,7 @@ pub const TASK: &str = "keeper";
 const PERIOD: Duration = Duration::from_secs(600);
 const ROWS_A_STEP: usize = 5_000;
 /// Between tries while the store is away.
-const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
 
 /// Runs until `stop` says so.
 pub async fn run(store: SharedStore, retention: Duration, board: Board, mut stop: watch::Receiver<bool>) {

@@ -190,7 +190,7 @@ CREATE TABLE mqtt_retained (
 CREATE VIEW readings AS
 SELECT
     t.device_id,
-    t.ts + coalesce(t.offsets_us[n], t.first_us + (n - 1) * t.step_us) * interval '1 microsecond' AS ts,
+    t.ts + coalesce(t.offsets_us[n], t.first_us + (n - 1)::bigint * t.step_us) * interval '1 microsecond' AS ts,
     t.voltage_dc[n] AS voltage_dc,
     t.current_dc[n] AS current_dc,
     t.voltage_ac[n] AS voltage_ac,
