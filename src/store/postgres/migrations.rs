@@ -12,7 +12,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use crate::store::fault::Fault;
 
-const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+pub(super) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
 /// The advisory lock of whoever changes the schema.
 const LOCK: i64 = 0x0069_6f74_2d6d_6574;
@@ -110,9 +110,4 @@ fn names(migrations: &[&dyn Migration<Pg>]) -> Vec<String> {
 
 fn failed(what: &str, error: &dyn std::fmt::Display) -> Fault {
     Fault::Migrate(format!("{what}: {error}"))
-}
-
-#[cfg(test)]
-pub(super) fn revert_all(connection: &mut PgConnection) {
-    connection.revert_all_migrations(MIGRATIONS).unwrap();
 }

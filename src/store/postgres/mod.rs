@@ -28,8 +28,6 @@ mod schema;
 mod sessions;
 mod states;
 mod telemetry;
-#[cfg(test)]
-mod tests;
 mod text;
 mod types;
 mod upkeep;
@@ -303,3 +301,6 @@ impl Store for PostgresStore {
         trimmed.map_err(|fault| fault.during("trim"))
     }
 }
+
+#[cfg(test)]
+mod tests;

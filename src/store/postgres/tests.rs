@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
+use diesel_migrations::MigrationHarness;
 
 use self::server::Server;
 use super::super::tests::{at, id, new_device, row, scan, suite};
@@ -66,7 +67,7 @@ fn migrations_go_up_down_and_up_again() {
     assert_eq!(migrate(&url, false).unwrap(), Vec::<String>::new());
     assert_eq!(migrate(&url, true).unwrap(), Vec::<String>::new());
     store_at(&url).commit(&batch(1, vec![row("a", 1, 1)])).unwrap();
-    migrations::revert_all(&mut PgConnection::establish(&url).unwrap());
+    PgConnection::establish(&url).unwrap().revert_all_migrations(migrations::MIGRATIONS).unwrap();
     let left = "pg_class WHERE relnamespace = 'public'::regnamespace AND relname NOT LIKE '\\_\\_diesel%'";
     assert_eq!(count(&url, left), "0", "down leaves nothing behind");
     assert_eq!(migrate(&url, false).unwrap(), all);

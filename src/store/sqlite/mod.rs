@@ -29,8 +29,6 @@ mod sessions;
 mod statement;
 mod states;
 mod telemetry;
-#[cfg(test)]
-mod tests;
 mod upkeep;
 
 use std::ops::ControlFlow;
@@ -278,3 +276,6 @@ impl Store for SqliteStore {
         trimmed.map_err(|fault| fault.during("trim"))
     }
 }
+
+#[cfg(test)]
+mod tests;
