@@ -1,6 +1,8 @@
 //! Small things every list and row reader needs, whatever the database.
 
-use crate::domain::{DeviceId, Timestamp};
+use crate::domain::DeviceId;
+#[cfg(feature = "sqlite")]
+use crate::domain::Timestamp;
 use crate::store::{Listing, Page, Place, Start};
 
 use super::fault::Fault;
@@ -78,6 +80,7 @@ pub(in crate::store) fn digest(bytes: Vec<u8>) -> Result<[u8; 32], Fault> {
 }
 
 /// A stored time that may be absent.
+#[cfg(feature = "sqlite")]
 pub(in crate::store) fn time(stored: Option<i64>) -> Option<Timestamp> {
     stored.map(Timestamp)
 }

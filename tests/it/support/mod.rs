@@ -120,6 +120,7 @@ impl TestApp {
     }
 
     /// Where its data are.
+    #[cfg(feature = "postgres")]
     pub fn data_dir(&self) -> &std::path::Path {
         &self.settings.data_dir
     }
