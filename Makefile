@@ -2,13 +2,13 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help build test test-postgres lint fmt fmt-fix bench doc docs-update openapi demo rules deny fuzz image ci clean
+.PHONY: help build test test-postgres lint fmt fmt-fix bench doc docs-update openapi demo rules deny sbom fuzz image ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## the executable, optimised
-	$(CARGO) build --release
+build: ## the executable, optimised; with the list of its parts inside, where cargo-auditable is installed
+	@if command -v cargo-auditable >/dev/null; then $(CARGO) auditable build --release --locked; else $(CARGO) build --release; fi
 
 test: ## all tests
 	$(CARGO) test
@@ -47,8 +47,18 @@ rules: ## check the Prometheus rules, run their tests, check Alertmanager's rout
 	promtool check config --syntax-only deploy/prometheus/prometheus.yml
 	amtool check-config deploy/alertmanager/alertmanager.yml
 
-deny: ## licences, bans, sources and advisories, where cargo-deny is installed
-	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check; else echo "cargo-deny is not installed: skipped"; fi
+deny: ## licences, bans and sources, and advisories where their database is at hand; needs cargo-deny
+	@if ! command -v cargo-deny >/dev/null; then echo "cargo-deny is not installed: skipped"; else \
+	  $(CARGO) deny check licenses bans sources && \
+	  if ls $${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs/*/ >/dev/null 2>&1; then $(CARGO) deny check --disable-fetch advisories; \
+	  else echo "no advisory database is at hand ($(CARGO) deny fetch): advisories are not checked"; fi; fi
+
+sbom: ## what the executable is made of, as CycloneDX (iot-meter.cdx.json); needs cargo-cyclonedx
+	$(CARGO) cyclonedx --format json --spec-version 1.5 --override-filename iot-meter.cdx
+	@python3 -c 'import json, sys; bom = json.load(open("iot-meter.cdx.json")); parts = bom["components"]; \
+	  names = {part["name"] for part in parts}; \
+	  ok = bom["bomFormat"] == "CycloneDX" and {"tokio", "rustls"} <= names and all(p["purl"] and p["version"] for p in parts); \
+	  print("iot-meter.cdx.json:", len(parts), "components"); sys.exit(0 if ok else "not a complete bill of materials")'
 
 fuzz: ## fuzz the MQTT packet decoder for a minute; FUZZ_TARGET (packet_stream, session) and FUZZ_SECONDS choose
 	CARGO=$(CARGO) fuzz/run $(or $(FUZZ_TARGET),packet_stream) $(or $(FUZZ_SECONDS),60)

@@ -13,11 +13,19 @@ pub mod mqtt;
 
 pub mod observe;
 
+pub mod pki;
+
+pub mod vault;
+
 pub mod journal;
 
 pub mod store;
 
 pub mod audit;
+
+pub mod tls;
+
+pub mod oidc;
 
 pub mod archive;
 

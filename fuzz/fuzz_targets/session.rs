@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use iot_meter_fuzz::mqtt::packet::{Ack, Filter, SubscribeOptions, TopicAlias};
-use iot_meter_fuzz::mqtt::queue::{ShareId, Tag};
+use iot_meter_fuzz::mqtt::queue::{ShareId, Shared, Tag};
 use iot_meter_fuzz::mqtt::session::{Limits, Outcome, SavedFlight, Start, Subscription};
 use iot_meter_fuzz::mqtt::{
     Action, Budget, Delivery, Message, Packet, Publish, QoS, Queue, Reason, Session, Ticket, Version,
@@ -213,7 +213,7 @@ impl World {
             expiry_s: (input.below(4) == 0).then(|| input.below(8) as u32),
             ..Publish::default()
         };
-        let share = (input.below(3) == 0).then_some(ShareId(1));
+        let share = (input.below(3) == 0).then_some(Shared { id: ShareId(1), qos: QoS::ExactlyOnce, retain: false });
         let tag = (input.below(4) == 0).then(|| Tag(input.below(4) as u128));
         Delivery { share, tag, ..Delivery::new(Message::of(&publish, self.now), input.qos()) }
     }

@@ -144,7 +144,8 @@ impl<T: Contract + 'static> FromRequest for Body<T> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, actix_web::Error>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
-        let limit_bytes = State::of(request).options.body_limit_bytes;
+        let options = &State::of(request).options;
+        let (limit_bytes, timeout) = (options.body_limit_bytes, options.body_timeout);
         let headers = request.headers();
         let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
         let refused = match announced {
@@ -158,7 +159,8 @@ impl<T: Contract + 'static> FromRequest for Body<T> {
             if let Some(error) = refused {
                 return Err(error.into());
             }
-            let bytes = read_limited(payload?, limit_bytes).await?;
+            let read = read_limited(payload?, limit_bytes);
+            let bytes = tokio::time::timeout(timeout, read).await.map_err(|_| ApiError::BodyTooSlow)??;
             Ok(Self(parse(&bytes)?))
         })
     }

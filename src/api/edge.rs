@@ -7,7 +7,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse};
+use actix_web::{Error, HttpMessage, HttpResponse};
 
 use super::State;
 use super::error::{ApiError, problem};
@@ -27,6 +27,10 @@ const SECURITY: [(HeaderName, HeaderValue); 5] = [
 
 /// An answer that is no page may load and run nothing.
 const NO_PAGE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+
+/// The request's id, for those within.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct RequestId(pub String);
 
 /// The client's id when it is short and printable, else a new one.
 fn request_id(headers: &HeaderMap) -> String {
@@ -64,6 +68,7 @@ pub(super) async fn edge(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let id = request_id(request.headers());
+    request.extensions_mut().insert(RequestId(id.clone()));
     let (method, path) = (request.method().clone(), request.path().to_owned());
     let clock = State::of(request.request()).services.clock.clone();
     let started = clock.now();

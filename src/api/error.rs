@@ -11,7 +11,7 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{archive, store};
+use crate::{archive, oidc, store, tls};
 
 /// A field, parameter or body member and what is wrong with it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
@@ -64,6 +64,15 @@ pub enum ApiError {
     /// The request line and headers did not arrive.
     #[error("the request did not arrive in time")]
     HeadTooSlow,
+    /// The path and query are longer than allowed.
+    #[error("the path and query are longer than {limit_bytes} bytes")]
+    UriTooLong {
+        /// The limit.
+        limit_bytes: usize,
+    },
+    /// The body did not arrive.
+    #[error("the body did not arrive in time")]
+    BodyTooSlow,
     /// Bad parameters, or a bad body of a call that old clients make.
     #[error("{}", Faults(.0))]
     Bad(Vec<Fault>),
@@ -73,6 +82,9 @@ pub enum ApiError {
     /// No credential, or none that is known.
     #[error("a valid key is needed: Authorization: Bearer, X-API-Key, or Basic with the key as password")]
     Unauthenticated,
+    /// No client certificate, or none that is good.
+    #[error("a valid client certificate is needed, over HTTPS")]
+    CertificateNeeded,
     /// Known, but not allowed.
     #[error("{0}")]
     Forbidden(String),
@@ -106,6 +118,12 @@ pub enum ApiError {
     /// The database failed.
     #[error("{}", if .0.is_transient() { "the database is unavailable, try again" } else { "internal error" })]
     Store(#[from] store::Error),
+    /// The files of the certificate authority cannot be used.
+    #[error("internal error")]
+    Authority(#[from] tls::Error),
+    /// The token issuer failed.
+    #[error("the log-in service cannot be reached now, try again")]
+    Issuer(#[source] oidc::Error),
     /// The archive failed.
     #[error("the archive cannot be read now, try again")]
     Archive(#[from] archive::Error),
@@ -155,7 +173,9 @@ impl ApiError {
     pub fn inside(&self) -> Option<String> {
         match self {
             Self::Store(error) => Some(chain(error)),
+            Self::Authority(error) => Some(chain(error)),
             Self::Archive(error) => Some(chain(error)),
+            Self::Issuer(error) => Some(chain(error)),
             Self::Internal(detail) => Some((*detail).to_owned()),
             _ => None,
         }
@@ -165,7 +185,7 @@ impl ApiError {
     fn header(&self) -> Option<(HeaderName, HeaderValue)> {
         let name = HeaderName::from_static;
         match self {
-            Self::Unauthenticated => Some((
+            Self::Unauthenticated | Self::CertificateNeeded => Some((
                 name("www-authenticate"),
                 HeaderValue::from_static("Bearer realm=\"iot-meter\", Basic realm=\"iot-meter\", charset=\"UTF-8\""),
             )),
@@ -196,9 +216,10 @@ impl ResponseError for ApiError {
         match self {
             Self::Malformed(_) | Self::Bad(_) => StatusCode::BAD_REQUEST,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::HeadTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::HeadTooSlow | Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::UriTooLong { .. } => StatusCode::URI_TOO_LONG,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Unauthenticated | Self::CertificateNeeded => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
@@ -210,8 +231,10 @@ impl ResponseError for ApiError {
             Self::Store(error) if !error.is_transient() && !matches!(error, store::Error::Interrupted) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
-            Self::Store(_) | Self::Archive(_) | Self::Busy | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Store(_) | Self::Archive(_) | Self::Issuer(_) | Self::Busy | Self::Stopping => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Authority(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 

@@ -1,22 +1,43 @@
 //! The gate before every handler: the route table says who may, the limits say how often. Deny by default: a path or
-//! method that is not in the table reaches no handler. What browsers may be talked into is refused first (`origin`).
-
-use std::net::IpAddr;
+//! method that is not in the table reaches no handler. What browsers may be talked into is refused first (`origin`), and what
+//! came of a write goes into the audit log (`record`).
+//!
+//! Invariant: a principal that is limited to some devices passes no route for administrators but those of one device: what
+//! such routes show or change is everybody's.
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::{HeaderName, HeaderValue, LOCATION, WWW_AUTHENTICATE};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, web};
 
-use super::State;
-use super::auth::{Authenticator, Principal};
+use super::auth::{Credential, Failure, Principal, Via, session};
 use super::error::ApiError;
 use super::limits::{Kind, Standing, Who};
-use super::origin;
+use super::peer::Peer;
+use super::record::Draft;
 use super::routes::{Access, Verdict};
+use super::socket::Secure;
+use super::{State, cors, origin};
 use crate::observe::metrics;
+use crate::store::{self, Role};
+
+/// Why a request does not pass.
+enum Stop {
+    /// The error says it all.
+    Error(ApiError),
+    /// A bad credential.
+    Denied(super::auth::Denied),
+    /// A question of a page of another site what it may send.
+    Preflight,
+}
+
+impl From<ApiError> for Stop {
+    fn from(error: ApiError) -> Self {
+        Self::Error(error)
+    }
+}
 
 /// The layer itself.
 pub(super) async fn guard(
@@ -24,72 +45,175 @@ pub(super) async fn guard(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let state = web::Data::clone(State::of(request.request()));
-    let peer = request.peer_addr().map(|a| a.ip());
+    let peer = peer_of(&state, &request);
+    request.extensions_mut().insert(peer);
+    let page = cors::allowed(request.head(), &state.options.cors_origins).cloned();
+    let draft = Draft::of(&state, &request, peer);
+    let credential = Credential::of(request.headers(), peer.is_plain_near);
+    let is_script = request.headers().get("sec-fetch-mode").is_some_and(|mode| mode.as_bytes() != b"navigate");
     let mut standing = None;
-    let admitted = admit(&state, &request, peer, &mut standing).await;
+    let admitted = admit(&state, &request, peer, &credential, page.is_some(), &mut standing).await;
     let mut response = match admitted {
         Ok(principal) => {
             if let Some(principal) = principal {
                 request.extensions_mut().insert(principal);
             }
-            next.call(request).await?.map_into_boxed_body()
+            let response = next.call(request).await?.map_into_boxed_body();
+            note(draft, &state, &response);
+            response
         }
-        Err(error) => {
-            count_refusal(&error, &request);
-            request.error_response(error).map_into_boxed_body()
+        Err(Stop::Preflight) => request.into_response(cors::preflight()).map_into_boxed_body(),
+        Err(Stop::Denied(denied)) => {
+            draft.denied(&state, &denied);
+            metrics::HTTP_AUTH_REFUSALS.increment(&[("reason", "bad_credential")], 1);
+            request.error_response(ApiError::Unauthenticated).map_into_boxed_body()
+        }
+        Err(Stop::Error(error)) => {
+            count_refusal(&error);
+            let response = request.error_response(error).map_into_boxed_body();
+            note(draft, &state, &response);
+            response
         }
     };
+    let headers = response.headers_mut();
+    if is_script && headers.contains_key(WWW_AUTHENTICATE) {
+        // The browser must not ask for a password by itself: the page does.
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"iot-meter\""));
+    }
+    if !state.options.cors_origins.is_empty() {
+        cors::vary(headers);
+    }
+    if let Some(page) = page {
+        cors::open(headers, page);
+    }
     if let Some(standing) = standing {
         show(&mut response, standing);
     }
     Ok(response)
 }
 
+fn peer_of(state: &State, request: &ServiceRequest) -> Peer {
+    let socket = request.peer_addr().map(|a| a.ip());
+    Peer::of(request.headers(), socket, request.request().conn_data::<Secure>().is_some(), &state.options.proxies)
+}
+
+fn note(draft: Draft, state: &State, response: &ServiceResponse<BoxBody>) {
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    draft.finished(state, response.request(), location, response.status());
+}
+
 /// Who may pass, as whom.
 async fn admit(
     state: &State,
     request: &ServiceRequest,
-    peer: Option<IpAddr>,
+    peer: Peer,
+    credential: &Credential,
+    is_known_page: bool,
     standing: &mut Option<Standing>,
-) -> Result<Option<Principal>, ApiError> {
-    let (access, kind) = match state.routes.judge(request.match_pattern().as_deref(), request.method()) {
+) -> Result<Option<Principal>, Stop> {
+    if is_known_page && cors::is_preflight(request.head()) {
+        return Err(Stop::Preflight);
+    }
+    if request.uri().path_and_query().is_some_and(|p| p.as_str().len() > state.options.max_uri_bytes) {
+        return Err(ApiError::UriTooLong { limit_bytes: state.options.max_uri_bytes }.into());
+    }
+    let pattern = request.match_pattern();
+    let (access, kind) = match state.routes.judge(pattern.as_deref(), request.method()) {
         Verdict::Known(access, kind) => (access, kind),
-        Verdict::OtherMethods(methods) => return Err(ApiError::MethodNotAllowed(methods)),
-        Verdict::Unknown => return Err(ApiError::NotFound("this path was".to_owned())),
+        Verdict::OtherMethods(methods) => return Err(ApiError::MethodNotAllowed(methods).into()),
+        Verdict::Unknown => return Err(ApiError::NotFound("this path was".to_owned()).into()),
     };
-    origin::check_write(request.head())?;
+    if !is_known_page {
+        origin::check_write(request.head())?;
+    }
+    let is_anybodys = access == Access::Metrics || access == Access::Open && request.method() == Method::GET;
+    if !is_anybodys && !*state.services.open.borrow() {
+        let source = "it was away at the start".into();
+        return Err(ApiError::from(store::Error::Unavailable { operation: "say who may what", source }).into());
+    }
     if let Access::Open = access {
         return Ok(None);
     }
-    if state.services.authenticator.is_open() {
-        origin::check_host(request.head(), peer)?;
+    let address = peer.address;
+    let authenticator = &state.services.authenticator;
+    if authenticator.is_open() {
+        origin::check_host(request.head(), address)?;
     }
-    count(state, kind, Who::peer(peer), standing)?;
+    count(state, kind, Who::peer(address), standing)?;
     let role = match access {
-        Access::Metrics if state.options.metrics_access.admits(peer) => return Ok(None),
-        Access::Metrics => crate::store::Role::Viewer,
+        Access::Metrics if state.options.metrics_access.admits(address) => return Ok(None),
+        Access::Metrics => Role::Viewer,
         Access::Role(role) => role,
+        Access::Certificate => {
+            return match has_certificate(state, request) {
+                true => Ok(None),
+                false => Err(ApiError::CertificateNeeded.into()),
+            };
+        }
         Access::Open => return Ok(None),
     };
-    let principal = match state.services.authenticator.identify(&state.services.store, request.headers()).await {
-        Err(ApiError::Unauthenticated) if Authenticator::has_credential(request.headers()) => {
-            count(state, Kind::Login, Who::peer(peer), standing)?;
-            return Err(ApiError::Unauthenticated);
+    let principal = match authenticator.identify(&state.services.store, credential, address).await {
+        Ok(principal) => principal,
+        Err(Failure::Nothing) => return Err(ApiError::Unauthenticated.into()),
+        Err(Failure::Store(error)) => return Err(ApiError::from(error).into()),
+        Err(Failure::Denied(denied)) => {
+            // A session that is over is no attempt at guessing: its page just goes on asking.
+            if denied.reason != "session" {
+                count(state, Kind::Login, Who::peer(address), standing)?;
+            }
+            return Err(Stop::Denied(denied));
         }
-        other => other?,
     };
-    if !state.services.authenticator.is_open() {
+    if !authenticator.is_open() {
         count(state, kind, Who::Key(principal.name.clone()), standing)?;
+    }
+    let verdict = judge(&principal, role, access, pattern.as_deref(), request);
+    if verdict.is_err() {
+        // Known, though not allowed: the audit says who.
+        request.extensions_mut().insert(principal);
+        return Err(verdict.err().unwrap_or(ApiError::Unauthenticated).into());
+    }
+    Ok(Some(principal))
+}
+
+/// Whether somebody known may.
+fn judge(
+    principal: &Principal,
+    role: Role,
+    access: Access,
+    pattern: Option<&str>,
+    request: &ServiceRequest,
+) -> Result<(), ApiError> {
+    if let Via::Session { csrf_token, .. } = &principal.via
+        && !matches!(*request.method(), Method::GET | Method::HEAD)
+    {
+        let given = request.headers().get(session::CSRF_HEADER).and_then(|v| v.to_str().ok());
+        if !session::is_csrf_token(given, csrf_token) {
+            metrics::AUTH_FAILURES.increment(&[("reason", "csrf")], 1);
+            let text = "a write with the session's cookie needs the header X-CSRF-Token, as GET /api/session has it";
+            return Err(ApiError::Forbidden(text.to_owned()));
+        }
     }
     if principal.role < role {
         let (needed, has) = (role.name(), principal.role.name());
         return Err(ApiError::Forbidden(format!("this call needs the role {needed}; this key has {has}")));
     }
-    Ok(Some(principal))
+    let is_of_one_device = pattern.is_some_and(|p| p.starts_with("/api/devices/{id"));
+    if access == Access::Metrics || (role == Role::Admin && !is_of_one_device) {
+        principal.whole_fleet()?;
+    }
+    Ok(())
+}
+
+/// Whether the connection has a client certificate that is still good; of whom is asked later.
+fn has_certificate(state: &State, request: &ServiceRequest) -> bool {
+    let secure = request.request().conn_data::<Secure>();
+    let peer = secure.and_then(|secure| secure.peer.as_ref());
+    peer.is_some_and(|peer| peer.standing(state.services.clock.now()).is_ok())
 }
 
 /// Counts a request and remembers the tightest standing.
-fn count(state: &State, kind: Kind, who: Who, standing: &mut Option<Standing>) -> Result<(), ApiError> {
+pub(super) fn count(state: &State, kind: Kind, who: Who, standing: &mut Option<Standing>) -> Result<(), ApiError> {
     let Some(now) = state.limits.count(kind, who) else { return Ok(()) };
     if standing.is_none_or(|s| now.remaining <= s.remaining) {
         *standing = Some(now);
@@ -99,10 +223,9 @@ fn count(state: &State, kind: Kind, who: Who, standing: &mut Option<Standing>) -
     Err(ApiError::TooMany { retry_after_s })
 }
 
-fn count_refusal(error: &ApiError, request: &ServiceRequest) {
+fn count_refusal(error: &ApiError) {
     let reason = match error {
-        ApiError::Unauthenticated if Authenticator::has_credential(request.headers()) => "bad_credential",
-        ApiError::Unauthenticated => "no_credential",
+        ApiError::Unauthenticated | ApiError::CertificateNeeded => "no_credential",
         ApiError::Forbidden(_) => "forbidden",
         _ => return,
     };

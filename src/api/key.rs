@@ -1,7 +1,8 @@
 //! API keys: `iotm_<8 hex>_<43 base64url>`, a public prefix to find the key by and 256 random bits to prove it.
 //!
 //! Invariant: a key's text exists only in the answer of [`generate`]; what is stored is its SHA-256 (256 random bits
-//! need no slow hash), and digests are compared in constant time. Knows no HTTP.
+//! need no slow hash: there is nothing to guess; a slow one would only slow the server, at every request), and digests are
+//! compared in constant time. Knows no HTTP.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -44,6 +45,8 @@ pub fn generate(name: &str, role: Role, device_prefix: Option<String>, now: Time
         created_at: now,
         expires_at: None,
         revoked_at: None,
+        last_used_at: None,
+        last_used_from: None,
     };
     (text, key)
 }
@@ -58,10 +61,41 @@ pub fn prefix_of(text: &str) -> Option<&str> {
     good.then_some(prefix)
 }
 
-/// Whether `text` is the key `stored` and the key is good at `now`.
-pub fn verify(text: &str, stored: &ApiKey, now: Timestamp) -> bool {
-    let same: bool = digest(text).ct_eq(&stored.key_sha256).into();
-    same && stored.revoked_at.is_none() && stored.expires_at.is_none_or(|end| now < end)
+/// An end as people write it: an RFC 3339 time, or a date, whose first moment (UTC) it means.
+pub fn parse_end(text: &str) -> Option<Timestamp> {
+    let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
+    Timestamp::parse_rfc3339(&whole)
+}
+
+/// What a key's text is worth.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It is the stored key, and that is good.
+    Good,
+    /// There is no key with this prefix.
+    Unknown,
+    /// There is, but this is not it.
+    Wrong,
+    /// It was revoked.
+    Revoked,
+    /// Its time is over.
+    Expired,
+}
+
+/// In place of the digest of a key that does not exist.
+const NOBODY: [u8; 32] = [0; 32];
+
+/// Judges `text` against the key stored under its prefix. The work is the same whether there is one or not.
+pub fn judge(text: &str, stored: Option<&ApiKey>, now: Timestamp) -> Verdict {
+    let expected = stored.map_or(&NOBODY, |key| &key.key_sha256);
+    let is_same: bool = digest(text).ct_eq(expected).into();
+    match stored {
+        None => Verdict::Unknown,
+        Some(_) if !is_same => Verdict::Wrong,
+        Some(key) if key.revoked_at.is_some() => Verdict::Revoked,
+        Some(key) if !key.is_good(now) => Verdict::Expired,
+        Some(_) => Verdict::Good,
+    }
 }
 
 #[cfg(test)]
@@ -75,17 +109,19 @@ mod tests {
         let (other, _) = generate("second", Role::Admin, None, now);
         assert_eq!(text.len(), 5 + PREFIX_LEN + 1 + SECRET_LEN);
         assert_eq!(prefix_of(&text), Some(key.prefix.as_str()));
-        assert!(verify(&text, &key, now));
-        assert!(!verify(&other, &key, now));
+        assert_eq!(judge(&text, Some(&key), now), Verdict::Good);
+        assert_eq!(judge(&other, Some(&key), now), Verdict::Wrong);
+        assert_eq!(judge(&text, None, now), Verdict::Unknown);
     }
 
     #[test]
     fn an_expired_or_revoked_key_is_no_key() {
         let now = Timestamp(1_000);
         let (text, key) = generate("x", Role::Viewer, None, now);
-        assert!(!verify(&text, &ApiKey { expires_at: Some(now), ..key.clone() }, now));
-        assert!(verify(&text, &ApiKey { expires_at: Some(now.plus_us(1)), ..key.clone() }, now));
-        assert!(!verify(&text, &ApiKey { revoked_at: Some(now), ..key }, now));
+        let verdict = |key: ApiKey| judge(&text, Some(&key), now);
+        assert_eq!(verdict(ApiKey { expires_at: Some(now), ..key.clone() }), Verdict::Expired);
+        assert_eq!(verdict(ApiKey { expires_at: Some(now.plus_us(1)), ..key.clone() }), Verdict::Good);
+        assert_eq!(verdict(ApiKey { revoked_at: Some(now), ..key }), Verdict::Revoked);
     }
 
     #[test]

@@ -6,31 +6,44 @@
 //! Start from [`start`]; `routes` is the table of everything there is.
 
 mod alerts;
+pub mod audit;
 mod auth;
 mod body;
+mod certificates;
+mod claims;
+mod command_key;
 mod commands;
+mod cors;
 mod devices;
 mod docs;
 mod edge;
+mod enrol;
 mod error;
 mod etag;
 mod gaps;
 mod guard;
 mod health;
 pub mod key;
+pub mod keys;
 mod limits;
+mod oidc;
 mod origin;
 mod pages;
 mod paging;
+mod peer;
 mod pulse;
 mod query;
 mod range;
 mod raw;
+mod record;
 mod routes;
 mod scrape;
 mod series;
 mod server;
+pub mod services;
+mod session;
 mod show;
+mod socket;
 mod stats;
 mod system;
 #[cfg(test)]
@@ -40,27 +53,31 @@ mod tests;
 mod wire;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::body::BoxBody;
 use actix_web::{HttpRequest, web};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 pub use actix_web::dev::ServerHandle;
-pub use auth::{Authenticator, Principal};
+pub use auth::{Authenticator, Principal, SessionRules};
 pub use error::{ApiError, Fault, Problem};
 pub use limits::{Allowance, LimitOptions};
 pub use pages::Page;
+pub use peer::{Proxies, ProxyHeader};
 pub use raw::{RawFuture, RawMessages};
 pub use routes::{Access, Route, document, routes};
 pub use scrape::start_metrics;
-pub use server::start;
+pub use server::{SecureListener, start};
 
 use crate::domain::{Clock, DeviceId};
 use crate::observe::{Board, Progress};
 use crate::store::{DEFAULT_COMMAND_LIFE, SharedStore};
-use crate::{audit, collector, dispatch, journal};
+use crate::tls::{OwnCa, Revocations};
+use crate::vault::Keyring;
+use crate::{collector, dispatch, journal};
 
 /// What the API stands on. Everything in it is shared.
 #[derive(Clone)]
@@ -83,7 +100,55 @@ pub struct Services {
     /// Who is asking; made with `open`, everybody is an administrator.
     pub authenticator: Arc<Authenticator>,
     /// Where writes, log-ins and refusals are noted.
-    pub audit: audit::Log,
+    pub audit: crate::audit::Log,
+    /// Until it is true only what anybody may read is answered: the database has not yet said who may what.
+    pub open: watch::Receiver<bool>,
+    /// Seals what is kept of secrets.
+    pub vault: Arc<Keyring>,
+    /// Where this server's MQTT is, for meters that enrol.
+    pub mqtt_port: u16,
+    /// What certificates are issued with, and where it is told that one was revoked.
+    pub pki: Pki,
+}
+
+/// The certificate authority, and what goes with it. Clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Pki {
+    /// Our own, if there is one.
+    pub own: OwnCa,
+    /// File of the authorities that are trusted besides, or instead.
+    pub client_ca_file: Option<PathBuf>,
+    /// What handshakes refuse.
+    pub revocations: Revocations,
+    /// How long a device's certificate is good unless asked for otherwise.
+    pub device_days: u32,
+}
+
+/// What a new meter is told, and how it may come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Newcomers {
+    /// Host and port of its brokers; none = this server, as the meter has called it.
+    pub brokers: Vec<(String, u16)>,
+    /// Time between two samples.
+    pub sampling_cadence_ms: u32,
+    /// Time between two telemetry messages.
+    pub send_interval_s: u32,
+    /// Time between two hellos.
+    pub hello_interval_s: u32,
+    /// It may enrol over plain HTTP, from anywhere.
+    pub is_plain_allowed: bool,
+}
+
+impl Default for Newcomers {
+    fn default() -> Self {
+        Self {
+            brokers: Vec::new(),
+            sampling_cadence_ms: 1000,
+            send_interval_s: 10,
+            hello_interval_s: 30,
+            is_plain_allowed: false,
+        }
+    }
 }
 
 /// Who may read `/metrics` without a key.
@@ -123,6 +188,16 @@ pub struct Options {
     pub stall_timeout: Duration,
     /// A client whose request line and headers take longer is refused.
     pub head_timeout: Duration,
+    /// A body that takes longer to arrive is refused.
+    pub body_timeout: Duration,
+    /// A connection without a request for so long is closed.
+    pub idle_timeout: Duration,
+    /// Longest path and query.
+    pub max_uri_bytes: usize,
+    /// Origins whose pages may call; scheme, host and port as browsers write them.
+    pub cors_origins: Vec<String>,
+    /// Proxies of ours before this server.
+    pub proxies: Proxies,
     /// How long a stop waits for answers under way.
     pub stop_timeout: Duration,
     /// Requests a second.
@@ -131,6 +206,8 @@ pub struct Options {
     pub metrics_access: MetricsAccess,
     /// How long a command given without `expires_in_s` waits for its meter.
     pub command_life: Duration,
+    /// What a new meter is told.
+    pub newcomers: Newcomers,
     /// Static pages anybody may load (`console::PAGES`).
     pub pages: &'static [Page],
 }
@@ -144,10 +221,16 @@ impl Default for Options {
             max_scans: 16,
             stall_timeout: Duration::from_secs(30),
             head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(15),
+            max_uri_bytes: 8192,
+            cors_origins: Vec::new(),
+            proxies: Proxies::default(),
             stop_timeout: Duration::from_secs(5),
             limits: LimitOptions::default(),
             metrics_access: MetricsAccess::default(),
             command_life: DEFAULT_COMMAND_LIFE,
+            newcomers: Newcomers::default(),
             pages: &[],
         }
     }

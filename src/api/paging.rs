@@ -29,6 +29,9 @@ pub enum List {
     Alerts,
     Commands,
     Gaps,
+    Certificates,
+    Keys,
+    Audit,
 }
 
 impl List {
@@ -38,6 +41,9 @@ impl List {
             Self::Alerts => b'a',
             Self::Commands => b'c',
             Self::Gaps => b'g',
+            Self::Certificates => b'x',
+            Self::Keys => b'k',
+            Self::Audit => b'l',
         }
     }
 
@@ -205,7 +211,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_cursor_comes_back_as_the_place_it_was_made_of(first: i64, second: i64) {
-            for list in [List::Devices, List::Alerts, List::Commands, List::Gaps] {
+            for list in [List::Devices, List::Alerts, List::Commands, List::Gaps, List::Keys, List::Audit] {
                 let cursor = list.cursor(Place(first, second));
                 prop_assert!(cursor.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
                 prop_assert_eq!(list.place(&cursor), Some(Place(first, second)));

@@ -11,7 +11,10 @@ use utoipa::{Modify, OpenApi};
 
 use super::guard::kind_of;
 use super::limits::Kind;
-use super::{alerts, commands, devices, docs, gaps, health, raw, series, stats, system};
+use super::{
+    alerts, audit, certificates, claims, command_key, commands, devices, docs, enrol, gaps, health, keys, raw, series,
+    services, session, stats, system,
+};
 use crate::store::Role;
 
 /// Who may call.
@@ -19,6 +22,8 @@ use crate::store::Role;
 pub enum Access {
     /// Anybody.
     Open,
+    /// Whoever brings a good client certificate, over HTTPS.
+    Certificate,
     /// As configured for the metrics page, else a viewer.
     Metrics,
     /// A key with this role or a greater one.
@@ -27,8 +32,10 @@ pub enum Access {
 
 const OPEN: Access = Access::Open;
 const METRICS: Access = Access::Metrics;
+const CERTIFICATE: Access = Access::Certificate;
 const VIEWER: Access = Access::Role(Role::Viewer);
 const OPERATOR: Access = Access::Role(Role::Operator);
+const ADMIN: Access = Access::Role(Role::Admin);
 
 macro_rules! routes {
     ($($access:ident $room:ident :: $handler:ident),* $(,)?) => {
@@ -60,6 +67,16 @@ routes! {
     OPEN health::healthz,
     OPEN health::readyz,
     METRICS health::metrics_page,
+    OPEN session::log_in,
+    VIEWER session::get_session,
+    VIEWER session::log_out,
+    OPEN session::log_in_ways,
+    OPEN session::begin_oidc,
+    OPEN session::finish_oidc,
+    ADMIN keys::list_keys,
+    ADMIN keys::create_key,
+    ADMIN keys::revoke_key,
+    ADMIN audit::list_audit,
     VIEWER docs::openapi_json,
     VIEWER docs::docs_entry,
     VIEWER docs::docs_page,
@@ -88,6 +105,24 @@ routes! {
     VIEWER commands::get_command,
     OPERATOR commands::cancel_command,
     OPERATOR commands::acknowledge_command,
+    OPERATOR command_key::create_command_key,
+    OPEN enrol::enrol,
+    ADMIN enrol::allow_enrolment,
+    ADMIN claims::list_claims,
+    ADMIN claims::create_claim,
+    ADMIN claims::revoke_claim,
+    ADMIN services::list_services,
+    ADMIN services::create_service,
+    ADMIN services::update_service,
+    ADMIN services::delete_service,
+    VIEWER certificates::list_certificates,
+    OPERATOR certificates::issue_certificate,
+    // Before those with a serial, which would take these names for one.
+    CERTIFICATE certificates::renew_certificate,
+    OPEN certificates::read_authority,
+    VIEWER certificates::read_revoked,
+    VIEWER certificates::get_certificate,
+    OPERATOR certificates::revoke_certificate,
 }
 
 /// The OpenAPI document.
@@ -105,10 +140,19 @@ impl Modify for Common {
         let components = document.components.get_or_insert_with(Default::default);
         let mut basic = Http::new(HttpAuthScheme::Basic);
         basic.description = Some("The key as password; any user name.".to_owned());
+        components.add_security_scheme(
+            "client_certificate",
+            SecurityScheme::MutualTls { description: None, deprecated: None, extensions: None },
+        );
         components.add_security_scheme("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
         components.add_security_scheme("basic", SecurityScheme::Http(basic));
         let header = ApiKey::Header(ApiKeyValue::new("X-API-Key"));
         components.add_security_scheme("api_key", SecurityScheme::ApiKey(header));
+        let cookie = ApiKey::Cookie(ApiKeyValue::with_description(
+            super::auth::session::SECURE_COOKIE,
+            "The console's session. Writes need the header X-CSRF-Token besides, as GET /api/session tells it.",
+        ));
+        components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
         for item in document.paths.paths.values_mut() {
             let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
             for operation in operations.into_iter().flatten() {
@@ -120,9 +164,15 @@ impl Modify for Common {
 
 fn complete(operation: &mut utoipa::openapi::path::Operation) {
     let access = operation.operation_id.as_deref().and_then(access_of);
-    let mut errors = vec![("429", "Too many requests"), ("503", "Something this call needs is away; try again")];
-    if access != Some(Access::Open) {
-        let schemes = ["bearer", "api_key", "basic"];
+    let mut errors = vec![
+        ("429", "Too many requests"),
+        ("414", "The path and query are too long"),
+        ("503", "Something this call needs is away; try again"),
+    ];
+    if access == Some(Access::Certificate) {
+        operation.security = Some(vec![SecurityRequirement::new("client_certificate", Vec::<String>::new())]);
+    } else if access != Some(Access::Open) {
+        let schemes = ["bearer", "api_key", "basic", "session"];
         let needed = schemes.map(|name| SecurityRequirement::new(name, Vec::<String>::new()));
         operation.security = Some(needed.into());
         errors.extend([("401", "No valid key"), ("403", "The key may not do this")]);
@@ -198,7 +248,7 @@ impl Table {
 }
 
 /// A pattern without the regular expressions of its parts.
-fn plain(pattern: &str) -> String {
+pub(super) fn plain(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len());
     let mut skipping = false;
     for letter in pattern.chars() {

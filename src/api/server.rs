@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_http::error::DispatchError;
 use actix_http::{HttpService, Protocol};
 use actix_server::Server;
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, map_config};
@@ -15,8 +16,10 @@ use actix_web::middleware::{Compress, from_fn};
 use actix_web::{App, web};
 use tokio::net::TcpStream;
 
+use super::socket::Socket;
 use super::wire::Wire;
 use super::{Options, Services, Shared, State, edge, guard, pages, routes, wire};
+use crate::tls::Tls;
 
 /// How long a client that was told to go may take to close.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -44,17 +47,27 @@ pub(super) fn app(
         .wrap(from_fn(wire::track))
 }
 
-/// Starts to serve on a bound socket. Must be called within a tokio runtime; the HTTP workers are threads of their own.
+/// The listener in TLS, beside the other.
+#[derive(Debug)]
+pub struct SecureListener {
+    /// The bound socket.
+    pub socket: TcpListener,
+    /// Its certificates.
+    pub tls: Tls,
+}
+
+/// Starts to serve on bound sockets. Must be called within a tokio runtime; the HTTP workers are threads of their own.
 /// The future ends after [`ServerHandle::stop`].
 pub fn start(
     services: Services,
     listener: TcpListener,
+    secure: Option<SecureListener>,
     options: Options,
 ) -> io::Result<(ServerHandle, impl Future<Output = io::Result<()>> + Send + 'static)> {
     listener.set_nonblocking(true)?;
     let state = web::Data::new(State::new(services, options));
     let sweeper = Arc::downgrade(&state.clone().into_inner());
-    let server = serve(state, listener)?;
+    let server = serve(state, listener, secure)?;
     let handle = server.handle();
     let running = async move {
         let mut server = server;
@@ -74,9 +87,8 @@ pub fn start(
 }
 
 /// The workers: what `actix_web::HttpServer` does, but for the [`Wire`] around each socket.
-fn serve(state: Shared, listener: TcpListener) -> io::Result<Server> {
+fn serve(state: Shared, listener: TcpListener, secure: Option<SecureListener>) -> io::Result<Server> {
     let options = &state.options;
-    let head_timeout = options.head_timeout;
     let builder = Server::build()
         .workers(options.workers.max(1))
         // Long reads hold a thread each; ordinary calls always find one besides.
@@ -85,25 +97,56 @@ fn serve(state: Shared, listener: TcpListener) -> io::Result<Server> {
         .shutdown_timeout(options.stop_timeout.as_secs().max(1))
         .disable_signals();
     let stopping = builder.graceful_shutdown_signal();
-    let builder = builder.listen("api", listener, move || {
-        let stopping = stopping.clone();
-        let app = app(state.clone()).into_factory().map_err(|error| error.error_response());
-        let http = HttpService::build()
-            .graceful_shutdown_signal(move || {
+    let factory = |tls: Option<Tls>| {
+        let (state, stopping) = (state.clone(), stopping.clone());
+        move || {
+            let stopping = stopping.clone();
+            let stopped = move || {
                 let stopping = stopping.clone();
                 async move { stopping.notified().await }
-            })
-            .client_request_timeout(head_timeout)
-            .client_disconnect_timeout(DISCONNECT_TIMEOUT)
-            .on_connect_ext(|wire: &Wire, connection| {
-                connection.insert(wire.talk());
-            })
-            .finish(map_config(app, |()| AppConfig::default()));
-        let accept = |socket: TcpStream| async move {
-            let peer = socket.peer_addr().ok();
-            Ok((Wire::new(socket), Protocol::Http1, peer))
-        };
-        fn_service(accept).and_then(http)
-    })?;
+            };
+            connections(state.clone(), tls.clone(), stopped)
+        }
+    };
+    let mut builder = builder.listen("api", listener, factory(None))?;
+    if let Some(SecureListener { socket, tls }) = secure {
+        socket.set_nonblocking(true)?;
+        builder = builder.listen("api in TLS", socket, factory(Some(tls)))?;
+    }
     Ok(builder.run())
+}
+
+/// What becomes of a socket that a worker was given.
+fn connections<F>(
+    state: Shared,
+    tls: Option<Tls>,
+    stopped: impl Fn() -> F + 'static,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()>
+where
+    F: Future<Output = ()> + 'static,
+{
+    let (head_timeout, idle_timeout) = (state.options.head_timeout, state.options.idle_timeout);
+    // Longer than the library's own times, which end with a proper answer.
+    let patience = head_timeout + idle_timeout + DISCONNECT_TIMEOUT;
+    let app = app(state).into_factory().map_err(|error| error.error_response());
+    let http = HttpService::build()
+        .graceful_shutdown_signal(stopped)
+        .keep_alive(idle_timeout)
+        .client_request_timeout(head_timeout)
+        .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+        .on_connect_ext(|wire: &Wire, connection| {
+            connection.insert(wire.talk());
+            if let Some(secure) = wire.socket().secure() {
+                connection.insert(secure);
+            }
+        })
+        .finish(map_config(app, |()| AppConfig::default()));
+    let accept = move |socket: TcpStream| {
+        let (tls, peer) = (tls.clone(), Socket::address_of(&socket));
+        async move {
+            let socket = Socket::accept(socket, tls, head_timeout).await.map_err(DispatchError::Io)?;
+            Ok((Wire::new(socket, patience), Protocol::Http1, peer))
+        }
+    };
+    fn_service(accept).and_then(http)
 }

@@ -1,4 +1,9 @@
-//! A store in memory and an application around it, for the tests of handlers.
+//! A store mostly in memory and an application around it, for the tests of handlers.
+
+mod access;
+mod certificates;
+mod enrolment;
+mod raw;
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -7,10 +12,8 @@ use actix_web::http::Method;
 use actix_web::{test, web};
 use serde_json::{Value, json};
 
-use super::raw::{RawFuture, RawMessages};
 use super::server::app;
 use super::{MetricsAccess, Options, Page as StaticPage, Services, State, key};
-use crate::archive::RawEntry;
 use crate::collector::RequestKind;
 use crate::domain::command::may_advance;
 use crate::domain::metric::Metric;
@@ -33,14 +36,14 @@ struct Content {
     gaps: Vec<GapEntry>,
     alerts: Vec<Alert>,
     commands: Vec<Command>,
-    keys: Vec<ApiKey>,
     is_away: bool,
     pings: usize,
+    enrolments: enrolment::Real,
 }
 
-/// Everything in memory, nothing fast.
+/// Devices and data in memory, nothing fast; keys, sessions and the audit log in a real database.
 #[derive(Default)]
-pub struct FakeStore(Mutex<Content>);
+pub struct FakeStore(Mutex<Content>, access::Real);
 
 impl FakeStore {
     fn lock(&self) -> MutexGuard<'_, Content> {
@@ -77,10 +80,6 @@ fn part<T: Clone>(all: Vec<T>, page: Page) -> Listing<T> {
         }
     }
 }
-
-impl Access for FakeStore {}
-impl Certificates for FakeStore {}
-impl Enrolment for FakeStore {}
 
 impl Store for FakeStore {
     fn checkpoint(&self) -> Result<Option<u64>, Error> {
@@ -283,19 +282,16 @@ impl Store for FakeStore {
         Ok(0)
     }
     fn create_api_key(&self, key: &ApiKey) -> Result<(), Error> {
-        self.lock().keys.push(key.clone());
-        Ok(())
+        self.real().create_api_key(key)
     }
     fn api_key(&self, prefix: &str) -> Result<Option<ApiKey>, Error> {
-        Ok(self.answer()?.keys.iter().find(|k| k.prefix == prefix).cloned())
+        self.real().api_key(prefix)
     }
     fn api_keys(&self) -> Result<Vec<ApiKey>, Error> {
-        Ok(self.answer()?.keys.clone())
+        self.real().api_keys()
     }
     fn revoke_api_key(&self, prefix: &str, now: Timestamp) -> Result<bool, Error> {
-        let mut content = self.lock();
-        let found = content.keys.iter_mut().find(|k| k.prefix == prefix);
-        Ok(found.map(|k| k.revoked_at = Some(now)).is_some())
+        self.real().revoke_api_key(prefix, now)
     }
     fn save_sessions(&self, _: &[SessionChange], _: &[RetainedChange]) -> Result<(), Error> {
         Ok(())
@@ -315,30 +311,6 @@ impl Store for FakeStore {
     }
 }
 
-struct FakeRaw;
-
-impl RawMessages for FakeRaw {
-    fn list<'a>(
-        &'a self,
-        device: &'a DeviceId,
-        category: Option<&'a str>,
-        limit: usize,
-    ) -> RawFuture<'a, Vec<RawEntry>> {
-        let entry = |category: &str| RawEntry {
-            filename: format!("{device}/{category}/2026-02-12T10:00:00Z.json"),
-            size: 7,
-            last_modified: NOW,
-        };
-        let all = if device.as_str() == "m-1" { vec![entry("telemetry"), entry("hello")] } else { Vec::new() };
-        let wanted = move |e: &RawEntry| category.is_none_or(|c| e.filename.contains(c));
-        Box::pin(async move { Ok(all.into_iter().filter(wanted).take(limit).collect()) })
-    }
-    fn read<'a>(&'a self, device: &'a DeviceId, filename: &'a str) -> RawFuture<'a, Option<(String, Vec<u8>)>> {
-        let known = filename == format!("{device}/telemetry/2026-02-12T10:00:00Z.json");
-        Box::pin(async move { Ok(known.then(|| ("text/html".to_owned(), b"<b>\xff".to_vec()))) })
-    }
-}
-
 /// A server without a socket, and what stands behind it.
 pub struct Bench {
     pub store: Arc<FakeStore>,
@@ -347,6 +319,7 @@ pub struct Bench {
     pub told: Arc<Mutex<Vec<RequestKind>>>,
     pub asked: tokio::sync::mpsc::Receiver<dispatch::Request>,
     pub connected: dispatch::Connected,
+    pub noted: Mutex<audit::Noted>,
 }
 
 /// An answer, read whole.
@@ -380,6 +353,7 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
             let _ = request.reply.send(known);
         }
     });
+    let (audit, noted) = audit::Log::channel();
     let board = Board::new(clock.clone());
     board.set("collector", TaskState::Running);
     let collector_progress = Progress::default();
@@ -389,7 +363,7 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
     let authenticator = Arc::new(super::Authenticator::new(open, clock.clone()));
     let services = Services {
         store,
-        raw: Arc::new(FakeRaw),
+        raw: Arc::new(raw::FakeRaw),
         collector,
         dispatch,
         board,
@@ -400,9 +374,13 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
         metrics: Some(Arc::new(|| "up 1\n".to_owned())),
         node_id: "n1".to_owned(),
         authenticator,
-        audit: audit::Log::silent(),
+        audit,
+        open: tokio::sync::watch::Sender::new(true).subscribe(),
+        vault: Arc::new(crate::vault::Keyring::of_new_key()),
+        mqtt_port: 1883,
+        pki: certificates::pki(),
     };
-    (services, Ends { told, asked, connected })
+    (services, Ends { told, asked, connected, noted })
 }
 
 /// The ends of the channels.
@@ -410,6 +388,7 @@ pub struct Ends {
     pub told: Arc<Mutex<Vec<RequestKind>>>,
     pub asked: tokio::sync::mpsc::Receiver<dispatch::Request>,
     pub connected: dispatch::Connected,
+    pub noted: audit::Noted,
 }
 
 impl Bench {
@@ -423,7 +402,15 @@ impl Bench {
         let (services, ends) = services(Arc::clone(&store), clock.clone(), open);
         let options = Options { pages: PAGES, metrics_access: MetricsAccess::Loopback, ..options };
         let state = web::Data::new(State::new(services, options));
-        Self { store, clock, state, told: ends.told, asked: ends.asked, connected: ends.connected }
+        Self {
+            store,
+            clock,
+            state,
+            told: ends.told,
+            asked: ends.asked,
+            connected: ends.connected,
+            noted: Mutex::new(ends.noted),
+        }
     }
 
     /// Sends a request; a body is sent as JSON.

@@ -7,10 +7,12 @@
 //! is flushed. (An unreadable head that came in one piece behind a good one goes out with that one's answer, and bare.)
 
 use std::cell::Cell;
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -19,10 +21,11 @@ use actix_web::middleware::Next;
 use actix_web::{Error, ResponseError};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 use super::edge;
 use super::error::{ApiError, problem};
+use super::socket::Socket;
 
 /// What a connection knows of its requests. Stays on one thread.
 #[derive(Debug, Default)]
@@ -31,12 +34,15 @@ pub(super) struct Talk {
     under_way: Cell<usize>,
     /// There was a request since the last time all was flushed.
     is_busy: Cell<bool>,
+    /// Requests so far.
+    begun: Cell<u64>,
 }
 
 impl Talk {
     fn begin(self: &Rc<Self>) -> Answering {
         self.under_way.set(self.under_way.get() + 1);
         self.is_busy.set(true);
+        self.begun.set(self.begun.get().wrapping_add(1));
         Answering(Rc::clone(self))
     }
 
@@ -84,17 +90,70 @@ impl MessageBody for Tracked {
     }
 }
 
+/// Largest head: whoever sends it is not known yet.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+const UNREADABLE: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+const TOO_LARGE: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\n\r\n";
+
+/// Looks through a head for its size, and for lines that end with a bare LF. RFC 9112 lets a recipient take one for the end
+/// of a line, and the library does; a proxy before us may take it for part of a value, and then both see different requests.
+#[derive(Debug, Default)]
+struct Head {
+    len: usize,
+    last: u8,
+    line_len: usize,
+    has_begun: bool,
+    is_over: bool,
+}
+
+impl Head {
+    /// The answer to what is wrong with these bytes, as far as they belong to the head.
+    fn fault(&mut self, bytes: &[u8]) -> Option<&'static [u8]> {
+        for &byte in bytes {
+            if self.is_over {
+                return None;
+            }
+            self.len += 1;
+            if self.len > MAX_HEAD_BYTES {
+                return Some(TOO_LARGE);
+            }
+            match byte {
+                b'\n' if self.last != b'\r' => return Some(UNREADABLE),
+                // Empty lines before a request are passed over (RFC 9112, 2.2).
+                b'\n' if self.line_len == 0 => self.is_over = self.has_begun,
+                b'\n' => self.line_len = 0,
+                b'\r' => {}
+                _ => (self.line_len, self.has_begun) = (self.line_len + 1, true),
+            }
+            self.last = byte;
+        }
+        None
+    }
+}
+
 /// A client's connection.
-pub(super) struct Wire<S = TcpStream> {
+pub(super) struct Wire<S = Socket> {
     socket: S,
     talk: Rc<Talk>,
     /// An answer in place of the library's, on its way out.
     answer: Bytes,
+    /// What of a head has come, while there is no request.
+    head: Head,
+    /// How long there may be no request.
+    patience: Duration,
+    /// The end of that, and how many requests there were when it was set.
+    deadline: Option<(u64, Pin<Box<Sleep>>)>,
 }
 
 impl<S> Wire<S> {
-    pub(super) fn new(socket: S) -> Self {
-        Self { socket, talk: Rc::default(), answer: Bytes::new() }
+    /// `patience`: how long a connection may be without a request that is complete enough to be answered. (The library
+    /// looks at the time of the first head only: whoever sends a later one slowly would stay for ever.)
+    pub(super) fn new(socket: S, patience: Duration) -> Self {
+        Self { socket, talk: Rc::default(), answer: Bytes::new(), head: Head::default(), patience, deadline: None }
+    }
+
+    pub(super) fn socket(&self) -> &S {
+        &self.socket
     }
 
     pub(super) fn talk(&self) -> Rc<Talk> {
@@ -116,7 +175,27 @@ impl<S: AsyncWrite + Unpin> Wire<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buf)
+        let (begun, patience) = (self.talk.begun.get(), self.patience);
+        if self.deadline.as_ref().is_some_and(|(at, _)| *at != begun) || self.talk.is_busy.get() {
+            self.deadline = None;
+            self.head = Head::default();
+        }
+        if !self.talk.is_busy.get() {
+            let (_, deadline) = self.deadline.get_or_insert_with(|| (begun, Box::pin(tokio::time::sleep(patience))));
+            if deadline.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
+        if !self.talk.is_busy.get()
+            && let Some(bare) = self.head.fault(&buf.filled()[before..])
+        {
+            // To the library it looks as if the client had gone.
+            buf.set_filled(before);
+            self.answer = refusal(bare).unwrap_or_default();
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -199,7 +278,7 @@ mod tests {
     #[tokio::test]
     async fn only_what_goes_out_between_requests_is_the_librarys() {
         let (socket, mut client) = duplex(4096);
-        let mut wire = Wire::new(socket);
+        let mut wire = Wire::new(socket, Duration::from_secs(60));
         let answering = wire.talk().begin();
         assert_eq!(send(&mut wire, &mut client).await, BARE, "part of a handler's body");
         drop(answering);
@@ -214,7 +293,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_reads_slowly_gets_the_whole_answer() {
         let (socket, mut client) = duplex(16);
-        let mut wire = Wire::new(socket);
+        let mut wire = Wire::new(socket, Duration::from_secs(60));
         let writer = async move {
             wire.write_all(BARE).await.unwrap();
             wire.shutdown().await.unwrap();
@@ -225,6 +304,30 @@ mod tests {
         let (head, body) = got.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{got}");
         assert!(serde_json::from_str::<serde_json::Value>(body).is_ok(), "{got}");
+    }
+
+    #[test]
+    fn a_line_of_a_head_ends_with_both_letters() {
+        let check = |pieces: &[&str], expected: bool| {
+            let mut head = Head::default();
+            let found = pieces.iter().any(|piece| head.fault(piece.as_bytes()) == Some(UNREADABLE));
+            assert_eq!(found, expected, "{pieces:?}");
+        };
+        check(&["GET / HTTP/1.1\r\nHost: x\r\n\r\nbody\nof lines\n"], false);
+        check(&["\r\n\r\nGET / HTTP/1.1\r", "\nA: b\r\n\r", "\n", "\n"], false);
+        check(&["GET / HTTP/1.1\nHost: x\r\n\r\n"], true);
+        check(&["GET / HTTP/1.1\r\nA: b", "\nContent-Length: 5\r\n\r\n"], true);
+        check(&["GET / HTTP/1.1\r\n\n"], true);
+        check(&["\n"], true);
+    }
+
+    #[test]
+    fn a_head_is_16_kib_at_most_and_a_body_as_large_as_it_likes() {
+        let large = |n: usize| format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "b".repeat(n - 23));
+        assert_eq!(Head::default().fault(large(MAX_HEAD_BYTES).as_bytes()), None);
+        assert_eq!(Head::default().fault(large(MAX_HEAD_BYTES + 1).as_bytes()), Some(TOO_LARGE));
+        let body = format!("{}{}", large(100), "x".repeat(2 * MAX_HEAD_BYTES));
+        assert_eq!(Head::default().fault(body.as_bytes()), None);
     }
 
     #[test]

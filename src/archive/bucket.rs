@@ -3,6 +3,8 @@
 //! Invariant: [`Bucket::put_new`] never replaces an object, and when it returns the object survives power loss. Does not
 //! know what is in an object.
 
+mod cloud;
+
 use std::fmt;
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -13,10 +15,17 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use tokio::runtime::Handle;
 
 use super::Error;
+pub use cloud::CloudOptions;
+
+/// Larger objects go up in parts.
+const SINGLE_PUT_BYTES: usize = 64 * 1024 * 1024;
+/// One of these parts.
+const PART_BYTES: usize = 16 * 1024 * 1024;
 
 /// An open object store. Clones share it. Its calls block: never call them on an async worker.
 #[derive(Clone)]
@@ -25,6 +34,8 @@ pub struct Bucket {
     runtime: Handle,
     /// The directory, where the store is one.
     dir: Option<PathBuf>,
+    /// What is larger goes up in parts.
+    single_put_bytes: usize,
 }
 
 impl fmt::Debug for Bucket {
@@ -35,8 +46,17 @@ impl fmt::Debug for Bucket {
 
 impl Bucket {
     /// Opens the store of `url`: `file:///directory` (made if missing, mode 0700, every object synced; `%20` and the like
-    /// are decoded). `runtime` (multi-threaded: its timers must run by themselves) drives the store's requests and must outlive it.
-    pub fn open(url: &str, runtime: Handle) -> Result<Self, Error> {
+    /// are decoded), or `s3://bucket/folder`, `az://container/folder`, `gs://bucket/folder`, which are not spoken to yet.
+    /// `runtime` (multi-threaded: its timers must run by themselves) drives the store's requests and must outlive it.
+    pub fn open(url: &str, options: &CloudOptions, runtime: Handle) -> Result<Self, Error> {
+        if let Some(opened) = cloud::open(url, options) {
+            let (store, folder) = opened?;
+            let store: Arc<dyn ObjectStore> = match folder.is_empty() {
+                true => store,
+                false => Arc::new(PrefixStore::new(store, folder)),
+            };
+            return Ok(Self { store, runtime, dir: None, single_put_bytes: SINGLE_PUT_BYTES });
+        }
         let Some((scheme, rest)) = url.split_once("://") else {
             return Err(Error::BadUrl { url: url.to_owned() });
         };
@@ -55,13 +75,18 @@ impl Bucket {
         let failed = |source| Error::Directory { dir: dir.to_owned(), source };
         make_dir(dir).map_err(failed)?;
         let store = LocalFileSystem::new_with_prefix(dir).map_err(|e| failed(std::io::Error::other(e)))?;
-        Ok(Self { store: Arc::new(store.with_fsync(true)), runtime, dir: Some(dir.to_owned()) })
+        Ok(Self {
+            store: Arc::new(store.with_fsync(true)),
+            runtime,
+            dir: Some(dir.to_owned()),
+            single_put_bytes: usize::MAX,
+        })
     }
 
     /// A bucket over any store, for tests.
     #[cfg(test)]
     pub(crate) fn over(store: Arc<dyn ObjectStore>, runtime: Handle) -> Self {
-        Self { store, runtime, dir: None }
+        Self { store, runtime, dir: None, single_put_bytes: SINGLE_PUT_BYTES }
     }
 
     /// The runtime that drives its requests.
@@ -71,12 +96,36 @@ impl Bucket {
 
     /// Writes an object unless there is one of that name; `false` when there is.
     pub(crate) fn put_new(&self, key: &Path, bytes: Bytes) -> Result<bool, Error> {
+        if bytes.len() > self.single_put_bytes {
+            return self.put_parts(key, &bytes);
+        }
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match self.runtime.block_on(self.store.put_opts(key, bytes.into(), options)) {
             Ok(_) => Ok(true),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
             Err(source) => Err(Error::store("write", key, source)),
         }
+    }
+
+    /// Writes a large object in parts. Parts know no condition, so the name is looked up first: names hold this node's id
+    /// and an offset range, nobody else writes them.
+    fn put_parts(&self, key: &Path, bytes: &Bytes) -> Result<bool, Error> {
+        if self.size(key)?.is_some() {
+            return Ok(false);
+        }
+        let write = async {
+            let mut upload = self.store.put_multipart(key).await?;
+            for at in (0..bytes.len()).step_by(PART_BYTES) {
+                let part = bytes.slice(at..bytes.len().min(at + PART_BYTES));
+                if let Err(error) = upload.put_part(part.into()).await {
+                    // What cannot be cleared away now, the bucket's own rules clear away.
+                    let _ = upload.abort().await;
+                    return Err(error);
+                }
+            }
+            upload.complete().await.map(drop)
+        };
+        self.runtime.block_on(write).map(|()| true).map_err(|source| Error::store("write", key, source))
     }
 
     /// Bytes of an object.
@@ -175,19 +224,31 @@ mod tests {
     fn an_unknown_scheme_is_an_error_that_names_it() {
         let runtime = runtime();
         let check = |url: &str, expected: &str| {
-            assert_eq!(Bucket::open(url, runtime.handle().clone()).unwrap_err().to_string(), expected);
+            assert_eq!(
+                Bucket::open(url, &CloudOptions::default(), runtime.handle().clone()).unwrap_err().to_string(),
+                expected
+            );
         };
-        check("s3://bucket/x", "the archive URL's scheme \"s3\" is not supported (known: file)");
-        check("archive", "the archive URL \"archive\" is not of the form file:///directory");
-        check("file://host/x", "the archive URL \"file://host/x\" is not of the form file:///directory");
-        check("file:///x%zz", "the archive URL \"file:///x%zz\" is not of the form file:///directory");
+        check("ftp://x/y", "the archive URL's scheme \"ftp\" is not supported (known: file, s3, az, gs)");
+        for url in ["archive", "file://host/x", "file:///x%zz", "s3://", "s3://key:secret@bucket", "s3://b/x?y"] {
+            let expected =
+                format!("the archive URL {url:?} is not of the form file:///directory or s3://bucket/folder");
+            check(url, &expected);
+        }
+        if cfg!(not(feature = "s3")) {
+            check("s3://bucket/x", "this program was built without \"s3://\"; build it with --features s3");
+        }
+    }
+
+    fn open(url: &str, runtime: &tokio::runtime::Runtime) -> Bucket {
+        Bucket::open(url, &CloudOptions::default(), runtime.handle().clone()).unwrap()
     }
 
     #[test]
     fn an_object_is_written_once_and_never_replaced() {
         let (runtime, dir) = (runtime(), tempfile::tempdir().unwrap());
         let url = format!("file://{}/a%20b/c", dir.path().display());
-        let bucket = Bucket::open(&url, runtime.handle().clone()).unwrap();
+        let bucket = open(&url, &runtime);
         let key = Path::from("raw/v1/x");
         assert_eq!(bucket.size(&key).unwrap(), None);
         assert!(bucket.put_new(&key, Bytes::from_static(b"one")).unwrap());
@@ -200,9 +261,22 @@ mod tests {
     }
 
     #[test]
+    fn a_large_object_goes_up_in_parts_and_is_not_replaced() {
+        let runtime = runtime();
+        let store = Arc::new(object_store::memory::InMemory::new());
+        let bucket = Bucket { single_put_bytes: 10, ..Bucket::over(store, runtime.handle().clone()) };
+        let bytes: Bytes = (0..2 * PART_BYTES + 5).map(|n| (n % 251) as u8).collect();
+        let key = Path::from("raw/v1/large");
+        assert!(bucket.put_new(&key, bytes.clone()).unwrap());
+        assert!(!bucket.put_new(&key, Bytes::from_static(b"another large one")).unwrap());
+        assert_eq!(bucket.size(&key).unwrap(), Some(bytes.len() as u64));
+        assert!(bucket.get_range(&key, 0..bytes.len() as u64).unwrap() == bytes);
+    }
+
+    #[test]
     fn a_sweep_removes_this_nodes_unfinished_writes_and_nothing_else() {
         let (runtime, dir) = (runtime(), tempfile::tempdir().unwrap());
-        let bucket = Bucket::open(&format!("file://{}", dir.path().display()), runtime.handle().clone()).unwrap();
+        let bucket = open(&format!("file://{}", dir.path().display()), &runtime);
         std::fs::create_dir(dir.path().join("f")).unwrap();
         for name in ["n-1.parquet", "n-1.parquet#1", "n-2.parquet#12", "m-1.parquet#1", "n-1.txt#1"] {
             std::fs::write(dir.path().join("f").join(name), b"").unwrap();

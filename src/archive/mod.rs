@@ -34,7 +34,7 @@ use object_store::path::Path;
 use parquet::errors::ParquetError;
 
 pub use archiver::{Archiver, ArchiverOptions};
-pub use bucket::Bucket;
+pub use bucket::{Bucket, CloudOptions};
 pub use key::CATEGORIES;
 pub use reader::{MAX_LIST, Reader, ReaderOptions};
 
@@ -58,10 +58,15 @@ pub struct RawEntry {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Error {
-    #[error("the archive URL {url:?} is not of the form file:///directory")]
+    #[error("the archive URL {url:?} is not of the form file:///directory or s3://bucket/folder")]
     BadUrl { url: String },
-    #[error("the archive URL's scheme {scheme:?} is not supported (known: file)")]
+    #[error("the archive URL's scheme {scheme:?} is not supported (known: file, s3, az, gs)")]
     UnknownScheme { scheme: String },
+    #[error("this program was built without \"{scheme}://\"; build it with --features {feature}")]
+    NotBuilt { scheme: String, feature: &'static str },
+    /// A setting of the object store is missing or wrong.
+    #[error("the settings of the archive's object store cannot be used")]
+    Cloud { source: object_store::Error },
     #[error("cannot use the archive directory {}", dir.display())]
     Directory { dir: PathBuf, source: std::io::Error },
     /// The object store failed: worth trying again.

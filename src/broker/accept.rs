@@ -11,17 +11,24 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::Shared;
+use super::certified::Arrival;
 use super::connection::Connection;
 use super::gate::Permit;
 use super::io::Io;
-use super::login::{Client, log_in};
+use super::login::log_in;
 
 /// How long a socket is kept for its last bytes.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end; it must have logged in by `deadline`.
-pub(super) async fn serve<S>(shared: Arc<Shared>, stream: S, peer: SocketAddr, permit: Permit, deadline: Instant)
-where
+pub(super) async fn serve<S>(
+    shared: Arc<Shared>,
+    stream: S,
+    peer: SocketAddr,
+    arrival: Arrival,
+    permit: Permit,
+    deadline: Instant,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut io = Io::new(stream, shared.options.write_timeout);
@@ -30,11 +37,12 @@ where
         biased;
         _ = stop.wait_for(|stops| *stops) => return,
         // In a box: what logging in needs is not kept by those who are in.
-        done = tokio::time::timeout_at(deadline, Box::pin(log_in(&shared, &mut io, peer))) => done,
+        done = tokio::time::timeout_at(deadline, Box::pin(log_in(&shared, &mut io, peer, &arrival))) => done,
     };
     match logged_in {
-        Ok(Ok(Client { greeting, attached })) => {
-            Connection::new(shared, io, greeting, attached, peer).run().await;
+        Ok(Ok(client)) => {
+            arrival.logged_in(&client.attached.slot);
+            Connection::new(shared, io, client, peer).run().await;
         }
         Ok(Err(refusal)) => {
             tracing::debug!(%peer, %refusal, "log-in refused");
@@ -46,7 +54,7 @@ where
             tracing::debug!(%peer, "no CONNECT in time");
         }
     }
-    drop(permit);
+    drop((permit, arrival));
 }
 
 /// The last bytes go out, and what the peer still sends is thrown away until it closes: closing a socket with unread bytes

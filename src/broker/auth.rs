@@ -2,12 +2,16 @@
 //!
 //! Invariant: an identity is made only by an [`Authenticator`]; what it may do is the business of `acl`.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use crate::domain::DeviceId;
 use crate::mqtt::Reason;
+use crate::tls::Peer;
 
 /// What a client says of itself.
 #[derive(Clone, Copy)]
@@ -18,6 +22,10 @@ pub struct Credentials<'a> {
     pub username: Option<&'a str>,
     pub password: Option<&'a [u8]>,
     pub peer: SocketAddr,
+    /// Nobody on the way can read what it says.
+    pub is_encrypted: bool,
+    /// The certificate it has proved to have, found good by TLS.
+    pub certificate: Option<&'a Peer>,
 }
 
 /// Who a client is.
@@ -27,8 +35,28 @@ pub enum Identity {
     Device(DeviceId),
     /// Anybody, where authentication is switched off.
     Open,
-    /// Another program: reads everything, publishes nothing.
-    Service(std::sync::Arc<str>),
+    /// Another program, with what it may do.
+    Service(Arc<Grant>),
+}
+
+/// What a service account is allowed, as it was when it logged in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The account.
+    pub name: String,
+    /// Which credential it has: after another one its sessions are another's.
+    pub token_sha256: [u8; 32],
+    /// Filters it may subscribe to, or to parts of them.
+    pub read: Vec<String>,
+    /// Filters of topics it may publish to.
+    pub write: Vec<String>,
+}
+
+/// Without the digest.
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant").field("name", &self.name).field("read", &self.read).field("write", &self.write).finish()
+    }
 }
 
 impl Identity {
@@ -37,7 +65,24 @@ impl Identity {
         match self {
             Self::Device(id) => id.as_str(),
             Self::Open => "",
-            Self::Service(name) => name,
+            Self::Service(grant) => &grant.name,
+        }
+    }
+
+    /// Whether both are the same client, whatever either is allowed.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Service(a), Self::Service(b)) => a.name == b.name,
+            _ => self == other,
+        }
+    }
+
+    /// Under which name its session with `client_id` is kept. A service's are in a room of their own: no name of theirs
+    /// can be a device's, nor another service's.
+    pub(super) fn session_id<'a>(&self, client_id: &'a str) -> Cow<'a, str> {
+        match self {
+            Self::Service(grant) => format!("service/{}/{client_id}", grant.name).into(),
+            Self::Device(_) | Self::Open => client_id.into(),
         }
     }
 }
@@ -51,6 +96,17 @@ pub enum Denied {
     /// Known, and not allowed to connect.
     #[error("not authorized")]
     NotAuthorized,
+    /// The certificate is not, or no longer, good for anything here.
+    #[error("the certificate is revoked, has expired, or is not of a device that may connect")]
+    Certificate,
+    /// A password alone does not do.
+    #[error("a client certificate is wanted (mqtt.require_client_certificate)")]
+    CertificateWanted,
+    /// The password came over a connection that others can read.
+    #[error(
+        "a token is taken in TLS only, unless it comes from this machine: connect to mqtts, or set mqtt.plain_tokens"
+    )]
+    PlainToken,
     /// A device must use its id as client id.
     #[error("the client id is not the device id")]
     ClientId,
@@ -64,7 +120,9 @@ impl Denied {
     pub const fn reason(self) -> Reason {
         match self {
             Self::BadCredentials => Reason::BadUserNameOrPassword,
-            Self::NotAuthorized => Reason::NotAuthorized,
+            Self::NotAuthorized | Self::Certificate | Self::CertificateWanted | Self::PlainToken => {
+                Reason::NotAuthorized
+            }
             Self::ClientId => Reason::ClientIdentifierNotValid,
             Self::Unavailable => Reason::ServerUnavailable,
         }

@@ -17,16 +17,19 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::acl::command_device;
+use super::auth::Identity;
 use super::end::End;
 use super::events::Event;
 use super::hub::{self, Attached};
 use super::io::{Io, Wake};
+use super::login::Client;
 use super::persist::Snapshot;
+use super::refusals::Action as Doing;
 use super::slot::{Signals, Slot};
 use super::{Shared, rules};
 use crate::domain::{CommandId, DeviceId};
 use crate::journal::{Entry, Flags, Offset};
-use crate::mqtt::packet::{Ack, ConnAck, Filter, SubscriptionId};
+use crate::mqtt::packet::{Ack, Filter, SubscriptionId};
 use crate::mqtt::session::{Dropped, Outcome, Subscription};
 use crate::mqtt::{Action, Packet, PacketId, Publish, QoS, Reason, Session, Ticket};
 use crate::payload::parse_topic;
@@ -62,6 +65,8 @@ pub(super) struct Connection<S> {
     pub(super) shared: Arc<Shared>,
     pub(super) io: Io<S>,
     pub(super) slot: Arc<Slot>,
+    /// Who the client is, with what it may do: judged at its log-in.
+    identity: Identity,
     pub(super) session: Box<Session>,
     pub(super) peer: SocketAddr,
     pub(super) durable: watch::Receiver<Offset>,
@@ -80,13 +85,8 @@ pub(super) struct Connection<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     /// A client that has just logged in: CONNACK `[MQTT-3.2.0-1]` and what its session has to send again.
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        io: Io<S>,
-        mut greeting: Box<ConnAck>,
-        attached: Attached,
-        peer: SocketAddr,
-    ) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, io: Io<S>, client: Client, peer: SocketAddr) -> Self {
+        let Client { mut greeting, attached, identity } = client;
         let Attached { slot, session, is_present, resend, .. } = attached;
         let durable = shared.intake.durable();
         let is_stopping = shared.is_stopping();
@@ -96,6 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
             shared,
             io,
             slot,
+            identity,
             session,
             peer,
             durable,
@@ -141,10 +142,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
             self.report();
             let may_read = self.may_read();
             match self.wait(may_read).await {
-                Turn::Io(Wake::Read) => self.read().await?,
+                Turn::Io(Wake::Read) => {
+                    self.read().await?;
+                    if self.could_overtake() {
+                        tokio::task::yield_now().await;
+                    }
+                }
                 other => self.attend(&other, may_read)?,
             }
         }
+    }
+
+    /// A publish that waits for no disk lets those go first whose bytes came with it or before: who has subscribed on one
+    /// connection and then publishes on another is to be heard.
+    fn could_overtake(&self) -> bool {
+        self.pending.back().is_some_and(|batch| batch.end == Offset(0))
     }
 
     /// Whether the last output is written, or the peer has had [`LAST_WORDS`] for it.
@@ -203,6 +215,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
                 }
                 if signals.has(Signals::DISMISSED) {
                     return Err(End::Dismissed);
+                }
+                if signals.has(Signals::EXPELLED) {
+                    return Err(End::Expelled);
                 }
                 if signals.has(Signals::TAKEN_OVER) {
                     return Err(End::TakenOver);
@@ -276,9 +291,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
             match action {
                 Action::Send(packet) => self.send(&packet),
                 Action::Publish(ticket, publish) => {
-                    let refusal = rules::refuse_publish(&self.shared.options, &self.slot.identity, &publish);
-                    if refusal.is_some() && !self.session.start().has_flow_control {
-                        return Err(End::NotAllowed { topic: publish.topic }); // 3.1.1 knows no other answer
+                    let refusal = rules::refuse_publish(&self.shared.options, &self.identity, &publish);
+                    if refusal == Some(Reason::NotAuthorized) {
+                        self.note_refused(Doing::Publish, &publish.topic);
+                    }
+                    if refusal.is_some_and(|reason| self.ends_by(reason)) {
+                        return Err(End::NotAllowed { topic: publish.topic });
                     }
                     self.count_refused(refusal);
                     let is_meter = refusal.is_none() && parse_topic(&publish.topic).is_some();
@@ -307,10 +325,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         Ok(())
     }
 
+    /// Whether a refused publish ends the connection: 3.1.1 has no words for it, so it is that or an acknowledgement all
+    /// the same `[MQTT-3.3.5-2]` (3.1.1). Who speaks in the server's name without being asked who he is loses nothing.
+    fn ends_by(&self, reason: Reason) -> bool {
+        let is_harmless = reason == Reason::NotAuthorized && self.identity == Identity::Open;
+        !self.session.start().has_flow_control && !is_harmless
+    }
+
     fn count_refused(&self, refusal: Option<Reason>) {
         if refusal.is_some() {
             self.shared.count(|c| &c.refused_publishes);
         }
+    }
+
+    fn note_refused(&self, what: Doing, topic: &str) {
+        self.shared.refusals.note(&self.shared, &self.identity, self.peer, what, topic);
     }
 
     pub(super) fn send(&mut self, packet: &Packet) {
@@ -331,11 +360,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         let now = Instant::now().into_std();
         let mut reasons = Vec::with_capacity(filters.len());
         for Filter { filter, options } in filters {
-            let refusal = rules::refuse_subscription(&self.shared.options, &self.slot.identity, filter).or_else(|| {
+            let refusal = rules::refuse_subscription(&self.shared.options, &self.identity, filter).or_else(|| {
                 let subscription = Subscription { options: *options, id };
                 let is_granted = self.shared.hub.subscribe(&self.slot, &mut self.session, filter, subscription, now);
                 (!is_granted).then_some(Reason::QuotaExceeded)
             });
+            if refusal == Some(Reason::NotAuthorized) {
+                self.note_refused(Doing::Subscribe, filter);
+            }
             if refusal.is_some() {
                 self.shared.count(|c| &c.refused_subscriptions);
             } else {

@@ -39,6 +39,8 @@ pub(super) enum End {
     TakenOver,
     #[error("ended by an operator")]
     Dismissed,
+    #[error("the certificate is no longer good")]
+    Expelled,
     #[error("the journal has failed")]
     JournalFailed,
     #[error("the server is stopping")]
@@ -52,9 +54,9 @@ impl End {
     pub(super) fn reason(&self) -> Option<Reason> {
         match self {
             Self::Goodbye | Self::Closed | Self::Stalled => None,
-            Self::Malformed(error) => Some(error.reason()),
+            Self::Malformed(error) => error.told(),
             Self::Violation(violation) => Some(violation.reason()),
-            Self::NotAllowed { .. } => Some(Reason::NotAuthorized),
+            Self::NotAllowed { .. } | Self::Expelled => Some(Reason::NotAuthorized),
             Self::KeepAlive => Some(Reason::KeepAliveTimeout),
             Self::TakenOver => Some(Reason::SessionTakenOver),
             Self::Dismissed => Some(Reason::AdministrativeAction),
@@ -64,9 +66,9 @@ impl End {
     }
 
     /// Whether the last will is kept back whatever the client said. An operator's end is final: a will would speak for a
-    /// device that is gone, and register it anew.
+    /// device that is gone, and register it anew; whoever has a revoked certificate may not even be the device.
     pub(super) const fn is_silent(&self) -> bool {
-        matches!(self, Self::Stopping | Self::CutOff | Self::Dismissed)
+        matches!(self, Self::Stopping | Self::CutOff | Self::Dismissed | Self::Expelled)
     }
 
     /// The counter of such ends.
@@ -77,6 +79,7 @@ impl End {
             Self::KeepAlive => Some(&counters.closed_keep_alive),
             Self::Stalled => Some(&counters.closed_stalled),
             Self::TakenOver => Some(&counters.closed_taken_over),
+            Self::Expelled => Some(&counters.closed_certificate),
             Self::Goodbye | Self::Closed | Self::Dismissed | Self::JournalFailed | Self::Stopping | Self::CutOff => {
                 None
             }

@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::acl::command_device;
-use super::auth::Identity;
+use super::acl::{command_device, may_subscribe};
+use super::auth::{Grant, Identity};
 use super::events::{self, Event};
 use super::options::Options;
 use super::persist::Changes;
@@ -47,6 +47,7 @@ pub(super) struct Hub {
 pub(super) struct Attached {
     pub(super) slot: Arc<Slot>,
     pub(super) session: Box<Session>,
+    /// As the client is told.
     pub(super) is_present: bool,
     /// What is to be sent again.
     pub(super) resend: Vec<Action>,
@@ -97,13 +98,15 @@ impl Hub {
                 }
                 Found::Old(slot) => slot,
             };
-            if slot.identity != *identity {
+            if !slot.identity.is_same(identity) {
                 return Err(Reason::ClientIdentifierNotValid);
             }
             let mut freed = std::pin::pin!(slot.freed.notified());
             freed.as_mut().enable();
             match slot.take() {
-                Place::Here(session) => return Ok(Some(self.reattach(&slot, session, is_clean, start, now()))),
+                Place::Here(session) => {
+                    return Ok(Some(self.reattach(&slot, session, identity, is_clean, start, now())));
+                }
                 Place::Ended => tokio::task::yield_now().await,
                 Place::Away => {
                     slot.signal.raise(Signals::TAKEN_OVER);
@@ -118,11 +121,14 @@ impl Hub {
         &self,
         slot: &Arc<Slot>,
         mut session: Box<Session>,
+        identity: &Identity,
         is_clean: bool,
         start: Start,
         now: Instant,
     ) -> Attached {
-        let is_present = !is_clean && session.expires_at() > now;
+        // What it had subscribed to when it might do more goes, with all that waits of it.
+        let may_go_on = session.subscriptions().all(|(filter, _)| may_subscribe(identity, filter));
+        let is_present = !is_clean && may_go_on && session.expires_at() > now;
         let mut resend = Vec::new();
         let mut old_will = None;
         slot.keep(!start.expiry.is_zero());
@@ -264,11 +270,22 @@ impl Hub {
 
     /// Ends the sessions of a device, connected or not.
     pub(super) fn dismiss(&self, device: &DeviceId) {
+        self.dismiss_all(|slot| {
+            &*slot.client_id == device.as_str() || matches!(&slot.identity, Identity::Device(id) if id == device)
+        });
+    }
+
+    /// Ends the sessions of a service, connected or not, that were begun with another grant than `now`.
+    pub(super) fn dismiss_service(&self, name: &str, now: Option<&Grant>) {
+        self.dismiss_all(|slot| match &slot.identity {
+            Identity::Service(grant) => grant.name == name && now != Some(&**grant),
+            Identity::Device(_) | Identity::Open => false,
+        });
+    }
+
+    fn dismiss_all(&self, is_meant: impl Fn(&Slot) -> bool) {
         // Before the search: who attaches to a slot that the search does not see sees this.
         self.dismissals.fetch_add(1, Ordering::AcqRel);
-        let is_meant = |slot: &Slot| {
-            &*slot.client_id == device.as_str() || matches!(&slot.identity, Identity::Device(id) if id == device)
-        };
         let slots: Vec<_> = self.sessions().values().filter(|s| is_meant(s)).cloned().collect();
         for slot in slots {
             if let Some(mut session) = slot.dismiss() {

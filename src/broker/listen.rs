@@ -12,11 +12,12 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsAcceptor;
 
+use super::certified::Arrival;
 use super::gate::{Full, Permit};
-use super::tls::Tls;
 use super::{Error, Shared, accept, ws};
+use crate::audit;
+use crate::tls::{Refusal, Tls};
 
 /// A bound socket and what is spoken on it.
 #[derive(Debug)]
@@ -80,7 +81,6 @@ pub(super) fn distinct(listeners: &[Ready]) -> Vec<Tls> {
 /// Accepts until the broker stops.
 pub(super) async fn listen(shared: Arc<Shared>, listener: Ready) {
     let Ready { socket, tls, is_web_socket } = listener;
-    let tls = tls.map(|tls| tls.acceptor());
     let mut stop = shared.stop.subscribe();
     while !shared.is_stopping() {
         let accepted = tokio::select! {
@@ -146,7 +146,7 @@ async fn deadline(shared: &Shared) -> Option<Instant> {
 
 async fn plain(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, permit: Permit) {
     let Some(deadline) = deadline(&shared).await else { return };
-    accept::serve(shared, stream, peer, permit, deadline).await;
+    accept::serve(shared, stream, peer, Arrival::default(), permit, deadline).await;
 }
 
 /// Any stream: one kind for all wrappings, so that there are two kinds of connection and not four.
@@ -159,7 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
 async fn wrapped(
     shared: Arc<Shared>,
     stream: TcpStream,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     is_web_socket: bool,
     peer: SocketAddr,
     permit: Permit,
@@ -174,7 +174,7 @@ async fn wrapped(
         done = timeout_at(deadline, unwrapping) => done,
     };
     match unwrapped {
-        Ok(Some(stream)) => accept::serve(shared, stream, peer, permit, deadline).await,
+        Ok(Some((stream, arrival))) => accept::serve(shared, stream, peer, arrival, permit, deadline).await,
         Ok(None) => {}
         Err(_) => {
             shared.count(|c| &c.refused_connect_timeout);
@@ -185,19 +185,20 @@ async fn wrapped(
 
 /// The handshakes, one around the other. `None` = one of them failed.
 async fn unwrap(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     stream: TcpStream,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     is_web_socket: bool,
     peer: SocketAddr,
-) -> Option<AnyStream> {
-    let mut stream: AnyStream = match tls {
-        None => Box::new(stream),
+) -> Option<(AnyStream, Arrival)> {
+    let (mut stream, arrival): (AnyStream, Arrival) = match tls {
+        None => (Box::new(stream), Arrival::default()),
         Some(tls) => match tls.accept(stream).await {
-            Ok(stream) => Box::new(stream),
-            Err(error) => {
+            Ok((stream, certificate)) => (Box::new(stream), Arrival::in_tls(shared, certificate)),
+            Err(refusal) => {
                 shared.count(|c| &c.refused_tls);
-                tracing::debug!(%peer, %error, "no TLS");
+                tracing::debug!(%peer, %refusal, "no TLS");
+                note_refusal(shared, refusal, peer);
                 return None;
             }
         },
@@ -209,5 +210,21 @@ async fn unwrap(
         };
         stream = Box::new(socket);
     }
-    Some(stream)
+    Some((stream, arrival))
+}
+
+/// A certificate that is refused is worth remembering; what comes without one is noise.
+fn note_refusal(shared: &Shared, refusal: Refusal, peer: SocketAddr) {
+    if refusal.is_of_certificate() {
+        shared.audit.note(audit::Event {
+            at: shared.clock.now(),
+            actor: "-".to_owned(),
+            address: Some(peer.ip()),
+            action: "mqtt.handshake".to_owned(),
+            target: String::new(),
+            outcome: audit::Outcome::Refused,
+            request_id: None,
+            detail: refusal.to_string(),
+        });
+    }
 }

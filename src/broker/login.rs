@@ -12,8 +12,10 @@ use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::auth::{Credentials, Denied, Identity};
+use super::certified::Arrival;
 use super::hub::Attached;
 use super::io::{Io, Wake};
+use super::refusals::Action;
 use super::{Shared, acl, rules, will};
 use crate::audit;
 use crate::mqtt::codec::{self, Version};
@@ -26,6 +28,8 @@ pub(super) struct Client {
     /// Its CONNACK.
     pub(super) greeting: Box<ConnAck>,
     pub(super) attached: Attached,
+    /// Who it is, with what it may do now.
+    pub(super) identity: Identity,
 }
 
 /// Why a connection does not become a client.
@@ -49,12 +53,17 @@ impl Refusal {
     }
 }
 
-pub(super) async fn log_in<S>(shared: &Arc<Shared>, io: &mut Io<S>, peer: SocketAddr) -> Result<Client, Refusal>
+pub(super) async fn log_in<S>(
+    shared: &Arc<Shared>,
+    io: &mut Io<S>,
+    peer: SocketAddr,
+    arrival: &Arrival,
+) -> Result<Client, Refusal>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (version, connect) = read_connect(shared, io).await?;
-    match admit(shared, version, &connect, peer).await {
+    match admit(shared, version, &connect, peer, arrival).await {
         Ok(client) => Ok(client),
         Err(reason) => {
             let is_explained = connect.wants_reasons();
@@ -67,7 +76,13 @@ where
     }
 }
 
-async fn admit(shared: &Arc<Shared>, version: Version, connect: &Connect, peer: SocketAddr) -> Result<Client, Reason> {
+async fn admit(
+    shared: &Arc<Shared>,
+    version: Version,
+    connect: &Connect,
+    peer: SocketAddr,
+    arrival: &Arrival,
+) -> Result<Client, Reason> {
     let options = &shared.options;
     if connect.authentication_method.is_some() {
         shared.count(|c| &c.refused_credentials);
@@ -86,6 +101,8 @@ async fn admit(shared: &Arc<Shared>, version: Version, connect: &Connect, peer: 
         username: connect.username.as_deref(),
         password: connect.password.as_deref(),
         peer,
+        is_encrypted: arrival.is_encrypted,
+        certificate: arrival.peer(),
     };
     // [MQTT-3.1.3-6]: an empty id is replaced by a unique one.
     let chosen =
@@ -95,20 +112,24 @@ async fn admit(shared: &Arc<Shared>, version: Version, connect: &Connect, peer: 
     loop {
         let judged_at = shared.hub.dismissals();
         let identity = judge(shared, credentials).await?;
-        may_will(shared, &identity, connect.will.as_ref())?;
+        may_will(shared, &identity, connect.will.as_ref(), peer)?;
         let limits = options.session_limits();
         let start = Start::of(version, connect, options.keep_alive(connect.keep_alive), &limits);
-        let greeting = greeting(shared, version, connect, &start, &identity, chosen.clone());
+        let greeting = greeting(shared, version, connect, &start, chosen.clone());
         if !is_taken(version, connect, &greeting) {
             return Err(Reason::PacketTooLarge); // [MQTT-3.1.2-24]
         }
         let now = || tokio::time::Instant::now().into_std();
-        let attached = shared.hub.attach(client_id, &identity, judged_at, connect.clean_start, start, now).await?;
+        let attached = shared
+            .hub
+            .attach(&identity.session_id(client_id), &identity, judged_at, connect.clean_start, start, now)
+            .await?;
         if let Some(mut attached) = attached {
             if let Some(will) = attached.old_will.take() {
-                will::fire(shared, identity, will).await;
+                will::fire(shared, identity.clone(), will).await;
             }
-            return Ok(Client { greeting, attached });
+            attached.is_present &= !connect.is_v31;
+            return Ok(Client { greeting, attached, identity });
         }
     }
 }
@@ -127,7 +148,6 @@ fn greeting(
     version: Version,
     connect: &Connect,
     start: &Start,
-    identity: &Identity,
     assigned_client_id: Option<ByteString>,
 ) -> Box<ConnAck> {
     let mut greeting = Box::new(ConnAck::new(Reason::Success));
@@ -136,23 +156,27 @@ fn greeting(
     }
     let options = &shared.options;
     let expiry_s = u32::try_from(start.expiry.as_secs()).unwrap_or(u32::MAX);
-    let is_shared = matches!(identity, Identity::Open);
     greeting.session_expiry_s = (expiry_s != connect.session_expiry_s).then_some(expiry_s);
     greeting.receive_maximum = u16::try_from(options.receive_maximum).ok().and_then(NonZeroU16::new);
     greeting.max_packet_size = u32::try_from(options.max_packet_size).ok().and_then(NonZeroU32::new);
     greeting.topic_alias_maximum = options.max_topic_aliases;
     greeting.server_keep_alive = options.imposed_keep_alive(connect.keep_alive);
-    greeting.response_information = (connect.wants_response_information && is_shared)
-        .then(|| format!("response/{}", assigned_client_id.as_ref().unwrap_or(&connect.client_id)).into());
     greeting.assigned_client_id = assigned_client_id; // [MQTT-3.2.2-16]
     greeting
 }
 
 async fn judge(shared: &Shared, credentials: Credentials<'_>) -> Result<Identity, Reason> {
-    shared.authenticator.authenticate(credentials).await.map_err(|denied| {
+    let standing = credentials.certificate.map_or(Ok(()), |peer| peer.standing(shared.clock.now()));
+    let judged = match standing {
+        Ok(()) => shared.authenticator.authenticate(credentials).await,
+        Err(_) => Err(Denied::Certificate),
+    };
+    judged.map_err(|denied| {
         shared.count(|c| match denied {
             Denied::BadCredentials => &c.refused_credentials,
-            Denied::NotAuthorized => &c.refused_not_authorized,
+            Denied::NotAuthorized | Denied::Certificate | Denied::CertificateWanted | Denied::PlainToken => {
+                &c.refused_not_authorized
+            }
             Denied::ClientId => &c.refused_client_id,
             Denied::Unavailable => &c.refused_unavailable,
         });
@@ -163,22 +187,26 @@ async fn judge(shared: &Shared, credentials: Credentials<'_>) -> Result<Identity
 
 /// The name that was claimed; never what was brought as proof.
 fn note_refusal(shared: &Shared, credentials: &Credentials<'_>, denied: Denied) {
+    let named = credentials.certificate.and_then(|peer| peer.common_name());
+    if denied == Denied::PlainToken {
+        // Somebody means well and has to change something.
+        tracing::info!(peer = %credentials.peer, client_id = credentials.client_id, "log-in refused: {denied}");
+    }
     shared.audit.note(audit::Event {
         at: shared.clock.now(),
         actor: "-".to_owned(),
         address: Some(credentials.peer.ip()),
         action: "mqtt.connect".to_owned(),
-        target: credentials.username.unwrap_or_default().chars().take(128).collect(),
+        target: credentials.username.or(named).unwrap_or_default().chars().take(128).collect(),
         outcome: audit::Outcome::Refused,
         request_id: None,
         detail: denied.to_string(),
     });
 }
 
-fn may_will(shared: &Shared, identity: &Identity, will: Option<&Will>) -> Result<(), Reason> {
-    if will.is_none_or(|will| acl::may_will(identity, &will.topic)) {
-        return Ok(());
-    }
+fn may_will(shared: &Shared, identity: &Identity, will: Option<&Will>, peer: SocketAddr) -> Result<(), Reason> {
+    let Some(will) = will.filter(|will| !acl::may_will(identity, &will.topic)) else { return Ok(()) };
+    shared.refusals.note(shared, identity, peer, Action::Will, &will.topic);
     shared.count(|c| &c.refused_not_authorized);
     Err(Reason::NotAuthorized)
 }

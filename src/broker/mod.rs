@@ -20,6 +20,7 @@
 mod accept;
 mod acl;
 mod auth;
+mod certified;
 mod connection;
 mod end;
 mod events;
@@ -31,20 +32,20 @@ mod listen;
 mod login;
 mod options;
 mod persist;
+mod refusals;
 mod routes;
 mod rules;
+mod service_auth;
 mod slot;
 pub mod source;
 mod stats;
 mod store_auth;
 mod sys;
-mod tls;
 mod upkeep;
 mod will;
 mod ws;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -58,19 +59,22 @@ use crate::domain::{Clock, CommandId, DeviceId};
 use crate::journal::Journal;
 use crate::observe::{Board, backoff::Backoff};
 use crate::store::{self, SharedStore};
+use crate::tls::Revocations;
+use certified::Certified;
 use gate::Gate;
 use hub::Hub;
 use intake::Intake;
+use refusals::Refusals;
 use slot::Signals;
 
-pub use auth::{Authenticator, Credentials, Denied, Identity, OpenAuthenticator};
+pub use auth::{Authenticator, Credentials, Denied, Grant, Identity, OpenAuthenticator};
 pub use events::{Event, Events};
 pub use gate::Rate;
 pub use listen::Listener;
 pub use options::Options;
+pub use service_auth::grant_of;
 pub use stats::Stats;
-pub use store_auth::StoreAuthenticator;
-pub use tls::{Tls, TlsOptions, TlsVersion};
+pub use store_auth::{Rules, StoreAuthenticator};
 
 /// How long a stop waits for the last save of sessions.
 const LAST_SAVE: Duration = Duration::from_secs(5);
@@ -86,9 +90,13 @@ pub struct Deps {
     pub store: Option<SharedStore>,
     /// Where log-ins and refusals are noted.
     pub audit: audit::Log,
+    /// What was revoked: whoever is connected with it is disconnected.
+    pub revocations: Revocations,
+    /// Nobody is let in before it is true; `None` = at once.
+    pub open: Option<watch::Receiver<bool>>,
 }
 
-/// The broker could not start, or (of certificates) not go on as it should.
+/// The broker could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A listening socket cannot be used.
@@ -103,42 +111,6 @@ pub enum Error {
     /// What was saved cannot be read.
     #[error("cannot load MQTT sessions and retained messages")]
     Load(#[source] store::Error),
-    /// The file of the certificate or of its key.
-    #[error("{path} cannot be read")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file of the certificate has none.
-    #[error("{path} holds no certificate in PEM form")]
-    NoCertificate {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file of the key has none.
-    #[error("{path} holds no private key in PEM form, or an encrypted one")]
-    NoKey {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Everybody on the machine could be this server.
-    #[error("{path} is a private key that every user of this machine may read; take that right away (chmod o-r)")]
-    ExposedKey {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Of a kind that is not known, or not the certificate's.
-    #[error("the private key {path} does not go with its certificate")]
-    UnusableKey {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: rustls::Error,
-    },
 }
 
 /// Handle of the running broker; clones are the same broker. It runs until [`stop`](Self::stop).
@@ -160,7 +132,10 @@ struct Ending {
 /// What all tasks of the broker share.
 struct Shared {
     options: Options,
+    revocations: Revocations,
+    certified: Certified,
     audit: audit::Log,
+    refusals: Refusals,
     hub: Hub,
     intake: Arc<dyn Intake>,
     authenticator: Arc<dyn Authenticator>,
@@ -179,18 +154,20 @@ struct StartParts {
     clock: Clock,
     store: Option<SharedStore>,
     audit: audit::Log,
+    revocations: Revocations,
+    open: Option<watch::Receiver<bool>>,
 }
 
 impl Broker {
     /// Loads what was saved and starts serving the bound `listeners`.
     pub async fn start(options: Options, deps: Deps, listeners: Vec<Listener>) -> Result<Self, Error> {
-        let Deps { journal, authenticator, clock, store, audit } = deps;
-        let parts = StartParts { intake: Arc::new(journal), authenticator, clock, store, audit };
+        let Deps { journal, authenticator, clock, store, audit, revocations, open } = deps;
+        let parts = StartParts { intake: Arc::new(journal), authenticator, clock, store, audit, revocations, open };
         Self::start_with(options, parts, listeners).await
     }
 
     async fn start_with(options: Options, parts: StartParts, listeners: Vec<Listener>) -> Result<Self, Error> {
-        let StartParts { intake, authenticator, clock, store, audit } = parts;
+        let StartParts { intake, authenticator, clock, store, audit, revocations, open } = parts;
         let listeners = listeners.into_iter().map(Listener::ready).collect::<Result<Vec<_>, _>>()?;
         let (alive, ended) = mpsc::channel(1);
         let gate = Gate::new(&options);
@@ -201,7 +178,10 @@ impl Broker {
         let shared = Arc::new(Shared {
             hub,
             options,
+            revocations,
+            certified: Certified::default(),
             audit,
+            refusals: Refusals::default(),
             intake,
             authenticator,
             clock,
@@ -216,21 +196,34 @@ impl Broker {
             None => None,
         };
         for tls in listen::distinct(&listeners) {
-            shared.spawn(tls::keep_fresh(Arc::clone(&shared), tls));
+            let counting = Arc::clone(&shared);
+            let count = move |is_good| {
+                counting.count(|c| if is_good { &c.tls_reloads } else { &c.tls_reload_failures });
+            };
+            shared.spawn(tls.keep_fresh(shared.stop.subscribe(), count));
         }
         for listener in listeners {
-            let (this, mut loaded) = (Arc::clone(&shared), loaded.subscribe());
+            let (this, ready) = (Arc::clone(&shared), [Some(loaded.subscribe()), open.clone()]);
             shared.spawn(async move {
                 let mut stop = this.stop.subscribe();
-                let is_loaded = tokio::select! {
-                    _ = stop.wait_for(|stops| *stops) => false,
-                    loaded = loaded.wait_for(|loaded| *loaded) => loaded.is_ok(),
+                let all_ready = async {
+                    for mut ready in ready.into_iter().flatten() {
+                        if ready.wait_for(|ready| *ready).await.is_err() {
+                            return false;
+                        }
+                    }
+                    true
                 };
-                if is_loaded {
+                let is_ready = tokio::select! {
+                    _ = stop.wait_for(|stops| *stops) => false,
+                    is_ready = all_ready => is_ready,
+                };
+                if is_ready {
                     listen::listen(this, listener).await;
                 }
             });
         }
+        shared.spawn(certified::watch(Arc::clone(&shared)));
         shared.spawn(gate::sweep(Arc::clone(&shared)));
         shared.spawn(upkeep::run(Arc::clone(&shared)));
         shared.spawn(sys::run(Arc::clone(&shared)));
@@ -297,6 +290,12 @@ impl Broker {
         self.shared.sources.forget(device);
         self.shared.hub.dismiss(device);
         self.shared.hub.tell(&mut vec![Event::Gone { device: device.clone() }]);
+    }
+
+    /// Ends at once the sessions of a service account that were begun with another grant than `now` (`None` = it has none
+    /// any more). Likewise: call it after the change.
+    pub fn disconnect_service(&self, name: &str, now: Option<&Grant>) {
+        self.shared.hub.dismiss_service(name, now);
     }
 
     /// Figures of now.

@@ -71,7 +71,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             max_packet_size: 256 << 10,
-            connect_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             max_connections: 20_000,
             max_connections_per_address: 16_000,
@@ -81,7 +81,7 @@ impl Default for Options {
             max_sessions: 100_000,
             max_inflight: 256,
             receive_maximum: 1024,
-            max_topic_aliases: 16,
+            max_topic_aliases: 10,
             max_topic_length: 65_535,
             max_topic_levels: 128,
             max_will_bytes: 32 << 10,

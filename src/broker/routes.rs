@@ -13,7 +13,7 @@ use bytestring::ByteString;
 use super::hub::Hub;
 use super::slot::Slot;
 use crate::mqtt::packet::SubscribeOptions;
-use crate::mqtt::queue::{Pushed, ShareId};
+use crate::mqtt::queue::{Pushed, ShareId, Shared};
 use crate::mqtt::retained::Kept;
 use crate::mqtt::router::{Entry, merge};
 use crate::mqtt::session::{Subscribed, Subscription, brings_retained};
@@ -120,7 +120,8 @@ impl Hub {
             let mut dropped = 0;
             let mut add = |message: &Arc<Message>, kept: QoS| {
                 let (message, ids) = (Arc::clone(message), ids.clone());
-                let delivery = Delivery { retain: true, ids, ..Delivery::new(message, kept.min(qos)) };
+                let position = self.budget.take_position();
+                let delivery = Delivery { retain: true, ids, position, ..Delivery::new(message, kept.min(qos)) };
                 dropped += u64::from(!session.add_retained(delivery));
             };
             self.retained().matching(filter, now, &mut add);
@@ -164,8 +165,8 @@ impl Hub {
             self.offer(slot, Delivery { retain, ids: wanted.ids, ..Delivery::new(Arc::clone(&message), qos) });
         }
         for share in &shares {
-            let delivery = Delivery { share: Some(*share), ..Delivery::new(Arc::clone(&message), publish.qos) };
-            self.give(&routes, *share, delivery, publish.retain);
+            let shared = Shared { id: *share, qos: publish.qos, retain: publish.retain };
+            self.give(&routes, shared, Delivery::new(Arc::clone(&message), publish.qos));
         }
         let is_wanted = !found.is_empty() || !shares.is_empty();
         found.clear();
@@ -201,15 +202,16 @@ impl Hub {
 
     /// Gives a message to one member of a share: to the next one that is connected and has room, else to one that comes
     /// back `[MQTT-4.8.2-3]`.
-    fn give(&self, routes: &Routes, share: ShareId, delivery: Delivery, retain: bool) {
+    fn give(&self, routes: &Routes, share: Shared, delivery: Delivery) {
         let for_member = |member: &Entry<u32>| Delivery {
-            qos: delivery.qos.min(member.options.qos),
-            retain: retain && member.options.retain_as_published,
+            qos: share.qos.min(member.options.qos),
+            retain: share.retain && member.options.retain_as_published,
             ids: member.id.into_iter().collect(),
+            share: Some(share),
             ..delivery.clone()
         };
         let mut others = Vec::new();
-        for member in routes.shares.members(share) {
+        for member in routes.shares.members(share.id) {
             let Some(slot) = routes.slot(member.who) else { continue };
             if !slot.is_online() || slot.outbox().is_full() {
                 others.push((slot, member));
@@ -248,11 +250,10 @@ impl Hub {
 
     fn pass_on(&self, routes: &Routes, slot: &Slot, session: &mut Session, is_meant: impl Fn(ShareId) -> bool) {
         let mut left = session.take_shared(&is_meant);
-        left.extend(slot.outbox().take_where(|d| d.share.is_some_and(&is_meant)));
+        left.extend(slot.outbox().take_where(|d| d.share.is_some_and(|share| is_meant(share.id))));
         for delivery in left {
-            let retain = delivery.retain;
             if let Some(share) = delivery.share {
-                self.give(routes, share, delivery, retain);
+                self.give(routes, share, delivery);
             }
         }
     }

@@ -32,6 +32,8 @@ impl Signals {
     pub(super) const ABORT: Self = Self(16);
     /// The session is to be saved.
     pub(super) const SAVE: Self = Self(32);
+    /// The certificate it came in with is no longer good.
+    pub(super) const EXPELLED: Self = Self(64);
 
     pub(super) const fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0

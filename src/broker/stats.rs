@@ -109,6 +109,8 @@ counters! {
     closed_stalled,
     /// Connections closed because the client connected again.
     closed_taken_over,
+    /// Connections closed because their certificate was revoked, or has expired.
+    closed_certificate,
     /// Last wills published.
     wills_fired,
 }

@@ -1,8 +1,10 @@
-//! Device id and token against the registry.
+//! Device id and token, or certificate, against the registry; a service's name and token likewise.
 //!
 //! Invariants: an unknown device and a wrong token get the same answer; the comparison takes the same time wherever the
-//! digests differ; a revoked or changed credential counts from the next CONNECT (nothing is cached).
+//! digests differ; a revoked or changed credential counts from the next CONNECT (nothing is cached). A certificate takes
+//! the place of the token, never that of the registration; a token that others could read on its way is not looked at.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -10,40 +12,100 @@ use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 
 use super::auth::{Answer, Authenticator, Credentials, Denied, Identity};
-use crate::domain::DeviceId;
+use super::service_auth::{self, is_service_token};
+use crate::domain::{Clock, DeviceId};
 use crate::store::{self, DeviceCredential, SharedStore};
+use crate::tls::Peer;
 
 /// Look-ups at a time: a fleet that reconnects must not take all blocking threads.
 const MAX_LOOKUPS: usize = 4;
 
-/// User name = device id = client id; password = the device's token.
+/// User name = device id = client id; password = the device's token. Or a certificate whose common name is that id. Or an
+/// account's name and token, and any client id.
 pub struct StoreAuthenticator {
     store: SharedStore,
+    clock: Clock,
     lookups: Arc<Semaphore>,
+    rules: Rules,
+}
+
+/// What is asked of a device besides its credential.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Rules {
+    /// A token does not do.
+    pub is_certificate_required: bool,
+    /// A token is taken over plain connections too, from anywhere.
+    pub has_plain_tokens: bool,
 }
 
 impl StoreAuthenticator {
     /// Looks devices up in `store`.
-    pub fn new(store: SharedStore) -> Self {
-        Self { store, lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)) }
+    pub fn new(store: SharedStore, clock: Clock, rules: Rules) -> Self {
+        Self { store, clock, lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)), rules }
     }
 
     async fn check(&self, given: Credentials<'_>) -> Result<Identity, Denied> {
+        if let Some(peer) = given.certificate {
+            return self.check_certificate(given, peer).await;
+        }
+        let is_service = given.password.is_some_and(is_service_token);
+        let rules = Rules { is_certificate_required: self.rules.is_certificate_required && !is_service, ..self.rules };
+        rules.admit_token(given.is_encrypted, given.peer.ip())?;
         let (Some(name), Some(token)) = (given.username, given.password) else { return Err(Denied::BadCredentials) };
-        let device = DeviceId::parse(name).ok_or(Denied::BadCredentials)?;
-        let credential = {
+        if is_service {
             let _permit = self.lookups.acquire().await.map_err(|_| Denied::Unavailable)?;
-            let id = device.clone();
-            store::run(&self.store, move |s| s.device_credential(&id)).await.map_err(|error| {
-                tracing::warn!(device_id = %device, %error, "cannot check a credential");
-                Denied::Unavailable
-            })?
-        };
+            return service_auth::check(&self.store, name, token, self.clock.now()).await;
+        }
+        let device = DeviceId::parse(name).ok_or(Denied::BadCredentials)?;
+        let id = device.clone();
+        let credential = self.look_up(&device, move |s| s.device_credential(&id)).await?;
         judge(credential, token)?;
         if given.client_id != device.as_str() {
             return Err(Denied::ClientId);
         }
         Ok(Identity::Device(device))
+    }
+
+    /// The certificate is good for TLS; whether it is still good for us only the store knows at this moment.
+    async fn check_certificate(&self, given: Credentials<'_>, peer: &Peer) -> Result<Identity, Denied> {
+        let device = peer.common_name().and_then(DeviceId::parse).ok_or(Denied::Certificate)?;
+        let (id, serial) = (device.clone(), peer.serial().to_owned());
+        let found = self.look_up(&device, move |s| Ok((s.device_credential(&id)?, s.certificate(&serial)?))).await?;
+        let (credential, certificate) = found;
+        let is_revoked = certificate.is_some_and(|certificate| certificate.revocation.is_some());
+        if is_revoked || !credential.is_some_and(|credential| credential.is_active) {
+            return Err(Denied::Certificate);
+        }
+        if given.username.is_some_and(|name| name != device.as_str()) {
+            return Err(Denied::BadCredentials);
+        }
+        if given.client_id != device.as_str() {
+            return Err(Denied::ClientId);
+        }
+        Ok(Identity::Device(device))
+    }
+
+    async fn look_up<T: Send + 'static>(
+        &self,
+        device: &DeviceId,
+        call: impl FnOnce(&dyn store::Store) -> Result<T, store::Error> + Send + 'static,
+    ) -> Result<T, Denied> {
+        let _permit = self.lookups.acquire().await.map_err(|_| Denied::Unavailable)?;
+        store::run(&self.store, call).await.map_err(|error| {
+            tracing::warn!(device_id = %device, %error, "cannot check a credential");
+            Denied::Unavailable
+        })
+    }
+}
+
+impl Rules {
+    /// Before anything is looked up: what is said here is the same for every name.
+    fn admit_token(self, is_encrypted: bool, from: IpAddr) -> Result<(), Denied> {
+        if self.is_certificate_required {
+            return Err(Denied::CertificateWanted);
+        }
+        let is_private = is_encrypted || from.to_canonical().is_loopback();
+        if is_private || self.has_plain_tokens { Ok(()) } else { Err(Denied::PlainToken) }
     }
 }
 
@@ -73,6 +135,21 @@ fn judge(credential: Option<DeviceCredential>, token: &[u8]) -> Result<(), Denie
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_is_taken_in_tls_and_from_this_machine_unless_told_otherwise() {
+        let check = |rules: Rules, is_encrypted: bool, from: &str, expected: Result<(), Denied>| {
+            assert_eq!(rules.admit_token(is_encrypted, from.parse().unwrap()), expected, "{rules:?} {from}");
+        };
+        let strict = Rules::default();
+        check(strict, false, "127.0.0.1", Ok(()));
+        check(strict, false, "::ffff:127.0.0.1", Ok(()));
+        check(strict, false, "10.0.0.1", Err(Denied::PlainToken));
+        check(strict, true, "10.0.0.1", Ok(()));
+        check(Rules { has_plain_tokens: true, ..strict }, false, "10.0.0.1", Ok(()));
+        let certificates = Rules { is_certificate_required: true, has_plain_tokens: true };
+        check(certificates, true, "127.0.0.1", Err(Denied::CertificateWanted));
+    }
 
     #[test]
     fn only_the_right_token_of_an_active_device_opens() {

@@ -24,6 +24,7 @@ Examples:
   iot-meter device import meters.jsonl            one JSON object a line, as POST /api/devices takes it
   iot-meter device list --connection offline
   iot-meter device show dc-meter-007 --output json
+  iot-meter device command-key dc-meter-007
   iot-meter device remove dc-meter-007 --purge")]
 pub(super) struct DeviceArgs {
     #[command(flatten)]
@@ -45,6 +46,16 @@ enum DeviceCommand {
     List(ListArgs),
     /// Show a meter
     Show {
+        #[arg(value_parser = device_id)]
+        id: String,
+    },
+    /// Make a new command key, which is shown only this once; the meter's commands are signed with it from now on
+    CommandKey {
+        #[arg(value_parser = device_id)]
+        id: String,
+    },
+    /// Let a meter that has enrolled, or is registered, enrol once more
+    AllowEnrolment {
         #[arg(value_parser = device_id)]
         id: String,
     },
@@ -115,6 +126,18 @@ pub(super) fn run(args: DeviceArgs, global: &Global) -> anyhow::Result<ExitCode>
             let path = format!("/api/devices/{id}");
             let answer = client.get(&path, &[])?.body;
             output::print(global.output, &answer, || shown(&answer))?;
+        }
+        DeviceCommand::CommandKey { id } => {
+            let answer = client.post(&format!("/api/devices/{id}/command-key"), &json!({}))?.body;
+            output::print(global.output, &answer, || {
+                let key = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
+                let (hex, base64) = (key("command_key"), key("command_key_base64"));
+                format!("command key of {id}   (shown only now)\nhex     {hex}\nbase64  {base64}\n")
+            })?;
+        }
+        DeviceCommand::AllowEnrolment { id } => {
+            let answer = client.delete(&format!("/api/devices/{id}/enrolment"), &[])?.body;
+            output::print(global.output, &answer, || format!("{id} may enrol once more\n"))?;
         }
         DeviceCommand::Remove { id, purge } => {
             let query: &[_] = if purge { &[("purge", "true")] } else { &[] };

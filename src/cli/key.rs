@@ -1,7 +1,8 @@
 //! `key`: API keys, kept in the database of this machine.
 //!
 //! They are made beside the API, not through it: whoever can write the database needs no key, and the first one, or one
-//! after all are lost, can be made while nothing runs. A running server takes over a change within seconds.
+//! after all are lost, can be made while nothing runs. A running server looks a key up at every request: a change holds at
+//! once. What is done here goes into the audit log as `local`.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,15 +13,18 @@ use serde_json::{Value, json};
 
 use super::global::{Global, make_data_dir};
 use super::output;
+use crate::api::key;
+use crate::api::keys::state_of as state;
 use crate::domain::{Clock, Timestamp};
-use crate::store::{self, ApiKey, Role, SharedStore};
+use crate::store::{self, ApiKey, AuditEntry, AuditOutcome, Role, SharedStore};
 
 /// Make, list and revoke API keys
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   iot-meter key create --name grafana --role viewer
-  iot-meter key create --name depot-7 --role operator --device-prefix depot7- --expires-in-days 365
+  iot-meter key create --name depot-7 --role operator --devices depot7- --expires 365d
+  iot-meter key create --name audit --role admin --expires 2027-01-31
   iot-meter key list
   iot-meter key revoke 1a2b3c4d")]
 pub(super) struct KeyArgs {
@@ -34,7 +38,7 @@ enum KeyCommand {
     Create(CreateArgs),
     /// List keys, revoked and expired ones too
     List,
-    /// Revoke a key for good; a running server refuses it within seconds
+    /// Revoke a key for good; a running server refuses it from then on
     Revoke {
         /// The key's public prefix, as listed
         prefix: String,
@@ -50,11 +54,68 @@ struct CreateArgs {
     #[arg(long, default_value = "viewer", value_parser = ["viewer", "operator", "admin"])]
     role: String,
     /// Only for devices whose id begins with this
-    #[arg(long, value_name = "PREFIX")]
-    device_prefix: Option<String>,
-    /// Days until it ends [default: never]
-    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    #[arg(long, alias = "device-prefix", value_name = "PREFIX", value_parser = device_prefix)]
+    devices: Option<String>,
+    /// When it ends: 90d, 12h, a date or an RFC 3339 time [default: never]
+    #[arg(long, value_name = "TIME", value_parser = end, conflicts_with = "expires_in_days")]
+    expires: Option<End>,
+    /// Days until it ends
+    #[arg(long, hide = true, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
     expires_in_days: Option<u32>,
+}
+
+/// When a key ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    In(Duration),
+    At(Timestamp),
+}
+
+/// Seconds of 36 500 days, the longest life of a key that ends.
+const MAX_LIFE_S: u64 = 36_500 * 86_400;
+
+fn end(text: &str) -> Result<End, String> {
+    if let Some(at) = key::parse_end(text) {
+        return Ok(End::At(at));
+    }
+    let seconds = text.len().checked_sub(1).and_then(|last| text.split_at_checked(last)).and_then(|(count, unit)| {
+        let unit_s = match unit {
+            "h" => 3600,
+            "d" => 86_400,
+            "w" => 604_800,
+            _ => return None,
+        };
+        count.parse::<u64>().ok()?.checked_mul(unit_s).filter(|s| (1..=MAX_LIFE_S).contains(s))
+    });
+    let wrong = || "must be such as 90d, 12h or 4w, a date such as 2027-01-31, or an RFC 3339 time".to_owned();
+    seconds.map(|s| End::In(Duration::from_secs(s))).ok_or_else(wrong)
+}
+
+fn device_prefix(text: &str) -> Result<String, String> {
+    let is_good = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    let fits = (1..=128).contains(&text.len());
+    if is_good && fits { Ok(text.to_owned()) } else { Err("must be 1 to 128 of A-Z a-z 0-9 . _ -".to_owned()) }
+}
+
+/// Notes what was done in the audit log.
+pub(super) fn note(
+    store: &SharedStore,
+    action: &str,
+    target: &str,
+    detail: String,
+    at: Timestamp,
+) -> anyhow::Result<()> {
+    let entry = AuditEntry {
+        at,
+        actor: "local".to_owned(),
+        address: None,
+        action: action.to_owned(),
+        target: target.to_owned(),
+        outcome: AuditOutcome::Done,
+        request_id: None,
+        detail,
+    };
+    store.append_audit(&[entry]).context("cannot write the audit log")
 }
 
 pub(super) fn run(args: KeyArgs, global: &Global) -> anyhow::Result<ExitCode> {
@@ -65,6 +126,7 @@ pub(super) fn run(args: KeyArgs, global: &Global) -> anyhow::Result<ExitCode> {
         KeyCommand::Create(args) => {
             let (text, key) = new_key(args, now)?;
             store.create_api_key(&key).context("cannot store the key")?;
+            note(&store, "key.create", &key.prefix, format!("{} {:?}", key.role.name(), key.name), now)?;
             let mut answer = to_json(&key, now);
             answer["key"] = json!(text);
             output::print(global.output, &answer, || {
@@ -79,6 +141,7 @@ pub(super) fn run(args: KeyArgs, global: &Global) -> anyhow::Result<ExitCode> {
         KeyCommand::Revoke { prefix } => {
             let found = store.revoke_api_key(&prefix, now).context("cannot revoke the key")?;
             anyhow::ensure!(found, "there is no key {prefix}");
+            note(&store, "key.revoke", &prefix, String::new(), now)?;
             output::print(global.output, &json!({"prefix": prefix, "revoked": true}), || {
                 format!("{prefix} is revoked\n")
             })?;
@@ -90,24 +153,22 @@ pub(super) fn run(args: KeyArgs, global: &Global) -> anyhow::Result<ExitCode> {
 /// A key as asked for: its text, and what is stored of it.
 fn new_key(args: CreateArgs, now: Timestamp) -> anyhow::Result<(String, ApiKey)> {
     let role = Role::from_name(&args.role).context("the role was checked against its names")?;
-    let (text, mut key) = crate::api::key::generate(&args.name, role, args.device_prefix, now);
-    key.expires_at = args.expires_in_days.map(|days| now.plus(Duration::from_secs(u64::from(days) * 86_400)));
+    let (text, mut key) = key::generate(&args.name, role, args.devices, now);
+    let days = args.expires_in_days.map(|days| End::In(Duration::from_secs(u64::from(days) * 86_400)));
+    key.expires_at = args.expires.or(days).map(|end| match end {
+        End::In(length) => now.plus(length),
+        End::At(at) => at,
+    });
+    anyhow::ensure!(key.expires_at.is_none_or(|end| now < end), "--expires is past");
     Ok((text, key))
 }
 
-fn open_store(global: &Global) -> anyhow::Result<SharedStore> {
+/// The database of this machine.
+pub(super) fn open_store(global: &Global) -> anyhow::Result<SharedStore> {
     let settings = global.load(Vec::new())?.settings;
     make_data_dir(&settings.data_dir)?;
     let url = &settings.database.url;
     store::open(url.reveal()).with_context(|| format!("cannot open {}", url.redacted()))
-}
-
-fn state(key: &ApiKey, now: Timestamp) -> &'static str {
-    match (key.revoked_at, key.expires_at) {
-        (Some(_), _) => "revoked",
-        (None, Some(end)) if end <= now => "expired",
-        _ => "valid",
-    }
 }
 
 fn to_json(key: &ApiKey, now: Timestamp) -> Value {
@@ -121,6 +182,8 @@ fn to_json(key: &ApiKey, now: Timestamp) -> Value {
         "created_at": key.created_at.to_string(),
         "expires_at": time(key.expires_at),
         "revoked_at": time(key.revoked_at),
+        "last_used_at": time(key.last_used_at),
+        "last_used_from": key.last_used_from.map(|address| address.to_string()),
     })
 }
 
@@ -137,15 +200,28 @@ fn listed(keys: &[ApiKey], now: Timestamp) -> String {
             devices,
             k.created_at.to_string(),
             expires,
+            k.last_used_at.map(|t| t.to_string()).unwrap_or_default(),
         ]
     };
-    let head = ["PREFIX", "NAME", "ROLE", "STATE", "DEVICES", "CREATED", "EXPIRES"];
+    let head = ["PREFIX", "NAME", "ROLE", "STATE", "DEVICES", "CREATED", "EXPIRES", "LAST USED"];
     output::table(&head, &keys.iter().map(row).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_is_a_length_a_date_or_a_time() {
+        assert_eq!(end("90d"), Ok(End::In(Duration::from_secs(90 * 86_400))));
+        assert_eq!(end("12h"), Ok(End::In(Duration::from_secs(43_200))));
+        let date = Timestamp::parse_rfc3339("2027-01-31T00:00:00Z").expect("is a time");
+        assert_eq!(end("2027-01-31"), Ok(End::At(date)));
+        assert_eq!(end("2027-01-31T01:00:00+01:00"), Ok(End::At(date)));
+        for bad in ["", "d", "0d", "-1d", "90", "90y", "36501d", "2027-13-01", "é"] {
+            assert!(end(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn a_key_is_revoked_before_it_is_expired_and_never_shows_its_digest() {
@@ -158,6 +234,8 @@ mod tests {
             created_at: Timestamp(0),
             expires_at: Some(Timestamp(10)),
             revoked_at: None,
+            last_used_at: None,
+            last_used_from: None,
         };
         assert_eq!(state(&key, Timestamp(9)), "valid");
         assert_eq!(state(&key, Timestamp(10)), "expired");

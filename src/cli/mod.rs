@@ -6,7 +6,9 @@
 //!
 //! Start from [`main`].
 
+mod audit;
 mod check_config;
+mod claim;
 mod client;
 mod completions;
 mod device;
@@ -19,8 +21,10 @@ mod load;
 mod migrate;
 mod openapi;
 mod output;
+mod pki;
 mod runtime;
 mod serve;
+mod service;
 mod simulate;
 
 use std::process::ExitCode;
@@ -62,7 +66,11 @@ enum Command {
     Healthcheck(healthcheck::HealthcheckArgs),
     Openapi(openapi::OpenapiArgs),
     Key(key::KeyArgs),
+    Pki(pki::PkiArgs),
+    Audit(audit::AuditArgs),
     Device(device::DeviceArgs),
+    Claim(claim::ClaimArgs),
+    Service(service::ServiceArgs),
     Journal(journal::JournalArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
@@ -91,7 +99,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Healthcheck(args) => healthcheck::run(args, global),
         Command::Openapi(args) => openapi::run(args, global),
         Command::Key(args) => key::run(args, global),
+        Command::Pki(args) => pki::run(args, global),
+        Command::Audit(args) => audit::run(args, global),
         Command::Device(args) => device::run(args, global),
+        Command::Claim(args) => claim::run(args, global),
+        Command::Service(args) => service::run(args, global),
         Command::Journal(args) => journal::run(args, global),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => completions::run_man(args, Cli::command()),

@@ -41,6 +41,9 @@ pub(super) struct ServeArgs {
     /// Address of the API and the console [http.listen]
     #[arg(long, value_name = "ADDR:PORT")]
     http_listen: Option<String>,
+    /// Address of the API and the console in TLS, or off [http.tls_listen]
+    #[arg(long, value_name = "ADDR:PORT")]
+    https_listen: Option<String>,
     /// Address of the MQTT broker [mqtt.listen]
     #[arg(long, value_name = "ADDR:PORT")]
     mqtt_listen: Option<String>,
@@ -68,6 +71,7 @@ impl ServeArgs {
             ("--database-url", "database.url", &self.database_url),
             ("--archive-url", "archive.url", &self.archive_url),
             ("--http-listen", "http.listen", &self.http_listen),
+            ("--https-listen", "http.tls_listen", &self.https_listen),
             ("--mqtt-listen", "mqtt.listen", &self.mqtt_listen),
             ("--mqtts-listen", "mqtt.tls_listen", &self.mqtts_listen),
             ("--ws-listen", "mqtt.ws_listen", &self.ws_listen),
@@ -85,6 +89,9 @@ impl ServeArgs {
             refuse_public_listeners(loaded)?;
         }
         check_certificate(loaded)?;
+        if self.open.is_some() {
+            refuse_tls_without_certificate(loaded)?;
+        }
         Ok(ServeOptions { settings: loaded.settings.clone(), open: self.open.is_some(), demo: self.demo })
     }
 }
@@ -107,9 +114,17 @@ fn refuse_public_listeners(loaded: &Loaded) -> Result<(), ConfigError> {
     if faults.is_empty() { Ok(()) } else { Err(ConfigError { faults }) }
 }
 
+/// With `--open` the server makes itself no certificate.
+fn refuse_tls_without_certificate(loaded: &Loaded) -> Result<(), ConfigError> {
+    let needing = serve::needing_certificate(&loaded.settings);
+    let Some(key) = needing.filter(|_| loaded.settings.mqtt.tls_cert_file.is_none()) else { return Ok(()) };
+    let message = "needs mqtt.tls_cert_file and mqtt.tls_key_file: with --open no certificate is made".to_owned();
+    Err(ConfigError { faults: vec![Fault { key: key.to_owned(), source: loaded.source_of(key), message }] })
+}
+
 /// A certificate that is no good is a fault of the configuration, found before anything starts.
 pub(super) fn check_certificate(loaded: &Loaded) -> Result<(), ConfigError> {
-    let Err(CertificateFault { key, source }) = serve::open_certificate(&loaded.settings) else { return Ok(()) };
+    let Err(CertificateFault { key, source }) = serve::check_certificates(&loaded.settings) else { return Ok(()) };
     let message = format!("{:#}", anyhow::Error::from(source));
     Err(ConfigError { faults: vec![Fault { key: key.to_owned(), source: loaded.source_of(key), message }] })
 }
@@ -172,7 +187,7 @@ const DEMO_DEVICE: &str = "demo-dc750-0001";
 
 /// Where everything is; the admin key, when this start made it, once.
 fn greeting(running: &Running, open: bool, demo: Option<u32>, key_file: &Path) -> String {
-    let Addresses { http, mqtt, mqtts, ws, wss, metrics } = running.addresses();
+    let Addresses { http, https, mqtt, mqtts, ws, wss, metrics } = running.addresses();
     let mut text = format!(
         "iot-meter {} is ready{}\n\n  console  http://{http}/\n  API      http://{http}/api  (described at http://{http}/api/docs/)\n  MQTT     mqtt://{mqtt}\n",
         env!("CARGO_PKG_VERSION"),
@@ -182,6 +197,9 @@ fn greeting(running: &Running, open: bool, demo: Option<u32>, key_file: &Path) -
         if let Some(address) = address {
             text += &format!("           {scheme}://{address}{path}\n");
         }
+    }
+    if let Some(https) = https {
+        text += &format!("  in TLS   https://{https}/\n");
     }
     if let Some(metrics) = metrics {
         text += &format!("  metrics  http://{metrics}/metrics\n");

@@ -8,6 +8,7 @@ use clap::Args;
 use super::global::{ApiArgs, Global};
 use super::output;
 use super::runtime::{self, StopSignal};
+use crate::config::Secret;
 use crate::simulate::{self, BrokerUrl, Faults, Options, Report};
 
 /// Simulate a fleet of meters that speaks the whole meter protocol
@@ -17,6 +18,7 @@ Examples:
   iot-meter simulate --devices 100                                   meters of all kinds at mqtt://127.0.0.1:1883
   iot-meter simulate --devices 10 --profile ac15 --duration 60 --seed 7
   iot-meter simulate --broker mqtt://10.0.0.1 --broker mqtt://10.0.0.2 --api http://10.0.0.1:8080 --key iotm_…
+  iot-meter simulate --devices 5 --prefix depot7 --api http://127.0.0.1:8080 --claim iotc_…
   iot-meter simulate --faults drop=0.01,dup=0.02,reorder=0.01,reboot=0.001,clock=0.001")]
 pub(super) struct SimulateArgs {
     /// How many meters
@@ -43,6 +45,10 @@ pub(super) struct SimulateArgs {
     /// Meters are called PREFIX-PROFILE-0001 and so on
     #[arg(long, default_value = "sim")]
     prefix: String,
+    /// Claim token [default: IOT_METER_CLAIM]: the meters enrol with it themselves (at --api) and judge their commands by
+    /// the key they get
+    #[arg(long, value_name = "TOKEN")]
+    claim: Option<String>,
     /// MQTT password of meters that have no token of their own
     #[arg(long)]
     password: Option<String>,
@@ -63,6 +69,7 @@ impl SimulateArgs {
             seed: self.seed,
             faults: self.faults,
             api: self.api.access(global)?,
+            claim: self.claim.clone().or_else(|| std::env::var("IOT_METER_CLAIM").ok()).map(Secret::new),
             password: self.password.clone(),
             prefix: self.prefix.clone(),
             ..Options::default()

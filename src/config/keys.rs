@@ -6,10 +6,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::entries::ExternalBroker;
+use super::lists::{Entry, PROXY_HEADERS};
+use super::rules::TLS_LISTEN;
 use super::secret::Secret;
 use super::texts::Rule;
-use super::value::{FromValue, Kind, MetricsAccess, TlsVersion, UnknownDevices, Value};
+use super::value::{AutoListen, FromValue, Kind, MetricsAccess, TlsVersion, UnknownDevices, Value};
+use crate::api::ProxyHeader;
+use crate::domain::Network;
 use crate::observe::log::Format;
+use crate::oidc::Algorithm;
+use crate::store::Role;
 
 /// A setting's line in the table.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +40,7 @@ impl Key {
 
     /// Whether its value may not show, and may be read from a file named by `…_FILE`.
     pub fn is_secret(&self) -> bool {
-        matches!(self.kind, Kind::SecretUrl { .. } | Kind::Text(Rule::Secret))
+        matches!(self.kind, Kind::SecretUrl { .. } | Kind::Text(Rule::Secret | Rule::SealingKey | Rule::SealingKeys))
     }
 }
 
@@ -139,7 +145,17 @@ settings! {
     /// The archive: every received message, exact bytes, as Parquet objects.
     archive: Archive {
         /// Where the objects go.
-        url: String = "file:///<data_dir>/archive", Kind::Url { schemes: &["file"] }, "--archive-url";
+        url: String = "file:///<data_dir>/archive", Kind::Url { schemes: &["file", "s3", "az", "gs"] }, "--archive-url";
+        /// Address of an object store that is not the cloud's own, such as MinIO's.
+        endpoint: String = "", Kind::Text(Rule::Any);
+        /// Region of an S3 bucket; "" = the environment's (`AWS_REGION`), else us-east-1.
+        region: String = "", Kind::Text(Rule::Any);
+        /// Access key id (S3) or storage account (Azure); "" = what the environment names, else the machine's own role.
+        access_key_id: Secret = "", Kind::Text(Rule::Secret);
+        /// Secret access key (S3), account key (Azure) or service account as JSON (Google).
+        secret_access_key: Secret = "", Kind::Text(Rule::Secret);
+        /// How an S3 bucket is addressed: as part of the path, or of the host's name.
+        addressing: String = "path", Kind::Choice(&["path", "virtual"]);
         /// An object is written when its oldest message is this old; sooner where a burst is followed by a pause.
         flush_age_s: u64 = "60", int(1, 86_400, "s");
         /// An object is written when its messages reach this size.
@@ -150,6 +166,8 @@ settings! {
     http: Http {
         /// Address of the listener; port 0 takes a free one.
         listen: SocketAddr = "127.0.0.1:8080", Kind::Listen { may_be_off: false }, "--http-listen";
+        /// Address of the same in TLS, with the certificates of `mqtt.tls_…`.
+        tls_listen: Option<SocketAddr> = "off", Kind::Listen { may_be_off: true }, "--https-listen";
         /// Largest request body accepted.
         body_limit_bytes: usize = "1 MiB", size(KIB, 64 * MIB);
         /// Threads that answer requests; 0 = one a processor.
@@ -170,33 +188,95 @@ settings! {
         login_per_s: u32 = "1", int(1, 1_000_000, "requests/s");
         /// Requests with a wrong credential allowed at once.
         login_burst: u32 = "20", int(1, 1_000_000, "requests");
+        /// A request whose line and headers take longer to arrive is refused.
+        head_timeout_s: u64 = "10", int(1, 600, "s");
+        /// A request whose body takes longer to arrive is refused.
+        body_timeout_s: u64 = "30", int(1, 3600, "s");
+        /// A connection without a request for so long is closed.
+        idle_timeout_s: u64 = "15", int(1, 3600, "s");
+        /// Longest path and query of a request.
+        max_uri_bytes: usize = "8 KiB", size(256, 64 * KIB);
+        /// Origins of other sites whose pages may call the API with a key, exactly as browsers write them; the console's
+        /// cookie is never taken from them. None = CORS is off.
+        cors_origins: Vec<String> = "", Kind::List(Entry::Origin);
+        /// Proxies before this server. Only from them the client's address is believed, for limits, audit and logs.
+        trusted_proxies: Vec<Network> = "", Kind::List(Entry::Network);
+        /// The header in which they tell it. They must set it themselves, not pass on what clients send.
+        proxy_header: ProxyHeader = "x-forwarded-for", Kind::Choice(&PROXY_HEADERS);
+    }
+
+    /// Sessions of the console.
+    auth: Auth {
+        /// A session ends so long after its log-in.
+        session_life_s: u64 = "43200", int(300, 2_592_000, "s");
+        /// A session that is not used for so long is over.
+        session_idle_s: u64 = "3600", int(300, 2_592_000, "s");
+    }
+
+    /// People and programs with tokens of an OpenID Connect issuer, beside API keys.
+    oidc: Oidc {
+        /// The issuer, exactly as its tokens name it (`iss`); empty = none.
+        issuer: String = "", Kind::Text(Rule::SafeUrl);
+        /// Who tokens for the API must be meant for (`aud`); empty = the API takes no tokens.
+        audience: String = "", Kind::Text(Rule::Any);
+        /// What tokens may be signed with: asymmetric algorithms only.
+        algorithms: Vec<Algorithm> = "RS256,ES256,EdDSA", Kind::List(Entry::Algorithm);
+        /// File of the issuer's keys (JWKS), read again every ten seconds; empty = asked of the issuer.
+        jwks_file: Option<PathBuf> = "", Kind::File;
+        /// Address of the issuer's keys (JWKS); empty = where the issuer's description says.
+        jwks_url: String = "", Kind::Text(Rule::SafeUrl);
+        /// Where in a token the role stands: a member's name, with dots for members of members.
+        role_claim: String = "roles", Kind::Text(Rule::Any);
+        /// Values there and the roles they give; the greatest counts, and without any nobody gets in.
+        roles: Vec<(String, Role)> = "viewer=viewer,operator=operator,admin=admin", Kind::List(Entry::Role);
+        /// Where in a token the beginning of the ids of the only devices it reaches stands (`*` = all); empty = tokens reach
+        /// all devices.
+        devices_claim: String = "", Kind::Text(Rule::Any);
+        /// What the issuer knows the console as; empty = no log-in to the console by the issuer.
+        client_id: String = "", Kind::Text(Rule::Any);
+        /// The console's secret at the issuer, where it has one.
+        client_secret: Option<Secret> = "", Kind::Text(Rule::Secret);
+        /// The address of `/api/session/oidc/callback` as browsers reach it.
+        redirect_url: String = "", Kind::Text(Rule::SafeUrl);
+        /// What is asked for at a log-in.
+        scopes: String = "openid", Kind::Text(Rule::Any);
     }
 
     /// The MQTT broker.
     mqtt: Mqtt {
         /// Address of the listener for plain TCP; port 0 takes a free one.
         listen: SocketAddr = "127.0.0.1:1883", Kind::Listen { may_be_off: false }, "--mqtt-listen";
-        /// Address of the listener for MQTT in TLS; `auto` = `0.0.0.0:8883` where `tls_cert_file` and `tls_key_file` are
-        /// set, else off.
-        tls_listen: Option<SocketAddr> = "auto", Kind::ListenAuto, "--mqtts-listen";
+        /// Address of the listener for MQTT in TLS; `auto` = `0.0.0.0:8883`, unless somebody else has that address, or
+        /// there is no certificate (with `--open` none is made).
+        tls_listen: AutoListen = "auto", Kind::ListenAuto, "--mqtts-listen";
         /// Address of the listener for MQTT over WebSocket, at the path `/mqtt`.
         ws_listen: Option<SocketAddr> = "off", Kind::Listen { may_be_off: true }, "--ws-listen";
         /// Address of the listener for MQTT over WebSocket in TLS, at the path `/mqtt`.
         wss_listen: Option<SocketAddr> = "off", Kind::Listen { may_be_off: true }, "--wss-listen";
-        /// PEM file of the server's certificate, followed by those of its issuers. Needed by listeners with TLS.
+        /// PEM file of the server's certificate, followed by those of its issuers. Without one the server makes itself a
+        /// certificate of its own authority, unless it is started with `--open`.
         tls_cert_file: Option<PathBuf> = "", Kind::File;
         /// PEM file of its private key; other users of this machine must not be able to read it.
         tls_key_file: Option<PathBuf> = "", Kind::File;
         /// Oldest version of TLS accepted.
         tls_min_version: TlsVersion = "1.3", Kind::Choice(&TlsVersion::NAMES);
-        /// How often the files of certificate and key are read anew; connections stay as they are.
+        /// PEM file of the authorities whose client certificates are taken, besides the server's own. Where it is set at the
+        /// first start, no authority is made.
+        tls_client_ca_file: Option<PathBuf> = "", Kind::File;
+        /// File of the lists of revoked certificates (PEM or DER) of these authorities; the server's own needs none.
+        tls_crl_file: Option<PathBuf> = "", Kind::File;
+        /// Whether clients in TLS must bring a certificate, and meters may not log in with a token alone.
+        require_client_certificate: bool = "false", Kind::Bool;
+        /// Whether tokens are taken over plain connections from other machines too. Everybody on the way can read them.
+        plain_tokens: bool = "false", Kind::Bool;
+        /// How often all these files are read anew; connections whose certificate is still good stay as they are.
         tls_reload_s: u64 = "30", int(1, 86_400, "s");
         /// Connections the system holds until the broker accepts them; net.core.somaxconn may hold fewer.
         backlog: u32 = "16384", int(16, 65_535, "connections");
         /// Largest packet accepted.
         max_packet_bytes: usize = "256 KiB", size(KIB, 64 * MIB);
         /// A connection that has not sent its CONNECT by then is closed.
-        connect_timeout_s: u64 = "10", int(1, 600, "s");
+        connect_timeout_s: u64 = "30", int(1, 600, "s");
         /// Connections open at once; further ones are refused.
         max_connections: usize = "20000", int(1, 1_000_000, "connections");
         /// Connections of one address (IPv6: one /56) open at once; further ones are refused. 0 = no limit. The default
@@ -220,7 +300,7 @@ settings! {
         /// QoS 1 and 2 publishes of one MQTT 5 client not yet acknowledged (Receive Maximum); one more ends its connection.
         receive_maximum: usize = "1024", int(1, 65_535, "messages");
         /// Topic aliases in use on one MQTT 5 connection, in each direction; 0 = none.
-        max_topic_aliases: u16 = "16", int(0, 65_535, "aliases");
+        max_topic_aliases: u16 = "10", int(0, 65_535, "aliases");
         /// Longest topic of a publish, and longest filter of a subscription.
         max_topic_length: usize = "65535", size(64, 65_535);
         /// Most levels of a topic or filter, separated by `/`.
@@ -248,6 +328,19 @@ settings! {
         retained_max_count: usize = "100000", int(0, 10_000_000, "messages");
         /// Bytes of retained messages kept.
         retained_max_bytes: usize = "64 MiB", size(0, 16 * GIB);
+    }
+
+    /// Certificates made by this server. Its authority and its own certificate are in `<data_dir>/pki`.
+    pki: Pki {
+        /// Names and addresses of this machine in the server's certificate, besides `localhost`, the loopback addresses and
+        /// the machine's own name. What meters connect to must be among them.
+        server_names: Vec<String> = "", Kind::Names;
+        /// How long a meter's certificate is good, unless asked for otherwise.
+        device_days: u32 = "365", int(1, 3650, "days");
+        /// How long the server's own certificate is good; it is renewed when a third of that is left.
+        server_days: u32 = "90", int(1, 3650, "days");
+        /// How long the authority is good, at its making.
+        ca_days: u32 = "7300", int(30, 36_500, "days");
     }
 
     /// The metrics page on a listener of its own.
@@ -291,6 +384,8 @@ settings! {
     retention: Retention {
         /// Telemetry and events in the database; also the oldest message time accepted.
         telemetry_days: u64 = "400", int(1, 36_500, "days");
+        /// Entries of the audit log. What is left stays a chain that can be verified.
+        audit_days: u64 = "400", int(1, 36_500, "days");
     }
 
     /// Commands to meters.
@@ -299,6 +394,29 @@ settings! {
         ack_timeout_s: u64 = "60", int(1, 86_400, "s");
         /// An undelivered command becomes `expired` after this, unless its sender said otherwise.
         default_expires_s: u64 = "86400", int(1, 31_536_000, "s");
+    }
+
+    /// Secrets that are kept in the database are sealed by a key that is not in it.
+    secrets: Secrets {
+        /// The key: 32 bytes in hexadecimal or base64. Without one the first start makes the file secrets.key in the data
+        /// directory.
+        key: Option<Secret> = "", Kind::Text(Rule::SealingKey);
+        /// Earlier keys, separated by commas, until the next start has sealed everything anew.
+        old_keys: Option<Secret> = "", Kind::Text(Rule::SealingKeys);
+    }
+
+    /// What a new meter is told when it enrols.
+    enrolment: Enrolment {
+        /// Brokers as host:port, separated by commas; empty = this server, as the meter has called it.
+        brokers: Vec<(String, u16)> = "", Kind::Text(Rule::Hosts);
+        /// Time between two samples.
+        sampling_cadence_ms: u32 = "1000", int(100, 60_000, "ms");
+        /// Time between two telemetry messages.
+        send_interval_s: u32 = "10", int(1, 3600, "s");
+        /// Time between two hellos.
+        hello_interval_s: u32 = "30", int(5, 3600, "s");
+        /// Meters may enrol over plain HTTP from other machines: for servers behind a proxy that ends TLS.
+        plain_http: bool = "false", Kind::Bool;
     }
 
     /// What the process says about itself, on stderr.
@@ -312,15 +430,25 @@ settings! {
 
 impl Settings {
     /// Every listener, by key.
-    pub fn listeners(&self) -> [(&'static str, Option<SocketAddr>); 6] {
+    pub fn listeners(&self) -> [(&'static str, Option<SocketAddr>); 7] {
         [
             ("http.listen", Some(self.http.listen)),
             ("mqtt.listen", Some(self.mqtt.listen)),
-            ("mqtt.tls_listen", self.mqtt.tls_listen),
+            ("http.tls_listen", self.http.tls_listen),
+            ("mqtt.tls_listen", self.mqtts_listen()),
             ("mqtt.ws_listen", self.mqtt.ws_listen),
             ("mqtt.wss_listen", self.mqtt.wss_listen),
             ("metrics.listen", self.metrics.listen),
         ]
+    }
+
+    /// Where MQTT in TLS is, as far as the settings alone say: `auto` counts where a certificate is named.
+    fn mqtts_listen(&self) -> Option<SocketAddr> {
+        match self.mqtt.tls_listen {
+            AutoListen::Off => None,
+            AutoListen::At(address) => Some(address),
+            AutoListen::Auto => self.mqtt.tls_cert_file.as_ref().map(|_| TLS_LISTEN),
+        }
     }
 
     /// The listeners that other machines can reach, by key.

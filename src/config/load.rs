@@ -199,7 +199,6 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         }
     }
     resolve_paths(&mut values, &sources.working_dir);
-    rules::resolve_listeners(&mut values);
     let (brokers, listed) = entries.finish(&mut faults);
     let settings = Settings::from_values(|path| &values[path].0, brokers);
     for (key, message) in rules::broken(&settings) {
@@ -341,7 +340,7 @@ fn raw_of(value: &DeValue<'_>) -> Raw {
             texts.map_or(Raw::Other("a list of something else than texts"), Raw::List)
         }
         DeValue::Float(_) => Raw::Other("a number with a point"),
-        DeValue::Boolean(_) => Raw::Other("true or false"),
+        DeValue::Boolean(yes) => Raw::Bool(*yes),
         DeValue::Datetime(_) => Raw::Other("a date"),
         DeValue::Table(_) => Raw::Other("a table"),
     }

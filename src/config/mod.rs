@@ -10,6 +10,7 @@
 mod document;
 mod entries;
 mod keys;
+mod lists;
 mod load;
 mod rules;
 mod secret;
@@ -21,9 +22,10 @@ pub use document::{default_toml, effective_json, effective_text};
 pub use entries::ExternalBroker;
 pub use keys::*;
 pub use load::{ConfigError, Fault, FileText, Flag, Loaded, Source, Sources, load};
+pub use rules::TLS_LISTEN;
 pub use secret::Secret;
 pub use texts::Rule;
-pub use value::{Kind, MetricsAccess, TlsVersion, UnknownDevices};
+pub use value::{AutoListen, Kind, MetricsAccess, TlsVersion, UnknownDevices};
 
 /// How `serve` was asked to run, beside the settings.
 #[derive(Clone, Debug, PartialEq)]

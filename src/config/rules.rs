@@ -2,24 +2,12 @@
 //!
 //! Pure: whether a file is there is not asked here. Each key alone has passed its own check before.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::keys::Settings;
-use super::load::Source;
-use super::value::Value;
 
-/// Where MQTT in TLS is, once there is a certificate.
-const TLS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8883);
-
-/// Replaces `auto`.
-pub(super) fn resolve_listeners(values: &mut BTreeMap<&str, (Value, Source)>) {
-    let is_set = |key: &str| matches!(&values[key].0, Value::Text(path) if !path.is_empty());
-    let resolved = (is_set("mqtt.tls_cert_file") && is_set("mqtt.tls_key_file")).then_some(TLS_LISTEN);
-    if let Some((value @ Value::Auto, _)) = values.get_mut("mqtt.tls_listen") {
-        *value = Value::Addr(resolved);
-    }
-}
+/// Where MQTT in TLS is by itself, once there is a certificate.
+pub const TLS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8883);
 
 /// Keys that break a rule, and which.
 pub(super) fn broken(s: &Settings) -> Vec<(&'static str, String)> {
@@ -37,16 +25,30 @@ pub(super) fn broken(s: &Settings) -> Vec<(&'static str, String)> {
     rule(s.collector.batch_bytes >= packet, "collector.batch_bytes", holds_a_packet());
     let has_web_socket = s.mqtt.ws_listen.is_some() || s.mqtt.wss_listen.is_some();
     rule(!has_web_socket || s.mqtt.ws_max_message_bytes >= packet, "mqtt.ws_max_message_bytes", holds_a_packet());
-    let tls = [("mqtt.tls_listen", s.mqtt.tls_listen), ("mqtt.wss_listen", s.mqtt.wss_listen)];
-    let needed_by = tls.into_iter().find_map(|(key, address)| address.map(|_| key));
+    let (name, secret) = (&s.archive.access_key_id, &s.archive.secret_access_key);
+    let has_both = name.reveal().is_empty() || !secret.reveal().is_empty();
+    rule(has_both, "archive.secret_access_key", "is needed by archive.access_key_id".to_owned());
     let files = [("mqtt.tls_cert_file", &s.mqtt.tls_cert_file), ("mqtt.tls_key_file", &s.mqtt.tls_key_file)];
     for (place, (key, file)) in files.into_iter().enumerate() {
         let (other, other_file) = files[1 - place];
-        let wanted = needed_by.or_else(|| other_file.as_ref().map(|_| other));
-        if let Some(wanted) = wanted.filter(|_| file.is_none()) {
-            rule(false, key, format!("is needed by {wanted}"));
-        }
+        rule(file.is_some() || other_file.is_none(), key, format!("is needed by {other}"));
     }
+    let has_ca = s.mqtt.tls_client_ca_file.is_some();
+    rule(
+        has_ca || s.mqtt.tls_crl_file.is_none(),
+        "mqtt.tls_crl_file",
+        "is of no use without mqtt.tls_client_ca_file".to_owned(),
+    );
+    let (oidc, is_on) = (&s.oidc, !s.oidc.issuer.is_empty());
+    let is_used = !oidc.audience.is_empty() || !oidc.client_id.is_empty();
+    rule(!is_on || is_used, "oidc.issuer", "is of no use without oidc.audience or oidc.client_id".to_owned());
+    rule(is_on || !is_used, "oidc.issuer", "is needed by oidc.audience and oidc.client_id".to_owned());
+    let (has_client, has_redirect) = (!oidc.client_id.is_empty(), !oidc.redirect_url.is_empty());
+    rule(has_redirect || !has_client, "oidc.redirect_url", "is needed by oidc.client_id".to_owned());
+    let one_source = oidc.jwks_file.is_none() || oidc.jwks_url.is_empty();
+    rule(one_source, "oidc.jwks_url", "is given as well as oidc.jwks_file; one of them is enough".to_owned());
+    rule(!is_on || !oidc.algorithms.is_empty(), "oidc.algorithms", "must name at least one".to_owned());
+    rule(!is_on || !oidc.role_claim.is_empty(), "oidc.role_claim", "is wanted".to_owned());
     let listeners = s.listeners();
     for (place, (key, address)) in listeners.into_iter().enumerate() {
         let before = &listeners[..place];
@@ -79,6 +81,7 @@ mod tests {
         };
         check(&[("journal.max_bytes", "100 MiB")], &["journal.max_bytes"]);
         check(&[("mqtt.max_packet_bytes", "8193 KiB"), ("collector.batch_bytes", "16 MiB")], &["journal.queue_bytes"]);
+        check(&[("archive.access_key_id", "AK")], &["archive.secret_access_key"]);
         check(&[("mqtt.listen", "127.0.0.1:8080")], &["mqtt.listen"]);
         check(&[("metrics.listen", "127.0.0.1:1883")], &["metrics.listen"]);
         check(&[("mqtt.ws_listen", "127.0.0.1:1883")], &["mqtt.ws_listen"]);
@@ -89,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn listeners_with_tls_need_both_files() {
+    fn a_certificate_and_its_key_come_together_or_not_at_all() {
         let check = |flags: &[(&str, &str)], expected: &[&str]| {
             let found = settings(flags).expect_err("has faults");
             let found: Vec<_> = found.iter().map(|f| format!("{} {}", f.key, f.message)).collect();
@@ -97,16 +100,15 @@ mod tests {
         };
         let (cert, key) = (("mqtt.tls_cert_file", "/c.pem"), ("mqtt.tls_key_file", "/k.pem"));
         let (tls, wss) = (("mqtt.tls_listen", "127.0.0.1:0"), ("mqtt.wss_listen", "127.0.0.1:0"));
-        let both =
-            ["mqtt.tls_cert_file is needed by mqtt.tls_listen", "mqtt.tls_key_file is needed by mqtt.tls_listen"];
-        check(&[tls], &both);
-        check(&[wss, key], &["mqtt.tls_cert_file is needed by mqtt.wss_listen"]);
+        check(&[wss, key], &["mqtt.tls_cert_file is needed by mqtt.tls_key_file"]);
         check(&[cert], &["mqtt.tls_key_file is needed by mqtt.tls_cert_file"]);
+        check(&[("mqtt.tls_crl_file", "/x")], &["mqtt.tls_crl_file is of no use without mqtt.tls_client_ca_file"]);
         assert!(settings(&[tls, wss, cert, key]).is_ok());
+        assert!(settings(&[tls, wss]).is_ok(), "the server makes itself a certificate");
     }
 
     #[test]
-    fn mqtt_in_tls_is_on_its_usual_port_once_there_is_a_certificate() {
+    fn mqtt_in_tls_on_its_usual_port_can_be_reached_by_others() {
         let check = |listen: Option<&str>, has_files: bool, expected: Option<&str>| {
             let mut flags = vec![];
             if has_files {
@@ -114,7 +116,9 @@ mod tests {
             }
             flags.extend(listen.map(|listen| ("mqtt.tls_listen", listen)));
             let settings = settings(&flags).expect("is good");
-            assert_eq!(settings.mqtt.tls_listen.map(|a| a.to_string()).as_deref(), expected, "{flags:?}");
+            let found = settings.listeners().into_iter().find(|(key, _)| *key == "mqtt.tls_listen");
+            let found = found.and_then(|(_, address)| address).map(|a| a.to_string());
+            assert_eq!(found.as_deref(), expected, "{flags:?}");
         };
         check(None, false, None);
         check(None, true, Some("0.0.0.0:8883"));

@@ -1,15 +1,17 @@
-//! A text that must not show: neither in logs nor in errors nor in `Debug`.
+//! A text that must not show: neither in logs nor in errors nor in `Debug`. Wiped when it is dropped.
 
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 /// A secret, or an address that may hold one.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Hides a text.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(Zeroizing::new(text.into()))
     }
 
     /// The text itself, for the one place that needs it.

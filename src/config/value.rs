@@ -5,8 +5,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use super::lists::Entry;
 use super::secret::Secret;
-use super::texts::Rule;
+use super::texts::{self, Rule};
 use crate::observe::log::{self, Format};
 
 /// Type and range of a key.
@@ -51,8 +52,14 @@ pub enum Kind {
     },
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// Yes or no.
+    Bool,
     /// A list of MQTT topic filters.
     Filters,
+    /// A list of names or addresses of this machine.
+    Names,
+    /// A list of texts with a rule of their own.
+    List(Entry),
     /// A filter of log lines.
     LogFilter,
     /// A text with a rule of its own.
@@ -68,6 +75,8 @@ pub(super) enum Raw {
     Text(String),
     /// A TOML integer; `None` = beyond 64 bits or negative.
     Int(Option<u64>),
+    /// A TOML boolean.
+    Bool(bool),
     /// A TOML array of strings.
     List(Vec<String>),
     /// Any other TOML value, by the name of its type.
@@ -78,6 +87,7 @@ pub(super) enum Raw {
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Value {
     Int(u64),
+    Bool(bool),
     Addr(Option<SocketAddr>),
     /// An address that is still to be made of other keys.
     Auto,
@@ -153,6 +163,17 @@ words! {
     }
 }
 
+/// A listener that is on by itself where it can be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AutoListen {
+    /// There is none.
+    Off,
+    /// On its usual address, where what it needs is there and nobody else has that address.
+    Auto,
+    /// There, or the start fails.
+    At(SocketAddr),
+}
+
 impl Kind {
     /// Checks a value; the error says what would be right.
     pub(super) fn check(&self, raw: &Raw) -> Result<Value, String> {
@@ -171,8 +192,13 @@ impl Kind {
             },
             Self::Url { schemes } => url(text(raw)?, schemes).map(Value::Text),
             Self::SecretUrl { schemes } => url(text(raw)?, schemes).map(|u| Value::Secret(Secret::new(u))),
+            Self::Bool => boolean(raw).map(Value::Bool),
+            Self::Names => list(raw)?.into_iter().map(host).collect::<Result<_, _>>().map(Value::List),
             Self::Choice(words) => choice(text(raw)?, words).map(Value::Text),
             Self::Filters => list(raw)?.into_iter().map(filter).collect::<Result<_, _>>().map(Value::List),
+            Self::List(entry) => {
+                list(raw)?.into_iter().map(|item| entry.check(item)).collect::<Result<_, _>>().map(Value::List)
+            }
             Self::Text(rule) => rule.check(text(raw)?),
             Self::LogFilter => {
                 let filter = text(raw)?;
@@ -197,8 +223,11 @@ impl Kind {
             Self::Url { schemes } | Self::SecretUrl { schemes } => {
                 schemes.iter().map(|s| format!("{s}://…")).collect::<Vec<_>>().join(" or ")
             }
+            Self::Bool => "true | false".to_owned(),
+            Self::Names => "a list of names or addresses (in the environment separated by commas)".to_owned(),
             Self::Choice(words) => words.join(" | "),
             Self::Filters => "a list of topic filters (in the environment separated by commas)".to_owned(),
+            Self::List(entry) => format!("a list of {}", entry.describe()),
             Self::LogFilter => "a level or a list of target=level".to_owned(),
             Self::Text(rule) => rule.describe().to_owned(),
         }
@@ -210,6 +239,7 @@ impl Value {
     pub(super) fn show(&self) -> String {
         match self {
             Self::Int(n) => n.to_string(),
+            Self::Bool(yes) => yes.to_string(),
             Self::Addr(None) => "\"off\"".to_owned(),
             Self::Auto => "\"auto\"".to_owned(),
             Self::Addr(Some(a)) => format!("\"{a}\""),
@@ -225,6 +255,7 @@ fn text(raw: &Raw) -> Result<&str, String> {
     match raw {
         Raw::Word(t) | Raw::Text(t) => Ok(t),
         Raw::Int(_) => Err("a text in quotes is wanted, not an integer".to_owned()),
+        Raw::Bool(_) => Err("a text in quotes is wanted, not true or false".to_owned()),
         Raw::List(_) => Err("a text in quotes is wanted, not a list".to_owned()),
         Raw::Other(name) => Err(format!("a text in quotes is wanted, not {name}")),
     }
@@ -236,8 +267,18 @@ fn integer(raw: &Raw) -> Result<u64, String> {
         Raw::Int(None) => Err("is not in range".to_owned()),
         Raw::Word(word) => word.trim().parse().map_err(|_| format!("{word:?} is not a whole number")),
         Raw::Text(_) => Err("a whole number without quotes is wanted".to_owned()),
+        Raw::Bool(_) => Err("a whole number is wanted, not true or false".to_owned()),
         Raw::List(_) => Err("a whole number is wanted, not a list".to_owned()),
         Raw::Other(name) => Err(format!("a whole number is wanted, not {name}")),
+    }
+}
+
+fn boolean(raw: &Raw) -> Result<bool, String> {
+    match raw {
+        Raw::Bool(yes) => Ok(*yes),
+        Raw::Word(word) if word == "true" => Ok(true),
+        Raw::Word(word) if word == "false" => Ok(false),
+        _ => Err("true or false is wanted, without quotes".to_owned()),
     }
 }
 
@@ -321,10 +362,17 @@ fn choice(text: &str, words: &[&str]) -> Result<String, String> {
 fn list(raw: &Raw) -> Result<Vec<String>, String> {
     match raw {
         Raw::List(items) => Ok(items.clone()),
-        Raw::Word(word) => {
-            Ok(word.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
-        }
-        _ => Err("a list of texts is wanted, such as [\"#\", \"$SYS/#\"]".to_owned()),
+        Raw::Word(word) => texts::list(word),
+        _ => Err(texts::LIST.to_owned()),
+    }
+}
+
+/// What may stand in a certificate: checked closely there.
+fn host(text: String) -> Result<String, String> {
+    let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '*');
+    match !text.is_empty() && text.chars().all(is_good) {
+        true => Ok(text),
+        false => Err(format!("{text:?} is no name of a machine and no address")),
     }
 }
 
@@ -392,7 +440,9 @@ impl FromValue for Format {
 
 impl FromValue for Secret {
     fn from_value(value: &Value) -> Self {
-        let Value::Secret(secret) = value else { unreachable!("the table gives secrets a secret kind") };
+        let (Value::Secret(secret) | Value::Hidden(secret)) = value else {
+            unreachable!("the table gives secrets a secret kind")
+        };
         secret.clone()
     }
 }
@@ -401,6 +451,24 @@ impl FromValue for Vec<String> {
     fn from_value(value: &Value) -> Self {
         let Value::List(items) = value else { unreachable!("the table gives lists a list's kind") };
         items.clone()
+    }
+}
+
+impl FromValue for bool {
+    fn from_value(value: &Value) -> Self {
+        let Value::Bool(yes) = value else { unreachable!("the table gives yes and no a kind of their own") };
+        *yes
+    }
+}
+
+impl FromValue for AutoListen {
+    fn from_value(value: &Value) -> Self {
+        match value {
+            Value::Auto => Self::Auto,
+            Value::Addr(Some(address)) => Self::At(*address),
+            Value::Addr(None) => Self::Off,
+            _ => unreachable!("the table gives listeners a listener's kind"),
+        }
     }
 }
 
@@ -418,76 +486,5 @@ impl FromValue for SocketAddr {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn word_of(text: &str) -> Raw {
-        Raw::Word(text.to_owned())
-    }
-
-    #[test]
-    fn sizes_are_bytes_or_texts_with_a_unit() {
-        let check = |text: &str, expected: Option<u64>| assert_eq!(parse_size(text), expected, "{text:?}");
-        check("0", Some(0));
-        check("64 MiB", Some(64 << 20));
-        check("64MiB", Some(64 << 20));
-        check(" 1 GiB ", Some(1 << 30));
-        check("5 kB", Some(5000));
-        check("64 mb", None);
-        check("MiB", None);
-        check("-1", None);
-        check("1.5 GiB", None);
-        check("99999999999 GiB", None);
-    }
-
-    #[test]
-    fn a_size_shows_in_the_largest_unit_that_divides_it() {
-        let check = |bytes: u64, expected: &str| assert_eq!(show_size(bytes), expected);
-        check(0, "0");
-        check(1023, "1023");
-        check(1 << 20, "1 MiB");
-        check((1 << 20) + 1024, "1025 KiB");
-    }
-
-    #[test]
-    fn listeners_are_addresses_with_ports() {
-        let kind = Kind::Listen { may_be_off: false };
-        let check = |text: &str, good: bool| assert_eq!(kind.check(&word_of(text)).is_ok(), good, "{text:?}");
-        check("127.0.0.1:0", true);
-        check("[::]:8080", true);
-        check("localhost:8080", true);
-        check("8080", false);
-        check("off", false);
-        check("127.0.0.1:99999", false);
-        assert_eq!(Kind::Listen { may_be_off: true }.check(&word_of("off")), Ok(Value::Addr(None)));
-    }
-
-    #[test]
-    fn filters_are_checked_by_the_rules_of_mqtt() {
-        let check = |text: &str, good: bool| assert_eq!(filter(text.to_owned()).is_ok(), good, "{text:?}");
-        check("#", true);
-        check("iot/+/telemetry", true);
-        check("iot/#", true);
-        check("iot/#/x", false);
-        check("iot/a+", false);
-        check("", false);
-    }
-
-    #[test]
-    fn a_url_is_never_repeated_in_an_error() {
-        let kind = Kind::SecretUrl { schemes: &["sqlite"] };
-        let error = kind.check(&word_of("postgres://me:hunter2@db/x")).expect_err("is refused");
-        assert!(!error.contains("hunter2"), "{error}");
-        assert!(kind.check(&word_of("sqlite://")).is_err());
-    }
-
-    #[test]
-    fn toml_types_are_told_apart() {
-        let kind = Kind::Int { min: 1, max: 5, unit: "s" };
-        assert_eq!(kind.check(&Raw::Int(Some(5))), Ok(Value::Int(5)));
-        assert!(kind.check(&Raw::Int(Some(6))).is_err());
-        assert!(kind.check(&Raw::Text("5".to_owned())).is_err());
-        assert_eq!(kind.check(&word_of("5")), Ok(Value::Int(5)));
-        assert!(Kind::Path.check(&Raw::Int(Some(5))).is_err());
-    }
-}
+#[path = "value_tests.rs"]
+mod tests;

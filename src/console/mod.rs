@@ -1,7 +1,8 @@
 //! The web console: a fleet table, a page a device with a live chart, alerts, commands, and the state of the system.
 //!
 //! Static files inside the executable; they use the public API and nothing else, load nothing from another host, and
-//! hold no inline script. Must not know: anything of the server but the API's paths.
+//! hold no inline script. A key is exchanged for a session (a cookie no script reads) and never kept. Must not know:
+//! anything of the server but the API's paths.
 //!
 //! Start from [`PAGES`], which the API serves to anybody: they hold no data, and ask for a key when the API does.
 

@@ -2,7 +2,8 @@
 //!
 //! Promise: a command in the store that has not expired is handed to its meter as soon as that is connected and
 //! subscribed, also after a restart of the server; what became of it is written back. A command may be delivered again
-//! (the meter ignores a `cmd_id` it has done), it is never lost. Must not know: HTTP, packets.
+//! (the meter ignores a `cmd_id` it has done), it is never lost. A device that has a command key hears signed commands only.
+//! Must not know: HTTP, packets.
 //!
 //! Start from [`Dispatcher`]; [`Handle`] is what the REST API holds.
 
@@ -49,6 +50,8 @@ pub enum Request {
     Deliver(DeviceId),
     /// The device was deleted, disabled, or its credential changed: end its MQTT session now.
     Disconnect(DeviceId),
+    /// The service account was changed or removed: end its MQTT sessions now.
+    DisconnectService(String),
 }
 
 /// The dispatcher's end of a [`Handle`].

@@ -1,6 +1,7 @@
 //! The dispatcher's task: one owner of what goes to which meter and when.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -13,6 +14,7 @@ use crate::domain::{Clock, CommandId, DeviceId, Timestamp};
 use crate::observe::{Board, TaskState};
 use crate::payload;
 use crate::store::{self, Command, CommandChange, Outcome, SharedStore};
+use crate::vault::{self, Keyring, Purpose, Secret32};
 
 /// The name on the task board.
 pub const TASK: &str = "dispatcher";
@@ -36,6 +38,7 @@ pub struct Options {
 pub struct Dispatcher {
     options: Options,
     store: SharedStore,
+    vault: Arc<Keyring>,
     broker: Broker,
     events: Events,
     inbox: Inbox,
@@ -58,13 +61,15 @@ impl Dispatcher {
     pub fn new(
         options: Options,
         store: SharedStore,
+        vault: Arc<Keyring>,
         broker: Broker,
         events: Events,
         inbox: Inbox,
         board: Board,
     ) -> Self {
         let clock = board.clock().clone();
-        Self { options, store, broker, events, inbox, clock, board, due: HashSet::new(), receipts: VecDeque::new() }
+        let (due, receipts) = (HashSet::new(), VecDeque::new());
+        Self { options, store, vault, broker, events, inbox, clock, board, due, receipts }
     }
 
     /// Works until the broker has ended or `stop` says so.
@@ -112,6 +117,7 @@ impl Dispatcher {
         match request {
             Request::Deliver(device) => self.deliver(device).await,
             Request::Disconnect(device) => self.broker.disconnect(&device),
+            Request::DisconnectService(name) => self.broker.disconnect_service(&name, None),
         }
     }
 
@@ -122,8 +128,8 @@ impl Dispatcher {
             return;
         }
         match self.hand_out(&device).await {
-            Ok(commands) => {
-                if !commands.iter().all(|command| self.send(&device, command)) {
+            Ok((commands, key)) => {
+                if !commands.iter().all(|command| self.send(&device, command, key.as_deref())) {
                     self.due.insert(device); // no room: it is slow, or it has just gone
                 }
             }
@@ -136,28 +142,54 @@ impl Dispatcher {
     }
 
     /// What is to be sent, oldest first, each written as sent before it is: one that is cancelled meanwhile is never
-    /// sent, one that is written and not sent (a crash) is handed out again.
-    async fn hand_out(&self, device: &DeviceId) -> Result<Vec<Command>, store::Error> {
+    /// sent, one that is written and not sent (a crash) is handed out again. With it the key to sign with, where the device
+    /// has one; where it has one that does not open, nothing is handed out: an unsigned command never takes its place.
+    async fn hand_out(&mut self, device: &DeviceId) -> Result<(Vec<Command>, Option<Secret32>), store::Error> {
         let (id, now) = (device.clone(), self.clock.now());
-        let mut commands = store::run(&self.store, move |s| s.deliverable_commands(&id, now)).await?;
+        let read = move |s: &dyn store::Store| {
+            let commands = s.deliverable_commands(&id, now)?;
+            let sealed = if commands.is_empty() { None } else { s.device_secret(&id, Purpose::CommandKey.name())? };
+            Ok((commands, sealed))
+        };
+        let (mut commands, sealed) = store::run(&self.store, read).await?;
         commands.retain(|command| !self.receipts.iter().any(|r| r.cmd_id == command.cmd_id));
+        let open = |sealed: Vec<u8>| self.vault.open_32(Purpose::CommandKey, device.as_str(), &sealed);
+        let key = match sealed.map(open).transpose() {
+            Ok(key) => key,
+            Err(error) => {
+                self.refuse(device, &commands, error).await?;
+                return Ok((Vec::new(), None));
+            }
+        };
         let pending = commands.iter().filter(|c| c.status == CommandStatus::Pending);
         let changes: Vec<_> = pending.map(|c| change(c.cmd_id, CommandStatus::Sent, now)).collect();
         if changes.is_empty() {
-            return Ok(commands);
+            return Ok((commands, key));
         }
         let outcomes = store::run(&self.store, move |s| s.advance_commands(&changes)).await?;
         let mut is_written = outcomes.iter().map(|outcome| matches!(outcome, Some(Outcome::Done(_))));
         commands.retain(|c| c.status == CommandStatus::Sent || is_written.next().unwrap_or(false));
-        Ok(commands)
+        Ok((commands, key))
+    }
+
+    /// Ends commands that cannot be signed, and says why.
+    async fn refuse(&self, device: &DeviceId, commands: &[Command], why: vault::Error) -> Result<(), store::Error> {
+        tracing::error!(device_id = %device, error = %why, "the device's command key cannot be opened; its commands fail");
+        let now = self.clock.now();
+        let detail = format!("not sent: the device's command key cannot be opened ({why})");
+        let failed =
+            |c: &Command| CommandChange { detail: Some(detail.clone()), ..change(c.cmd_id, CommandStatus::Error, now) };
+        let changes: Vec<_> = commands.iter().map(failed).collect();
+        store::run(&self.store, move |s| s.advance_commands(&changes)).await.map(drop)
     }
 
     /// `false` = the broker has no room for it, or the device is gone.
-    fn send(&self, device: &DeviceId, command: &Command) -> bool {
-        let bytes = payload::encode_command(command.cmd_id, command.created_at, &command.cmd, &command.params, None);
+    fn send(&self, device: &DeviceId, command: &Command, key: Option<&[u8; 32]>) -> bool {
+        let bytes = payload::encode_command(command.cmd_id, command.created_at, &command.cmd, &command.params, key);
         let is_sent = self.broker.send_command(device, command.cmd_id, bytes.into());
         if is_sent {
-            tracing::info!(device_id = %device, cmd_id = %command.cmd_id, cmd = command.cmd, "command sent");
+            let is_signed = key.is_some();
+            tracing::info!(device_id = %device, cmd_id = %command.cmd_id, cmd = command.cmd, is_signed, "command sent");
         }
         is_sent
     }

@@ -1,4 +1,4 @@
-//! Peers as they are counted against limits.
+//! Peers as they are counted against limits, and networks of them.
 //!
 //! An IPv6 customer line gets a /56 (RFC 6177) and chooses freely within it: counting single addresses would count
 //! nothing. Knows no limits.
@@ -13,9 +13,60 @@ pub fn line_of(address: IpAddr) -> IpAddr {
     }
 }
 
+/// A range of addresses: `10.0.0.0/8`, `fd00::/8`, or one address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Network {
+    base: IpAddr,
+    /// Leading bits that count.
+    bits: u32,
+}
+
+impl Network {
+    /// Reads the usual form; bits of the address behind the prefix do not matter.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let base = address.parse::<IpAddr>().ok()?.to_canonical();
+        let all = if base.is_ipv4() { 32 } else { 128 };
+        let bits = match bits {
+            None => all,
+            Some(bits) => bits.parse().ok().filter(|b| *b <= all && bits.bytes().all(|b| b.is_ascii_digit()))?,
+        };
+        Some(Self { base, bits })
+    }
+
+    /// Whether the address is one of them; an IPv4-mapped one counts as IPv4.
+    pub fn contains(self, address: IpAddr) -> bool {
+        match (self.base, address.to_canonical()) {
+            (IpAddr::V4(base), IpAddr::V4(other)) => (base.to_bits() ^ other.to_bits()).leading_zeros() >= self.bits,
+            (IpAddr::V6(base), IpAddr::V6(other)) => (base.to_bits() ^ other.to_bits()).leading_zeros() >= self.bits,
+            _ => false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_is_an_address_and_how_much_of_it_counts() {
+        let check = |network: &str, address: &str, expected: bool| {
+            let network = Network::parse(network).expect("is a network");
+            assert_eq!(network.contains(address.parse().expect("is an address")), expected, "{network:?} {address}");
+        };
+        check("10.0.0.0/8", "10.255.1.2", true);
+        check("10.0.0.0/8", "11.0.0.1", false);
+        check("10.1.2.3", "10.1.2.3", true);
+        check("10.1.2.3", "10.1.2.4", false);
+        check("0.0.0.0/0", "1.2.3.4", true);
+        check("0.0.0.0/0", "::1", false);
+        check("127.0.0.0/8", "::ffff:127.0.0.1", true);
+        check("fd00::/8", "fdff::1", true);
+        check("::1", "::1", true);
+        for bad in ["", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0/8", "x", "10.0.0.0/", "10.0.0.0/+8", "::/129"] {
+            assert_eq!(Network::parse(bad), None, "{bad:?}");
+        }
+    }
 
     #[test]
     fn ipv6_neighbours_are_one_peer_and_mapped_ipv4_is_ipv4() {

@@ -13,14 +13,16 @@ pub mod device;
 pub mod ids;
 pub mod message;
 pub mod metric;
+mod pattern;
 pub mod presence;
 mod rfc3339;
 pub mod sequence;
 pub mod time;
 
-pub use address::line_of;
+pub use address::{Network, line_of};
 pub use device::{DeviceState, Registration};
 pub use ids::{CommandId, DeviceId};
 pub use message::{Body, Message, Refusal, Sequence};
 pub use metric::{Metric, Telemetry};
+pub use pattern::DevicePattern;
 pub use time::{Clock, Timestamp};

@@ -1,7 +1,7 @@
 //! Upkeep of the store: what has passed its retention is deleted, in small steps.
 //!
-//! Promise: only rows older than `retention.telemetry_days` go (of alerts and commands only those that are over), and a
-//! step never holds the store for long.
+//! Promise: only rows older than `retention.telemetry_days` (the audit log: `retention.audit_days`) go (of alerts and
+//! commands only those that are over), and a step never holds the store for long.
 //! Must not know: HTTP, MQTT.
 
 use std::time::Duration;
@@ -20,8 +20,16 @@ const ROWS_A_STEP: usize = 5_000;
 /// Between tries while the store is away.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
 
+/// How long what is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub struct Retention {
+    pub telemetry: Duration,
+    pub audit: Duration,
+}
+
 /// Runs until `stop` says so.
-pub async fn run(store: SharedStore, retention: Duration, board: Board, mut stop: watch::Receiver<bool>) {
+pub async fn run(store: SharedStore, retention: Retention, board: Board, mut stop: watch::Receiver<bool>) {
     board.set(TASK, TaskState::Running);
     let mut backoff = BACKOFF;
     let mut pause = Duration::ZERO;
@@ -31,9 +39,10 @@ pub async fn run(store: SharedStore, retention: Duration, board: Board, mut stop
             _ = stop.wait_for(|stopping| *stopping) => break,
         }
         pause = PERIOD;
-        let retention_us = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
-        let before = board.clock().now().plus_us(-retention_us);
-        match trim(&store, before, &stop).await {
+        let now = board.clock().now();
+        let ago = |kept: Duration| now.plus_us(-i64::try_from(kept.as_micros()).unwrap_or(i64::MAX));
+        let before = ago(retention.telemetry);
+        match trim(&store, before, ago(retention.audit), now, &stop).await {
             Ok(rows) => {
                 if rows > 0 {
                     tracing::info!(rows, %before, "rows past their retention were deleted");
@@ -51,8 +60,21 @@ pub async fn run(store: SharedStore, retention: Duration, board: Board, mut stop
     board.set(TASK, TaskState::Stopped);
 }
 
-async fn trim(store: &SharedStore, before: Timestamp, stop: &watch::Receiver<bool>) -> Result<usize, store::Error> {
+async fn trim(
+    store: &SharedStore,
+    before: Timestamp,
+    audit_before: Timestamp,
+    now: Timestamp,
+    stop: &watch::Receiver<bool>,
+) -> Result<usize, store::Error> {
     let mut total = 0;
+    while !*stop.borrow() {
+        let rows = store::run(store, move |s| s.trim_audit(audit_before, ROWS_A_STEP, now)).await?;
+        total += rows;
+        if rows < ROWS_A_STEP {
+            break;
+        }
+    }
     while !*stop.borrow() {
         let rows = store::run(store, move |s| s.trim(before, ROWS_A_STEP)).await?;
         total += rows;

@@ -10,6 +10,7 @@
 //! Start from [`Session`], the state machine of one client, and [`Router`], who gets what.
 
 pub mod codec;
+pub mod cover;
 pub mod packet;
 pub mod queue;
 pub mod reason;

@@ -127,6 +127,8 @@ pub struct Connect {
     pub problem_information: Option<bool>,
     /// Method of enhanced authentication.
     pub authentication_method: Option<ByteString>,
+    /// In only: the client speaks MQTT 3.1, whose CONNACK does not say whether there was a session.
+    pub is_v31: bool,
 }
 
 impl Connect {

@@ -62,6 +62,16 @@ pub struct Tag(pub u128);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ShareId(pub u32);
 
+/// How a delivery came to its subscriber: by a shared subscription, and what the message was published with, for the
+/// member that gets it instead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub struct Shared {
+    pub id: ShareId,
+    pub qos: QoS,
+    pub retain: bool,
+}
+
 /// A message for one subscriber.
 #[derive(Clone, PartialEq, Debug)]
 #[allow(missing_docs)]
@@ -76,8 +86,9 @@ pub struct Delivery {
     pub ids: Vec<SubscriptionId>,
     pub tag: Option<Tag>,
     /// The shared subscription it was given out for: another member may have it instead.
-    pub share: Option<ShareId>,
-    /// Its place among all deliveries, given by [`Queue::push`]; what is saved is named by it.
+    pub share: Option<Shared>,
+    /// Its place among all deliveries, by which they are sent; given by [`Queue::push`], or taken from the [`Budget`] where
+    /// it does not go through a queue. What is saved is named by it.
     pub position: u64,
 }
 
@@ -198,9 +209,14 @@ impl Queue {
         true
     }
 
-    /// A position for a delivery that does not go through the queue.
-    pub fn take_position(&self) -> u64 {
-        self.budget.take_position()
+    /// The position of the oldest.
+    pub fn next_position(&self) -> Option<u64> {
+        self.items.front().map(|d| d.position)
+    }
+
+    /// How many more it takes, if they are small.
+    pub fn room(&self) -> usize {
+        self.max_items.saturating_sub(self.items.len())
     }
 
     /// A delivery of this tag is in flight already.

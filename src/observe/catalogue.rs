@@ -151,6 +151,9 @@ pub(super) const PROCESS_CPU_SECONDS: &MetricDef = &MetricDef {
     help: "User and system processor time of the process.",
 };
 
+/// What speaks TLS.
+const TLS_SERVERS: [&str; 2] = ["mqtt", "https"];
+
 const OPEN: [&str; 0] = [];
 
 catalogue! {
@@ -239,8 +242,19 @@ catalogue! {
         "MQTT connections that had to wait for their turn to log in (mqtt.connect_per_s).";
     counter MQTT_TLS_RELOADS = "mqtt_tls_reloads_total", "reloads", ["result": ["good", "bad"]],
         "New certificates taken from their files, and looks at the files that found no good one.";
+    counter TLS_HANDSHAKES = "tls_handshakes_total", "handshakes",
+        ["server": TLS_SERVERS, "kind": ["full", "resumed"]],
+        "TLS handshakes that were completed.";
+    counter TLS_REFUSED = "tls_refused_total", "handshakes",
+        ["server": TLS_SERVERS, "reason": ["not_tls", "incompatible", "no_certificate", "unknown_ca", "expired",
+            "revoked", "bad_certificate", "alert", "other"]],
+        "TLS handshakes that came to nothing; alert = the client refused this server.";
+    gauge CERTIFICATES = "certificates", "certificates", ["state": ["valid", "expiring", "expired", "revoked"]],
+        "Certificates of devices by state; those that expire within 30 days are among the valid ones too.";
+    gauge CERTIFICATE_EXPIRY = "certificate_expiry_seconds", "seconds", ["of": ["device", "server", "ca"]],
+        "Time until the certificate ends: of devices the first one to end, of the server the one in use.";
     counter MQTT_CLOSED = "mqtt_closed_total", "connections",
-        ["reason": ["malformed", "not_allowed", "keep_alive", "stalled", "taken_over"]],
+        ["reason": ["malformed", "not_allowed", "keep_alive", "stalled", "taken_over", "certificate"]],
         "MQTT connections closed by the server after an accepted CONNECT.";
     counter MQTT_WILLS = "mqtt_wills_total", "messages", [],
         "Last wills published.";
@@ -299,6 +313,16 @@ catalogue! {
     counter HTTP_AUTH_REFUSALS = "http_auth_refusals_total", "requests",
         ["reason": ["no_credential", "bad_credential", "forbidden"]],
         "HTTP requests refused for want of a credential or a right; those of MQTT are in mqtt_refused_total.";
+
+    counter AUTH_FAILURES = "auth_failures_total", "requests",
+        ["reason": ["unreadable", "unknown_key", "wrong_key", "revoked_key", "expired_key", "token", "session", "csrf"]],
+        "Credentials of HTTP requests that were no good, by what was wrong with them.";
+    counter WEB_SESSIONS = "web_sessions_total", "sessions", ["event": ["begun", "ended"]],
+        "Sessions of the console begun by a log-in, and ended by a log-out.";
+    counter OIDC_KEY_REFRESHES = "oidc_key_refreshes_total", "reads", ["result": ["good", "bad"]],
+        "Reads of the token issuer's keys; after a bad one the last good keys stay in use.";
+    counter AUDIT_ENTRIES = "audit_entries_total", "entries", ["result": ["written", "coalesced", "dropped"]],
+        "Entries of the audit log: written, counted within another (repeated refusals), or lost (queue full, store away).";
 
     gauge DEVICES = "devices", "devices", ["status": ["active", "inactive"]],
         "Registered devices by status.";

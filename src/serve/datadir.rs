@@ -24,6 +24,8 @@ pub struct DataDir {
 #[allow(missing_docs)]
 pub struct Addresses {
     pub http: std::net::SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub https: Option<std::net::SocketAddr>,
     pub mqtt: std::net::SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mqtts: Option<std::net::SocketAddr>,
@@ -38,7 +40,7 @@ pub struct Addresses {
 impl DataDir {
     /// Makes the directory and its parts where they are missing, and locks it.
     pub fn open(root: &Path) -> anyhow::Result<Self> {
-        for part in ["", "journal", "run"] {
+        for part in ["", "journal", "run", "pki"] {
             let dir = root.join(part);
             DirBuilder::new()
                 .recursive(true)

@@ -48,6 +48,7 @@ mod tests {
             flag("data_dir", &dir.path().join("data").display().to_string()),
             flag("http.listen", "127.0.0.1:0"),
             flag("mqtt.listen", "127.0.0.1:0"),
+            flag("mqtt.tls_listen", "off"),
         ];
         let settings = load(&Sources { flags, ..Sources::default() }).unwrap().settings;
         for _ in 0..2 {

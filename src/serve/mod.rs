@@ -6,17 +6,23 @@
 //!
 //! Start from [`start()`]; [`Running`] is the process while it serves.
 
+mod access;
+mod admission;
+pub mod authority;
 mod bind;
 mod certificates;
+mod credentials;
 mod datadir;
 mod demo;
 mod first_start;
+mod listeners;
 mod sampler;
+mod secrets;
 mod sources;
 mod start;
 mod supervise;
 
-pub use certificates::{CertificateFault, open as open_certificate};
+pub use certificates::{CertificateFault, check as check_certificates, needing as needing_certificate};
 pub use datadir::{Addresses, DataDir, write_private};
 pub use start::start;
 
@@ -76,6 +82,8 @@ pub struct Running {
     http: Tasks,
     servers: Vec<api::ServerHandle>,
     stop: watch::Sender<bool>,
+    /// The audit log ends when nobody notes anything any more.
+    audit_stop: watch::Sender<bool>,
     /// The journal's readers stop waiting for a store or an archive that is away.
     give_up: watch::Sender<bool>,
 }
@@ -135,6 +143,7 @@ impl Running {
             // One that does not end in time shows among the late ones below.
             let _ = timeout(left(Duration::ZERO).min(GIVE_UP_WITHIN), server.stop(true)).await;
         }
+        self.audit_stop.send_replace(true);
         failures.extend(self.http.drain(left(Duration::ZERO)).await);
         failures.extend(closed.err());
         let late: Vec<_> = self.tasks.names().into_iter().chain(self.http.names()).collect();

@@ -154,6 +154,7 @@ fn sample_broker(stats: &Stats) {
         ("keep_alive", stats.closed_keep_alive),
         ("stalled", stats.closed_stalled),
         ("taken_over", stats.closed_taken_over),
+        ("certificate", stats.closed_certificate),
     ] {
         metrics::MQTT_CLOSED.raise_to(&[("reason", reason)], total);
     }

@@ -1,17 +1,24 @@
 //! The start, step by step: what can fail is opened first, then the tasks are started from the journal outwards.
 
-use std::net::{SocketAddr, TcpListener};
+use std::future::Future;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::watch;
 
-use super::datadir::{Addresses, DataDir};
+use super::admission::{self, Admission, Doors};
+use super::certificates::Served;
+use super::credentials::Watch;
+use super::datadir::DataDir;
+use super::listeners::bind_all;
 use super::supervise::Tasks;
-use super::{Parts, Running, Start, bind, certificates, demo, first_start, sampler, sources};
-use crate::archive::{self, Archiver, Bucket};
-use crate::broker::{self, Broker, Listener, Rate, Tls};
+use super::{
+    Parts, Running, Start, access, authority, certificates, credentials, demo, first_start, sampler, secrets, sources,
+};
+use crate::archive::{self, Archiver, Bucket, CloudOptions};
+use crate::broker::{self, Broker, Listener, Rate};
 use crate::collector::plan::UnknownDevices;
 use crate::collector::{self, Collector};
 use crate::config::{MetricsAccess, Settings, UnknownDevices as Unknown};
@@ -21,22 +28,24 @@ use crate::journal::{self, Journal};
 use crate::observe::{Board, Progress, metrics};
 use crate::payload::Window;
 use crate::store::{self, SharedStore};
+use crate::tls::{OwnCa, Revocations};
+use crate::vault::Keyring;
 use crate::{api, audit, console, keeper};
-
-/// Bound listeners.
-struct Sockets {
-    http: TcpListener,
-    mqtt: Vec<Listener>,
-    scrapes: Option<TcpListener>,
-}
 
 /// Starts everything; when it returns, clients are served.
 pub async fn start(start: Start) -> anyhow::Result<Running> {
     let Start { settings, open, clock, demo } = start;
-    let tls = certificates::open(&settings)?;
     let data = DataDir::open(&settings.data_dir)?;
     let node_id = data.node_id()?;
-    let (sockets, addresses) = bind_all(&settings, tls.as_ref())?;
+    let made = match open {
+        true => None,
+        false => {
+            authority::prepare(&data.path("pki"), &settings, clock.now()).context("certificates cannot be made")?
+        }
+    };
+    let revocations = Revocations::default();
+    let served = certificates::open(&settings, open, &revocations, &clock)?;
+    let (sockets, addresses) = bind_all(&settings, served.as_ref())?;
     let board = Board::new(clock.clone());
     let store = open_store(&settings, node_id).await?;
     let bucket = open_archive(&settings).await?;
@@ -44,23 +53,52 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let mut tasks = Tasks::default();
     let (stop, stopping) = watch::channel(false);
     let (give_up, giving_up) = watch::channel(false);
-    let admin_key = if open { None } else { admin_key(&store, &data, &clock, &stopping, &mut tasks).await? };
+    let admission = Admission {
+        store: Arc::clone(&store),
+        clock: clock.clone(),
+        revocations: revocations.clone(),
+        keys: secrets::find(&settings, &data)?,
+        issued: made.map(|issued| credentials::own(issued, clock.now())),
+        key_file: (!open).then(|| first_start::file(&data)),
+    };
+    let vault = Arc::clone(&admission.keys.ring);
+    let (admin_key, doors) = admit(&settings, admission, &stopping, &mut tasks).await?;
     let (audit, noted) = audit::Log::channel();
-    let broker = start_broker(&settings, open, &store, &journal, &clock, &audit, sockets.mqtt).await?;
+    // Written until the HTTP servers have ended.
+    let (audit_stop, audit_stopping) = watch::channel(false);
+    let mut http = Tasks::default();
+    let deps = broker::Deps {
+        journal: journal.clone(),
+        authenticator: authenticator(&settings, open, &store, &clock),
+        clock: clock.clone(),
+        store: Some(Arc::clone(&store)),
+        audit: audit.clone(),
+        revocations: revocations.clone(),
+        open: Some(doors.open.clone()),
+    };
+    let broker = start_broker(&settings, deps, sockets.mqtt).await?;
     let (collector_progress, archiver_progress) = (Progress::default(), Progress::default());
     let parts = Parts { store, journal, broker, board, collector_progress, archiver_progress };
-    tasks.spawn("audit", audit::write(noted, stopping.clone()));
+    let writing = audit::write(noted, Arc::clone(&parts.store), parts.board.clone(), audit_stopping);
+    http.spawn(audit::TASK, async move {
+        writing.await;
+        Ok(())
+    });
+    let issuer = access::start_issuer(&settings, &parts, &stopping, &mut tasks);
     sources::start(&settings, node_id, &parts, &mut tasks);
     // Both readers take their place in the journal before either of them releases anything.
     let (archiver, raw) = open_archiver(&settings, node_id, bucket, &parts)?;
     let (collecting, collector) = open_collector(&settings, open, &parts, giving_up.clone())?;
     tasks.spawn_thread("archiver", move || Ok(archiver.run(giving_up)?))?;
     tasks.spawn_thread(collector::TASK, move || collect(collecting))?;
-    let dispatch = start_dispatcher(&settings, &parts, &stopping, &mut tasks)?;
+    let sealing = secrets::seal_anew(Arc::clone(&parts.store), Arc::clone(&vault), stopping.clone());
+    tasks.spawn(secrets::TASK, behind(&doors, &stopping, sealing));
+    let dispatch = start_dispatcher(&settings, &parts, &vault, &doors, &stopping, &mut tasks)?;
     start_upkeep(&settings, &parts, &stopping, &mut tasks);
+    start_credentials(&settings, open, &parts, &revocations, served, &doors, &stopping, &mut tasks);
     let journal_now = parts.journal.clone();
     let services = api::Services {
-        authenticator: Arc::new(api::Authenticator::new(open, clock.clone())),
+        authenticator: Arc::new(access::authenticator(&settings, open, &clock, issuer)),
         store: Arc::clone(&parts.store),
         raw: Arc::new(raw),
         collector,
@@ -73,53 +111,29 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         metrics: Some(Arc::new(metrics::render)),
         node_id: node_id.to_string(),
         audit,
+        vault,
+        open: doors.open,
+        mqtt_port: addresses.mqtts.unwrap_or(addresses.mqtt).port(),
+        pki: api::Pki {
+            own: OwnCa::at(&data.path("pki")),
+            client_ca_file: settings.mqtt.tls_client_ca_file.clone(),
+            revocations,
+            device_days: settings.pki.device_days,
+        },
     };
-    let mut http = Tasks::default();
-    let servers = start_http(&settings, services, sockets.http, sockets.scrapes, &mut http)?;
+    let servers = start_http(&settings, services, sockets.http, sockets.https, sockets.scrapes, &mut http)?;
     if demo > 0 {
         let key = admin_key.clone().or_else(|| first_start::stored_key(&data));
         demo::spawn(demo, &addresses, key.filter(|_| !open), stopping, &mut tasks);
     }
     data.announce(&addresses)?;
-    let (mqtts, ws, wss) =
-        [addresses.mqtts, addresses.ws, addresses.wss].map(|a| a.map(tracing::field::display)).into();
+    let others = [addresses.https, addresses.mqtts, addresses.ws, addresses.wss];
+    let (https, mqtts, ws, wss) = others.map(|a| a.map(tracing::field::display)).into();
     tracing::info!(
-        http = %addresses.http, mqtt = %addresses.mqtt, mqtts, ws, wss,
+        http = %addresses.http, https, mqtt = %addresses.mqtt, mqtts, ws, wss,
         data_dir = %settings.data_dir.display(), open, "ready"
     );
-    Ok(Running { data, addresses, admin_key, parts, tasks, http, servers, stop, give_up })
-}
-
-fn bind_all(settings: &Settings, tls: Option<&Tls>) -> anyhow::Result<(Sockets, Addresses)> {
-    let mqtt = &settings.mqtt;
-    let mut listeners = Vec::new();
-    // The bound address of a listener that is on.
-    let mut broker = |address: Option<SocketAddr>, key: &str, wrap: &dyn Fn(Listener) -> Listener| {
-        let Some(address) = address else { return Ok(None) };
-        let listener = wrap(Listener::tcp(bind::listen(address, mqtt.backlog, key)?));
-        let bound = listener.address()?;
-        listeners.push(listener);
-        anyhow::Ok(Some(bound))
-    };
-    let in_tls = |listener: Listener| match tls {
-        Some(tls) => listener.in_tls(tls),
-        None => unreachable!("the settings were checked: a listener in TLS has its files"),
-    };
-    let plain = broker(Some(mqtt.listen), "mqtt.listen", &|l| l)?;
-    let mqtts = broker(mqtt.tls_listen, "mqtt.tls_listen", &in_tls)?;
-    let ws = broker(mqtt.ws_listen, "mqtt.ws_listen", &Listener::in_web_socket)?;
-    let wss = broker(mqtt.wss_listen, "mqtt.wss_listen", &|l| in_tls(l).in_web_socket())?;
-    let http = bind::listen(settings.http.listen, bind::BACKLOG, "http.listen")?;
-    let scrapes = settings.metrics.listen.map(|a| bind::listen(a, bind::BACKLOG, "metrics.listen")).transpose()?;
-    let addresses = Addresses {
-        http: http.local_addr()?,
-        mqtt: plain.unwrap_or(mqtt.listen),
-        mqtts,
-        ws,
-        wss,
-        metrics: scrapes.as_ref().map(TcpListener::local_addr).transpose()?,
-    };
-    Ok((Sockets { http, mqtt: listeners, scrapes }, addresses))
+    Ok(Running { data, addresses, admin_key, parts, tasks, http, servers, stop, audit_stop, give_up })
 }
 
 async fn open_store(settings: &Settings, node: uuid::Uuid) -> anyhow::Result<SharedStore> {
@@ -136,28 +150,44 @@ async fn open_store(settings: &Settings, node: uuid::Uuid) -> anyhow::Result<Sha
     Ok(opened.context("opening the database panicked")??)
 }
 
-/// Makes the admin key where there is none; later, when the database is away.
-async fn admin_key(
-    store: &SharedStore,
-    data: &DataDir,
-    clock: &Clock,
+/// Asks the database what must be known before anybody is let in; later, when it is away.
+async fn admit(
+    settings: &Settings,
+    admission: Admission,
     stopping: &watch::Receiver<bool>,
     tasks: &mut Tasks,
-) -> anyhow::Result<Option<String>> {
-    let file = first_start::file(data);
-    match first_start::admin_key(store, &file, clock).await {
-        Err(error) if first_start::is_away(&error) => {
-            let later = first_start::admin_key_later(Arc::clone(store), file, clock.clone(), stopping.clone());
-            tasks.spawn("first start", later);
-            Ok(None)
+) -> anyhow::Result<(Option<String>, Doors)> {
+    let (opener, doors) = admission::doors();
+    let made = match admission.run(&opener).await {
+        Err(error) if store::may_be_away(settings.database.url.reveal()) && admission::is_away(&error) => {
+            tasks.spawn(admission::TASK, admission.run_later(opener, stopping.clone()));
+            None
         }
-        made => made,
-    }
+        made => made?,
+    };
+    Ok((made, doors))
+}
+
+/// A task that begins when the doors open.
+fn behind(
+    doors: &Doors,
+    stopping: &watch::Receiver<bool>,
+    task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) -> impl Future<Output = anyhow::Result<()>> + Send + 'static {
+    let (doors, stopping) = (doors.clone(), stopping.clone());
+    async move { if doors.opened(&stopping).await { task.await } else { Ok(()) } }
 }
 
 async fn open_archive(settings: &Settings) -> anyhow::Result<Bucket> {
     let (url, runtime) = (settings.archive.url.clone(), tokio::runtime::Handle::current());
-    let opened = tokio::task::spawn_blocking(move || Bucket::open(&url, runtime)).await;
+    let options = CloudOptions {
+        endpoint: settings.archive.endpoint.clone(),
+        region: settings.archive.region.clone(),
+        access_key_id: settings.archive.access_key_id.reveal().to_owned(),
+        secret_access_key: settings.archive.secret_access_key.reveal().to_owned(),
+        is_virtual_hosted: settings.archive.addressing == "virtual",
+    };
+    let opened = tokio::task::spawn_blocking(move || Bucket::open(&url, &options, runtime)).await;
     Ok(opened.context("opening the archive panicked")??)
 }
 
@@ -196,15 +226,23 @@ fn retention(settings: &Settings) -> Duration {
     Duration::from_secs(settings.retention.telemetry_days * 86_400)
 }
 
-async fn start_broker(
+fn authenticator(
     settings: &Settings,
     open: bool,
     store: &SharedStore,
-    journal: &Journal,
     clock: &Clock,
-    audit: &audit::Log,
-    listeners: Vec<Listener>,
-) -> anyhow::Result<Broker> {
+) -> Arc<dyn broker::Authenticator> {
+    let rules = broker::Rules {
+        is_certificate_required: settings.mqtt.require_client_certificate,
+        has_plain_tokens: settings.mqtt.plain_tokens,
+    };
+    match open {
+        true => Arc::new(broker::OpenAuthenticator),
+        false => Arc::new(broker::StoreAuthenticator::new(Arc::clone(store), clock.clone(), rules)),
+    }
+}
+
+async fn start_broker(settings: &Settings, deps: broker::Deps, listeners: Vec<Listener>) -> anyhow::Result<Broker> {
     let mqtt = &settings.mqtt;
     let options = broker::Options {
         max_packet_size: mqtt.max_packet_bytes,
@@ -233,13 +271,6 @@ async fn start_broker(
         refused_filters: mqtt.refused_filters.clone(),
         ..broker::Options::default()
     };
-    let authenticator: Arc<dyn broker::Authenticator> = match open {
-        true => Arc::new(broker::OpenAuthenticator),
-        false => Arc::new(broker::StoreAuthenticator::new(Arc::clone(store))),
-    };
-    let store = Some(Arc::clone(store));
-    let (journal, clock, audit) = (journal.clone(), clock.clone(), audit.clone());
-    let deps = broker::Deps { journal, authenticator, clock, store, audit };
     Broker::start(options, deps, listeners).await.context("the MQTT broker cannot start")
 }
 
@@ -304,6 +335,8 @@ fn open_archiver(
 fn start_dispatcher(
     settings: &Settings,
     parts: &Parts,
+    vault: &Arc<Keyring>,
+    doors: &Doors,
     stopping: &watch::Receiver<bool>,
     tasks: &mut Tasks,
 ) -> anyhow::Result<dispatch::Handle> {
@@ -311,19 +344,21 @@ fn start_dispatcher(
     let events = parts.broker.events().context("the broker's events are taken already")?;
     let (handle, inbox) = dispatch::Handle::channel();
     let (store, broker, board) = (Arc::clone(&parts.store), parts.broker.clone(), parts.board.clone());
-    let dispatcher = Dispatcher::new(options, store, broker, events, inbox, board);
-    let stopping = stopping.clone();
-    tasks.spawn(dispatch::TASK, async move {
-        dispatcher.run(stopping).await;
+    let dispatcher = Dispatcher::new(options, store, Arc::clone(vault), broker, events, inbox, board);
+    let until = stopping.clone();
+    let dispatching = async move {
+        dispatcher.run(until).await;
         Ok(())
-    });
+    };
+    tasks.spawn(dispatch::TASK, behind(doors, stopping, dispatching));
     Ok(handle)
 }
 
 /// What looks after the others: retention, gauges, and the journal's health.
 fn start_upkeep(settings: &Settings, parts: &Parts, stopping: &watch::Receiver<bool>, tasks: &mut Tasks) {
     let (store, board, stop) = (Arc::clone(&parts.store), parts.board.clone(), stopping.clone());
-    let retention = retention(settings);
+    let days = |days: u64| Duration::from_secs(days * 86_400);
+    let retention = keeper::Retention { telemetry: retention(settings), audit: days(settings.retention.audit_days) };
     tasks.spawn(keeper::TASK, async move {
         keeper::run(store, retention, board, stop).await;
         Ok(())
@@ -337,16 +372,63 @@ fn start_upkeep(settings: &Settings, parts: &Parts, stopping: &watch::Receiver<b
     tasks.spawn(sampler::JOURNAL, sampler::watch_journal(board, journal, stop));
 }
 
+/// What looks after certificates and other rights.
+#[allow(clippy::too_many_arguments, reason = "the parts of the start that it watches")]
+fn start_credentials(
+    settings: &Settings,
+    open: bool,
+    parts: &Parts,
+    revocations: &Revocations,
+    served: Option<Served>,
+    doors: &Doors,
+    stopping: &watch::Receiver<bool>,
+    tasks: &mut Tasks,
+) {
+    if let Some(served) = served.as_ref().filter(|_| settings.http.tls_listen.is_some()) {
+        let (tls, stop) = (served.https.clone(), stopping.clone());
+        tasks.spawn("HTTPS certificates", async move {
+            // The broker counts: they are the same files.
+            tls.keep_fresh(stop, |_| ()).await;
+            Ok(())
+        });
+    }
+    let watch = Watch {
+        store: Arc::clone(&parts.store),
+        broker: parts.broker.clone(),
+        revocations: revocations.clone(),
+        clock: parts.board.clock().clone(),
+        settings: settings.clone(),
+        served,
+        has_authority: !open,
+        seen: 0,
+        looked_at: parts.board.clock().now(),
+    };
+    let (stop, seen) = (stopping.clone(), doors.seen.clone());
+    let watching = async move {
+        let seen = *seen.borrow();
+        Watch { seen, ..watch }.run(stop).await;
+        Ok(())
+    };
+    tasks.spawn(credentials::TASK, behind(doors, stopping, watching));
+}
+
 fn start_http(
     settings: &Settings,
     services: api::Services,
     listener: TcpListener,
+    secure: Option<api::SecureListener>,
     scrapes: Option<TcpListener>,
     tasks: &mut Tasks,
 ) -> anyhow::Result<Vec<api::ServerHandle>> {
     let http = &settings.http;
     let processors = || std::thread::available_parallelism().map_or(2, usize::from);
     let options = api::Options {
+        head_timeout: Duration::from_secs(http.head_timeout_s),
+        body_timeout: Duration::from_secs(http.body_timeout_s),
+        idle_timeout: Duration::from_secs(http.idle_timeout_s),
+        max_uri_bytes: http.max_uri_bytes,
+        cors_origins: http.cors_origins.clone(),
+        proxies: api::Proxies { trusted: http.trusted_proxies.clone(), header: http.proxy_header },
         workers: if http.workers == 0 { processors() } else { http.workers },
         body_limit_bytes: http.body_limit_bytes,
         limits: api::LimitOptions {
@@ -362,6 +444,13 @@ fn start_http(
         },
         pages: console::PAGES,
         command_life: Duration::from_secs(settings.commands.default_expires_s),
+        newcomers: api::Newcomers {
+            brokers: settings.enrolment.brokers.clone(),
+            sampling_cadence_ms: settings.enrolment.sampling_cadence_ms,
+            send_interval_s: settings.enrolment.send_interval_s,
+            hello_interval_s: settings.enrolment.hello_interval_s,
+            is_plain_allowed: settings.enrolment.plain_http,
+        },
         ..api::Options::default()
     };
     let mut servers = Vec::new();
@@ -370,7 +459,7 @@ fn start_http(
         servers.push(handle);
         tasks.spawn("metrics server", async move { Ok(running.await?) });
     }
-    let (handle, running) = api::start(services, listener, options)?;
+    let (handle, running) = api::start(services, listener, secure, options)?;
     servers.push(handle);
     tasks.spawn("HTTP server", async move { Ok(running.await?) });
     Ok(servers)

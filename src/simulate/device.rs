@@ -13,10 +13,11 @@ use rand::rngs::SmallRng;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
+use super::enrol::Credentials;
 use super::faults::{Faults, Way};
 use super::firmware;
 use super::link::{Link, Login, News};
-use super::meter::{Build, Config, Effect, Meter, Surroundings};
+use super::meter::{Build, CommandKey, Config, Effect, Meter, Surroundings};
 use super::options::{BrokerUrl, Options, Profile};
 use super::ota::Download;
 use super::report::{Counters, count};
@@ -45,8 +46,9 @@ impl Plan {
         index: u32,
         device_id: String,
         profile: Profile,
-        token: Option<String>,
+        credentials: Credentials,
     ) -> Self {
+        let Credentials { token, command_key } = credentials;
         let login = |broker: &BrokerUrl| Login {
             host: broker.host.clone(),
             port: broker.port,
@@ -55,6 +57,7 @@ impl Plan {
         };
         let logins = options.brokers.iter().map(login).collect();
         let build = Build {
+            command_key: command_key.map(CommandKey),
             config: Config {
                 sampling_cadence_ms: options.sampling_cadence_ms,
                 send_interval_s: options.send_interval_s,

@@ -7,6 +7,7 @@
 //! Does not know: sockets, brokers, faults on the way.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -19,6 +20,8 @@ use super::wire::{self, Broker, Command, ConfigParams, Head, Hello, Measurement,
 use crate::domain::Timestamp;
 use crate::domain::message::{AckResult, OtaState};
 use crate::domain::metric::MAX_MEASUREMENTS;
+use crate::payload::{CommandRefusal, decode_command};
+use crate::vault::Secret32;
 
 /// Command ids remembered, so that a repeated delivery is ignored.
 const DONE_COMMANDS: usize = 64;
@@ -40,6 +43,16 @@ pub struct Config {
     pub hello_interval_s: u32,
 }
 
+/// A command key that does not show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CommandKey(pub Secret32);
+
+impl fmt::Debug for CommandKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CommandKey(***)")
+    }
+}
+
 /// How a meter leaves the factory.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Build {
@@ -55,6 +68,8 @@ pub struct Build {
     pub speed: f64,
     /// Seed of its train and values.
     pub seed: u64,
+    /// What its commands must be signed with; `None` = it does not look.
+    pub command_key: Option<CommandKey>,
     /// When in the first send interval its first datagram is due, (0, 1]: spreads a fleet.
     pub phase: f64,
 }
@@ -221,8 +236,13 @@ impl Meter {
         }
     }
 
-    /// Obeys a command. A payload that is no command of this meter is ignored, like one already done.
+    /// Obeys a command. A payload that is no command of this meter is ignored, like one already done, and one that is not
+    /// signed with the meter's key.
     pub fn on_command(&mut self, payload: &[u8], now: Timestamp) -> Vec<Effect> {
+        let key = self.build.command_key.as_ref().map(|key| &*key.0);
+        if key.is_some() && decode_command(payload, key) == Err(CommandRefusal::BadSignature) {
+            return Vec::new();
+        }
         let Ok(command) = serde_json::from_slice::<Command<'_>>(payload) else {
             return Vec::new();
         };

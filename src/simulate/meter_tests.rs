@@ -8,6 +8,7 @@ const START: Timestamp = Timestamp(1_770_890_400_000_000);
 
 fn build(send_interval_s: u32, hello_interval_s: u32) -> Build {
     Build {
+        command_key: None,
         device_id: "m-1".into(),
         profile: Profile::Dc750,
         config: Config { sampling_cadence_ms: 1000, send_interval_s, hello_interval_s },
@@ -237,4 +238,17 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_meter_with_a_key_obeys_signed_commands_only() {
+    let key = CommandKey(crate::vault::random_32());
+    let mut meter = Meter::new(Build { command_key: Some(key.clone()), ..build(10, 30) }, START);
+    let command = |key: Option<&[u8; 32]>| {
+        let id = crate::domain::CommandId::random();
+        crate::payload::encode_command(id, START, "request_status", &serde_json::Map::new(), key)
+    };
+    assert!(meter.on_command(&command(None), START).is_empty());
+    assert!(meter.on_command(&command(Some(&[1; 32])), START).is_empty());
+    assert!(!meter.on_command(&command(Some(&key.0)), START).is_empty());
 }

@@ -12,6 +12,7 @@
 
 mod device;
 mod electric;
+mod enrol;
 mod faults;
 mod firmware;
 mod link;
@@ -31,6 +32,7 @@ use tokio::task::JoinSet;
 
 use crate::domain::Clock;
 
+pub use enrol::{Credentials, enrol};
 pub use faults::Faults;
 pub use options::{ApiAccess, BrokerUrl, Error, Options, Profile};
 pub use register::register;
@@ -50,16 +52,16 @@ pub async fn run(options: Options, stop: watch::Receiver<bool>) -> Result<Report
     options.check()?;
     let started = Instant::now();
     let fleet = options.fleet();
-    let tokens = register_fleet(&options, &fleet).await?;
+    let credentials = register_fleet(&options, &fleet).await?;
     let counters = Arc::new(report::Counters::default());
     tracing::info!(devices = fleet.len(), brokers = options.brokers.len(), speed = options.speed, "simulation started");
 
     let (inner_stop, inner_stopped) = watch::channel(false);
     let spacing = CONNECT_SPACING.min(CONNECT_SPREAD / options.devices.max(1));
     let mut tasks = JoinSet::new();
-    for (index, ((device_id, profile), token)) in fleet.into_iter().zip(tokens).enumerate() {
+    for (index, ((device_id, profile), credentials)) in fleet.into_iter().zip(credentials).enumerate() {
         let index = u32::try_from(index).unwrap_or(u32::MAX);
-        let plan = device::Plan::new(&options, index, device_id, profile, token);
+        let plan = device::Plan::new(&options, index, device_id, profile, credentials);
         let (counters, stopped) = (counters.clone(), inner_stopped.clone());
         tasks.spawn(device::live(plan, Clock::system(), counters, spacing.saturating_mul(index), stopped));
     }
@@ -86,14 +88,22 @@ pub(crate) async fn wait_for_end(duration: Option<Duration>, mut stop: watch::Re
     }
 }
 
-/// The MQTT password of each meter: its token from the registry, else nothing of its own.
-async fn register_fleet(options: &Options, fleet: &[(String, Profile)]) -> Result<Vec<Option<String>>, Error> {
+/// What each meter has got: by a claim, or its token from the registry, else nothing of its own.
+async fn register_fleet(options: &Options, fleet: &[(String, Profile)]) -> Result<Vec<Credentials>, Error> {
     let Some(api) = options.api.clone() else {
-        return Ok(vec![None; fleet.len()]);
+        return Ok(vec![Credentials::default(); fleet.len()]);
     };
     let devices: Vec<(String, &'static str)> =
         fleet.iter().map(|(id, profile)| (id.clone(), profile.device_type())).collect();
-    tokio::task::spawn_blocking(move || register(&api, &devices)).await.map_err(|source| Error::MeterTask { source })?
+    let claim = options.claim.clone();
+    let work = move || match claim {
+        Some(claim) => enrol(&api, claim.reveal(), &devices),
+        None => {
+            let of_token = |token| Credentials { token, ..Credentials::default() };
+            Ok(register(&api, &devices)?.into_iter().map(of_token).collect())
+        }
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|source| Error::MeterTask { source })?
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::faults::Faults;
+use crate::config::Secret;
 
 /// What can go wrong before or around the fleet; a lost broker is not among it.
 #[derive(Debug, thiserror::Error)]
@@ -249,6 +250,8 @@ pub struct Options {
     pub faults: Faults,
     /// Where to register the meters and get their tokens; `None` = they are not registered.
     pub api: Option<ApiAccess>,
+    /// With it the meters enrol at the API themselves, instead of being registered by somebody.
+    pub claim: Option<Secret>,
     /// Password of meters that have no token.
     pub password: Option<String>,
     /// Meters are called `{prefix}-{profile}-0001` and so on.
@@ -273,6 +276,7 @@ impl Default for Options {
             seed: 1,
             faults: Faults::default(),
             api: None,
+            claim: None,
             password: None,
             prefix: "sim".into(),
             sampling_cadence_ms: 1000,
@@ -305,6 +309,7 @@ impl Options {
             _ if !(1..=100_000).contains(&self.devices) => out("devices", "1 to 100000"),
             _ if !(1..=5).contains(&self.brokers.len()) => out("broker", "given 1 to 5 times"),
             _ if !(0.1..=1000.0).contains(&self.speed) => out("speed", "0.1 to 1000"),
+            _ if self.claim.is_some() && self.api.is_none() => out("api", "given with a claim"),
             _ if !prefix_is_id => out("prefix", "a valid beginning of a device id of at most 100 characters"),
             _ if !(100..=60_000).contains(&self.sampling_cadence_ms) => out("sampling cadence", "100 to 60000 ms"),
             _ if !(1..=3600).contains(&self.send_interval_s) => out("send interval", "1 to 3600 s"),

@@ -8,6 +8,7 @@
 
 mod access;
 mod certificates;
+pub mod chain;
 mod enrolment;
 mod error;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -26,6 +27,7 @@ mod tests;
 
 pub use access::*;
 pub use certificates::*;
+pub use chain::AuditRow;
 pub use enrolment::*;
 pub use error::Error;
 pub use rows::*;
@@ -215,6 +217,11 @@ pub fn open_with(url: &str, options: &Options) -> Result<SharedStore, Error> {
         Some(("postgres" | "postgresql", _)) => Ok(Arc::new(postgres::open(url, options)?)),
         other => Err(unknown(other)),
     }
+}
+
+/// Whether a URL's database may be away at the start and be there later: one on another machine, not a file.
+pub fn may_be_away(url: &str) -> bool {
+    matches!(url.split_once("://"), Some(("postgres" | "postgresql", _)))
 }
 
 /// Brings the schema of a URL's database up to date and returns the names of the migrations applied, oldest first; with

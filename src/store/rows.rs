@@ -1,5 +1,6 @@
 //! What goes into and comes out of a store: plain values of the domain, no SQL types.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::domain::alert::AlertKind;
@@ -396,6 +397,16 @@ pub struct ApiKey {
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
+    /// Exact to a minute.
+    pub last_used_at: Option<Timestamp>,
+    pub last_used_from: Option<IpAddr>,
+}
+
+impl ApiKey {
+    /// Neither revoked nor over.
+    pub fn is_good(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|end| now < end)
+    }
 }
 
 /// How long a command waits when the client does not say.

@@ -1,5 +1,8 @@
 //! What every database must do, as one set of tests: [`suite`] runs on an empty store of any kind.
 
+mod access;
+mod certificates;
+mod enrolment;
 mod paging;
 mod registry;
 mod sessions;
@@ -50,6 +53,14 @@ pub(super) fn suite(store: &dyn Store) {
     sessions::a_topic_has_the_retained_message_saved_last(store);
     sessions::a_save_that_fails_leaves_nothing_half_done(store);
     sessions::a_large_save_that_fails_is_cut_between_sessions(store);
+    access::the_last_use_of_a_key_is_the_latest_that_was_noted(store);
+    access::a_session_shows_its_key_as_it_is_now_and_ends(store);
+    access::an_actor_keeps_so_many_sessions_and_none_that_is_over(store);
+    access::the_audit_log_is_one_chain_found_by_who_what_and_when(store);
+    access::a_trimmed_audit_log_is_still_a_chain(store);
+    certificates::a_certificate_is_found_listed_and_revoked_once(store);
+    certificates::every_right_taken_away_is_told_in_order(store);
+    enrolment::all(store);
     store.ping().unwrap();
 }
 

@@ -3,19 +3,28 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod audit;
 mod broker;
+mod certificates;
+#[cfg(feature = "s3-tests")]
+mod cloud;
 mod commands;
 mod conformance;
 mod crash;
 mod docs;
+mod enrolment;
 mod faults;
 mod flow;
+mod hardening;
 mod listeners;
+mod login;
 mod ops;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod presence;
 mod rest;
+mod secrets;
+mod services;
 mod source;
 mod support;
 mod tidy;

@@ -23,12 +23,13 @@ impl Source {
     /// The lines that ship: numbered, without comments, up to the tests at the end of the file.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let of_tests = |name: &str| name.ends_with("tests.rs") || name.ends_with("testing.rs");
-        let is_test = self.name.contains("/tests/") || of_tests(&self.name) || self.name.starts_with("tests/");
+        let in_tests_folder = self.name.contains("/tests/") || self.name.contains("/testing/");
+        let is_test = in_tests_folder || of_tests(&self.name) || self.name.starts_with("tests/");
         let lines = self.text.lines().enumerate().map(|(at, line)| (at + 1, line));
         let mut before = "";
         lines
             .take_while(move |(_, line)| {
-                let in_tests = before.trim() == "#[cfg(test)]" && line.trim_start().contains("mod tests");
+                let in_tests = before.trim() == "#[cfg(test)]" && line.trim_start().contains("mod tests {");
                 before = line;
                 !is_test && !in_tests
             })

@@ -23,7 +23,7 @@ use crate::collector::RequestKind;
 use crate::dispatch;
 use crate::domain::DeviceId;
 use crate::domain::presence::Connection;
-use crate::store::{Device, DeviceFilter, Outcome};
+use crate::store::{Device, DeviceFilter, Outcome, Revocation, Store};
 
 /// Most metadata conditions of a list.
 const MAX_METADATA_FILTERS: usize = 16;
@@ -46,7 +46,7 @@ async fn tell(state: &State, id: &DeviceId, kind: RequestKind) {
     }
 }
 
-async fn disconnect(state: &State, id: &DeviceId) {
+pub(super) async fn disconnect(state: &State, id: &DeviceId) {
     state.ask(dispatch::Request::Disconnect(id.clone())).await;
 }
 
@@ -184,6 +184,7 @@ pub async fn update_device(
 #[delete("/api/devices/{id}")]
 pub async fn delete_device(
     state: web::Data<State>,
+    principal: Principal,
     Target(id): Target,
     mut params: Params,
     request: HttpRequest,
@@ -195,7 +196,14 @@ pub async fn delete_device(
     // First the session, so that nothing new comes in while the rows go; once more for one begun meanwhile.
     disconnect(&state, &id).await;
     let wanted = id.clone();
-    if !state.store(move |s| s.delete_device(&wanted, purge)).await? {
+    let revocation =
+        Revocation { at: state.services.clock.now(), by: principal.name, reason: "the device was deleted".to_owned() };
+    // First what would let it in: whoever is registered under this id later is somebody else.
+    let delete = move |s: &dyn Store| {
+        s.revoke_certificates_of(&wanted, &revocation)?;
+        s.delete_device(&wanted, purge)
+    };
+    if !state.store(delete).await? {
         return Err(ApiError::no_device(id.as_str()));
     }
     disconnect(&state, &id).await;

@@ -9,7 +9,7 @@ mod lttb;
 mod quantity;
 mod reorder;
 mod source;
-mod stream;
+pub(super) mod stream;
 mod table;
 
 use std::ops::ControlFlow;

@@ -1,6 +1,10 @@
 //! Handlers seen from outside: requests in, answers out, over a store in memory.
 
 mod access;
+mod audit;
+mod certificates;
 mod data;
 mod resources;
 mod served;
+mod session;
+mod walk;

@@ -26,7 +26,7 @@ fn serve(options: Options) -> Served {
     let addr = listener.local_addr().unwrap();
     let (handle, _ends) = runtime.block_on(async {
         let (services, ends) = services(Arc::new(FakeStore::default()), Clock::manual(NOW), false);
-        let (handle, running) = start(services, listener, options).unwrap();
+        let (handle, running) = start(services, listener, None, options).unwrap();
         tokio::spawn(running);
         (handle, ends)
     });

@@ -183,7 +183,7 @@ async fn a_subscriber_that_reads_nothing_does_not_hold_up_the_stop() {
 /// What an idle connection costs beside its session: it is there ten thousand times.
 #[test]
 fn the_task_of_a_connection_is_small() {
-    fn size<A, B, C, D, E, F: Future>(_: impl Fn(A, B, C, D, E) -> F) -> usize {
+    fn size<A, B, C, D, E, F, G: Future>(_: impl Fn(A, B, C, D, E, F) -> G) -> usize {
         std::mem::size_of::<F>()
     }
     assert!(size(crate::broker::accept::serve::<tokio::net::TcpStream>) <= 2048);

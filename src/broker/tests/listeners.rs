@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use super::client::connect;
 use super::*;
 use crate::mqtt::Packet;
+use crate::tls::{Tls, TlsOptions, TlsVersion};
 
 /// A broker with a plain listener and another one.
 async fn bed_with(options: Options, wrap: impl Fn(Listener) -> Listener) -> (Bed, SocketAddr) {
@@ -129,6 +130,15 @@ fn certificate(dir: &tempfile::TempDir) -> Tls {
     std::fs::write(&cert_file, made.cert.pem()).unwrap();
     std::fs::write(&key_file, made.signing_key.serialize_pem()).unwrap();
     std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let (min_version, reload_every) = (TlsVersion::V13, Duration::from_secs(30));
-    Tls::open(TlsOptions { cert_file, key_file, min_version, reload_every }).unwrap()
+    let options = TlsOptions {
+        server: "mqtt",
+        cert_file,
+        key_file,
+        min_version: TlsVersion::V13,
+        client_ca_files: Vec::new(),
+        crl_file: None,
+        is_certificate_required: false,
+        reload_every: Duration::from_secs(30),
+    };
+    Tls::open(options, &Revocations::default(), &Clock::system()).unwrap()
 }

@@ -70,7 +70,15 @@ impl Bed {
         let journal = Arc::new(FakeJournal::default());
         let clock = Clock::manual(Timestamp(1_000_000));
         let intake = Arc::clone(&journal) as Arc<dyn Intake>;
-        let parts = StartParts { intake, authenticator, clock, store, audit: audit::Log::silent() };
+        let parts = StartParts {
+            intake,
+            authenticator,
+            clock,
+            store,
+            audit: audit::Log::silent(),
+            revocations: Revocations::default(),
+            open: None,
+        };
         let broker = Broker::start_with(options, parts, listeners).await.unwrap();
         Self { broker, journal, address }
     }

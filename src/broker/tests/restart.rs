@@ -1,5 +1,7 @@
 //! A broker that stops and one that begins where it was, on a real SQLite.
 
+use std::num::NonZeroU16;
+
 use super::client::{connect, will};
 use super::*;
 use crate::mqtt::packet::{Ack, Connect, Properties, SubscribeOptions, SubscriptionId, Will};
@@ -79,6 +81,40 @@ async fn retained_messages_and_persistent_sessions_with_what_waits_for_them_surv
     store.load_sessions(&mut |s| sessions.push((s.client_id, s.messages.len()))).unwrap();
     store.load_retained(&mut |_, _| retained += 1).unwrap();
     assert_eq!((sessions, retained), (vec![("away".to_owned(), 0)], 0));
+}
+
+#[tokio::test]
+async fn retained_messages_that_wait_for_their_turn_survive_a_restart_in_their_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_store(&dir);
+    let bed = Bed::saving(Options::default(), &store).await;
+    let mut writer = bed.client("writer").await;
+    for n in 1..=3 {
+        writer.publish(Publish { retain: true, ..publish(&format!("a/{n}"), "kept", 1, n) }).await;
+        acknowledge(&mut writer, n).await;
+    }
+    let asked = || Connect { session_expiry_s: 600, receive_maximum: NonZeroU16::new(1), ..connect("slow", false) };
+    let mut slow = Client::open_v5(bed.address).await;
+    slow.greet(asked()).await.unwrap();
+    slow.subscribe("a/+", 1).await;
+    let first = slow.expect_publish().await;
+    writer.publish(publish("a/1", "live", 1, 4)).await;
+    acknowledge(&mut writer, 4).await;
+    drop(slow);
+    bed.until("away", |s| s.connections == 1).await;
+    stop(bed).await;
+    let bed = Bed::saving(Options::default(), &store).await;
+    let mut slow = Client::open_v5(bed.address).await;
+    assert!(slow.greet(asked()).await.unwrap().session_present);
+    let mut got = Vec::new();
+    for _ in 0..4 {
+        let publish = slow.expect_publish().await;
+        slow.send(Packet::PubAck(Ack::ok(publish.packet_id.unwrap()))).await;
+        got.push((publish.topic.to_string(), publish.retain));
+    }
+    assert_eq!(got[0].0, &*first.topic);
+    assert!(got[..3].iter().all(|(_, retain)| *retain), "{got:?}");
+    assert_eq!(got[3], ("a/1".to_owned(), false));
 }
 
 #[tokio::test]

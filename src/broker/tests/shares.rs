@@ -1,8 +1,8 @@
 //! What happens to a share's messages while members are away or leave.
 
 use super::*;
-use crate::mqtt::packet::{Ack, Disconnect};
-use crate::mqtt::{Packet, Reason};
+use crate::mqtt::packet::{Ack, Connect, Disconnect, SubscribeOptions};
+use crate::mqtt::{Packet, Publish, QoS, Reason};
 
 const SHARE: &str = "$share/g/work";
 
@@ -43,4 +43,23 @@ async fn what_a_session_has_of_a_share_it_has_left_goes_to_another_member_when_i
     member.expect_nothing().await; // until then it is the leaver's
     drop(leaver);
     assert_eq!(member.expect_publish().await, publish("work", "x", 1, 1));
+}
+
+#[tokio::test]
+async fn what_is_passed_on_has_the_qos_and_the_retain_flag_of_the_member_that_gets_it() {
+    let bed = Bed::open().await;
+    let mut first = bed.client("first").await;
+    first.subscribe(SHARE, 1).await;
+    let mut publisher = bed.client("publisher").await;
+    publisher.publish(Publish { retain: true, ..publish("work", "x", 2, 1) }).await;
+    publisher.expect(Packet::PubRec(Ack::ok(id(1)))).await;
+    let got = first.expect_publish().await;
+    assert_eq!((got.qos, got.retain), (QoS::AtLeastOnce, false));
+    let mut second = Client::open_v5(bed.address).await;
+    second.greet(Connect { session_expiry_s: 600, ..super::client::connect("second", true) }).await.unwrap();
+    let options = SubscribeOptions { qos: QoS::ExactlyOnce, retain_as_published: true, ..SubscribeOptions::default() };
+    second.subscribe_with(SHARE, options, None).await;
+    drop(first);
+    let got = second.expect_publish().await;
+    assert_eq!((got.qos, got.retain, &*got.payload), (QoS::ExactlyOnce, true, &b"x"[..]));
 }

@@ -1,11 +1,11 @@
-// Calls of the API. The key lives in this tab's session storage only.
-const STORED = 'iot-meter-key';
-let askForKey = async () => {};
+// Calls of the API. The browser holds the session in a cookie that no script can read; here is only what a write has to
+// bring besides.
+let csrf = null;
+let who = null;
+let askToSignIn = async () => {};
 
-export const onKeyNeeded = (ask) => { askForKey = ask; };
-export const hasKey = () => sessionStorage.getItem(STORED) !== null;
-export const keepKey = (key) => sessionStorage.setItem(STORED, key);
-export const dropKey = () => sessionStorage.removeItem(STORED);
+export const onSignInNeeded = (ask) => { askToSignIn = ask; };
+export const session = () => who;
 
 export class Failure extends Error {
   constructor(status, message) {
@@ -14,32 +14,59 @@ export class Failure extends Error {
   }
 }
 
-// `omit`: the browser must not ask for a password by itself.
 async function send(method, path, body) {
   const headers = { Accept: 'application/json' };
-  const key = sessionStorage.getItem(STORED);
-  if (key) headers['X-API-Key'] = key;
+  if (method !== 'GET' && csrf) headers['X-CSRF-Token'] = csrf;
   if (body !== undefined) headers['Content-Type'] = 'application/json';
   const text = body === undefined ? undefined : JSON.stringify(body);
-  const response = await fetch(path, { method, headers, body: text, credentials: 'omit', cache: 'no-store' });
+  const response = await fetch(path, { method, headers, body: text, credentials: 'same-origin', cache: 'no-store' });
   const is_json = (response.headers.get('Content-Type') || '').includes('json');
   const answer = is_json ? await response.json() : null;
   if (!response.ok) throw new Failure(response.status, (answer && answer.detail) || `status ${response.status}`);
   return { body: answer, total: Number(response.headers.get('X-Total-Count') || 0) };
 }
 
+function keep(answer) {
+  who = answer;
+  csrf = answer && answer.csrf_token;
+}
+
+// Who we are, as the server sees it; null = nobody.
+export async function readSession() {
+  try {
+    keep((await send('GET', '/api/session')).body);
+  } catch (error) {
+    if (error.status !== 401) throw error;
+    keep(null);
+  }
+  return who;
+}
+
+export const waysToSignIn = async () => (await send('GET', '/api/session/ways')).body;
+
+// Signs in with a key; the server's cookie must have stayed.
+export async function signIn(key) {
+  keep((await send('POST', '/api/session', { key })).body);
+  if (!await readSession()) {
+    throw new Failure(0, 'The browser did not keep the session: open the console over HTTPS, or on the server itself.');
+  }
+}
+
+export async function signOut() {
+  await send('DELETE', '/api/session');
+  keep(null);
+}
+
 async function call(method, path, body) {
   for (;;) {
-    const used = sessionStorage.getItem(STORED);
+    if (!who) await askToSignIn();
+    const used = who;
     try {
       return await send(method, path, body);
     } catch (error) {
       if (error.status !== 401) throw error;
-      // Another call may have asked meanwhile: then the new key is tried.
-      if (sessionStorage.getItem(STORED) !== used) continue;
-      const message = hasKey() ? 'This key is not accepted.' : '';
-      dropKey();
-      await askForKey(message);
+      // Another call may have asked meanwhile: then the new session is tried.
+      if (who === used) keep(null);
     }
   }
 }

@@ -1,4 +1,4 @@
-// The console's frame: which page is shown, when it is read again, the key, the strip with the system's state.
+// The console's frame: which page is shown, when it is read again, signing in, the strip with the system's state.
 import * as api from './api.js';
 import { alertsPage } from './alerts.js';
 import { devicePage } from './device.js';
@@ -12,26 +12,50 @@ let show = async () => {};
 let turn = 0;
 let timer = 0;
 
-function signIn(message) {
+// Shows the dialog until somebody is signed in.
+async function signIn() {
+  if (await api.readSession()) return showWho();
   const dialog = document.getElementById('sign-in');
+  const form = document.getElementById('sign-in-form');
   const field = document.getElementById('key');
-  document.getElementById('sign-in-error').textContent = message;
+  const error = document.getElementById('sign-in-error');
+  const issuer = document.getElementById('sign-in-issuer');
+  const ways = await api.waysToSignIn();
+  issuer.hidden = !ways.oidc;
+  if (ways.oidc) issuer.querySelector('a').href = ways.oidc;
   field.value = '';
+  error.textContent = '';
   if (!dialog.open) dialog.showModal();
   return new Promise((resolve) => {
-    dialog.addEventListener('close', () => {
-      if (field.value) api.keepKey(field.value.trim());
+    dialog.oncancel = (event) => event.preventDefault();
+    form.onsubmit = async (event) => {
+      event.preventDefault();
+      const key = field.value.trim();
       field.value = '';
-      document.getElementById('sign-out').hidden = !api.hasKey();
-      resolve();
-    }, { once: true });
+      try {
+        await api.signIn(key);
+        dialog.close();
+        showWho();
+        resolve();
+      } catch (failure) {
+        error.textContent = failure.status === 401 ? 'This key is not accepted.' : failure.message;
+        field.focus();
+      }
+    };
   });
 }
 
-// Several calls may find the key missing at once: they wait for one answer.
+function showWho() {
+  const own = api.session();
+  const is_person = own && own.csrf_token;
+  document.getElementById('who').textContent = is_person ? `${own.actor} (${own.role})` : '';
+  document.getElementById('sign-out').hidden = !is_person;
+}
+
+// Several calls may find nobody signed in at once: they wait for one answer.
 let asking = null;
-api.onKeyNeeded((message) => {
-  asking = asking || signIn(message).finally(() => { asking = null; });
+api.onSignInNeeded(() => {
+  asking = asking || signIn().finally(() => { asking = null; });
   return asking;
 });
 
@@ -76,8 +100,10 @@ function route() {
   refresh();
 }
 
-document.getElementById('sign-out').hidden = !api.hasKey();
-document.getElementById('sign-out').addEventListener('click', () => { api.dropKey(); location.reload(); });
+document.getElementById('sign-out').addEventListener('click', async () => {
+  try { await api.signOut(); } catch (failure) { notice(failure.message); }
+  location.reload();
+});
 document.addEventListener('visibilitychange', () => { if (!document.hidden) refresh(); });
 window.addEventListener('hashchange', () => { route(); main.focus(); });
 route();

@@ -1,7 +1,5 @@
 //! What is handed out when, over a real store and a broker without listeners.
 
-use std::sync::Arc;
-
 use super::*;
 use crate::broker::{Deps, OpenAuthenticator};
 use crate::dispatch::Handle;
@@ -23,7 +21,15 @@ async fn dispatcher(dir: &std::path::Path) -> Dispatcher {
     let (journal, _) = Journal::open(options).unwrap();
     let authenticator = Arc::new(OpenAuthenticator);
     let audit = crate::audit::Log::silent();
-    let deps = Deps { journal, authenticator, clock: clock.clone(), store: None, audit };
+    let deps = Deps {
+        journal,
+        authenticator,
+        clock: clock.clone(),
+        store: None,
+        audit,
+        revocations: Default::default(),
+        open: None,
+    };
     let broker = Broker::start(crate::broker::Options::default(), deps, vec![]).await.unwrap();
     let store = store::open(&format!("sqlite://{}", dir.join("s.db").display())).unwrap();
     let new = NewDevice {
@@ -40,7 +46,7 @@ async fn dispatcher(dir: &std::path::Path) -> Dispatcher {
     inbox.connected.insert(device());
     let events = broker.events().unwrap();
     let options = Options { ack_timeout: Duration::from_secs(60) };
-    Dispatcher::new(options, store, broker, events, inbox, Board::new(clock))
+    Dispatcher::new(options, store, Arc::new(Keyring::of_new_key()), broker, events, inbox, Board::new(clock))
 }
 
 fn command(dispatcher: &Dispatcher) -> CommandId {
@@ -80,10 +86,41 @@ async fn what_is_cancelled_or_already_received_is_not_handed_out_and_what_was_se
         dispatcher.store.advance_command(&change(id, to, NOW)).unwrap();
     }
     dispatcher.note(received);
-    let handed_out: Vec<_> = dispatcher.hand_out(&device()).await.unwrap().iter().map(|c| c.cmd_id).collect();
+    let handed_out: Vec<_> = dispatcher.hand_out(&device()).await.unwrap().0.iter().map(|c| c.cmd_id).collect();
     assert_eq!(handed_out, [sent, pending]);
     dispatcher.write_receipts().await;
     let status = |id| dispatcher.store.command(id).unwrap().unwrap().status;
     let expected = [CommandStatus::Sent, CommandStatus::Cancelled, CommandStatus::Delivered, CommandStatus::Sent];
     assert_eq!(ids.map(status), expected);
+}
+
+#[tokio::test]
+async fn commands_of_a_device_with_a_key_are_signed_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut dispatcher = dispatcher(dir.path()).await;
+    seal(&dispatcher, device().as_str(), &[7; 32]);
+    let id = command(&dispatcher);
+    let (commands, key) = dispatcher.hand_out(&device()).await.unwrap();
+    assert_eq!((commands[0].cmd_id, key.as_deref()), (id, Some(&[7; 32])));
+}
+
+#[tokio::test]
+async fn a_key_that_does_not_open_fails_the_command_and_nothing_goes_out_unsigned() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut dispatcher = dispatcher(dir.path()).await;
+    seal(&dispatcher, "another-device", &[7; 32]);
+    let id = command(&dispatcher);
+    let (commands, key) = dispatcher.hand_out(&device()).await.unwrap();
+    assert!(commands.is_empty() && key.is_none());
+    let command = dispatcher.store.command(id).unwrap().unwrap();
+    assert_eq!(command.status, CommandStatus::Error);
+    assert!(command.detail.unwrap().contains("command key cannot be opened"));
+}
+
+/// Gives the device a key that was sealed for `owner`.
+fn seal(dispatcher: &Dispatcher, owner: &str, key: &[u8; 32]) {
+    let vault = &dispatcher.vault;
+    let envelope = vault.seal(Purpose::CommandKey, owner, key);
+    let sealed = store::Sealed { key_id: vault.current().to_string(), envelope };
+    assert!(dispatcher.store.set_device_secret(&device(), Purpose::CommandKey.name(), &sealed, NOW).unwrap());
 }

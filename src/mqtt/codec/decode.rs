@@ -29,6 +29,7 @@ pub(super) fn packet(version: Version, sender: Sender, frame: Frame, buf: &mut B
         (11, Server) => server::unsuback(version, body()),
         (12, Client) => empty(frame, buf).map(|()| Packet::PingReq),
         (13, Server) => empty(frame, buf).map(|()| Packet::PingResp),
+        (13, Client) if frame.body_len > 0 => Err(Error::Unanswered("PINGRESP with a body")),
         (14, Client) if version == Version::V311 => {
             empty(frame, buf).map(|()| Packet::Disconnect(Disconnect::new(Reason::Success)))
         }
@@ -87,7 +88,7 @@ fn publish_properties(sender: Sender, body: &mut Body, publish: &mut Publish) ->
     }
     publish.properties = if_any(passed_on);
     if publish.topic.is_empty() && publish.topic_alias.is_none() {
-        return Err(protocol_error("neither topic nor alias")); // Section 3.3.2.1
+        return Err(Error::Malformed("neither topic nor alias")); // Section 3.3.2.1
     }
     Ok(())
 }
@@ -159,16 +160,19 @@ pub(super) fn reason_string(body: &mut Body) -> Result<Option<ByteString>, Error
     Ok(reason_string)
 }
 
-/// No byte: normal; one byte: no properties (sections 3.14.2.1, 3.14.2.2.1).
+/// No byte: normal; one byte: no properties (sections 3.14.2.1, 3.14.2.2.1). To a client that goes nothing is said about
+/// the reason it gives.
 fn disconnect(sender: Sender, mut body: Body) -> Result<Disconnect, Error> {
     let mut disconnect = Disconnect::new(Reason::Success);
     if body.is_empty() {
         return Ok(disconnect);
     }
-    disconnect.reason = reasons::disconnect(sender, body.u8()?)?;
+    let reason = reasons::disconnect(sender, body.u8()?);
+    disconnect.reason = reason.map_err(|_| Error::Unanswered("the reason of a DISCONNECT"))?;
     if body.is_empty() {
         return Ok(disconnect);
     }
+    let mut refers = false;
     let mut properties = Reader::new(&mut body, Allowed::DISCONNECT)?;
     while let Some(property) = properties.next()? {
         match (property, sender) {
@@ -176,12 +180,13 @@ fn disconnect(sender: Sender, mut body: Body) -> Result<Disconnect, Error> {
             (Property::SessionExpiry(_), Sender::Server) => {
                 return Err(protocol_error("session expiry from a server")); // [MQTT-3.14.2-2]
             }
-            (Property::ServerReference, Sender::Client) => {
-                return Err(protocol_error("server reference from a client")); // Section 3.14.2.2.5
-            }
+            (Property::ServerReference, Sender::Client) => refers = true,
             (Property::ReasonString(text), Sender::Server) => disconnect.reason_string = Some(text),
             _ => {}
         }
+    }
+    if refers {
+        return Err(Error::Unanswered("server reference from a client")); // Section 3.14.2.2.5
     }
     body.end()?;
     Ok(disconnect)
@@ -207,7 +212,7 @@ fn auth(sender: Sender, mut body: Body) -> Result<Reason, Error> {
 
 fn empty(frame: Frame, buf: &mut BytesMut) -> Result<(), Error> {
     if frame.body_len != 0 {
-        return Err(Error::Malformed("a body where there is none"));
+        return Err(Error::Unanswered("a body where there is none"));
     }
     buf.advance(frame.header_len);
     Ok(())

@@ -1,7 +1,7 @@
 //! Packets → bytes of both versions, those of servers and those of clients.
 //!
 //! Knows nothing of limits: what is sent was received, or made by this process, within them. Properties are written in
-//! the order of their identifiers.
+//! the order of their identifiers, but for CONNACK.
 
 use bytestring::ByteString;
 
@@ -113,15 +113,16 @@ fn connack(version: Version, ack: &ConnAck, out: &mut dyn Sink) {
     }
 }
 
+/// What every client is told stands where other servers have it.
 fn connack_properties(ack: &ConnAck, out: &mut dyn Sink) {
+    property_u16(id::TOPIC_ALIAS_MAXIMUM, Some(ack.topic_alias_maximum).filter(|n| *n != 0), out);
     property_u32(id::SESSION_EXPIRY_INTERVAL, ack.session_expiry_s, out);
     property_text(id::ASSIGNED_CLIENT_IDENTIFIER, ack.assigned_client_id.as_deref(), out);
     property_u16(id::SERVER_KEEP_ALIVE, ack.server_keep_alive, out);
     property_text(id::RESPONSE_INFORMATION, ack.response_information.as_deref(), out);
     property_text(id::REASON_STRING, ack.reason_string.as_deref(), out);
-    property_u16(id::RECEIVE_MAXIMUM, ack.receive_maximum.map(Into::into), out);
-    property_u16(id::TOPIC_ALIAS_MAXIMUM, Some(ack.topic_alias_maximum).filter(|n| *n != 0), out);
     property_u32(id::MAXIMUM_PACKET_SIZE, ack.max_packet_size.map(Into::into), out);
+    property_u16(id::RECEIVE_MAXIMUM, ack.receive_maximum.map(Into::into), out);
 }
 
 fn publish_first(p: &Publish) -> u8 {

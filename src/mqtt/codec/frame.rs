@@ -4,7 +4,8 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{Error, Version};
+use super::connect::START_OF_V31;
+use super::{Error, Version, protocol_error};
 
 /// The packet that stands at the front of a buffer, perhaps not yet whole.
 #[derive(Clone, Copy)]
@@ -21,6 +22,19 @@ impl Frame {
     pub fn peek(buf: &[u8]) -> Result<Option<Self>, Error> {
         let Some(&first) = buf.first() else { return Ok(None) };
         check_flags(first)?;
+        Self::measure(first, buf)
+    }
+
+    /// The same for a CONNECT, whose flags have no meaning in MQTT 3.1.
+    pub fn peek_connect(buf: &[u8]) -> Result<Option<Self>, Error> {
+        let Some(&first) = buf.first() else { return Ok(None) };
+        let Some(frame) = Self::measure(first, buf)? else { return Ok(None) };
+        let start = &buf[frame.header_len..];
+        let is_v31 = start.iter().zip(START_OF_V31).all(|(a, b)| a == b);
+        if is_v31 { Ok(Some(frame)) } else { check_flags(first).map(|()| Some(frame)) }
+    }
+
+    fn measure(first: u8, buf: &[u8]) -> Result<Option<Self>, Error> {
         let mut body_len = 0_usize;
         for (i, &byte) in buf[1..].iter().take(4).enumerate() {
             body_len |= usize::from(byte & 0x7f) << (7 * i);
@@ -28,7 +42,8 @@ impl Frame {
                 return Ok(Some(Self { first, header_len: i + 2, body_len, is_minimal: i == 0 || byte != 0 }));
             }
         }
-        if buf.len() > 4 { Err(Error::Malformed("remaining length of more than four bytes")) } else { Ok(None) }
+        // Where the packet ends, and what follows it, is not known.
+        if buf.len() > 4 { Err(Error::Unanswered("remaining length of more than four bytes")) } else { Ok(None) }
     }
 
     /// 3.1.1 does not ask for the shortest form.
@@ -59,10 +74,14 @@ impl Frame {
 /// The flags are given for every type but PUBLISH `[MQTT-2.1.3-1]`; `[MQTT-2.2.2-1]`, `[MQTT-2.2.2-2]` (3.1.1).
 fn check_flags(first: u8) -> Result<(), Error> {
     let expected = match first >> 4 {
-        0 => return Err(Error::Malformed("reserved packet type")),
+        0 => return Err(protocol_error("reserved packet type")),
         3 => return Ok(()),
         6 | 8 | 10 => 2,
         _ => 0,
     };
-    if first & 0x0f == expected { Ok(()) } else { Err(Error::Malformed("reserved flags of the fixed header")) }
+    match first >> 4 {
+        _ if first & 0x0f == expected => Ok(()),
+        2 | 15 => Err(protocol_error("a packet that must not come, with reserved flags")),
+        _ => Err(Error::Malformed("reserved flags of the fixed header")),
+    }
 }

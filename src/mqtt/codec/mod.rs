@@ -29,7 +29,8 @@ use bytes::BytesMut;
 use self::frame::Frame;
 use super::packet::{Connect, Packet, Publish, Reason};
 
-/// A protocol version this codec speaks.
+/// A protocol version this codec speaks. MQTT 3.1, level 3 of `MQIsdp`, differs in its CONNECT alone: from there on it is
+/// 3.1.1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Version {
     /// MQTT 3.1.1, protocol level 4.
@@ -47,6 +48,9 @@ pub enum Error {
     /// The packet can be read, and what it says is forbidden.
     #[error("forbidden packet: {1} ({0:?})")]
     Protocol(Reason, &'static str),
+    /// It is answered by closing alone, in either version; which faults these are is as other servers have it.
+    #[error("malformed packet: {0}")]
+    Unanswered(&'static str),
     /// The packet is larger than allowed.
     #[error("packet of {size} bytes, the limit is {max}")]
     TooLarge {
@@ -61,10 +65,18 @@ pub enum Error {
 }
 
 impl Error {
-    /// What to tell the peer before closing (section 4.13); 3.1.1 has no words for it.
+    /// What to tell the peer before closing (section 4.13), if anything; 3.1.1 has no words for it.
+    pub const fn told(&self) -> Option<Reason> {
+        match self {
+            Self::Unanswered(_) => None,
+            other => Some(other.reason()),
+        }
+    }
+
+    /// What it is.
     pub const fn reason(&self) -> Reason {
         match self {
-            Self::Malformed(_) => Reason::MalformedPacket,
+            Self::Malformed(_) | Self::Unanswered(_) => Reason::MalformedPacket,
             Self::Protocol(reason, _) | Self::Refused(reason) => *reason,
             Self::TooLarge { .. } => Reason::PacketTooLarge,
         }
@@ -86,7 +98,8 @@ impl ConnectError {
     /// speak MQTT, or broke the rules of 3.1.1 `[MQTT-3.1.4-1]` (3.1.1).
     pub fn answer(&self) -> Option<(Version, Reason)> {
         let is_told = matches!(self.error, Error::Refused(_));
-        self.version.filter(|v| is_told || *v == Version::V5).map(|version| (version, self.error.reason()))
+        let version = self.version.filter(|v| is_told || *v == Version::V5)?;
+        Some((version, self.error.told()?))
     }
 }
 
@@ -108,10 +121,10 @@ pub fn decode_connect(buf: &mut BytesMut, max_size: usize) -> Result<Option<(Ver
     let unknown = |error| ConnectError { version: None, error };
     match buf.first() {
         None => return Ok(None),
-        Some(0x10) => {}
+        Some(first) if first >> 4 == 1 => {}
         Some(_) => return Err(unknown(Error::Malformed("the first packet is not CONNECT"))),
     }
-    let Some(frame) = Frame::peek(buf).map_err(unknown)? else { return Ok(None) };
+    let Some(frame) = Frame::peek_connect(buf).map_err(unknown)? else { return Ok(None) };
     if let Err(error) = frame.check_size(max_size) {
         // Of a packet that is too large only as much is awaited as tells whether its sender understands the answer.
         let start = &buf[frame.header_len..];

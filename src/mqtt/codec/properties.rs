@@ -183,12 +183,9 @@ impl Reader {
         if self.body.is_empty() {
             return Ok(None);
         }
-        // Section 2.2.2.2 leaves the reason open; as others do it: an unknown identifier cannot be read over, a known one
-        // that is not for this packet can.
-        let id = u8::try_from(self.body.varint()?).ok().filter(|id| Allowed::ANYWHERE.has(*id));
-        let id = id.ok_or(Error::Malformed("an unknown property"))?;
-        let value = self.value(id)?;
+        let (id, value) = self.property()?;
         if !self.allowed.has(id) {
+            self.read_over()?;
             return Err(self.misplaced("a property that this packet does not have"));
         }
         if self.seen & 1 << id != 0 && !self.allowed.may_repeat(id) {
@@ -196,6 +193,24 @@ impl Reader {
         }
         self.seen |= 1 << id;
         Ok(Some(value))
+    }
+
+    /// Section 2.2.2.2 leaves the reason open; as others do it: an unknown identifier cannot be read over, a known one that
+    /// is not for this packet can, to the end.
+    fn property(&mut self) -> Result<(u8, Property), Error> {
+        let id = u8::try_from(self.body.varint()?).ok().filter(|id| Allowed::ANYWHERE.has(*id));
+        let id = id.ok_or(Error::Malformed("an unknown property"))?;
+        Ok((id, self.value(id)?))
+    }
+
+    /// What cannot be read counts for more than what is forbidden.
+    fn read_over(&mut self) -> Result<(), Error> {
+        while !self.body.is_empty() {
+            if let Err(error @ Error::Malformed(_)) = self.property() {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// SUBSCRIBE and UNSUBSCRIBE have "malformed" where other packets have "protocol error".

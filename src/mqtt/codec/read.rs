@@ -127,4 +127,4 @@ pub(super) fn check_name(name: &str) -> Result<(), Error> {
 
 pub(super) const PACKET_ID_0: Error = protocol_error("packet id 0");
 
-const CUT_SHORT: Error = Error::Malformed("shorter than it says");
+pub(super) const CUT_SHORT: Error = Error::Malformed("shorter than it says");

@@ -260,7 +260,8 @@ impl Session {
         self.subscriptions.iter().map(|(filter, subscription)| (&**filter, *subscription))
     }
 
-    /// A retained message for a new subscription, delivered before what waits in the queue. `false` = no room.
+    /// A retained message for a new subscription, with its position: what was queued before is sent before, what is queued
+    /// later is sent later. `false` = no room.
     pub fn add_retained(&mut self, delivery: Delivery) -> bool {
         self.is_dirty = true;
         self.outbound.add_retained(delivery)

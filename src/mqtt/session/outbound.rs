@@ -101,12 +101,10 @@ impl Outbound {
             if sent >= budget {
                 return true;
             }
-            let next = match self.backlog.pop_front() {
-                Some(mut delivery) => {
-                    delivery.position = queue.take_position();
-                    Some(delivery)
-                }
-                None => queue.pop(),
+            let is_first = |d: &Delivery| queue.next_position().is_none_or(|next| d.position < next);
+            let next = match self.backlog.front().is_some_and(is_first) {
+                true => self.backlog.pop_front(),
+                false => queue.pop(),
             };
             let Some(delivery) = next else { break };
             sent += delivery.message.size();
@@ -230,8 +228,8 @@ impl Outbound {
     }
 
     pub(super) fn take_shared(&mut self, is_meant: impl Fn(ShareId) -> bool) -> Vec<Delivery> {
-        let is_taken =
-            |step: &Step| matches!(step, Step::Sent(d) if d.qos == QoS::AtLeastOnce && d.share.is_some_and(&is_meant));
+        let is_meant = |d: &Delivery| d.qos == QoS::AtLeastOnce && d.share.is_some_and(|share| is_meant(share.id));
+        let is_taken = |step: &Step| matches!(step, Step::Sent(d) if is_meant(d));
         let mut taken = Vec::new();
         if !self.window.iter().any(|flight| is_taken(&flight.step)) {
             return taken;
@@ -239,9 +237,7 @@ impl Outbound {
         let window = std::mem::take(&mut self.window);
         for flight in window {
             match flight.step {
-                Step::Sent(delivery) if delivery.qos == QoS::AtLeastOnce && delivery.share.is_some_and(&is_meant) => {
-                    taken.push(delivery);
-                }
+                Step::Sent(delivery) if is_meant(&delivery) => taken.push(delivery),
                 _ => self.window.push_back(flight),
             }
         }

@@ -44,8 +44,10 @@ impl Session {
             flights.push(flight);
             delivery.into_iter().for_each(&mut each);
         }
-        // Retained messages that wait have no position yet: they are sent before long, or asked for again.
-        queue.iter().filter(|d| d.qos > QoS::AtMostOnce && d.tag.is_none()).for_each(each);
+        // Retained messages come back in the queue: more than that takes are not kept.
+        let backlog = self.outbound.backlog().iter().filter(|d| d.qos > QoS::AtMostOnce).take(queue.room());
+        let waiting = queue.iter().filter(|d| d.qos > QoS::AtMostOnce && d.tag.is_none());
+        waiting.chain(backlog).for_each(each);
         Saved {
             expiry: self.start.expiry,
             subscriptions: self.subscriptions.iter().map(|(f, s)| (f.clone(), *s)).collect(),

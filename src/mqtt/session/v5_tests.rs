@@ -7,7 +7,7 @@ use super::*;
 use crate::mqtt::QoS;
 use crate::mqtt::codec::Version;
 use crate::mqtt::packet::{Ack, Connect, Properties, TopicAlias};
-use crate::mqtt::queue::Message;
+use crate::mqtt::queue::{Budget, Message, Shared};
 
 /// A client of version 5 that asks for what `change` says.
 fn v5(change: impl FnOnce(&mut Connect)) -> Start {
@@ -249,10 +249,24 @@ fn large(qos: QoS) -> Delivery {
 }
 
 #[test]
+fn retained_messages_are_sent_between_what_was_queued_before_and_after_their_subscription() {
+    let mut s = session(|_| {});
+    let budget = Arc::new(Budget::new(10, 10_000));
+    let mut queue = Queue::new(10, 10_000, Arc::clone(&budget));
+    queue.push(delivery(1, QoS::AtLeastOnce, None));
+    let position = budget.take_position();
+    s.add_retained(Delivery { position, retain: true, ..delivery(2, QoS::AtLeastOnce, None) });
+    queue.push(delivery(3, QoS::AtLeastOnce, None));
+    let retained: Vec<_> = sent(&pull(&mut s, &mut queue)).iter().map(|p| p.retain).collect();
+    assert_eq!(retained, [false, true, false]);
+}
+
+#[test]
 fn what_a_leaving_member_has_not_acknowledged_is_given_up_but_for_what_was_sent_at_qos_2() {
     let mut s = session(|_| {});
     let mut queue = queue(10);
-    let (mine, shared) = (delivery(1, QoS::AtLeastOnce, None), Some(ShareId(4)));
+    let mine = delivery(1, QoS::AtLeastOnce, None);
+    let shared = Some(Shared { id: ShareId(4), qos: QoS::ExactlyOnce, retain: false });
     for (qos, share) in [(QoS::AtLeastOnce, shared), (QoS::ExactlyOnce, shared), (QoS::AtLeastOnce, None)] {
         queue.push(Delivery { qos, share, ..mine.clone() });
     }

@@ -4,14 +4,14 @@ use diesel::prelude::Insertable;
 use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, Queryable, RunQueryDsl, SqliteConnection};
 
 use super::fault::Fault;
-use super::listing;
+use super::listing::{self, Part};
 use super::schema::{api_keys, devices};
 use crate::domain::{DeviceId, Timestamp};
-use crate::store::{ApiKey, DeviceCredential, Role};
+use crate::store::{ApiKey, DeviceCredential, Listing, Page, Place, Role};
 
 #[derive(Queryable)]
 struct Row {
-    _id: i64,
+    id: i64,
     prefix: String,
     key_sha256: Vec<u8>,
     role: String,
@@ -20,6 +20,8 @@ struct Row {
     created_at: i64,
     expires_at: Option<i64>,
     revoked_at: Option<i64>,
+    last_used_at: Option<i64>,
+    last_used_from: Option<String>,
 }
 
 #[derive(Insertable)]
@@ -45,6 +47,8 @@ fn read(row: Row) -> Result<ApiKey, Fault> {
         created_at: Timestamp(row.created_at),
         expires_at: listing::time(row.expires_at),
         revoked_at: listing::time(row.revoked_at),
+        last_used_at: listing::time(row.last_used_at),
+        last_used_from: row.last_used_from.and_then(|text| text.parse().ok()),
     })
 }
 
@@ -73,6 +77,17 @@ pub(super) fn key(connection: &mut SqliteConnection, prefix: &str) -> Result<Opt
 pub(super) fn keys(connection: &mut SqliteConnection) -> Result<Vec<ApiKey>, Fault> {
     let rows: Vec<Row> = api_keys::table.order(api_keys::id.desc()).load(connection)?;
     rows.into_iter().map(read).collect()
+}
+
+/// Keys, newest first.
+pub(super) fn list_keys(connection: &mut SqliteConnection, page: Page) -> Result<Listing<ApiKey>, Fault> {
+    let part = Part::new(page, || api_keys::table.count().get_result(connection))?;
+    let mut query = api_keys::table.order(api_keys::id.desc()).limit(part.limit).offset(part.offset).into_boxed();
+    if let Some(Place(id, _)) = part.behind {
+        query = query.filter(api_keys::id.lt(id));
+    }
+    let rows: Vec<Row> = query.load(connection)?;
+    part.listing(rows, |row: &Row| Place(row.id, 0), read)
 }
 
 /// Revokes a key, the first time for good; `false` = no such key.

@@ -8,6 +8,7 @@ use diesel::{
     Queryable, RunQueryDsl, SqliteConnection, TextExpressionMethods,
 };
 
+use super::certificates;
 use super::fault::Fault;
 use super::listing::{self, Part};
 use super::schema::device_sequence;
@@ -225,6 +226,7 @@ pub(super) fn update(
     if expected_version.is_some_and(|expected| expected != version) {
         return Ok(Some(Outcome::Conflict));
     }
+    let is_disabled = change.is_active == Some(false);
     let change = Change {
         device_name: change.device_name.as_deref(),
         device_type: change.device_type.as_deref(),
@@ -234,5 +236,8 @@ pub(super) fn update(
         updated_at: now.0,
     };
     diesel::update(row).set((change, dsl::version.eq(version + 1))).execute(connection)?;
+    if is_disabled {
+        certificates::note_disabled(connection, id, now)?;
+    }
     Ok(find(connection, id)?.map(Outcome::Done))
 }

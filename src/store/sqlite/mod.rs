@@ -14,17 +14,21 @@
 //! acknowledgements went out before, and the next writer, for as long as the disk takes for 32 MiB.
 //! Must not know: what the values mean; who asks.
 
+mod access;
 mod alerts;
 mod arrays;
+mod certificates;
 mod commands;
 mod commit;
 mod connection;
 mod credentials;
 mod devices;
+mod enrolment;
 mod events;
 mod gaps;
 mod migrations;
 mod schema;
+mod services;
 mod sessions;
 mod statement;
 mod states;
@@ -36,9 +40,9 @@ use std::time::Instant;
 
 use self::connection::{Connections, Sync};
 use super::{
-    Access, Alert, AlertFilter, ApiKey, Batch, Certificates, Command, CommandChange, CommandFilter, Committed, Device,
-    DeviceChange, DeviceCredential, DeviceFilter, Enrolment, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand,
-    NewDevice, Outcome, Page, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow, fault, listing,
+    Alert, AlertFilter, ApiKey, Batch, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
+    DeviceCredential, DeviceFilter, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand, NewDevice, Outcome, Page,
+    RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow, fault, listing,
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::metrics;
@@ -113,10 +117,6 @@ impl SqliteStore {
         timed("write", operation, || self.connections.write(Sync::Now, work))
     }
 }
-
-impl Access for SqliteStore {}
-impl Certificates for SqliteStore {}
-impl Enrolment for SqliteStore {}
 
 impl Store for SqliteStore {
     fn checkpoint(&self) -> Result<Option<u64>, Error> {

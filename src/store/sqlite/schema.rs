@@ -104,6 +104,46 @@ diesel::table! {
         created_at -> BigInt,
         expires_at -> Nullable<BigInt>,
         revoked_at -> Nullable<BigInt>,
+        last_used_at -> Nullable<BigInt>,
+        last_used_from -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    web_sessions (id_sha256) {
+        id_sha256 -> Binary,
+        actor -> Text,
+        key_prefix -> Nullable<Text>,
+        role -> Text,
+        device_prefix -> Nullable<Text>,
+        created_at -> BigInt,
+        last_used_at -> BigInt,
+        expires_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    audit_log (id) {
+        id -> BigInt,
+        at -> BigInt,
+        actor -> Text,
+        address -> Nullable<Text>,
+        action -> Text,
+        target -> Text,
+        outcome -> Text,
+        request_id -> Nullable<Text>,
+        detail -> Text,
+        prev_hash -> Binary,
+        hash -> Binary,
+    }
+}
+
+diesel::table! {
+    audit_anchor (id) {
+        id -> BigInt,
+        last_id -> BigInt,
+        hash -> Binary,
+        trimmed_at -> Nullable<BigInt>,
     }
 }
 
@@ -134,6 +174,83 @@ diesel::table! {
     mqtt_retained (topic) {
         topic -> Text,
         message -> Binary,
+    }
+}
+
+diesel::table! {
+    certificates (id) {
+        id -> BigInt,
+        serial -> Text,
+        kind -> Text,
+        device_id -> Nullable<Text>,
+        not_before -> BigInt,
+        not_after -> BigInt,
+        fingerprint -> Text,
+        pem -> Text,
+        issued_at -> BigInt,
+        issued_by -> Text,
+        revoked_at -> Nullable<BigInt>,
+        revoked_by -> Nullable<Text>,
+        revoke_reason -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    device_secrets (device_id, purpose) {
+        device_id -> Text,
+        purpose -> Text,
+        key_id -> Text,
+        sealed -> Binary,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    claims (id) {
+        id -> BigInt,
+        prefix -> Text,
+        token_sha256 -> Binary,
+        name -> Text,
+        devices -> Text,
+        max_uses -> BigInt,
+        uses -> BigInt,
+        created_at -> BigInt,
+        created_by -> Text,
+        expires_at -> BigInt,
+        revoked_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    device_enrolments (device_id) {
+        device_id -> Text,
+        claim_prefix -> Nullable<Text>,
+        enrolled_at -> Nullable<BigInt>,
+        allowed_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    service_accounts (id) {
+        id -> BigInt,
+        name -> Text,
+        token_sha256 -> Binary,
+        read_filters -> Text,
+        write_filters -> Text,
+        created_at -> BigInt,
+        created_by -> Text,
+        expires_at -> Nullable<BigInt>,
+        revoked_at -> Nullable<BigInt>,
+        last_used_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    credential_changes (id) {
+        id -> BigInt,
+        at -> BigInt,
+        kind -> Text,
+        subject -> Text,
     }
 }
 

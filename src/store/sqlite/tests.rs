@@ -15,7 +15,7 @@ use super::*;
 use crate::domain::command::CommandStatus;
 use crate::domain::metric::Known;
 use crate::domain::{Metric, Sequence, Telemetry};
-use crate::store::Place;
+use crate::store::{Access, AuditEntry, AuditFilter, AuditOutcome, CertificateFilter, Place};
 
 fn open_in(dir: &Path) -> SqliteStore {
     open(dir.join("a.db").to_str().unwrap()).unwrap()
@@ -35,7 +35,7 @@ fn sqlite_keeps_every_promise_of_a_store() {
 fn a_url_names_a_file_or_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", dir.path().join("a.db").display());
-    assert_eq!(crate::store::migrate(&url, true).unwrap().len(), 2);
+    assert_eq!(crate::store::migrate(&url, true).unwrap().len(), 5);
     assert!(!dir.path().join("a.db").exists());
     crate::store::open(&url).unwrap().ping().unwrap();
     assert_eq!(crate::store::migrate(&url, false).unwrap(), Vec::<String>::new());
@@ -241,5 +241,43 @@ fn a_list_goes_on_from_a_place_by_an_index_and_sorts_nothing() {
     let step = "USING INDEX device_commands_device_status (device_id=? AND status=? AND rowid<?)";
     check(plan(&store, &commands::behind(commands::matching(&pending), &part())), step);
     let step = "(device_id=? AND after_ts<?)";
+    let of_device = CertificateFilter { device: Some(id("a")), ..CertificateFilter::default() };
+    let query = certificates::behind(certificates::matching(&of_device), &part());
+    check(plan(&store, &query), "USING INDEX certificates_device (device_id=? AND id<?)");
     check(plan(&store, &gaps::behind(gaps::matching(&id("a"), at(0), at(9)), &part())), step);
+}
+
+#[test]
+fn the_file_refuses_to_change_or_lose_an_audit_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_in(dir.path());
+    let entry = |n: i64| AuditEntry {
+        at: Timestamp(n),
+        actor: "local".into(),
+        address: None,
+        action: "key.create".into(),
+        target: String::new(),
+        outcome: AuditOutcome::Done,
+        request_id: None,
+        detail: String::new(),
+    };
+    store.append_audit(&[entry(1), entry(2), entry(3)]).unwrap();
+    let mut outsider = connection::open_writer(dir.path().join("a.db").to_str().unwrap()).unwrap();
+    for statement in [
+        "UPDATE audit_log SET actor = 'nobody' WHERE id = 2",
+        "UPDATE audit_log SET hash = zeroblob(32)",
+        "DELETE FROM audit_log WHERE id = 3",
+        "DELETE FROM audit_log",
+        "DELETE FROM audit_anchor",
+        "UPDATE audit_anchor SET last_id = 99",
+        "UPDATE audit_anchor SET last_id = 2, hash = zeroblob(32)",
+        "INSERT OR REPLACE INTO audit_log SELECT * FROM audit_log WHERE id = 2",
+    ] {
+        let refused = outsider.batch_execute(statement).expect_err(statement).to_string();
+        assert!(refused.contains("append-only"), "{statement}: {refused}");
+    }
+    // Without the triggers a cut tail still shows: ids are never given twice.
+    outsider.batch_execute("DROP TRIGGER audit_log_no_delete; DELETE FROM audit_log WHERE id = 3").unwrap();
+    assert_eq!(store.audit_ends().unwrap().last_given, 3);
+    assert_eq!(store.audit(&AuditFilter::default(), Page::behind(None, 1)).unwrap().items[0].id, 2);
 }

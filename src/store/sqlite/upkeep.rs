@@ -8,7 +8,7 @@ use diesel::{ExpressionMethods, QueryDsl, QueryResult, QueryableByName, RunQuery
 use super::connection::{Connections, Sync};
 use super::fault::Fault;
 use super::schema::{collector_checkpoint, device_alerts, device_commands, device_sequence, devices, sequence_gaps};
-use super::{listing, telemetry};
+use super::{certificates, listing, telemetry};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::Stats;
 
@@ -64,6 +64,7 @@ pub(super) fn delete_device(connections: &Connections, id: &DeviceId, purge: boo
         diesel::delete(device_alerts::table.filter(device_alerts::device_id.eq(name))).execute(connection)?;
         diesel::delete(device_sequence::table.find(name)).execute(connection)?;
         let removed = diesel::delete(devices::table.filter(devices::device_id.eq(name))).execute(connection)?;
+        certificates::note_deleted(connection, id)?;
         Ok(removed == 1)
     })
 }

@@ -242,6 +242,8 @@ pub(super) fn credentials_are_kept_as_digests(store: &dyn Store) {
         created_at: at(1),
         expires_at: Some(at(50)),
         revoked_at: None,
+        last_used_at: None,
+        last_used_from: None,
     };
     let (a, b) = (key("aaa", Role::Viewer), key("bbb", Role::Admin));
     store.create_api_key(&a).unwrap();

@@ -22,9 +22,9 @@ const CONNACK: &str = r##"
 5[MQTT-3.1.2-23] ! a session expiry without end is cut to a day: > 10{"MQTT" 05 00 0000 {11 FFFFFFFF} "@"}; ok;
     is 11 00015180
 5[MQTT-3.1.2-28] ! response information not asked for: > 10{"MQTT" 05 02 0000 {1900} "@"}; ok; lacks 1A
-5[MQTT-3.1.2-28] ! response information asked for, which the server need not have: > 10{"MQTT" 05 02 0000 {1901} "@"}; ok
+5[MQTT-3.1.2-28] ! response information asked for, which the server need not have: > 10{"MQTT" 05 02 0000 {1901} "@"}; ok; lacks 1A
 5[MQTT-3.1.2-29] ! problem information not wanted: > 10{"MQTT" 05 02 0000 {1700} "@"}; ok; > 32{"@" 0001 % 'x'};
-    < 40{0001} | 40{0001 10}; > 82{0002 % "test/nosubscribe" 00}; < 90{0002 % 80} | 90{0002 % 87}
+    < 40{0001 10}; > 82{0002 % "test/nosubscribe" 00}; < 90{0002 % 80}
 5[MQTT-3.1.2-24] ! a CONNACK the client cannot take is not sent: > 10{"MQTT" 05 02 0000 {27 00000002} "@"}; gone
 "##;
 
@@ -36,8 +36,8 @@ const AUTHENTICATION: &str = r##"
 5[MQTT-4.12.0-7] an AUTH without a method in CONNECT: > F000; gone 82
 5[MQTT-4.12.0-7] an AUTH that continues: > F0{18 {15"m"}}; gone 82
 5[MQTT-4.12.1-1] an AUTH that asks for re-authentication: > F0{19 {15"m"}}; gone 82
-5[MQTT-3.15.1-1] an AUTH with reserved flags: > F100; gone 81|82
-5[MQTT-3.15.1-1] an AUTH with another reserved flag: > F800; gone 81|82
+5[MQTT-3.15.1-1] an AUTH with reserved flags: > F100; gone 82
+5[MQTT-3.15.1-1] an AUTH with another reserved flag: > F800; gone 82
 4[MQTT-4.8.0-1] the packet type of AUTH is not there: > F000; gone
 "##;
 

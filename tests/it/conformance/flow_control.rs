@@ -52,7 +52,7 @@ const SERVERS_SIZE: &str = r##"
 4[MQTT-4.8.0-1] a packet larger than the server takes: > 30 FFFFFF7F; gone
 5[MQTT-3.2.2-15] a packet larger than the server takes: > 30 FFFFFF7F; gone 95
 5[MQTT-3.2.2-15] a SUBSCRIBE larger than the server takes: > 82 FFFFFF7F 0001; gone 95
-45[MQTT-3.1.4-1] ! a CONNECT larger than the server takes: > 10 FFFFFF7F 0004 'MQTT' lv; rejected 95?
+45[MQTT-3.1.4-1] ! a CONNECT larger than the server takes: > 10 FFFFFF7F 0004 'MQTT' lv; rejected 95
 "##;
 
 /// [MQTT-3.3.4-7]: the server says how many it takes, takes them, and ends the connection at one more.

@@ -1,6 +1,5 @@
 //! Where the specification leaves a choice: what other brokers do, to the byte. Clients and other suites rely on it.
 //!
-//! The chapters' own tables take any answer the specification allows; these rows say which of them this server gives.
 //! Acknowledgements are as short as they can be, a DISCONNECT is its reason alone, an unknown packet id is no fault.
 
 use super::tables;
@@ -18,7 +17,8 @@ const CONNECT: &str = r##"
 5[MQTT-3.1.4-1] ! a will's property of another packet: > 10{"MQTT" 05 06 0000 00 "@" {210001} "@w" "x"}; refused 82
 5[MQTT-3.1.2-24] ! a limit that is smaller than CONNACK: > 10{"MQTT" 05 02 0000 {2700000002} "@"}; gone
 5[MQTT-3.1.4-1] ! an unknown property: > 10{"MQTT" 05 02 0000 {0001} "@"}; refused 81
-// No limit that is none, nothing that is the default: those bytes are compared by suites.
+// No limit that is none, nothing that is the default, in this order: those bytes are compared by suites.
+5[MQTT-3.2.2-1] ! CONNACK of default settings: > 10{"MQTT" 05 02 003C 00 "@"}; < 20{00 00 {22 000A 27 00040000 21 0400}}
 5[MQTT-3.2.2-1] ! CONNACK says what it must, no more: > 10{"MQTT" 05 02 003C 00 "@"}; ok; has 21; has 22; has 27; lacks 11; lacks 12;
     lacks 13; lacks 15; lacks 16; lacks 1A; lacks 1C; lacks 1F; lacks 24; lacks 25; lacks 26; lacks 28; lacks 29; lacks 2A
 "##;
@@ -28,6 +28,9 @@ const FRAMES: &str = r##"
 5[MQTT-4.13.1-1] CONNACK: > 20{0000 00}; gone 82
 5[MQTT-4.13.1-1] PINGRESP: > D0 00; gone 82
 5[MQTT-4.13.1-1] PINGRESP with flags: > D1 00; gone 81
+5[MQTT-4.13.1-1] PINGRESP with a body: > D0{00}; gone
+5[MQTT-4.13.1-1] PINGREQ with a body: > C0{00}; gone
+5[MQTT-4.13.1-1] CONNACK with flags: > 21{0000 00}; gone 82
 5[MQTT-4.13.1-1] SUBACK: > 90{0001 00 00}; gone 82
 5[MQTT-4.13.1-1] SUBACK with flags: > 91{0001 00 00}; gone 81
 5[MQTT-4.13.1-1] UNSUBACK: > B0{0001 00 00}; gone 82
@@ -35,6 +38,8 @@ const FRAMES: &str = r##"
 5[MQTT-4.13.1-1] PINGREQ with flags: > C1 00; gone 81
 5[MQTT-3.14.1-1] DISCONNECT with flags: > E1 00; gone 81
 5[MQTT-3.14.2-1] DISCONNECT with an error: > E0{81 00}; gone
+5[MQTT-3.14.2-1] DISCONNECT that refers to a server: > E0{00 {1C"s"}}; gone
+5[MQTT-3.14.2-1] DISCONNECT that refers to two servers: > E0{00 {1C"s" 1C"t"}}; gone 82
 5[MQTT-3.1.2-23] DISCONNECT that gives a session an expiry it had not: > E0{00 {11 00000001}}; gone 82
 "##;
 
@@ -46,6 +51,7 @@ const PUBLISH: &str = r##"
 5[MQTT-1.5.4-1] no UTF-8 in the topic: > 30{[C328] 00}; gone 81
 5[MQTT-4.13.1-1] a property of another packet: > 30{"@" {11 00000001}}; gone 82
 5[MQTT-4.13.1-1] a property of another packet, cut short: > 30{"@" {11 000000}}; gone 81
+5[MQTT-4.13.1-1] a property of another packet, then one there is not: > 40{0001 00 {230001 70}}; gone 81
 5[MQTT-3.3.2-8] an alias never set: > 30{"" {230001}}; gone 82
 5[MQTT-3.3.2-8] alias 0: > 30{"@" {230000}}; gone 94
 5[MQTT-3.3.2-9] an alias above the maximum: > 30{"@" {23FFFF}}; gone 94
@@ -62,6 +68,8 @@ const PUBLISH: &str = r##"
 5[MQTT-3.4.2-1] QoS 1 for somebody: > 82{0001 00 "@" 00}; < 90 **; b connect; b> 32{"@" 1234 00 'x'}; b< 40 02 1234; < 30{"@" 00 'x'}
 4[MQTT-3.4.4-1] QoS 1 for nobody: > 32{"@" 1234 'x'}; < 40 02 1234
 4[MQTT-4.7.2-1] a topic of the server's: > 34{"$test/test" 0001 'x'}; < 50 02 0001
+4[MQTT-3.3.5-2] the server's own topic: b connect; b> 82{0001 "$SYS/@" 00}; b< 90 **; > 32{"$SYS/@" 0001 'x'}; < 40 02 0001; b quiet
+4[MQTT-3.3.5-2] a topic under $share: > 34{"$share/x/y" 0001 'x'}; < 50 02 0001; > 62 02 0001; < 70 02 0001; quiet
 5[MQTT-4.7.2-1] a topic of the server's: > 34{"$SYS/broker/uptime" 0001 00 'x'}; < 50 03 0001 87; quiet
 5[MQTT-4.7.2-1] a topic under $share: > 34{"$share/x/y" 0001 00 'x'}; < 50 03 0001 87; quiet
 5[MQTT-3.3.2-6] an expiry of 1 s is 1 s at once: > 82{0001 00 "@" 00}; < 90 **; > 30{"@" {02 00000001} 'x'};

@@ -36,12 +36,12 @@ const HANDED_ON: &str = r##"
 "##;
 
 const FAULTY: &str = r##"
-5[MQTT-3.3.2-4] payload format indicator 2: > 30{"@" {0102} 'x'}; gone 82|81
-5[MQTT-3.3.2-14] a response topic with #: > 30{"@" {08"@/#"} 'x'}; gone 82|81|90
-5[MQTT-3.3.2-14] a response topic with +: > 30{"@" {08"@/+/b"} 'x'}; gone 82|81|90
-5[MQTT-3.3.4-6] a subscription identifier of a client: > 30{"@" {0B01} 'x'}; gone 82|81
-5[MQTT-3.3.4-6] two subscription identifiers of a client: > 30{"@" {0B01 0B02} 'x'}; gone 82|81
-5[MQTT-3.3.4-6] subscription identifier 0 of a client: > 30{"@" {0B00} 'x'}; gone 82|81
+5[MQTT-3.3.2-4] payload format indicator 2: > 30{"@" {0102} 'x'}; gone 82
+5[MQTT-3.3.2-14] a response topic with #: > 30{"@" {08"@/#"} 'x'}; gone 82
+5[MQTT-3.3.2-14] a response topic with +: > 30{"@" {08"@/+/b"} 'x'}; gone 82
+5[MQTT-3.3.4-6] a subscription identifier of a client: > 30{"@" {0B01} 'x'}; gone 82
+5[MQTT-3.3.4-6] two subscription identifiers of a client: > 30{"@" {0B01 0B02} 'x'}; gone 82
+5[MQTT-3.3.4-6] subscription identifier 0 of a client: > 30{"@" {0B00} 'x'}; gone 82
 5[MQTT-1.5.7-1] a user property without its value: > 30{"@" {26"k"} 'x'}; gone 81
 5[MQTT-4.13.1-1] a user property longer than the properties: > 30{"@" {26"k" 00FF 'x'} 'x'}; gone 81
 5[MQTT-4.13.1-1] half a two-byte number: > 30{"@" {2300} 'x'}; gone 81

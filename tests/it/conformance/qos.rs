@@ -122,19 +122,19 @@ const REASONS: &str = r##"
 5[MQTT-3.4.2-1] PUBACK with a reason: > 40{0009 00}; quiet
 5[MQTT-3.4.2-1] PUBACK with a reason and no properties: > 40{0009 00 00}; quiet
 5[MQTT-3.4.2-1] PUBACK with an error, its reason in words and a user property: > 40{0009 97 {1F"full" 26"k""v"}}; quiet
-5[MQTT-3.4.2-1] PUBACK with an unknown reason: > 40{0009 FF}; gone 82|81
-5[MQTT-3.4.2-1] PUBACK with a reason of PUBREL: > 40{0009 92}; gone 82|81
+5[MQTT-3.4.2-1] PUBACK with an unknown reason: > 40{0009 FF}; gone 82
+5[MQTT-3.4.2-1] PUBACK with a reason of PUBREL: > 40{0009 92}; gone 82
 5[MQTT-3.5.2-1] PUBREC with a reason and no properties: > 50{0009 00 00}; < 62{0009} | 62{0009 92}
 5[MQTT-3.5.2-1] PUBREC with a reason: > 50{0009 00}; < 62{0009} | 62{0009 92}
-5[MQTT-3.5.2-1] PUBREC with an unknown reason: > 50{0009 FF}; gone 82|81
+5[MQTT-3.5.2-1] PUBREC with an unknown reason: > 50{0009 FF}; gone 82
 5[MQTT-3.6.2-1] PUBREL with a reason: > 62{0009 00}; < 70{0009} | 70{0009 92}
 5[MQTT-3.6.2-1] PUBREL of a forgotten id: > 62{0009 92}; < 70{0009} | 70{0009 92}
 5[MQTT-3.6.2-1] PUBREL with a reason and a user property: > 62{0009 00 {26"key""value"}}; < 70{0009} | 70{0009 92}
-5[MQTT-3.6.2-1] PUBREL with an unknown reason: > 62{0009 FF}; gone 82|81
-5[MQTT-3.6.2-1] PUBREL with a reason of PUBACK: > 62{0009 80}; gone 82|81
+5[MQTT-3.6.2-1] PUBREL with an unknown reason: > 62{0009 FF}; gone 82
+5[MQTT-3.6.2-1] PUBREL with a reason of PUBACK: > 62{0009 80}; gone 82
 5[MQTT-3.7.2-1] PUBCOMP with a reason: > 70{0009 00 00}; quiet
 5[MQTT-3.7.2-1] PUBCOMP of a forgotten id: > 70{0009 92}; quiet
-5[MQTT-3.7.2-1] PUBCOMP with an unknown reason: > 70{0009 20}; gone 82|81
-5[MQTT-3.7.2-1] PUBCOMP with a reason of PUBACK: > 70{0009 80}; gone 82|81
+5[MQTT-3.7.2-1] PUBCOMP with an unknown reason: > 70{0009 20}; gone 82
+5[MQTT-3.7.2-1] PUBCOMP with a reason of PUBACK: > 70{0009 80}; gone 82
 4[MQTT-2.3.1-6] an acknowledgement of 3.1.1 has no reason: > 62{0009}; < 70{0009}
 "##;

@@ -10,13 +10,13 @@ tables!(mqtt_3_1_1_may_share_subscriptions, mqtt_5_shares_subscriptions: NAMES, 
 const NAMES: &str = r##"
 5[MQTT-4.8.2-1] a shared filter: > 82{0001 00 "$share/g/@" 01}; < 90{0001 00 01}
 5[MQTT-4.8.2-1] a shared filter with wildcards: > 82{0001 00 "$share/g/@/+/#" 02}; < 90{0001 00 02}
-5[MQTT-4.8.2-1] no name: > 82{0001 00 "$share//@" 00}; gone 81|82|8F
-5[MQTT-4.8.2-2] nothing behind the name: > 82{0001 00 "$share/g" 00}; gone 81|82|8F
-5[MQTT-4.8.2-2] an empty filter behind the name: > 82{0001 00 "$share/g/" 00}; gone 81|82|8F
-5[MQTT-4.8.2-2] a name with +: > 82{0001 00 "$share/+/@" 00}; gone 81|82|8F
-5[MQTT-4.8.2-2] a name with #: > 82{0001 00 "$share/#/@" 00}; gone 81|82|8F
-5[MQTT-4.8.2-2] a name with + inside: > 82{0001 00 "$share/a+b/@" 00}; gone 81|82|8F
-5[MQTT-4.7.1-1] a bad filter behind the name: > 82{0001 00 "$share/g/@#" 00}; gone 81|82|8F
+5[MQTT-4.8.2-1] no name: > 82{0001 00 "$share//@" 00}; gone 82
+5[MQTT-4.8.2-2] nothing behind the name: > 82{0001 00 "$share/g" 00}; gone 82
+5[MQTT-4.8.2-2] an empty filter behind the name: > 82{0001 00 "$share/g/" 00}; gone 82
+5[MQTT-4.8.2-2] a name with +: > 82{0001 00 "$share/+/@" 00}; gone 82
+5[MQTT-4.8.2-2] a name with #: > 82{0001 00 "$share/#/@" 00}; gone 81
+5[MQTT-4.8.2-2] a name with + inside: > 82{0001 00 "$share/a+b/@" 00}; gone 81
+5[MQTT-4.7.1-1] a bad filter behind the name: > 82{0001 00 "$share/g/@#" 00}; gone 81
 5[MQTT-3.8.3-4] no local: > 82{0001 00 "$share/g/@" 04}; gone 82
 5[MQTT-3.10.4-4] its end: > 82{0001 00 "$share/g/@" 00}; < 90 **; > A2{0002 00 "$share/g/@"}; < B0{0002 00 00};
     > 30{"@" 00 'x'}; quiet

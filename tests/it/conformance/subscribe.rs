@@ -14,42 +14,42 @@ const FORM: &str = r##"
 45[MQTT-3.8.1-1] flags 4: > 84{0001 % "@" 00}; gone 81
 45[MQTT-3.8.1-1] flags 6: > 86{0001 % "@" 00}; gone 81
 45[MQTT-3.8.1-1] flags 10: > 8A{0001 % "@" 00}; gone 81
-4[MQTT-2.3.1-1] 5[MQTT-2.2.1-3] packet id 0: > 82{0000 % "@" 00}; gone 81|82
+4[MQTT-2.3.1-1] 5[MQTT-2.2.1-3] packet id 0: > 82{0000 % "@" 00}; gone 81
 4[MQTT-2.3.1-1] 5[MQTT-2.2.1-3] no packet id: > 8200; gone 81
 4[MQTT-2.3.1-1] 5[MQTT-2.2.1-3] half a packet id: > 82{01}; gone 81
-4[MQTT-3.8.3-3] 5[MQTT-3.8.3-2] no filter: > 82{0001 %}; gone 81|82
+4[MQTT-3.8.3-3] 5[MQTT-3.8.3-2] no filter: > 82{0001 %}; gone 81
 5[MQTT-2.2.2-1] no properties: > 82{0001}; gone 81
 45[MQTT-3.8.3-1] half the length of a filter: > 82{0001 % 00}; gone 81
 45[MQTT-3.8.3-1] a filter longer than the packet: > 82{0001 % 0010 'abc'}; gone 81
 4[MQTT-3.8.3-3] 5[MQTT-3.8.3-2] a filter without its options: > 82{0001 % "@"}; gone 81
 4[MQTT-3.8.3-3] 5[MQTT-3.8.3-2] a second filter without its options: > 82{0001 % "@" 00 "@b"}; gone 81
 4[MQTT-3-8.3-4] 5[MQTT-3.8.3-5] a byte behind the last filter: > 82{0001 % "@" 00 00}; gone 81
-4[MQTT-3-8.3-4] 5[MQTT-3.8.3-5] QoS 3: > 82{0001 % "@" 03}; gone 81|82
+4[MQTT-3-8.3-4] 5[MQTT-3.8.3-5] QoS 3: > 82{0001 % "@" 03}; gone 81
 4[MQTT-3-8.3-4] no local is reserved: > 82{0001 "@" 04}; gone
 4[MQTT-3-8.3-4] retain as published is reserved: > 82{0001 "@" 08}; gone
 4[MQTT-3-8.3-4] retain handling is reserved: > 82{0001 "@" 10}; gone
 4[MQTT-3-8.3-4] bit 5 is reserved: > 82{0001 "@" 20}; gone
 4[MQTT-3-8.3-4] bit 6 is reserved: > 82{0001 "@" 40}; gone
 4[MQTT-3-8.3-4] bit 7 is reserved: > 82{0001 "@" 80}; gone
-5[MQTT-3.8.3-5] retain handling 3: > 82{0001 00 "@" 30}; gone 81|82
+5[MQTT-3.8.3-5] retain handling 3: > 82{0001 00 "@" 30}; gone 81
 5[MQTT-3.8.3-5] bit 6 is reserved: > 82{0001 00 "@" 40}; gone 81
 5[MQTT-3.8.3-5] bit 7 is reserved: > 82{0001 00 "@" 80}; gone 81
-5[MQTT-3.8.3-5] the upper half set: > 82{0001 00 "@" F0}; gone 81|82
+5[MQTT-3.8.3-5] the upper half set: > 82{0001 00 "@" F0}; gone 81
 5[MQTT-3.8.3-5] a good filter does not save a bad one: > 82{0001 00 "@" 01 "@b" C0}; gone 81
 "##;
 
 const FILTERS: &str = r##"
-45[MQTT-4.7.3-1] an empty filter: > 82{0001 % "" 00}; gone 81|82|8F
-45[MQTT-4.7.3-1] an empty filter in front of a good one: > 82{0001 % "" 00 "@" 00}; gone 81|82|8F
-45[MQTT-4.7.3-1] an empty filter behind a good one: > 82{0001 % "@" 00 "" 00}; gone 81|82|8F
-4[MQTT-4.7.1-2] 5[MQTT-4.7.1-1] # in the middle: > 82{0001 % "@/#/b" 00}; gone 81|8F
-4[MQTT-4.7.1-2] 5[MQTT-4.7.1-1] # behind other characters: > 82{0001 % "@/b#" 00}; gone 81|8F
-4[MQTT-4.7.1-2] 5[MQTT-4.7.1-1] # in front of other characters: > 82{0001 % "@/#b" 00}; gone 81|8F
-4[MQTT-4.7.1-2] 5[MQTT-4.7.1-1] ##: > 82{0001 % "@/##" 00}; gone 81|8F
-4[MQTT-4.7.1-2] 5[MQTT-4.7.1-1] # and a slash: > 82{0001 % "@/#/" 00}; gone 81|8F
-4[MQTT-4.7.1-3] 5[MQTT-4.7.1-2] + behind other characters: > 82{0001 % "@/b+" 00}; gone 81|8F
-4[MQTT-4.7.1-3] 5[MQTT-4.7.1-2] + in front of other characters: > 82{0001 % "@/+b/c" 00}; gone 81|8F
-4[MQTT-4.7.1-3] 5[MQTT-4.7.1-2] + and # in one level: > 82{0001 % "@/+#" 00}; gone 81|8F
+45[MQTT-4.7.3-1] an empty filter: > 82{0001 % "" 00}; gone 81
+45[MQTT-4.7.3-1] an empty filter in front of a good one: > 82{0001 % "" 00 "@" 00}; gone 81
+45[MQTT-4.7.3-1] an empty filter behind a good one: > 82{0001 % "@" 00 "" 00}; gone 81
+4[MQTT-4.7.1-2] 5[MQTT-4.7.1-1] # in the middle: > 82{0001 % "@/#/b" 00}; gone 81
+4[MQTT-4.7.1-2] 5[MQTT-4.7.1-1] # behind other characters: > 82{0001 % "@/b#" 00}; gone 81
+4[MQTT-4.7.1-2] 5[MQTT-4.7.1-1] # in front of other characters: > 82{0001 % "@/#b" 00}; gone 81
+4[MQTT-4.7.1-2] 5[MQTT-4.7.1-1] ##: > 82{0001 % "@/##" 00}; gone 81
+4[MQTT-4.7.1-2] 5[MQTT-4.7.1-1] # and a slash: > 82{0001 % "@/#/" 00}; gone 81
+4[MQTT-4.7.1-3] 5[MQTT-4.7.1-2] + behind other characters: > 82{0001 % "@/b+" 00}; gone 81
+4[MQTT-4.7.1-3] 5[MQTT-4.7.1-2] + in front of other characters: > 82{0001 % "@/+b/c" 00}; gone 81
+4[MQTT-4.7.1-3] 5[MQTT-4.7.1-2] + and # in one level: > 82{0001 % "@/+#" 00}; gone 81
 45[MQTT-4.7.3-1] a filter of slashes: > 82{0001 % "///" 00}; < 90{0001 % 00}
 45[MQTT-4.7.3-3] a long filter: > 82{0001 % t:1000 00}; < 90{0001 % 00}
 45[MQTT-4.7.3-3] the longest filter: > 82{0001 % t:65535 00}; < 90{0001 % 00} | 90{0001 % 80} | 90{0001 % 8F}
@@ -142,8 +142,8 @@ const IDENTIFIERS: &str = r##"
     > 30{"@" {26"k""v" 03"text"} 'x'}; b< 30{"@" p{0B05 03"text" 26"k""v"} 'x'}
 5[MQTT-3.3.4-3] with a retained message: > 33{"@" 0001 00 'x'}; < 40 **; > 82{0001 {0B09} "@" 00}; < 90 **;
     < 31{"@" {0B09} 'x'}
-5[MQTT-3.8.4-1] identifier 0: > 82{0001 {0B00} "@" 00}; gone 81|82
+5[MQTT-3.8.4-1] identifier 0: > 82{0001 {0B00} "@" 00}; gone 81
 5[MQTT-3.8.4-1] two identifiers: > 82{0001 {0B01 0B02} "@" 00}; gone 82
-5[MQTT-1.5.5-1] an identifier written with a needless byte: > 82{0001 {0B8000} "@" 00}; gone 81|82
+5[MQTT-1.5.5-1] an identifier written with a needless byte: > 82{0001 {0B8000} "@" 00}; gone 81
 5[MQTT-1.5.5-1] an identifier of five bytes: > 82{0001 {0B8080808001} "@" 00}; gone 81
 "##;

@@ -45,9 +45,9 @@ const CONTROL: &[(&str, &str)] =
 
 /// Where a text stands: name, packets with `@@` in its place, how the connection ends. After CONNECT where it has one.
 const PLACES: &[(&str, &str, &str)] = &[
-    ("client id", "! X: > 10{\"MQTT\" lv 02 0000 % @@}", "rejected 81|85?"),
-    ("user name", "! X: > 10{\"MQTT\" lv 82 0000 % \"@\" @@}", "rejected 81?"),
-    ("will topic", "! X: > 10{\"MQTT\" lv 06 0000 % \"@\" % @@ \"x\"}", "rejected 81|90?"),
+    ("client id", "! X: > 10{\"MQTT\" lv 02 0000 % @@}", "rejected 85"),
+    ("user name", "! X: > 10{\"MQTT\" lv 82 0000 % \"@\" @@}", "gone"),
+    ("will topic", "! X: > 10{\"MQTT\" lv 06 0000 % \"@\" % @@ \"x\"}", "rejected 81"),
     ("protocol name", "! X: > 10{@@ lv 02 0000 % \"@\"}", "gone"),
     ("topic", "X: > 30{@@ % 'x'}", "gone 81"),
     ("topic at QoS 1", "X: > 32{@@ 0001 % 'x'}", "gone 81"),
@@ -65,9 +65,9 @@ const PROPERTIES: &[(&str, &str, &str)] = &[
     ("user property of SUBSCRIBE", "X: > 82{0001 {26 \"k\" @@} \"@\" 00}", "gone 81"),
     ("reason in words", "X: > 40{0009 00 {1F @@}}", "gone 81"),
     ("reason of DISCONNECT in words", "X: > E0{00 {1F @@}}", "gone 81"),
-    ("authentication method", "! X: > 10{\"MQTT\" 05 02 0000 {15 @@} \"@\"}", "rejected 81?"),
-    ("user property of CONNECT", "! X: > 10{\"MQTT\" 05 02 0000 {26 @@ \"v\"} \"@\"}", "rejected 81?"),
-    ("will's content type", "! X: > 10{\"MQTT\" 05 06 0000 % \"@\" {03 @@} \"@w\" \"x\"}", "rejected 81?"),
+    ("authentication method", "! X: > 10{\"MQTT\" 05 02 0000 {15 @@} \"@\"}", "rejected 81"),
+    ("user property of CONNECT", "! X: > 10{\"MQTT\" 05 02 0000 {26 @@ \"v\"} \"@\"}", "rejected 81"),
+    ("will's content type", "! X: > 10{\"MQTT\" 05 06 0000 % \"@\" {03 @@} \"@w\" \"x\"}", "rejected 81"),
 ];
 
 type Place = (&'static str, &'static str, &'static str);

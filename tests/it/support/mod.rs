@@ -1,12 +1,16 @@
 //! A real server in this process, on free ports, with a data directory that goes away.
 
+pub mod certified;
 pub mod foreign;
 pub mod http;
+pub mod issuer;
 pub mod mqtt;
 #[cfg(feature = "postgres")]
 #[allow(dead_code)] // shared with the store's own tests and the benchmark
 pub mod postgres;
 pub mod process;
+#[cfg(feature = "s3-tests")]
+pub mod s3;
 pub mod wrapped;
 
 use std::net::SocketAddr;
@@ -76,6 +80,8 @@ fn settings(data_dir: &std::path::Path, set: &[(String, String)]) -> Settings {
         flag("data_dir", &data_dir.display().to_string()),
         flag("http.listen", "127.0.0.1:0"),
         flag("mqtt.listen", "127.0.0.1:0"),
+        // Not on its usual port, which every address of this machine would have.
+        flag("mqtt.tls_listen", "off"),
     ];
     flags.extend(database().map(|url| flag("database.url", &url)));
     flags.extend(set.iter().map(|(key, value)| flag(key, value)));
@@ -115,14 +121,18 @@ impl TestApp {
         self.running.as_ref().expect("the server is running")
     }
 
-    pub fn mqtt_address(&self) -> SocketAddr {
-        self.running().addresses().mqtt
+    /// The database, behind the server's back.
+    pub fn store(&self) -> iot_meter::store::SharedStore {
+        self.running().store()
     }
 
-    /// Where its data are.
-    #[cfg(feature = "postgres")]
+    /// Where it keeps its things.
     pub fn data_dir(&self) -> &std::path::Path {
         &self.settings.data_dir
+    }
+
+    pub fn mqtt_address(&self) -> SocketAddr {
+        self.running().addresses().mqtt
     }
 
     /// The file of the addresses really bound.

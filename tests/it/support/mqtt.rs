@@ -1,6 +1,6 @@
 //! A small MQTT 3.1.1 client over a plain socket: it does what the test says, also what a good client would not.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -176,7 +176,18 @@ impl Client {
             match self.socket.read(&mut chunk) {
                 Ok(0) => return None,
                 Ok(n) => self.buffer.extend(&chunk[..n]),
-                Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                // The last two: TLS was ended by an alert, or without a word.
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        ErrorKind::ConnectionReset
+                            | ErrorKind::BrokenPipe
+                            | ErrorKind::InvalidData
+                            | ErrorKind::UnexpectedEof
+                    ) =>
+                {
+                    return None;
+                }
                 Err(e) => panic!("nothing was received within 20 s: {e}"),
             }
         }

@@ -17,7 +17,8 @@ pub struct Server {
 pub fn command(data_dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_iot-meter"));
     command
-        .args(["serve", "--open", "--http-listen", "127.0.0.1:0", "--mqtt-listen", "127.0.0.1:0", "--data-dir"])
+        .args(["serve", "--open", "--http-listen", "127.0.0.1:0", "--mqtt-listen", "127.0.0.1:0"])
+        .args(["--mqtts-listen", "off", "--data-dir"])
         .arg(data_dir)
         .current_dir(std::env::temp_dir())
         .env("IOT_METER__LOG__LEVEL", "warn")

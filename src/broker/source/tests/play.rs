@@ -75,8 +75,15 @@ impl Stage {
         let intake = Arc::clone(&journal) as Arc<dyn Intake>;
         let authenticator = Arc::new(OpenAuthenticator);
         let own = vec![crate::broker::Listener::tcp(own)];
-        let parts =
-            StartParts { intake, authenticator, clock: clock.clone(), store: None, audit: audit::Log::silent() };
+        let parts = StartParts {
+            intake,
+            authenticator,
+            clock: clock.clone(),
+            store: None,
+            audit: audit::Log::silent(),
+            revocations: Default::default(),
+            open: None,
+        };
         let broker = Broker::start_with(Default::default(), parts, own).await.unwrap();
         let board = Board::new(clock);
         let mut options = Options {

@@ -1,12 +1,20 @@
 //! What MQTT 5 forbids, each with the reason code that tells it.
 
 use super::*;
-use Reason::{MalformedPacket, ProtocolError, TopicAliasInvalid, TopicFilterInvalid, TopicNameInvalid};
+use Reason::{
+    ClientIdentifierNotValid, MalformedPacket, ProtocolError, TopicAliasInvalid, TopicFilterInvalid, TopicNameInvalid,
+};
 use Sender::{Client, Server};
 
 fn check_from(sender: Sender, what: &str, bytes: &[u8], reason: Reason) {
     let got = decode(Version::V5, sender, bytes);
     assert_eq!(got.as_ref().map_err(Error::reason), Err(reason), "{what}: {got:?}");
+}
+
+/// The connection is closed without a word.
+fn check_silent(what: &str, bytes: &[u8]) {
+    let got = decode(Version::V5, Client, bytes);
+    assert_eq!(got.as_ref().map_err(Error::told), Err(None), "{what}: {got:?}");
 }
 
 fn check(what: &str, bytes: &[u8], reason: Reason) {
@@ -15,14 +23,16 @@ fn check(what: &str, bytes: &[u8], reason: Reason) {
 
 #[test]
 fn headers_and_data_types() {
-    check("type 0", b"\0\0", MalformedPacket);
+    check("type 0", b"\0\0", ProtocolError);
+    check("type 0 with flags and a length that does not end", b"\x0a\xc0", ProtocolError);
     check("flags of PUBACK [MQTT-2.1.3-1]", b"\x41\x02\0\x01", MalformedPacket);
     check("flags of PUBREL [MQTT-3.6.1-1]", b"\x60\x02\0\x01", MalformedPacket);
     check("flags of SUBSCRIBE [MQTT-3.8.1-1]", b"\x80\x07\0\x01\0\0\x01a\0", MalformedPacket);
     check("flags of UNSUBSCRIBE [MQTT-3.10.1-1]", b"\xa0\x06\0\x01\0\0\x01a", MalformedPacket);
     check("flags of DISCONNECT [MQTT-3.14.1-1]", b"\xe1\0", MalformedPacket);
-    check("flags of AUTH [MQTT-3.15.1-1]", b"\xf1\0", MalformedPacket);
-    check("remaining length of five bytes", b"\xc0\x80\x80\x80\x80\x01", MalformedPacket);
+    check("flags of AUTH [MQTT-3.15.1-1]", b"\xf1\0", ProtocolError);
+    check("flags of CONNACK [MQTT-2.1.3-1]", b"\x21\x03\0\0\0", ProtocolError);
+    check_silent("remaining length of five bytes", b"\xc0\x80\x80\x80\x80\x01");
     check("remaining length in two bytes for one [MQTT-1.5.5-1]", b"\xc0\x80\0", MalformedPacket);
     check("remaining length in four bytes for one", b"\x40\x82\x80\x80\0", MalformedPacket);
     check("property length in two bytes for one [MQTT-1.5.5-1]", b"\x30\x05\0\x01a\x80\0", MalformedPacket);
@@ -35,7 +45,8 @@ fn headers_and_data_types() {
     check("a surrogate [MQTT-1.5.4-1]", b"\x30\x06\0\x03\xed\xa0\x80\0", MalformedPacket);
     check("U+0000 [MQTT-1.5.4-2]", b"\x30\x04\0\x01\0\0", MalformedPacket);
     check("U+0000 in a user property", b"\x30\x0b\0\x01a\x07\x26\0\x01\0\0\x01b", MalformedPacket);
-    check("a body of PINGREQ", b"\xc0\x01x", MalformedPacket);
+    check_silent("a body of PINGREQ", b"\xc0\x01x");
+    check_silent("a body of PINGRESP", b"\xd0\x01x");
     check("CONNACK from a client", b"\x20\x03\0\0\0", ProtocolError);
     check("SUBACK from a client", b"\x90\x04\0\x01\0\0", ProtocolError);
     check("UNSUBACK from a client", b"\xb0\x04\0\x01\0\0", ProtocolError);
@@ -57,8 +68,10 @@ fn a_connect() {
     check("will retain without will [MQTT-3.1.2-13]", 0x20, b"\0\0\0", MalformedPacket);
     check("will without topic", 0x04, b"\0\0\0\0\0\0\0\0", MalformedPacket);
     check("will topic with a wildcard", 0x04, b"\0\0\0\0\0\x01+\0\0", MalformedPacket);
-    check("no user name [MQTT-3.1.2-17]", 0x80, b"\0\0\0", MalformedPacket);
-    check("no password [MQTT-3.1.2-19]", 0x40, b"\0\0\0", MalformedPacket);
+    check("a client id that is not UTF-8", 0, b"\0\0\x01\xff", ClientIdentifierNotValid);
+    check("a client id with U+0000", 0, b"\0\0\x01\0", ClientIdentifierNotValid);
+    check("a client id with a control character", 0, b"\0\0\x01\x1f", ClientIdentifierNotValid);
+    check("a client id that is cut short", 0, b"\0\0\x02a", MalformedPacket);
     check("bytes behind the end", 0, b"\0\0\0x", MalformedPacket);
     check("no client id [MQTT-3.1.3-3]", 0, b"\0", MalformedPacket);
     check("a property of PUBLISH", 0, b"\x03\x23\0\x01\0\0", ProtocolError);
@@ -91,12 +104,25 @@ fn a_connect() {
 }
 
 #[test]
+fn a_connect_whose_credentials_are_broken_is_not_answered() {
+    let check = |what: &str, flags: u8, rest: &[u8]| {
+        let got = first(&wire(0x10, &[b"\0\x04MQTT\x05", &[flags], b"\0\0\0\0\0", rest]));
+        assert_eq!(got.as_ref().map_err(ConnectError::answer).err(), Some(None), "{what}: {got:?}");
+    };
+    check("no user name [MQTT-3.1.2-17]", 0x80, b"");
+    check("a user name that is cut short", 0x80, b"\0\x02u");
+    check("a user name with a control character", 0x80, b"\0\x02u\x7f");
+    check("no password [MQTT-3.1.2-19]", 0x40, b"");
+    check("no password behind a user name", 0xc0, b"\0\x01u");
+}
+
+#[test]
 fn a_publish() {
     check("QoS 3 [MQTT-3.3.1-4]", b"\x36\x06\0\x01a\0\x01\0", MalformedPacket);
     check("DUP at QoS 0 [MQTT-3.3.1-2]", b"\x38\x04\0\x01a\0", MalformedPacket);
     check("packet id 0 [MQTT-2.2.1-3]", b"\x32\x06\0\x01a\0\0\0", ProtocolError);
     check("a wildcard [MQTT-3.3.2-2]", b"\x30\x06\0\x03a/#\0", MalformedPacket);
-    check("neither topic nor alias", b"\x30\x03\0\0\0", ProtocolError);
+    check("neither topic nor alias", b"\x30\x03\0\0\0", MalformedPacket);
     check("alias 0 [MQTT-3.3.2-8]", b"\x30\x07\0\x01a\x03\x23\0\0", TopicAliasInvalid);
     check("alias 0 instead of a topic", b"\x30\x06\0\0\x03\x23\0\0", TopicAliasInvalid);
     check("alias twice", b"\x30\x0a\0\x01a\x06\x23\0\x01\x23\0\x01", ProtocolError);
@@ -162,11 +188,12 @@ fn a_subscribe_or_unsubscribe() {
 
 #[test]
 fn a_disconnect_or_auth() {
-    check("a reason of servers [MQTT-3.14.2-1]", b"\xe0\x01\x8d", ProtocolError);
-    check_from(Server, "a reason of clients [MQTT-3.14.2-1]", b"\xe0\x01\x04", ProtocolError);
-    check("no such reason", b"\xe0\x01\x05", ProtocolError);
+    check_silent("a reason of servers [MQTT-3.14.2-1]", b"\xe0\x01\x8d");
+    check_from(Server, "a reason of clients [MQTT-3.14.2-1]", b"\xe0\x01\x04", MalformedPacket);
+    check_silent("no such reason", b"\xe0\x01\x05");
     check("session expiry twice", b"\xe0\x0c\0\x0a\x11\0\0\0\x01\x11\0\0\0\x01", ProtocolError);
-    check("server reference from a client", b"\xe0\x06\0\x04\x1c\0\x01s", ProtocolError);
+    check_silent("server reference from a client", b"\xe0\x06\0\x04\x1c\0\x01s");
+    check("server reference twice", b"\xe0\x0a\0\x08\x1c\0\x01s\x1c\0\x01s", ProtocolError);
     check_from(Server, "session expiry [MQTT-3.14.2-2]", b"\xe0\x07\0\x05\x11\0\0\0\x01", ProtocolError);
     check("a property of others", b"\xe0\x05\0\x03\x21\0\x01", ProtocolError);
     check("bytes behind the end", b"\xe0\x03\0\0x", MalformedPacket);

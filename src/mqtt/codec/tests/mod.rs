@@ -43,7 +43,7 @@ fn a_packet_above_the_limit_is_refused_by_its_length_alone() {
         check(b"\x30\xff\xff\xff\x7f", Err(Error::TooLarge { size: 268_435_460, max: MAX }));
         check(b"\x30\xe5\x07", Ok(None)); // 1000 bytes are allowed, they have not come yet.
         check(b"\x30\xff\xff\xff", Ok(None));
-        check(b"\x30\xff\xff\xff\xff", Err(Error::Malformed("remaining length of more than four bytes")));
+        check(b"\x30\xff\xff\xff\xff", Err(Error::Unanswered("remaining length of more than four bytes")));
     }
 }
 
@@ -65,6 +65,8 @@ fn a_connect_above_the_limit_is_refused_once_its_version_is_known() {
 fn each_error_has_the_reason_that_tells_it() {
     let check = |error: Error, reason| assert_eq!(error.reason(), reason);
     check(Error::Malformed(""), Reason::MalformedPacket);
+    check(Error::Unanswered(""), Reason::MalformedPacket);
+    assert_eq!((Error::Unanswered("").told(), Error::Malformed("").told()), (None, Some(Reason::MalformedPacket)));
     check(Error::Protocol(Reason::TopicAliasInvalid, ""), Reason::TopicAliasInvalid);
     check(Error::TooLarge { size: 2, max: 1 }, Reason::PacketTooLarge);
     check(Error::Refused(Reason::ClientIdentifierNotValid), Reason::ClientIdentifierNotValid);

@@ -10,7 +10,10 @@ use Sender::{Client, Server};
 fn what_the_specification_forbids_is_an_error() {
     let check_from = |sender, what: &str, bytes: &[u8]| {
         let got = decode(Version::V311, sender, bytes);
-        assert!(matches!(got, Err(Error::Malformed(_) | Error::Protocol(..))), "{what}: {got:?}");
+        assert!(
+            matches!(got, Err(Error::Malformed(_) | Error::Protocol(..) | Error::Unanswered(_))),
+            "{what}: {got:?}"
+        );
     };
     let check = |what: &str, bytes: &[u8]| check_from(Client, what, bytes);
     check("type 0", b"\x00\0");
@@ -88,10 +91,17 @@ fn a_connect_is_judged_by_the_letter() {
     check("empty id, kept", b"\x10\x0c\0\x04MQTT\x04\0\0\x0a\0\0", id_refused);
     check("level 3", b"\x10\x0d\0\x04MQTT\x03\x02\0\x0a\0\x01c", version_refused);
     check("level 0", b"\x10\x0d\0\x04MQTT\x00\x02\0\x0a\0\x01c", later);
-    check("3.1", b"\x10\x0f\0\x06MQIsdp\x03\x02\0\x0a\0\x01c", version_refused);
+    check("3.1", b"\x10\x0f\0\x06MQIsdp\x03\x02\0\x0a\0\x01c", None);
+    check("3.1 with flags of the header", b"\x1e\x0f\0\x06MQIsdp\x03\x02\0\x0a\0\x01c", None);
+    check("3.1 with the reserved flag", b"\x10\x0f\0\x06MQIsdp\x03\x03\0\x0a\0\x01c", None);
+    check("3.1 with an empty id", b"\x10\x0e\0\x06MQIsdp\x03\x02\0\x0a\0\0", id_refused);
+    check("3.1 of a bridge", b"\x10\x0f\0\x06MQIsdp\x83\x02\0\x0a\0\x01c", version_refused);
+    check("level 2 of 3.1", b"\x10\x0f\0\x06MQIsdp\x02\x02\0\x0a\0\x01c", later);
     check("a bridge", b"\x10\x0d\0\x04MQTT\x84\x02\0\x0a\0\x01c", version_refused);
     check("level 6", b"\x10\x0d\0\x04MQTT\x06\x02\0\x0a\0\x01c", later);
     check("level 6, another form", b"\x10\x07\0\x04MQTT\x06", later);
+    close("flags of the header", b"\x14\x0d\0\x04MQTT\x04\x02\0\x0a\0\x01c");
+    close("flags of the header, no more yet", b"\x14\x0d\0\x04");
     close("another protocol", b"\x10\x0d\0\x04HTTP\x04\x02\0\x0a\0\x01c");
     close("another case", b"\x10\x0d\0\x04mqtt\x04\x02\0\x0a\0\x01c");
     close("reserved flag", b"\x10\x0d\0\x04MQTT\x04\x03\0\x0a\0\x01c");

@@ -114,7 +114,7 @@ fn connack() {
         max_packet_size: NonZeroU32::new(65536),
         ..ConnAck::new(Reason::Success)
     };
-    let properties = b"\x20\x11\0\0\0\0\x12\0\x02id\x13\0\x3c\x1a\0\x01r\x1f\0\x01s\x21\0\x14\x22\0\x0a\x27\0\x01\0\0";
+    let properties = b"\x20\x22\0\x0a\x11\0\0\0\0\x12\0\x02id\x13\0\x3c\x1a\0\x01r\x1f\0\x01s\x27\0\x01\0\0\x21\0\x14";
     check(&wire(0x20, &[b"\0\0", properties]), all);
 }
 

@@ -55,13 +55,12 @@ impl Oracle {
             waiting.iter().copied().filter(|d| self.is_right(who, &self.duties[d.0], publish)).collect();
         let overtaken = |duty: &Duty| {
             let earlier = waiting.iter().take_while(|d| *d != duty).copied();
-            earlier.filter(|d| flow(&self.duties[d.0]) == flow(&self.duties[duty.0])).collect::<Vec<_>>()
+            earlier.filter(|d| keeps_order(&self.duties[d.0], &self.duties[duty.0])).collect::<Vec<_>>()
         };
         let is_in_order = |duty: &Duty| overtaken(duty).iter().all(|d| self.is_hopeless(who, &self.duties[d.0]));
         let preference = |duty: &Duty| {
-            // Retained ones are sent first. The same one may be there twice, and the first be gone.
-            let owed = &self.duties[duty.0];
-            (!owed.is_kept, owed.may_be_gone, *duty)
+            // The same one may be there twice, and the first be gone.
+            (self.duties[duty.0].may_be_gone, *duty)
         };
         let first = *right.first()?;
         let Some(found) = right.iter().copied().filter(is_in_order).min_by_key(preference) else {
@@ -218,9 +217,12 @@ impl Oracle {
     }
 }
 
-/// What keeps its order: the retained ones of a session, and what one client publishes on one topic.
-fn flow(owed: &Owed) -> (bool, Option<(Option<usize>, &'static str)>) {
-    (owed.is_kept, (!owed.is_kept).then_some((owed.message.from, owed.message.topic)))
+/// What keeps its order: the retained ones of a session, what one client publishes on one topic, and a topic's retained
+/// message among the others of the topic, so that the newest comes last.
+fn keeps_order(a: &Owed, b: &Owed) -> bool {
+    let is_same_topic = a.message.topic == b.message.topic;
+    let is_same_client = a.message.from == b.message.from;
+    a.is_kept && b.is_kept || is_same_topic && (is_same_client || a.is_kept || b.is_kept)
 }
 
 pub(super) fn is_same(message: &Message, publish: &Publish, is_v5: bool) -> bool {

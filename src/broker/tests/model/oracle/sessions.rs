@@ -104,15 +104,17 @@ impl Oracle {
         }
     }
 
-    /// The server has been started again. Retained messages that waited to be sent are not saved; what a member of a share
-    /// had is its own from now on, and goes with it.
+    /// The server has been started again. Retained messages that waited to be sent are saved at QoS 1 and 2, as far as the
+    /// queue takes them; what a member of a share had is its own from now on, and goes with it.
     pub(in super::super) fn restarted(&mut self) {
         self.note("restart");
         for who in 0..CLIENTS {
             if self.sessions[who].is_some() {
-                self.give_up(who, |owed| owed.state == State::Waiting && owed.is_kept);
+                let is_kept = |owed: &Owed| owed.state == State::Waiting && owed.is_kept;
+                self.give_up(who, |owed| is_kept(owed) && owed.qos == QoS::AtMostOnce);
             }
         }
+        let is_scarce = self.options.max_queued_messages < 100;
         for owed in &mut self.duties {
             match owed.state {
                 State::Waiting => {
@@ -120,6 +122,7 @@ impl Oracle {
                 }
                 _ => owed.share = None,
             }
+            owed.may_be_gone |= is_scarce && owed.is_kept && owed.state == State::Waiting;
         }
         for who in 0..CLIENTS {
             if self.sessions[who].as_ref().is_some_and(|s| s.is_over(self.now)) {

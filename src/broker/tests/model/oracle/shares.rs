@@ -43,7 +43,7 @@ impl Oracle {
             s.memberships.iter().any(|m| {
                 m.filter == share.filter
                     && m.until.is_none_or(|until| until > share.since)
-                    && is_for_member(owed, m, publish, share.is_passed_on)
+                    && is_for_member(owed, m, publish)
                     && is_same(&owed.message, publish, s.is_v5)
                     && (!s.is_v5 || publish.subscription_ids.iter().map(|id| id.get()).eq(m.id))
                     && owed.expires_at.is_none_or(|at| at > self.now)
@@ -94,7 +94,8 @@ impl Oracle {
                 self.note("taken back from a member");
                 let keeps_all = others.iter().all(|(.., qos)| *qos > QoS::AtMostOnce);
                 let owed = &mut self.duties[duty.0];
-                owed.state = State::Waiting;
+                // The next member knows nothing of what this one has seen.
+                (owed.state, owed.seen, owed.is_repeatable) = (State::Waiting, 0, false);
                 owed.share.iter_mut().for_each(|share| share.is_excused |= !keeps_all);
                 self.pool.push(duty);
             }
@@ -116,12 +117,8 @@ pub(super) fn shared_topic(filter: &str, name: &str) -> bool {
     topic::split_share(filter).is_some_and(|(_, filter)| topic::matches(filter, name))
 }
 
-/// Whether QoS and RETAIN are a member's; what was with another one before has kept that one's limits.
-fn is_for_member(owed: &Owed, member: &Membership, publish: &Publish, is_passed_on: bool) -> bool {
-    let (qos, retain) = (owed.qos.min(member.options.qos), owed.retain && member.options.retain_as_published);
-    if is_passed_on {
-        publish.qos <= qos && publish.retain <= retain
-    } else {
-        (publish.qos, publish.retain) == (qos, retain)
-    }
+/// Whether QoS and RETAIN are a member's.
+fn is_for_member(owed: &Owed, member: &Membership, publish: &Publish) -> bool {
+    let retain = owed.message.retain && member.options.retain_as_published;
+    (publish.qos, publish.retain) == (owed.message.qos.min(member.options.qos), retain)
 }

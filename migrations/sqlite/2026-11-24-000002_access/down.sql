@@ -1,0 +1,10 @@
+DROP TRIGGER audit_anchor_no_delete;
+DROP TRIGGER audit_anchor_forward;
+DROP TRIGGER audit_log_no_delete;
+DROP TRIGGER audit_log_no_update;
+DROP TRIGGER audit_log_no_replace;
+DROP TABLE audit_anchor;
+DROP TABLE audit_log;
+DROP TABLE web_sessions;
+ALTER TABLE api_keys DROP COLUMN last_used_from;
+ALTER TABLE api_keys DROP COLUMN last_used_at;

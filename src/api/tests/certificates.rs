@@ -1,0 +1,86 @@
+//! Certificates by REST: who sees and revokes which. Issuing is tested with the whole server.
+
+use serde_json::json;
+
+use crate::api::testing::{Bench, NOW};
+use crate::domain::DeviceId;
+use crate::store::{Certificate, Certificates, Role};
+
+const DAY_US: i64 = 86_400_000_000;
+
+fn add(bench: &Bench, serial: &str, device: Option<&str>, days: i64) {
+    let certificate = Certificate {
+        serial: serial.into(),
+        device: device.map(|id| DeviceId::parse(id).unwrap()),
+        not_before: NOW.plus_us(-DAY_US),
+        not_after: NOW.plus_us(days * DAY_US),
+        fingerprint: "f".into(),
+        pem: "PEM".into(),
+        issued_at: NOW,
+        issued_by: "local".into(),
+        revocation: None,
+    };
+    bench.store.add_certificate(&certificate).unwrap();
+}
+
+#[actix_web::test]
+async fn a_limited_key_sees_and_revokes_certificates_of_its_devices_only() {
+    let bench = Bench::new(false);
+    add(&bench, "0a", Some("dc-1"), 10);
+    add(&bench, "0b", Some("ac-1"), 400);
+    add(&bench, "0c", None, 90);
+    let (all, some) = (bench.add_key(Role::Operator, None), bench.add_key(Role::Operator, Some("dc-")));
+    let call = async |key: &str, method: &str, path: &str| bench.send(method, path, None, &[("x-api-key", key)]).await;
+    let list = async |key: &str, query: &str| {
+        let answer = call(key, "GET", &format!("/api/certificates?{query}")).await.json();
+        answer.as_array().unwrap().iter().map(|c| c["serial"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(list(&all, "").await, ["0c", "0b", "0a"]);
+    assert_eq!(list(&all, "device=ac-1").await, ["0b"]);
+    assert_eq!(list(&all, "expiring_within_days=30").await, ["0a"]);
+    assert_eq!(list(&some, "").await, ["0a"]);
+    assert_eq!(list(&some, "device=ac-1").await, Vec::<String>::new());
+    assert_eq!(call(&some, "GET", "/api/certificates?expiring_within_days=x").await.status, 400);
+    for serial in ["0b", "0c", "ff"] {
+        for method in ["GET", "DELETE"] {
+            let answer = call(&some, method, &format!("/api/certificates/{serial}")).await;
+            assert_eq!(answer.status, 404, "{method} {serial}");
+        }
+    }
+    let one = call(&some, "GET", "/api/certificates/0A").await;
+    assert_eq!((one.status, &one.json()["state"], one.header("etag").is_empty()), (200, &json!("valid"), false));
+    let revoked = call(&some, "DELETE", "/api/certificates/0a").await;
+    assert_eq!((revoked.status, &revoked.json()["state"]), (200, &json!("revoked")));
+    let revocations = &bench.state.services.pki.revocations;
+    assert!(revocations.has("0a") && !revocations.has("0b"));
+    assert_eq!(list(&all, "expiring_within_days=30").await, Vec::<String>::new());
+    bench.clock.set(NOW.plus_us(500 * DAY_US));
+    assert_eq!(call(&all, "GET", "/api/certificates/0b").await.json()["state"], "expired");
+}
+
+#[actix_web::test]
+async fn without_an_authority_nothing_is_issued_and_the_reason_is_told() {
+    let bench = Bench::new(true);
+    bench.add_device("m-1").await;
+    let refused = bench.post("/api/certificates", json!({"device_id": "m-1"})).await;
+    assert_eq!(refused.status, 409);
+    assert!(refused.json()["detail"].as_str().unwrap().contains("external"));
+    assert_eq!(bench.post("/api/certificates", json!({"device_id": "m-2"})).await.status, 404);
+    let faults = bench.post("/api/certificates", json!({"days": 9999, "csr": "", "colour": 1})).await;
+    let mut fields: Vec<_> =
+        faults.json()["errors"].as_array().unwrap().iter().map(|f| f["field"].as_str().unwrap().to_owned()).collect();
+    fields.sort();
+    assert_eq!((faults.status, fields), (422, ["colour", "csr", "days", "device_id"].map(str::to_owned).to_vec()));
+    assert_eq!(bench.get("/api/certificates/ca").await.status, 404);
+    assert_eq!(bench.get("/api/certificates/crl").await.status, 409);
+}
+
+#[actix_web::test]
+async fn a_deleted_devices_certificates_are_revoked_with_it() {
+    let bench = Bench::new(true);
+    bench.add_device("m-1").await;
+    add(&bench, "0a", Some("m-1"), 10);
+    assert_eq!(bench.send("DELETE", "/api/devices/m-1", None, &[]).await.status, 200);
+    let revocation = bench.store.certificate("0a").unwrap().unwrap().revocation.unwrap();
+    assert_eq!((revocation.by.as_str(), revocation.reason.as_str()), ("open", "the device was deleted"));
+}

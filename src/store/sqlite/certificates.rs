@@ -1,0 +1,318 @@
+//! Certificates, and the queue of rights that were taken away.
+//!
+//! Invariant: whatever takes a right away writes its line into the queue in the same transaction.
+
+use diesel::prelude::Insertable;
+use diesel::sql_types::BigInt;
+use diesel::sqlite::Sqlite;
+use diesel::{
+    BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, Queryable, QueryableByName,
+    RunQueryDsl, SqliteConnection, sql_query,
+};
+
+use super::SqliteStore;
+use super::fault::Fault;
+use super::listing::{self, Part};
+use super::schema::{certificates, credential_changes};
+use crate::domain::{DeviceId, Timestamp};
+use crate::store::{
+    Certificate, CertificateFigures, CertificateFilter, Certificates, CredentialChange, Error, Listing, Page, Place,
+    Revocation, RevokedCertificate,
+};
+
+const DEVICE: &str = "device";
+const SERVER: &str = "server";
+const CERTIFICATE: &str = "certificate";
+const SERVICE: &str = "service";
+
+/// How long a line of the queue is kept: a node that does not look for so long has to start anew.
+const KEPT_US: i64 = 86_400_000_000;
+
+#[derive(Queryable)]
+struct Row {
+    id: i64,
+    serial: String,
+    _kind: String,
+    device_id: Option<String>,
+    not_before: i64,
+    not_after: i64,
+    fingerprint: String,
+    pem: String,
+    issued_at: i64,
+    issued_by: String,
+    revoked_at: Option<i64>,
+    revoked_by: Option<String>,
+    revoke_reason: Option<String>,
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = certificates)]
+struct New<'a> {
+    serial: &'a str,
+    kind: &'static str,
+    device_id: Option<&'a str>,
+    not_before: i64,
+    not_after: i64,
+    fingerprint: &'a str,
+    pem: &'a str,
+    issued_at: i64,
+    issued_by: &'a str,
+    revoked_at: Option<i64>,
+    revoked_by: Option<&'a str>,
+    revoke_reason: Option<&'a str>,
+}
+
+fn read(row: Row) -> Result<Certificate, Fault> {
+    let (by, reason) = (row.revoked_by.unwrap_or_default(), row.revoke_reason.unwrap_or_default());
+    Ok(Certificate {
+        serial: row.serial,
+        device: row.device_id.as_deref().map(listing::device_id).transpose()?,
+        not_before: Timestamp(row.not_before),
+        not_after: Timestamp(row.not_after),
+        fingerprint: row.fingerprint,
+        pem: row.pem,
+        issued_at: Timestamp(row.issued_at),
+        issued_by: row.issued_by,
+        revocation: row.revoked_at.map(|at| Revocation { at: Timestamp(at), by, reason }),
+    })
+}
+
+/// Adds a certificate.
+pub(super) fn add(connection: &mut SqliteConnection, certificate: &Certificate) -> Result<(), Fault> {
+    let revocation = certificate.revocation.as_ref();
+    let row = New {
+        serial: &certificate.serial,
+        kind: if certificate.device.is_some() { DEVICE } else { SERVER },
+        device_id: certificate.device.as_ref().map(DeviceId::as_str),
+        not_before: certificate.not_before.0,
+        not_after: certificate.not_after.0,
+        fingerprint: &certificate.fingerprint,
+        pem: &certificate.pem,
+        issued_at: certificate.issued_at.0,
+        issued_by: &certificate.issued_by,
+        revoked_at: revocation.map(|r| r.at.0),
+        revoked_by: revocation.map(|r| r.by.as_str()),
+        revoke_reason: revocation.map(|r| r.reason.as_str()),
+    };
+    diesel::insert_into(certificates::table).values(row).execute(connection)?;
+    Ok(())
+}
+
+fn find(connection: &mut SqliteConnection, serial: &str) -> Result<Option<Certificate>, Fault> {
+    let row: Option<Row> = certificates::table.filter(certificates::serial.eq(serial)).first(connection).optional()?;
+    row.map(read).transpose()
+}
+
+/// The certificates a filter lets through.
+pub(super) fn matching(filter: &CertificateFilter) -> certificates::BoxedQuery<'_, Sqlite> {
+    let mut query = certificates::table.into_boxed();
+    if let Some(device) = &filter.device {
+        query = query.filter(certificates::device_id.eq(device.as_str()));
+    }
+    if let Some(prefix) = &filter.id_prefix {
+        let within = certificates::device_id.ge(prefix).and(certificates::device_id.lt(listing::end_of(prefix)));
+        query = query.filter(within);
+    }
+    if let Some((from, before)) = filter.expiring {
+        let ends = certificates::not_after.ge(from.0).and(certificates::not_after.lt(before.0));
+        query = query.filter(ends.and(certificates::revoked_at.is_null()));
+    }
+    query
+}
+
+/// A part of a query, newest first.
+pub(super) fn behind<'a>(
+    query: certificates::BoxedQuery<'a, Sqlite>,
+    part: &Part,
+) -> certificates::BoxedQuery<'a, Sqlite> {
+    let query = query.order(certificates::id.desc()).limit(part.limit).offset(part.offset);
+    match part.behind {
+        Some(Place(id, _)) => query.filter(certificates::id.lt(id)),
+        None => query,
+    }
+}
+
+fn list(
+    connection: &mut SqliteConnection,
+    filter: &CertificateFilter,
+    page: Page,
+) -> Result<Listing<Certificate>, Fault> {
+    let part = Part::new(page, || matching(filter).count().get_result(connection))?;
+    let rows = behind(matching(filter), &part).load(connection)?;
+    part.listing(rows, |row: &Row| Place(row.id, 0), read)
+}
+
+fn revoke(connection: &mut SqliteConnection, serial: &str, revocation: &Revocation) -> QueryResult<bool> {
+    let valid = certificates::table.filter(certificates::serial.eq(serial)).filter(certificates::revoked_at.is_null());
+    let changed = diesel::update(valid)
+        .set((
+            certificates::revoked_at.eq(Some(revocation.at.0)),
+            certificates::revoked_by.eq(Some(&revocation.by)),
+            certificates::revoke_reason.eq(Some(&revocation.reason)),
+        ))
+        .execute(connection)?;
+    if changed > 0 {
+        note(connection, CERTIFICATE, serial, revocation.at)?;
+    }
+    Ok(changed > 0)
+}
+
+/// Revokes what a device has.
+pub(super) fn revoke_all(
+    connection: &mut SqliteConnection,
+    device: &DeviceId,
+    revocation: &Revocation,
+) -> Result<Vec<String>, Fault> {
+    let serials: Vec<String> = certificates::table
+        .filter(certificates::device_id.eq(device.as_str()))
+        .filter(certificates::revoked_at.is_null())
+        .select(certificates::serial)
+        .load(connection)?;
+    for serial in &serials {
+        revoke(connection, serial, revocation)?;
+    }
+    Ok(serials)
+}
+
+fn note(connection: &mut SqliteConnection, kind: &str, subject: &str, at: Timestamp) -> QueryResult<()> {
+    use credential_changes as changes;
+    let is_old = changes::at.lt(at.0.saturating_sub(KEPT_US));
+    diesel::delete(changes::table.filter(is_old)).execute(connection)?;
+    let row = (changes::at.eq(at.0), changes::kind.eq(kind), changes::subject.eq(subject));
+    diesel::insert_into(changes::table).values(row).execute(connection).map(drop)
+}
+
+/// The device was disabled: every node is to hear of it.
+pub(super) fn note_disabled(connection: &mut SqliteConnection, device: &DeviceId, at: Timestamp) -> QueryResult<()> {
+    note(connection, DEVICE, device.as_str(), at)
+}
+
+/// The device was deleted: the same. (The deletion is told no time, and has no need of one.)
+pub(super) fn note_deleted(connection: &mut SqliteConnection, device: &DeviceId) -> QueryResult<()> {
+    let at = latest(connection)?;
+    note(connection, DEVICE, device.as_str(), at)
+}
+
+/// The service account was changed or removed: likewise.
+pub(super) fn note_service(connection: &mut SqliteConnection, name: &str) -> QueryResult<()> {
+    let at = latest(connection)?;
+    note(connection, SERVICE, name, at)
+}
+
+fn latest(connection: &mut SqliteConnection) -> QueryResult<Timestamp> {
+    let query = credential_changes::table.select(diesel::dsl::max(credential_changes::at));
+    Ok(Timestamp(query.first::<Option<i64>>(connection)?.unwrap_or(0)))
+}
+
+fn changes(connection: &mut SqliteConnection, after: i64, limit: u32) -> Result<Vec<(i64, CredentialChange)>, Fault> {
+    let rows: Vec<(i64, String, String)> = credential_changes::table
+        .filter(credential_changes::id.gt(after))
+        .order(credential_changes::id)
+        .limit(i64::from(limit))
+        .select((credential_changes::id, credential_changes::kind, credential_changes::subject))
+        .load(connection)?;
+    let read = |(id, kind, subject): (i64, String, String)| {
+        Ok((
+            id,
+            match kind.as_str() {
+                CERTIFICATE => CredentialChange::Certificate(subject),
+                DEVICE => CredentialChange::Device(listing::device_id(&subject)?),
+                SERVICE => CredentialChange::Service(subject),
+                _ => return Err(Fault::Corrupt("change of a credential")),
+            },
+        ))
+    };
+    rows.into_iter().map(read).collect()
+}
+
+#[derive(QueryableByName)]
+struct Figures {
+    #[diesel(sql_type = BigInt)]
+    valid: i64,
+    #[diesel(sql_type = BigInt)]
+    expiring: i64,
+    #[diesel(sql_type = BigInt)]
+    expired: i64,
+    #[diesel(sql_type = BigInt)]
+    revoked: i64,
+    #[diesel(sql_type = diesel::sql_types::Nullable<BigInt>)]
+    next_expiry: Option<i64>,
+}
+
+fn figures(connection: &mut SqliteConnection, now: Timestamp, soon: Timestamp) -> Result<CertificateFigures, Fault> {
+    let found: Figures = sql_query(
+        "SELECT count(*) FILTER (WHERE revoked_at IS NULL AND not_after >= ?1) AS valid, \
+         count(*) FILTER (WHERE revoked_at IS NULL AND not_after >= ?1 AND not_after < ?2) AS expiring, \
+         count(*) FILTER (WHERE revoked_at IS NULL AND not_after < ?1) AS expired, \
+         count(*) FILTER (WHERE revoked_at IS NOT NULL) AS revoked, \
+         min(not_after) FILTER (WHERE revoked_at IS NULL AND not_after >= ?1) AS next_expiry \
+         FROM certificates WHERE kind = 'device'",
+    )
+    .bind::<BigInt, _>(now.0)
+    .bind::<BigInt, _>(soon.0)
+    .get_result(connection)?;
+    Ok(CertificateFigures {
+        valid: listing::count(found.valid),
+        expiring: listing::count(found.expiring),
+        expired: listing::count(found.expired),
+        revoked: listing::count(found.revoked),
+        next_expiry: listing::time(found.next_expiry),
+    })
+}
+
+impl Certificates for SqliteStore {
+    fn add_certificate(&self, certificate: &Certificate) -> Result<(), Error> {
+        self.write("add a certificate", |c| add(c, certificate))
+    }
+
+    fn certificate(&self, serial: &str) -> Result<Option<Certificate>, Error> {
+        self.read("read a certificate", |c| find(c, serial))
+    }
+
+    fn certificates(&self, filter: &CertificateFilter, page: Page) -> Result<Listing<Certificate>, Error> {
+        self.read("list certificates", |c| list(c, filter, page))
+    }
+
+    fn revoke_certificate(&self, serial: &str, revocation: &Revocation) -> Result<Option<Certificate>, Error> {
+        self.write("revoke a certificate", |c| {
+            revoke(c, serial, revocation)?;
+            find(c, serial)
+        })
+    }
+
+    fn revoke_certificates_of(&self, device: &DeviceId, revocation: &Revocation) -> Result<Vec<String>, Error> {
+        self.write("revoke certificates", |c| revoke_all(c, device, revocation))
+    }
+
+    fn revoked_certificates(&self, now: Timestamp) -> Result<Vec<RevokedCertificate>, Error> {
+        self.read("list revoked certificates", |c| {
+            let rows: Vec<(String, Option<i64>, i64)> = certificates::table
+                .filter(certificates::revoked_at.is_not_null())
+                .filter(certificates::not_after.ge(now.0))
+                .select((certificates::serial, certificates::revoked_at, certificates::not_after))
+                .load(c)?;
+            let read = |(serial, revoked_at, not_after): (String, Option<i64>, i64)| RevokedCertificate {
+                serial,
+                revoked_at: Timestamp(revoked_at.unwrap_or_default()),
+                not_after: Timestamp(not_after),
+            };
+            Ok(rows.into_iter().map(read).collect())
+        })
+    }
+
+    fn certificate_figures(&self, now: Timestamp, soon: Timestamp) -> Result<CertificateFigures, Error> {
+        self.read("count certificates", |c| figures(c, now, soon))
+    }
+
+    fn last_credential_change(&self) -> Result<i64, Error> {
+        self.read("read changes of credentials", |c| {
+            let last: Option<i64> =
+                credential_changes::table.select(diesel::dsl::max(credential_changes::id)).first(c)?;
+            Ok(last.unwrap_or(0))
+        })
+    }
+
+    fn credential_changes(&self, after: i64, limit: u32) -> Result<Vec<(i64, CredentialChange)>, Error> {
+        self.read("read changes of credentials", |c| changes(c, after, limit))
+    }
+}

@@ -1,0 +1,93 @@
+//! Certificates, and rights that were taken away.
+
+use super::*;
+
+fn certificate(serial: &str, device: Option<&str>, not_after: i64) -> Certificate {
+    Certificate {
+        serial: serial.into(),
+        device: device.map(id),
+        not_before: at(0),
+        not_after: at(not_after),
+        fingerprint: format!("f-{serial}"),
+        pem: "-----BEGIN CERTIFICATE-----".into(),
+        issued_at: at(1),
+        issued_by: "key:abc".into(),
+        revocation: None,
+    }
+}
+
+fn revocation(seconds: i64) -> Revocation {
+    Revocation { at: at(seconds), by: "local".into(), reason: "lost".into() }
+}
+
+pub fn a_certificate_is_found_listed_and_revoked_once(store: &dyn Store) {
+    let all = [
+        certificate("01", Some("cert-a"), 100),
+        certificate("02", Some("cert-a"), 50),
+        certificate("03", Some("cert-b"), 200),
+        certificate("04", None, 300),
+    ];
+    for certificate in &all {
+        store.add_certificate(certificate).unwrap();
+    }
+    assert!(store.add_certificate(&all[0]).is_err_and(|error| !error.is_transient()));
+    assert_eq!(store.certificate("03").unwrap().as_ref(), Some(&all[2]));
+    assert_eq!(store.certificate("ff").unwrap(), None);
+    let list = |filter: CertificateFilter| {
+        let found = store.certificates(&filter, ALL).unwrap();
+        assert_eq!(found.total, Some(found.items.len() as u64));
+        found.items.into_iter().map(|c| c.serial).collect::<Vec<_>>()
+    };
+    assert_eq!(list(CertificateFilter::default()), ["04", "03", "02", "01"]);
+    assert_eq!(list(CertificateFilter { device: Some(id("cert-a")), ..CertificateFilter::default() }), ["02", "01"]);
+    assert_eq!(list(CertificateFilter { id_prefix: Some("cert-b".into()), ..CertificateFilter::default() }), ["03"]);
+    let expiring = || CertificateFilter { expiring: Some((at(60), at(201))), ..CertificateFilter::default() };
+    assert_eq!(list(expiring()), ["03", "01"]);
+    let walk = store.certificates(&CertificateFilter::default(), Page::behind(None, 3)).unwrap();
+    let rest = store.certificates(&CertificateFilter::default(), Page::behind(walk.next, 3)).unwrap();
+    assert_eq!((walk.items.len(), rest.items.len(), rest.next), (3, 1, None));
+
+    let revoked = store.revoke_certificate("01", &revocation(7)).unwrap().unwrap();
+    assert_eq!(revoked.revocation, Some(revocation(7)));
+    assert_eq!(store.revoke_certificate("01", &revocation(8)).unwrap(), Some(revoked), "the first one stays");
+    assert_eq!(store.revoke_certificate("ff", &revocation(8)).unwrap(), None);
+    assert_eq!(list(expiring()), ["03"]);
+    let revoked = RevokedCertificate { serial: "01".into(), revoked_at: at(7), not_after: at(100) };
+    assert_eq!(store.revoked_certificates(at(60)).unwrap(), [revoked]);
+    assert_eq!(store.revoked_certificates(at(101)).unwrap(), [], "it has ended by itself");
+    let figures = store.certificate_figures(at(60), at(201)).unwrap();
+    let next_expiry = Some(at(200));
+    assert_eq!(figures, CertificateFigures { valid: 1, expiring: 1, expired: 1, revoked: 1, next_expiry });
+    assert_eq!(store.revoke_certificates_of(&id("cert-a"), &revocation(9)).unwrap(), ["02"]);
+    assert_eq!(store.revoke_certificates_of(&id("cert-a"), &revocation(9)).unwrap(), Vec::<String>::new());
+}
+
+pub fn every_right_taken_away_is_told_in_order(store: &dyn Store) {
+    let start = store.last_credential_change().unwrap();
+    let heard = |after: i64| {
+        let changes = store.credential_changes(after, 100).unwrap();
+        assert!(changes.iter().map(|(number, _)| number).is_sorted());
+        changes.into_iter().map(|(_, change)| change).collect::<Vec<_>>()
+    };
+    assert_eq!(heard(start), []);
+    for device in ["change-a", "change-b"] {
+        store.create_device(&new_device(device), T).unwrap();
+    }
+    store.add_certificate(&certificate("0a", Some("change-a"), 100)).unwrap();
+    for _ in 0..2 {
+        store.revoke_certificate("0a", &revocation(7)).unwrap();
+    }
+    for is_active in [Some(true), Some(false), None] {
+        let change = DeviceChange { is_active, ..DeviceChange::default() };
+        store.update_device(&id("change-a"), &change, None, at(8)).unwrap();
+    }
+    store.delete_device(&id("change-b"), false).unwrap();
+    let all = [
+        CredentialChange::Certificate("0a".into()),
+        CredentialChange::Device(id("change-a")),
+        CredentialChange::Device(id("change-b")),
+    ];
+    assert_eq!(heard(start), all);
+    assert_eq!(store.credential_changes(start, 1).unwrap().len(), 1);
+    assert_eq!(heard(store.last_credential_change().unwrap()), []);
+}

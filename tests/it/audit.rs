@@ -1,0 +1,98 @@
+//! The audit log of a real process, and the commands that read and verify it.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use crate::support::process::Server;
+use crate::support::{Api, eventually};
+
+fn run(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_iot-meter")).args(args).arg("--data-dir").arg(dir).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// `serve` with authentication.
+fn serve(dir: &Path) -> Server {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_iot-meter"));
+    command.args(["serve", "--http-listen", "127.0.0.1:0", "--mqtt-listen", "127.0.0.1:0", "--data-dir"]).arg(dir);
+    command.current_dir(std::env::temp_dir()).env("IOT_METER__LOG__LEVEL", "warn").stdout(std::process::Stdio::null());
+    Server::start_with(&mut command, dir)
+}
+
+fn admin(server: &Server, dir: &Path) -> Api {
+    let key = std::fs::read_to_string(dir.join("admin.key")).unwrap();
+    server.api.with_key(Some(key.trim()))
+}
+
+fn sql(dir: &Path, statement: &str) {
+    use diesel::connection::SimpleConnection;
+    use diesel::{Connection, SqliteConnection};
+    let path = dir.join("iot-meter.db");
+    SqliteConnection::establish(path.to_str().unwrap()).unwrap().batch_execute(statement).unwrap();
+}
+
+#[test]
+fn what_was_done_is_written_before_the_server_ends_and_edits_show() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = serve(&data);
+    let api = admin(&server, &data);
+    for n in 0..20 {
+        api.post("/api/devices", &json!({"device_id": format!("m{n}"), "device_name": "x"})).expect(201);
+    }
+    for _ in 0..10 {
+        api.with_key(Some("iotm_00000000_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")).get("/api/devices").expect(401);
+    }
+    eventually("the entries show", || {
+        api.get("/api/audit?action=POST").expect(200).header("x-total-count") == Some("20")
+    });
+    // While the server runs, the command line writes to the same chain.
+    assert!(run(&data, &["key", "create", "--name", "x", "--expires", "90d"]).status.success());
+    assert_eq!(server.terminate(), Some(0));
+
+    let export = run(&data, &["audit", "export"]);
+    let lines: Vec<Value> = text(&export).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |action: &str| lines.iter().filter(|l| l["action"] == action).collect::<Vec<_>>();
+    assert_eq!((of("POST /api/devices").len(), of("key.create").len()), (20, 1));
+    assert_eq!(of("key.create")[0]["actor"], "local");
+    let refused = of("credential.refused");
+    assert_eq!(refused.len(), 2, "the first, and how many followed: {refused:?}");
+    assert!(refused[1]["detail"].as_str().unwrap().starts_with("9 more since "));
+
+    let good = run(&data, &["audit", "verify", "--output", "json"]);
+    let found: Value = serde_json::from_slice(&good.stdout).unwrap();
+    assert_eq!((&found["good"], &found["entries"]), (&json!(true), &json!(lines.len())));
+    let since = format!("{}:{}", found["last_id"], found["last_hash"].as_str().unwrap());
+    assert!(run(&data, &["audit", "verify", "--since", &since]).status.success());
+
+    sql(&data, "DROP TRIGGER audit_log_no_update; UPDATE audit_log SET target = 'm99' WHERE id = 7");
+    let broken = run(&data, &["audit", "verify"]);
+    assert_eq!(broken.status.code(), Some(1));
+    assert!(text(&broken).contains("entry 7 was changed"), "{}", text(&broken));
+}
+
+#[test]
+fn a_log_cut_off_or_hashed_anew_is_seen_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    for name in ["a", "b", "c"] {
+        assert!(run(&data, &["key", "create", "--name", name]).status.success());
+    }
+    let good = run(&data, &["audit", "verify", "--output", "json"]);
+    let found: Value = serde_json::from_slice(&good.stdout).unwrap();
+    let since = format!("3:{}", found["last_hash"].as_str().unwrap());
+    sql(&data, "DROP TRIGGER audit_log_no_delete; DELETE FROM audit_log WHERE id = 3");
+    let cut = run(&data, &["audit", "verify"]);
+    assert!(!cut.status.success() && text(&cut).contains("entries 3 to 3 are missing at the end"), "{}", text(&cut));
+    // As one who knows how would: the number is given again, and the new entry hashed.
+    sql(&data, "UPDATE sqlite_sequence SET seq = 2 WHERE name = 'audit_log'");
+    assert!(run(&data, &["key", "create", "--name", "d"]).status.success());
+    assert!(run(&data, &["audit", "verify"]).status.success(), "nothing in the file itself tells");
+    let forged = run(&data, &["audit", "verify", "--since", &since]);
+    assert!(!forged.status.success() && text(&forged).contains("hashed anew"), "{}", text(&forged));
+}
