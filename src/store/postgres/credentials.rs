@@ -8,11 +8,12 @@ use super::text;
 use super::types::{Time, optional};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
-use crate::store::{ApiKey, DeviceCredential, Role, listing};
+use crate::store::listing::{self, Part};
+use crate::store::{ApiKey, DeviceCredential, Listing, Page, Place, Role};
 
 #[derive(Queryable)]
 struct Row {
-    _id: i64,
+    id: i64,
     prefix: String,
     key_sha256: Vec<u8>,
     role: String,
@@ -21,6 +22,8 @@ struct Row {
     created_at: Time,
     expires_at: Option<Time>,
     revoked_at: Option<Time>,
+    last_used_at: Option<Time>,
+    last_used_from: Option<String>,
 }
 
 #[derive(Insertable)]
@@ -46,6 +49,8 @@ fn read(row: Row) -> Result<ApiKey, Fault> {
         created_at: row.created_at.0,
         expires_at: row.expires_at.map(|at| at.0),
         revoked_at: row.revoked_at.map(|at| at.0),
+        last_used_at: row.last_used_at.map(|at| at.0),
+        last_used_from: row.last_used_from.and_then(|text| text.parse().ok()),
     })
 }
 
@@ -74,6 +79,17 @@ pub(super) fn key(connection: &mut PgConnection, prefix: &str) -> Result<Option<
 pub(super) fn keys(connection: &mut PgConnection) -> Result<Vec<ApiKey>, Fault> {
     let rows: Vec<Row> = api_keys::table.order(api_keys::id.desc()).load(connection)?;
     rows.into_iter().map(read).collect()
+}
+
+/// Keys, newest first.
+pub(super) fn list_keys(connection: &mut PgConnection, page: Page) -> Result<Listing<ApiKey>, Fault> {
+    let part = Part::new(page, || api_keys::table.count().get_result(connection))?;
+    let mut query = api_keys::table.order(api_keys::id.desc()).limit(part.limit).offset(part.offset).into_boxed();
+    if let Some(Place(id, _)) = part.behind {
+        query = query.filter(api_keys::id.lt(id));
+    }
+    let rows: Vec<Row> = query.load(connection)?;
+    part.listing(rows, |row: &Row| Place(row.id, 0), read)
 }
 
 /// Revokes a key, the first time for good; `false` = no such key.

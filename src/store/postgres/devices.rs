@@ -11,6 +11,7 @@ use diesel::{
 };
 use serde_json::Value;
 
+use super::certificates;
 use super::schema::device_sequence;
 use super::schema::devices::{self, dsl};
 use super::text;
@@ -251,6 +252,7 @@ pub(super) fn update(
     if expected_version.is_some_and(|expected| expected != version) {
         return Ok(Some(Outcome::Conflict));
     }
+    let is_disabled = change.is_active == Some(false);
     let change = Change {
         device_name: change.device_name.as_deref().map(clean),
         device_type: change.device_type.as_deref().map(clean),
@@ -260,5 +262,8 @@ pub(super) fn update(
         updated_at: Time(now),
     };
     diesel::update(row).set((change, dsl::version.eq(version + 1))).execute(connection)?;
+    if is_disabled {
+        certificates::note_disabled(connection, id, now)?;
+    }
     Ok(find(connection, id)?.map(Outcome::Done))
 }

@@ -11,20 +11,24 @@
 //! What belongs to one node only (checkpoint, MQTT sessions, retained messages) is keyed by the node's id.
 //! Must not know: what the values mean; who asks.
 
+mod access;
 mod alerts;
 mod axis;
+mod certificates;
 mod commands;
 mod commit;
 mod connection;
 mod copy;
 mod credentials;
 mod devices;
+mod enrolment;
 mod events;
 mod gaps;
 mod migrations;
 mod partitions;
 mod remembered;
 mod schema;
+mod services;
 mod sessions;
 mod states;
 mod telemetry;
@@ -43,9 +47,9 @@ use self::partitions::Partitions;
 use self::remembered::Remembered;
 use super::fault::Fault;
 use super::{
-    Access, Alert, AlertFilter, ApiKey, Batch, Certificates, Command, CommandChange, CommandFilter, Committed, Device,
-    DeviceChange, DeviceCredential, DeviceFilter, Enrolment, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand,
-    NewDevice, Options, Outcome, Page, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
+    Alert, AlertFilter, ApiKey, Batch, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
+    DeviceCredential, DeviceFilter, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand, NewDevice, Options,
+    Outcome, Page, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::metrics;
@@ -133,10 +137,6 @@ impl PostgresStore {
         timed("write", operation, || self.connections.write(work))
     }
 }
-
-impl Access for PostgresStore {}
-impl Certificates for PostgresStore {}
-impl Enrolment for PostgresStore {}
 
 impl Store for PostgresStore {
     fn checkpoint(&self) -> Result<Option<u64>, Error> {

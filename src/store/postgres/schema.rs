@@ -134,6 +134,8 @@ diesel::table! {
         created_at -> Timestamptz,
         expires_at -> Nullable<Timestamptz>,
         revoked_at -> Nullable<Timestamptz>,
+        last_used_at -> Nullable<Timestamptz>,
+        last_used_from -> Nullable<Text>,
     }
 }
 
@@ -160,6 +162,122 @@ diesel::table! {
         topic_sha256 -> Binary,
         topic -> Text,
         message -> Binary,
+    }
+}
+
+diesel::table! {
+    web_sessions (id_sha256) {
+        id_sha256 -> Binary,
+        actor -> Text,
+        key_prefix -> Nullable<Text>,
+        role -> Text,
+        device_prefix -> Nullable<Text>,
+        created_at -> Timestamptz,
+        last_used_at -> Timestamptz,
+        expires_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    audit_log (id) {
+        id -> BigInt,
+        at -> Timestamptz,
+        actor -> Text,
+        address -> Nullable<Text>,
+        action -> Text,
+        target -> Text,
+        outcome -> Text,
+        request_id -> Nullable<Text>,
+        detail -> Text,
+        prev_hash -> Binary,
+        hash -> Binary,
+    }
+}
+
+diesel::table! {
+    audit_anchor (id) {
+        id -> Integer,
+        last_id -> BigInt,
+        hash -> Binary,
+        trimmed_at -> Nullable<Timestamptz>,
+        last_given -> BigInt,
+    }
+}
+
+diesel::table! {
+    certificates (id) {
+        id -> BigInt,
+        serial -> Text,
+        kind -> Text,
+        device_id -> Nullable<Text>,
+        not_before -> Timestamptz,
+        not_after -> Timestamptz,
+        fingerprint -> Text,
+        pem -> Text,
+        issued_at -> Timestamptz,
+        issued_by -> Text,
+        revoked_at -> Nullable<Timestamptz>,
+        revoked_by -> Nullable<Text>,
+        revoke_reason -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    credential_changes (id) {
+        id -> BigInt,
+        at -> Timestamptz,
+        kind -> Text,
+        subject -> Text,
+    }
+}
+
+diesel::table! {
+    device_secrets (device_id, purpose) {
+        device_id -> Text,
+        purpose -> Text,
+        key_id -> Text,
+        sealed -> Binary,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    claims (id) {
+        id -> BigInt,
+        prefix -> Text,
+        token_sha256 -> Binary,
+        name -> Text,
+        devices -> Text,
+        max_uses -> BigInt,
+        uses -> BigInt,
+        created_at -> Timestamptz,
+        created_by -> Text,
+        expires_at -> Timestamptz,
+        revoked_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    device_enrolments (device_id) {
+        device_id -> Text,
+        claim_prefix -> Nullable<Text>,
+        enrolled_at -> Nullable<Timestamptz>,
+        allowed_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    service_accounts (id) {
+        id -> BigInt,
+        name -> Text,
+        token_sha256 -> Binary,
+        read_filters -> Jsonb,
+        write_filters -> Jsonb,
+        created_at -> Timestamptz,
+        created_by -> Text,
+        expires_at -> Nullable<Timestamptz>,
+        revoked_at -> Nullable<Timestamptz>,
+        last_used_at -> Nullable<Timestamptz>,
     }
 }
 

@@ -6,6 +6,7 @@
 use diesel::sql_types::{BigInt, Text, Timestamptz};
 use diesel::{ExpressionMethods, PgConnection, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 
+use super::certificates;
 use super::connection::{Connections, View};
 use super::partitions::{Partitions, TABLES};
 use super::schema::{device_alerts, device_commands, device_sequence, devices, sequence_gaps};
@@ -66,6 +67,7 @@ pub(super) fn delete_device(connections: &Connections, id: &DeviceId, purge: boo
         diesel::delete(device_alerts::table.filter(device_alerts::device_id.eq(name))).execute(connection)?;
         diesel::delete(device_sequence::table.find(name)).execute(connection)?;
         let removed = diesel::delete(devices::table.filter(devices::device_id.eq(name))).execute(connection)?;
+        certificates::note_deleted(connection, id)?;
         Ok(removed == 1)
     })
 }
