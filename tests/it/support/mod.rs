@@ -126,6 +126,11 @@ impl TestApp {
         self.running().store()
     }
 
+    /// Where its database is.
+    pub fn database_url(&self) -> String {
+        self.settings.database.url.reveal().to_owned()
+    }
+
     /// Where it keeps its things.
     pub fn data_dir(&self) -> &std::path::Path {
         &self.settings.data_dir
