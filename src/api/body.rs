@@ -8,13 +8,14 @@ use std::future::Future;
 use std::pin::Pin;
 
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
-use actix_web::{FromRequest, HttpRequest, dev, web};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, dev, web};
 use futures_util::StreamExt;
 use garde::Validate;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::State;
+use super::auth::Principal;
 use super::error::{ApiError, Fault};
 
 /// How faults and unknown fields are treated.
@@ -82,6 +83,9 @@ impl Fields {
     }
 }
 
+/// Largest body of somebody nobody knows yet: a log-in, an enrolment.
+const STRANGER_BODY_BYTES: usize = 32 * 1024;
+
 /// A body that kept all its rules.
 #[derive(Debug)]
 pub struct Body<T>(pub T);
@@ -145,7 +149,9 @@ impl<T: Contract + 'static> FromRequest for Body<T> {
 
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
         let options = &State::of(request).options;
-        let (limit_bytes, timeout) = (options.body_limit_bytes, options.body_timeout);
+        let is_stranger = request.extensions().get::<Principal>().is_none();
+        let most = if is_stranger { STRANGER_BODY_BYTES } else { usize::MAX };
+        let (limit_bytes, timeout) = (options.body_limit_bytes.min(most), options.body_timeout);
         let headers = request.headers();
         let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
         let refused = match announced {

@@ -38,7 +38,6 @@ struct Content {
     commands: Vec<Command>,
     is_away: bool,
     pings: usize,
-    enrolments: enrolment::Real,
 }
 
 /// Devices and data in memory, nothing fast; keys, sessions and the audit log in a real database.

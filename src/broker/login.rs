@@ -23,6 +23,9 @@ use crate::mqtt::packet::{ConnAck, Connect, Will};
 use crate::mqtt::session::Start;
 use crate::mqtt::{Packet, Reason};
 
+/// Largest CONNECT, its will's payload aside.
+const CONNECT_BYTES: usize = 8 * 1024;
+
 /// A client that is let in.
 pub(super) struct Client {
     /// Its CONNACK.
@@ -215,8 +218,10 @@ async fn read_connect<S>(shared: &Shared, io: &mut Io<S>) -> Result<(Version, Co
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    // Nobody knows yet who it is: no more than a will and what names a client.
+    let max_size = shared.options.max_packet_size.min(shared.options.max_will_bytes + CONNECT_BYTES);
     loop {
-        match codec::decode_connect(&mut io.input, shared.options.max_packet_size) {
+        match codec::decode_connect(&mut io.input, max_size) {
             Ok(Some(connect)) => return Ok(connect),
             Ok(None) => {}
             Err(error) => {

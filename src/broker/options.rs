@@ -84,7 +84,7 @@ impl Default for Options {
             max_topic_aliases: 10,
             max_topic_length: 65_535,
             max_topic_levels: 128,
-            max_will_bytes: 32 << 10,
+            max_will_bytes: 8 << 10,
             max_client_id_length: 256,
             max_queued_messages: 1000,
             max_queued_bytes: 4 << 20,

@@ -306,7 +306,7 @@ settings! {
         /// Most levels of a topic or filter, separated by `/`.
         max_topic_levels: usize = "128", int(4, 128, "levels");
         /// Largest payload of a last will; a CONNECT with a larger one is refused.
-        max_will_bytes: usize = "32 KiB", size(256, 65_535);
+        max_will_bytes: usize = "8 KiB", size(256, 65_535);
         /// Messages kept for a subscriber that is away or slow.
         max_queued_messages: usize = "1000", int(0, 1_000_000, "messages");
         /// Bytes of messages kept for a subscriber that is away or slow.

@@ -96,6 +96,14 @@ async fn unknown_paths_are_404_and_other_methods_405() {
 }
 
 #[actix_web::test]
+async fn a_stranger_sends_32_kib_at_most() {
+    let bench = Bench::new(false);
+    let body = |n: usize| json!({ "key": "x".repeat(n) });
+    assert_eq!(bench.post("/api/session", body(20 * 1024)).await.status, 422);
+    assert_eq!(bench.post("/api/session", body(40 * 1024)).await.status, 413);
+}
+
+#[actix_web::test]
 async fn bodies_are_json_within_the_limit() {
     let bench = Bench::with(true, Options { body_limit_bytes: 100, ..Options::default() });
     let large = json!({"device_id": "a", "device_name": "x".repeat(200)});
