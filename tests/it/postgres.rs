@@ -95,7 +95,7 @@ fn a_server_started_before_its_database_waits_and_then_serves() {
     let server = Server::start();
     let url = server.database();
     server.stop();
-    let app = TestApp::builder().set("database.url", &url).set("database.connect_timeout_s", "1").start();
+    let app = TestApp::builder().set("database.url", &url).set("database.connect_timeout_s", "3").start();
     assert_eq!(readiness(&app.api), 503);
     app.api.get("/healthz").expect(200);
     let key = app.data_dir().join("admin.key");
