@@ -21,6 +21,8 @@ mod listeners;
 mod login;
 mod ops;
 mod performance;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod presence;
 mod rest;
 mod secrets;
