@@ -56,7 +56,7 @@ struct Sender {
 
 impl Sender {
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let mut counted = None::<tokio::time::Instant>;
+        let (mut counted, mut is_failing) = (None::<tokio::time::Instant>, false);
         while !*stop.borrow() {
             match self.work(&stop).await {
                 Ok(()) => self.board.set(TASK, TaskState::Running),

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+#[cfg(all(feature = "ops-tests", feature = "postgres"))]
+mod alerting;
 mod audit;
 mod broker;
 mod certificates;
@@ -18,6 +20,8 @@ mod flow;
 mod hardening;
 mod listeners;
 mod login;
+#[cfg(feature = "sqlite")]
+mod notify;
 mod ops;
 #[cfg(feature = "postgres")]
 mod postgres;
