@@ -123,6 +123,16 @@ fn subscription(text: &str) -> Result<String, String> {
     }
 }
 
+impl FromValue for Option<bool> {
+    fn from_value(value: &Value) -> Self {
+        match value {
+            Value::Auto => None,
+            Value::Bool(yes) => Some(*yes),
+            _ => unreachable!("the table gives yes, no and auto a kind of their own"),
+        }
+    }
+}
+
 impl FromValue for Option<Secret> {
     fn from_value(value: &Value) -> Self {
         let Value::Hidden(secret) = value else { unreachable!("the table gives hidden texts a secret rule") };

@@ -468,16 +468,6 @@ impl FromValue for bool {
     }
 }
 
-impl FromValue for Option<bool> {
-    fn from_value(value: &Value) -> Self {
-        match value {
-            Value::Auto => None,
-            Value::Bool(yes) => Some(*yes),
-            _ => unreachable!("the table gives yes, no and auto a kind of their own"),
-        }
-    }
-}
-
 impl FromValue for AutoListen {
     fn from_value(value: &Value) -> Self {
         match value {

@@ -159,11 +159,12 @@ impl Inner {
             match self.store.accept_notices(&notices, ROOM) {
                 Ok(Outcome::Done(taken)) => return Ok(taken),
                 Ok(Outcome::Conflict) => return Err(Error::Full),
-                Err(error) if !error.is_transient() => return Err(error.into()),
+                Err(store::Error::Interrupted) => return Err(store::Error::Interrupted.into()),
+                // Away, or broken: all the more reason to get out.
                 Err(error) => tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     alerts = notices.len(),
-                    "the database is away: alerts are kept on this node's disk and sent from there"
+                    "the database fails: alerts are kept on this node's disk and sent from there"
                 ),
             }
         }

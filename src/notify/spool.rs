@@ -165,9 +165,8 @@ impl Spool {
         let is_first = |at: usize, row: &OutboxRow| {
             !rows[..at].iter().any(|before| waits(before) && before.fingerprint == row.fingerprint)
         };
-        let found = rows.iter().enumerate();
-        let found = found.filter(|(at, row)| waits(row) && row.next_attempt_at <= now && is_first(*at, row)).next();
-        let at = found.map(|(at, _)| at)?;
+        let is_next = |(at, row): &(usize, &OutboxRow)| waits(row) && row.next_attempt_at <= now && is_first(*at, row);
+        let (at, _) = rows.iter().enumerate().find(is_next)?;
         // The count of tries is not worth a write: it goes to the disk with what comes of this one.
         rows[at].attempts += 1;
         let row = rows[at].clone();

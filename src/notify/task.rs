@@ -59,12 +59,16 @@ impl Sender {
         let (mut counted, mut is_failing) = (None::<tokio::time::Instant>, false);
         while !*stop.borrow() {
             match self.work(&stop).await {
-                Ok(()) => self.board.set(TASK, TaskState::Running),
+                Ok(()) => {
+                    is_failing = false;
+                    self.board.set(TASK, TaskState::Running);
+                }
                 Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "notices cannot be handed out; trying again"
-                    );
+                    // Once an absence: it is looked for every few seconds.
+                    if !std::mem::replace(&mut is_failing, true) {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(error, "notices cannot be handed out; trying again");
+                    }
                     self.board.set(TASK, TaskState::Retrying("the store failed to hand out notices".into()));
                 }
             }

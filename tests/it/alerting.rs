@@ -22,7 +22,10 @@ fn program(names: &[&str], package: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).flat_map(|dir| names.iter().map(move |name| dir.join(name)));
     found.into_iter().find(|file| file.is_file()).unwrap_or_else(|| {
-        panic!("{} is not on the PATH; install it (Debian: apt-get install {package}), or let .ci/run unpack it", names[0])
+        panic!(
+            "{} is not on the PATH; install it (Debian: apt-get install {package}), or let .ci/run unpack it",
+            names[0]
+        )
     })
 }
 

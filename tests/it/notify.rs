@@ -56,7 +56,12 @@ fn an_alert_becomes_one_issue_that_is_closed_and_opened_again() {
     let issue = github.issues().pop().unwrap();
     assert_eq!(issue.title, "[warning] IotMeterStoringLate: The oldest unstored message is 2m old");
     assert_eq!(issue.labels, ["alert", "severity/warning", "service/collector"]);
-    for part in ["fingerprint=ab01", "[Runbook](https://runbook.example/#x)", "Fires since 2026-02-12T10:00:00Z", "| `instance` | `a` |"] {
+    for part in [
+        "fingerprint=ab01",
+        "[Runbook](https://runbook.example/#x)",
+        "Fires since 2026-02-12T10:00:00Z",
+        "| `instance` | `a` |",
+    ] {
         assert!(issue.body.contains(part), "{part} is not in {}", issue.body);
     }
     tell(&app.api, "ab01", "resolved", FIRST);
@@ -66,7 +71,8 @@ fn an_alert_becomes_one_issue_that_is_closed_and_opened_again() {
     eventually("it is open again", || github.issues()[0].is_open);
     all_told(&app.api);
     assert_eq!((github.issues().len(), github.issues()[0].comments.len()), (1, 2));
-    let results: Vec<_> = listed(&app.api, "done").iter().map(|row| row["result"].as_str().unwrap().to_owned()).collect();
+    let results: Vec<_> =
+        listed(&app.api, "done").iter().map(|row| row["result"].as_str().unwrap().to_owned()).collect();
     assert_eq!(results, ["reopened", "closed", "opened"]);
 }
 
@@ -175,14 +181,17 @@ fn what_github_refuses_is_kept_shows_and_is_sent_again() {
     eventually("it is given up", || !listed(&app.api, "dead").is_empty());
     let dead = &listed(&app.api, "dead")[0];
     assert_eq!(dead["last_error"], "GitHub answered 401 to find: not now");
-    eventually("the figures say so", || app.api.get("/metrics").text().contains("iot_meter_outbox_notices{state=\"dead\"} 1"));
+    eventually("the figures say so", || {
+        app.api.get("/metrics").text().contains("iot_meter_outbox_notices{state=\"dead\"} 1")
+    });
     github.be(Mood::Well);
     let path = format!("/api/webhooks/{}/retry", dead["id"]);
     app.api.post(&path, &json!({})).expect(202);
     all_told(&app.api);
     assert_eq!(github.issues().len(), 1);
     app.api.post(&path, &json!({})).expect(409);
-    let entries = |app: &TestApp| app.api.get("/api/audit?action=POST /api/webhooks".replace(' ', "%20").as_str()).json();
+    let entries =
+        |app: &TestApp| app.api.get("/api/audit?action=POST /api/webhooks".replace(' ', "%20").as_str()).json();
     eventually("the audit log says who did it", || entries(&app).as_array().unwrap().len() == 2);
 }
 
@@ -221,7 +230,13 @@ fn two_nodes_that_are_told_the_same_make_one_issue() {
         let queued: u64 = std::thread::scope(|scope| {
             let told: Vec<_> = nodes
                 .iter()
-                .map(|node| scope.spawn(|| (0..5).map(|_| tell(&node.api, "ab08", status, starts_at)["queued"].as_u64().unwrap()).sum::<u64>()))
+                .map(|node| {
+                    scope.spawn(|| {
+                        (0..5)
+                            .map(|_| tell(&node.api, "ab08", status, starts_at)["queued"].as_u64().unwrap())
+                            .sum::<u64>()
+                    })
+                })
                 .collect();
             told.into_iter().map(|thread| thread.join().unwrap()).sum()
         });

@@ -85,7 +85,11 @@ async fn alerts_are_taken_while_the_database_is_away_and_not_by_a_key() {
     let answer = tell(&bench, TOKEN, body(&[alert("ab", "firing")])).await;
     assert_eq!((answer.status, answer.json()["queued"].as_u64()), (202, Some(1)));
     let again = tell(&bench, &key, body(&[alert("ab", "firing")])).await;
-    assert_eq!((again.status, again.json()["repeated"].as_u64()), (202, Some(1)), "the keys are in the part that is there");
+    assert_eq!(
+        (again.status, again.json()["repeated"].as_u64()),
+        (202, Some(1)),
+        "the keys are in the part that is there"
+    );
 }
 
 #[actix_web::test]
@@ -111,7 +115,10 @@ async fn what_is_given_up_is_listed_and_sent_again_by_an_administrator() {
     let listed = call("GET", "/api/webhooks?state=dead&cursor=").await.json();
     let listed = listed.as_array().unwrap();
     assert_eq!(listed.len(), 1);
-    assert_eq!((&listed[0]["fingerprint"], &listed[0]["name"], &listed[0]["attempts"]), (&json!("ab"), &json!("Down"), &json!(3)));
+    assert_eq!(
+        (&listed[0]["fingerprint"], &listed[0]["name"], &listed[0]["attempts"]),
+        (&json!("ab"), &json!("Down"), &json!(3))
+    );
     assert!(listed[0]["last_error"].as_str().unwrap().contains("401"));
     assert_eq!(call("GET", "/api/webhooks?state=lost").await.status, 400);
     assert_eq!(call("GET", "/api/webhooks?fingerprint=cd").await.json()[0]["state"], "pending");
