@@ -55,14 +55,12 @@ struct Kept {
     next_attempt_at: i64,
     last_error: Option<String>,
     result: Option<String>,
-    repository: Option<String>,
-    issue: Option<i64>,
+    issue: Option<String>,
     finished_at: Option<i64>,
 }
 
 impl Kept {
     fn of(row: &OutboxRow) -> Self {
-        let (repository, issue) = row.issue.clone().map(|issue| (issue.repository, issue.number)).unzip();
         Self {
             id: row.id,
             fingerprint: row.fingerprint.clone(),
@@ -76,8 +74,7 @@ impl Kept {
             next_attempt_at: row.next_attempt_at.0,
             last_error: row.last_error.clone(),
             result: row.result.clone(),
-            repository,
-            issue,
+            issue: row.issue.as_ref().map(Issue::to_string),
             finished_at: row.finished_at.map(|at| at.0),
         }
     }
@@ -96,7 +93,7 @@ impl Kept {
             next_attempt_at: Timestamp(self.next_attempt_at),
             last_error: self.last_error,
             result: self.result,
-            issue: self.repository.zip(self.issue).map(|(repository, number)| Issue { repository, number }),
+            issue: self.issue.as_deref().and_then(Issue::parse),
             finished_at: self.finished_at.map(Timestamp),
         })
     }

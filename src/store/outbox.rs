@@ -3,6 +3,8 @@
 //! Invariants: of an alert (its fingerprint) only the oldest notice that waits is handed out, and to one node at a time; a
 //! notice that says what is known already is not taken twice.
 
+use std::fmt;
+
 use super::{Error, Listing, Outcome, Page};
 use crate::domain::Timestamp;
 
@@ -130,6 +132,20 @@ pub struct Issue {
     /// `owner/name`.
     pub repository: String,
     pub number: i64,
+}
+
+impl Issue {
+    /// `owner/name#number`, as it is stored.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (repository, number) = text.rsplit_once('#')?;
+        Some(Self { repository: repository.to_owned(), number: number.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Issue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.repository, self.number)
+    }
 }
 
 /// A notice to send.

@@ -18,10 +18,9 @@ CREATE TABLE outbox (
     leased_by text,
     leased_until timestamptz,
     last_error text,
-    -- What came of it, and on which issue.
+    -- What came of it, and on which issue (`owner/name#number`).
     result text,
-    repository text,
-    issue bigint,
+    issue text,
     finished_at timestamptz
 );
 CREATE INDEX outbox_state ON outbox (state, id);
@@ -36,7 +35,6 @@ CREATE TABLE incidents (
     told_at timestamptz NOT NULL,
     -- It was told while nothing was sent (dry run).
     is_dry boolean NOT NULL,
-    repository text,
-    issue bigint
+    issue text
 );
 CREATE INDEX incidents_over ON incidents (status, told_at);

@@ -17,10 +17,9 @@ CREATE TABLE outbox (
     leased_by TEXT,
     leased_until BIGINT,
     last_error TEXT,
-    -- What came of it, and on which issue.
+    -- What came of it, and on which issue (`owner/name#number`).
     result TEXT,
-    repository TEXT,
-    issue BIGINT,
+    issue TEXT,
     finished_at BIGINT
 );
 CREATE INDEX outbox_state ON outbox (state, id);
@@ -35,7 +34,6 @@ CREATE TABLE incidents (
     told_at BIGINT NOT NULL,
     -- It was told while nothing was sent (dry run).
     is_dry BOOLEAN NOT NULL,
-    repository TEXT,
-    issue BIGINT
+    issue TEXT
 );
 CREATE INDEX incidents_over ON incidents (status, told_at);

@@ -83,8 +83,7 @@ struct Row {
     leased_until: Option<Time>,
     last_error: Option<String>,
     result: Option<String>,
-    repository: Option<String>,
-    issue: Option<i64>,
+    issue: Option<String>,
     finished_at: Option<Time>,
 }
 
@@ -102,14 +101,13 @@ fn read(row: Row) -> Result<OutboxRow, Fault> {
         next_attempt_at: row.next_attempt_at.0,
         last_error: row.last_error,
         result: row.result,
-        issue: row.repository.zip(row.issue).map(|(repository, number)| Issue { repository, number }),
+        issue: row.issue.as_deref().and_then(Issue::parse),
         finished_at: row.finished_at.map(|at| at.0),
     })
 }
 
 /// A row to add: its id is given by the database.
 fn write(row: &OutboxRow) -> Row {
-    let (repository, issue) = row.issue.clone().map(|issue| (issue.repository, issue.number)).unzip();
     Row {
         id: 0,
         fingerprint: plain(&row.fingerprint).into_owned(),
@@ -125,8 +123,7 @@ fn write(row: &OutboxRow) -> Row {
         leased_until: None,
         last_error: row.last_error.as_deref().map(|text| plain(text).into_owned()),
         result: row.result.clone(),
-        repository,
-        issue,
+        issue: row.issue.as_ref().map(Issue::to_string),
         finished_at: optional(row.finished_at),
     }
 }
@@ -139,8 +136,7 @@ struct IncidentRow {
     starts_at: Time,
     told_at: Time,
     is_dry: bool,
-    repository: Option<String>,
-    issue: Option<i64>,
+    issue: Option<String>,
 }
 
 fn incident(connection: &mut PgConnection, fingerprint: &str) -> Result<Option<Incident>, Fault> {
@@ -152,22 +148,20 @@ fn incident(connection: &mut PgConnection, fingerprint: &str) -> Result<Option<I
             starts_at: row.starts_at.0,
             told_at: row.told_at.0,
             is_dry: row.is_dry,
-            issue: row.repository.zip(row.issue).map(|(repository, number)| Issue { repository, number }),
+            issue: row.issue.as_deref().and_then(Issue::parse),
         })
     };
     row.map(read).transpose()
 }
 
 fn keep(connection: &mut PgConnection, incident: Incident) -> QueryResult<()> {
-    let (repository, issue) = incident.issue.map(|issue| (issue.repository, issue.number)).unzip();
     let row = IncidentRow {
         fingerprint: plain(&incident.fingerprint).into_owned(),
         status: incident.status.name().to_owned(),
         starts_at: Time(incident.starts_at),
         told_at: Time(incident.told_at),
         is_dry: incident.is_dry,
-        repository,
-        issue,
+        issue: incident.issue.as_ref().map(Issue::to_string),
     };
     diesel::insert_into(incidents::table)
         .values(&row)
@@ -237,7 +231,6 @@ fn settle(connection: &mut PgConnection, id: i64, node: &str, end: &Settlement) 
     let fingerprint: Option<String> = own.select(dsl::fingerprint).first(connection).optional()?;
     let Some(fingerprint) = fingerprint else { return Ok(false) };
     let finished_at = (end.state == OutboxState::Done).then_some(Time(end.at));
-    let (repository, issue) = end.issue.clone().map(|issue| (issue.repository, issue.number)).unzip();
     diesel::update(dsl::outbox.find(id))
         .set((
             dsl::state.eq(end.state.name()),
@@ -252,11 +245,10 @@ fn settle(connection: &mut PgConnection, id: i64, node: &str, end: &Settlement) 
     if let Some(error) = &end.last_error {
         diesel::update(dsl::outbox.find(id)).set(dsl::last_error.eq(Some(plain(error)))).execute(connection)?;
     }
-    if issue.is_some() {
-        let known = (dsl::repository.eq(&repository), dsl::issue.eq(issue));
-        diesel::update(dsl::outbox.find(id)).set(known).execute(connection)?;
-        let known = (incidents::repository.eq(&repository), incidents::issue.eq(issue));
-        diesel::update(incidents::table.find(fingerprint)).set(known).execute(connection)?;
+    if let Some(issue) = end.issue.as_ref().map(Issue::to_string) {
+        diesel::update(dsl::outbox.find(id)).set(dsl::issue.eq(Some(&issue))).execute(connection)?;
+        let incident = incidents::table.find(fingerprint);
+        diesel::update(incident).set(incidents::issue.eq(Some(&issue))).execute(connection)?;
     }
     Ok(true)
 }

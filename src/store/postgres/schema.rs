@@ -297,8 +297,7 @@ diesel::table! {
         leased_until -> Nullable<Timestamptz>,
         last_error -> Nullable<Text>,
         result -> Nullable<Text>,
-        repository -> Nullable<Text>,
-        issue -> Nullable<BigInt>,
+        issue -> Nullable<Text>,
         finished_at -> Nullable<Timestamptz>,
     }
 }
@@ -310,8 +309,7 @@ diesel::table! {
         starts_at -> Timestamptz,
         told_at -> Timestamptz,
         is_dry -> Bool,
-        repository -> Nullable<Text>,
-        issue -> Nullable<BigInt>,
+        issue -> Nullable<Text>,
     }
 }
 

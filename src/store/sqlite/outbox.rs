@@ -77,8 +77,7 @@ struct Row {
     leased_until: Option<i64>,
     last_error: Option<String>,
     result: Option<String>,
-    repository: Option<String>,
-    issue: Option<i64>,
+    issue: Option<String>,
     finished_at: Option<i64>,
 }
 
@@ -96,14 +95,13 @@ fn read(row: Row) -> Result<OutboxRow, Fault> {
         next_attempt_at: Timestamp(row.next_attempt_at),
         last_error: row.last_error,
         result: row.result,
-        issue: row.repository.zip(row.issue).map(|(repository, number)| Issue { repository, number }),
+        issue: row.issue.as_deref().and_then(Issue::parse),
         finished_at: listing::time(row.finished_at),
     })
 }
 
 /// A row to add: its id is given by the database.
 fn write(row: &OutboxRow) -> Row {
-    let (repository, issue) = row.issue.clone().map(|issue| (issue.repository, issue.number)).unzip();
     Row {
         id: 0,
         fingerprint: row.fingerprint.clone(),
@@ -119,8 +117,7 @@ fn write(row: &OutboxRow) -> Row {
         leased_until: None,
         last_error: row.last_error.clone(),
         result: row.result.clone(),
-        repository,
-        issue,
+        issue: row.issue.as_ref().map(Issue::to_string),
         finished_at: row.finished_at.map(|at| at.0),
     }
 }
@@ -133,8 +130,7 @@ struct IncidentRow {
     starts_at: i64,
     told_at: i64,
     is_dry: bool,
-    repository: Option<String>,
-    issue: Option<i64>,
+    issue: Option<String>,
 }
 
 fn incident(connection: &mut SqliteConnection, fingerprint: &str) -> Result<Option<Incident>, Fault> {
@@ -146,22 +142,20 @@ fn incident(connection: &mut SqliteConnection, fingerprint: &str) -> Result<Opti
             starts_at: Timestamp(row.starts_at),
             told_at: Timestamp(row.told_at),
             is_dry: row.is_dry,
-            issue: row.repository.zip(row.issue).map(|(repository, number)| Issue { repository, number }),
+            issue: row.issue.as_deref().and_then(Issue::parse),
         })
     };
     row.map(read).transpose()
 }
 
 fn keep(connection: &mut SqliteConnection, incident: Incident) -> QueryResult<()> {
-    let (repository, issue) = incident.issue.map(|issue| (issue.repository, issue.number)).unzip();
     let row = IncidentRow {
         fingerprint: incident.fingerprint,
         status: incident.status.name().to_owned(),
         starts_at: incident.starts_at.0,
         told_at: incident.told_at.0,
         is_dry: incident.is_dry,
-        repository,
-        issue,
+        issue: incident.issue.as_ref().map(Issue::to_string),
     };
     diesel::insert_into(incidents::table)
         .values(&row)
@@ -229,7 +223,6 @@ fn settle(connection: &mut SqliteConnection, id: i64, node: &str, end: &Settleme
     let fingerprint: Option<String> = own.select(dsl::fingerprint).first(connection).optional()?;
     let Some(fingerprint) = fingerprint else { return Ok(false) };
     let finished_at = (end.state == OutboxState::Done).then_some(end.at.0);
-    let (repository, issue) = end.issue.clone().map(|issue| (issue.repository, issue.number)).unzip();
     diesel::update(dsl::outbox.find(id))
         .set((
             dsl::state.eq(end.state.name()),
@@ -244,11 +237,10 @@ fn settle(connection: &mut SqliteConnection, id: i64, node: &str, end: &Settleme
     if let Some(error) = &end.last_error {
         diesel::update(dsl::outbox.find(id)).set(dsl::last_error.eq(Some(error.as_str()))).execute(connection)?;
     }
-    if issue.is_some() {
-        let known = (dsl::repository.eq(&repository), dsl::issue.eq(issue));
-        diesel::update(dsl::outbox.find(id)).set(known).execute(connection)?;
-        let known = (incidents::repository.eq(&repository), incidents::issue.eq(issue));
-        diesel::update(incidents::table.find(fingerprint)).set(known).execute(connection)?;
+    if let Some(issue) = end.issue.as_ref().map(Issue::to_string) {
+        diesel::update(dsl::outbox.find(id)).set(dsl::issue.eq(Some(&issue))).execute(connection)?;
+        let incident = incidents::table.find(fingerprint);
+        diesel::update(incident).set(incidents::issue.eq(Some(&issue))).execute(connection)?;
     }
     Ok(true)
 }

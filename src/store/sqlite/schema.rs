@@ -270,8 +270,7 @@ diesel::table! {
         leased_until -> Nullable<BigInt>,
         last_error -> Nullable<Text>,
         result -> Nullable<Text>,
-        repository -> Nullable<Text>,
-        issue -> Nullable<BigInt>,
+        issue -> Nullable<Text>,
         finished_at -> Nullable<BigInt>,
     }
 }
@@ -283,8 +282,7 @@ diesel::table! {
         starts_at -> BigInt,
         told_at -> BigInt,
         is_dry -> Bool,
-        repository -> Nullable<Text>,
-        issue -> Nullable<BigInt>,
+        issue -> Nullable<Text>,
     }
 }
 
