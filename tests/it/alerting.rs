@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::support::github::{GitHub, Issue};
 use crate::support::postgres::Server;
-use crate::support::{TestApp, eventually_within};
+use crate::support::{Api, eventually_within, process};
 
 const ALERT: &str = "IotMeterDatabaseNotReady";
 const TOKEN: &str = "alertmanager-token-0123456789";
@@ -122,23 +122,43 @@ fn issues(github: &GitHub) -> Vec<Issue> {
     github.issues().into_iter().filter(|issue| issue.title.contains(ALERT)).collect()
 }
 
+/// The executable, with credentials: in this process all servers would share their metrics.
+fn start_server(github: &GitHub, database_url: &str, data: &Path) -> (process::Server, Api) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_iot-meter"));
+    command
+        .args(["serve", "--http-listen", "127.0.0.1:0", "--mqtt-listen", "127.0.0.1:0", "--mqtts-listen", "off"])
+        .arg("--data-dir")
+        .arg(data)
+        .env("IOT_METER__LOG__LEVEL", "warn")
+        .env("IOT_METER__DATABASE__URL", database_url)
+        .env("IOT_METER__DATABASE__CONNECT_TIMEOUT_S", "1")
+        .env("IOT_METER__ALERTMANAGER__TOKEN", TOKEN)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    for (key, value) in github.settings() {
+        command.env(format!("IOT_METER__{}", key.replace('.', "__").to_ascii_uppercase()), value);
+    }
+    let server = process::Server::start_with(&mut command, data);
+    let key = std::fs::read_to_string(data.join("admin.key")).unwrap();
+    let api = server.api.with_key(Some(key.trim()));
+    (server, api)
+}
+
 #[test]
 fn a_database_that_stops_opens_an_issue_and_closes_it_when_it_is_back() {
     let (github, database) = (GitHub::start(), Server::start());
     let dir = tempfile::tempdir().unwrap();
-    let url = database.database();
-    let settings = [("database.url", url.as_str()), ("database.connect_timeout_s", "1"), ("alertmanager.token", TOKEN)];
-    let builder = settings.iter().fold(TestApp::builder(), |builder, (key, value)| builder.set(key, value));
-    let app = github.settings().iter().fold(builder, |builder, (key, value)| builder.set(key, value)).start();
-    let (server, alertmanager) = (app.address("http"), free_address());
-    write_configuration(dir.path(), server, alertmanager);
+    let data = dir.path().join("data");
+    let (server, api) = start_server(&github, &database.database(), &data);
+    let alertmanager = free_address();
+    write_configuration(dir.path(), server.http, alertmanager);
     let programs = start_programs(dir.path(), alertmanager);
     let wait = |what: &str, condition: &mut dyn FnMut() -> bool| {
         let logs = || ["alertmanager.log", "prometheus.log"].map(|log| std::fs::read_to_string(dir.path().join(log)));
         eventually_within(PATIENCE, what, condition, || format!("{:?}\n{:?}", github.issues(), logs()));
     };
     let ready = "iot_meter_ready{check=\"database\"} ";
-    let is_ready = |state: &str| app.api.with_key(None).get("/metrics").text().contains(&format!("{ready}{state}\n"));
+    let is_ready = |state: &str| server.api.get("/metrics").text().contains(&format!("{ready}{state}\n"));
     wait("the database is seen", &mut || is_ready("1"));
     assert_eq!(issues(&github).len(), 0);
 
@@ -155,8 +175,9 @@ fn a_database_that_stops_opens_an_issue_and_closes_it_when_it_is_back() {
     let all = issues(&github);
     assert_eq!((all.len(), all[0].comments.len()), (1, 1), "{all:?}");
     assert!(all[0].comments[0].contains("The alert is over since"), "{}", all[0].comments[0]);
-    let told = || app.api.get("/api/webhooks?state=done").expect(200).json();
+    let told = || api.get("/api/webhooks?state=done").expect(200).json();
     let names = || told().as_array().unwrap().iter().filter(|row| row["name"] == ALERT).count();
     wait("the database knows of it", &mut || names() == 2);
     drop(programs);
+    assert_eq!(server.terminate(), Some(0));
 }
