@@ -5,6 +5,7 @@
 //!
 //! Start from [`start`]; `routes` is the table of everything there is.
 
+mod alertmanager;
 mod alerts;
 pub mod audit;
 mod auth;
@@ -50,6 +51,7 @@ mod system;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 mod wire;
 
 use std::net::IpAddr;
@@ -77,7 +79,7 @@ use crate::observe::{Board, Progress};
 use crate::store::{DEFAULT_COMMAND_LIFE, SharedStore};
 use crate::tls::{OwnCa, Revocations};
 use crate::vault::Keyring;
-use crate::{collector, dispatch, journal};
+use crate::{collector, dispatch, journal, notify};
 
 /// What the API stands on. Everything in it is shared.
 #[derive(Clone)]
@@ -103,6 +105,8 @@ pub struct Services {
     pub audit: crate::audit::Log,
     /// Until it is true only what anybody may read is answered: the database has not yet said who may what.
     pub open: watch::Receiver<bool>,
+    /// Where alerts come in.
+    pub notices: notify::Desk,
     /// Seals what is kept of secrets.
     pub vault: Arc<Keyring>,
     /// Where this server's MQTT is, for meters that enrol.

@@ -386,6 +386,8 @@ settings! {
         telemetry_days: u64 = "400", int(1, 36_500, "days");
         /// Entries of the audit log. What is left stays a chain that can be verified.
         audit_days: u64 = "400", int(1, 36_500, "days");
+        /// Alerts that were told to GitHub or given up (`GET /api/webhooks`).
+        webhook_days: u64 = "90", int(1, 36_500, "days");
     }
 
     /// Commands to meters.
@@ -417,6 +419,25 @@ settings! {
         hello_interval_s: u32 = "30", int(5, 3600, "s");
         /// Meters may enrol over plain HTTP from other machines: for servers behind a proxy that ends TLS.
         plain_http: bool = "false", Kind::Bool;
+    }
+
+    /// Alertmanager, which tells of the alerts in deploy/prometheus/rules.yml: `POST /api/alertmanager/webhook`.
+    alertmanager: Alertmanager {
+        /// The bearer token it brings (its `credentials_file`); 20 characters at least. Unlike a key it is good while the
+        /// database is away too. Empty = a key with the role operator is wanted.
+        token: Option<Secret> = "", Kind::Text(Rule::Secret);
+    }
+
+    /// Issues for these alerts: one an alert, closed when it is over.
+    github: Github {
+        /// The repository of the issues.
+        repository: String = "", Kind::Text(Rule::Repository);
+        /// A token that may read and write its issues.
+        token: Option<Secret> = "", Kind::Text(Rule::Secret);
+        /// Address of the API; GitHub Enterprise Server has it at `https://HOST/api/v3`.
+        api_url: String = "https://api.github.com", Kind::Text(Rule::SafeUrl);
+        /// Only log what would be done; `auto` = as long as there is no token.
+        dry_run: Option<bool> = "auto", Kind::BoolAuto;
     }
 
     /// What the process says about itself, on stderr.

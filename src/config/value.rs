@@ -54,6 +54,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// Yes or no.
     Bool,
+    /// Yes, no, or what follows from other keys.
+    BoolAuto,
     /// A list of MQTT topic filters.
     Filters,
     /// A list of names or addresses of this machine.
@@ -89,7 +91,7 @@ pub(super) enum Value {
     Int(u64),
     Bool(bool),
     Addr(Option<SocketAddr>),
-    /// An address that is still to be made of other keys.
+    /// What is still to be made of other keys.
     Auto,
     Text(String),
     Secret(Secret),
@@ -193,6 +195,10 @@ impl Kind {
             Self::Url { schemes } => url(text(raw)?, schemes).map(Value::Text),
             Self::SecretUrl { schemes } => url(text(raw)?, schemes).map(|u| Value::Secret(Secret::new(u))),
             Self::Bool => boolean(raw).map(Value::Bool),
+            Self::BoolAuto => match raw {
+                Raw::Word(word) | Raw::Text(word) if word == "auto" => Ok(Value::Auto),
+                other => boolean(other).map(Value::Bool).map_err(|_| "true, false or \"auto\" is wanted".to_owned()),
+            },
             Self::Names => list(raw)?.into_iter().map(host).collect::<Result<_, _>>().map(Value::List),
             Self::Choice(words) => choice(text(raw)?, words).map(Value::Text),
             Self::Filters => list(raw)?.into_iter().map(filter).collect::<Result<_, _>>().map(Value::List),
@@ -224,6 +230,7 @@ impl Kind {
                 schemes.iter().map(|s| format!("{s}://…")).collect::<Vec<_>>().join(" or ")
             }
             Self::Bool => "true | false".to_owned(),
+            Self::BoolAuto => "true | false | \"auto\"".to_owned(),
             Self::Names => "a list of names or addresses (in the environment separated by commas)".to_owned(),
             Self::Choice(words) => words.join(" | "),
             Self::Filters => "a list of topic filters (in the environment separated by commas)".to_owned(),

@@ -16,6 +16,7 @@ mod datadir;
 mod demo;
 mod first_start;
 mod listeners;
+mod notices;
 mod sampler;
 mod secrets;
 mod sources;

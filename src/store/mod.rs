@@ -15,6 +15,7 @@ mod error;
 mod fault;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod listing;
+mod outbox;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod rows;
@@ -30,6 +31,7 @@ pub use certificates::*;
 pub use chain::AuditRow;
 pub use enrolment::*;
 pub use error::Error;
+pub use outbox::*;
 pub use rows::*;
 pub use saved::*;
 
@@ -45,7 +47,7 @@ pub type SharedStore = Arc<dyn Store>;
 /// What every database must do. One implementation a dialect; chosen at run time by the URL's scheme.
 ///
 /// Errors: [`Error::Unavailable`] is worth trying again (busy, away, disk full); anything else is not.
-pub trait Store: Access + Certificates + Enrolment + Send + Sync + 'static {
+pub trait Store: Access + Certificates + Enrolment + Outbox + Send + Sync + 'static {
     // ---- collector ---------------------------------------------------------------------------------------------
 
     /// The journal offset up to which (exclusive) everything is stored; `None` in a new database.

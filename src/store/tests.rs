@@ -3,6 +3,7 @@
 mod access;
 mod certificates;
 mod enrolment;
+mod outbox;
 mod paging;
 mod registry;
 mod sessions;
@@ -61,6 +62,7 @@ pub(super) fn suite(store: &dyn Store) {
     certificates::a_certificate_is_found_listed_and_revoked_once(store);
     certificates::every_right_taken_away_is_told_in_order(store);
     enrolment::all(store);
+    outbox::all(store);
     store.ping().unwrap();
 }
 

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+#[cfg(all(feature = "ops-tests", feature = "postgres"))]
+mod alerting;
 mod audit;
 mod broker;
 mod certificates;
@@ -19,6 +21,8 @@ mod grafana;
 mod hardening;
 mod listeners;
 mod login;
+#[cfg(feature = "sqlite")]
+mod notify;
 mod ops;
 mod performance;
 #[cfg(feature = "postgres")]
