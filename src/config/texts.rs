@@ -31,6 +31,10 @@ pub enum Rule {
     Broker,
     /// `https://…`, or `http://` to this machine; empty = none.
     SafeUrl,
+    /// `http://…` or `https://…`; empty = none.
+    HttpUrl,
+    /// Headers `Name: value`, separated by commas, that may not show; empty = none.
+    SecretHeaders,
 }
 
 impl Rule {
@@ -44,6 +48,8 @@ impl Rule {
             Self::OptionalPath => Ok(Value::Text(text.to_owned())),
             Self::Subscription => subscription(text).map(Value::Text),
             Self::SafeUrl => safe_url(text).map(Value::Text),
+            Self::HttpUrl => http_url(text).map(Value::Text),
+            Self::SecretHeaders => headers(text).map(|()| Value::Hidden(Secret::new(text))),
             Self::Broker => Address::parse(text).map(|address| Value::Text(address.to_string())),
         }
     }
@@ -56,6 +62,8 @@ impl Rule {
             Self::OptionalPath => "a path",
             Self::Subscription => "a topic filter",
             Self::SafeUrl => "https://…, or http:// to this machine; \"\" for none",
+            Self::HttpUrl => "http://… or https://…; \"\" for none",
+            Self::SecretHeaders => "Name: value, separated by commas; \"\" for none",
             Self::Broker => "mqtt://host:port or mqtts://host:port",
         }
     }
@@ -106,6 +114,39 @@ fn safe_url(text: &str) -> Result<String, String> {
     }
 }
 
+fn http_url(text: &str) -> Result<String, String> {
+    let rest = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    let is_good = rest.is_some_and(|rest| {
+        !rest.is_empty()
+            && !rest.starts_with('/')
+            && !rest.contains(['?', '#', '@'])
+            && !text.contains(char::is_whitespace)
+    });
+    match text.is_empty() || is_good {
+        true => Ok(text.to_owned()),
+        false => Err("an address is wanted that begins with http:// or https://, without user and query".to_owned()),
+    }
+}
+
+/// Name and value of each.
+pub(super) fn split_headers(text: &str) -> Option<Vec<(String, String)>> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts
+        .map(|part| {
+            let (name, value) = part.split_once(':')?;
+            let (name, value) = (name.trim(), value.trim());
+            let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+            let is_good =
+                !name.is_empty() && name.bytes().all(is_name) && value.bytes().all(|b| (b' '..=b'~').contains(&b));
+            is_good.then(|| (name.to_owned(), value.to_owned()))
+        })
+        .collect()
+}
+
+fn headers(text: &str) -> Result<(), String> {
+    split_headers(text).map(drop).ok_or_else(|| "is not a list of Name: value, separated by commas".to_owned())
+}
+
 /// `$share/name/filter`, or a filter `[MQTT 5, 4.8.2]`.
 fn subscription(text: &str) -> Result<String, String> {
     let shared = text.strip_prefix("$share/").map(|rest| rest.split_once('/').unwrap_or((rest, "")));
@@ -121,6 +162,14 @@ impl FromValue for Option<Secret> {
     fn from_value(value: &Value) -> Self {
         let Value::Hidden(secret) = value else { unreachable!("the table gives hidden texts a secret rule") };
         Some(secret.clone()).filter(|secret| !secret.reveal().is_empty())
+    }
+}
+
+impl FromValue for Vec<(String, Secret)> {
+    fn from_value(value: &Value) -> Self {
+        let Value::Hidden(secret) = value else { unreachable!("the table gives headers a secret rule") };
+        let headers = split_headers(secret.reveal()).expect("the headers were checked");
+        headers.into_iter().map(|(name, value)| (name, Secret::new(value))).collect()
     }
 }
 

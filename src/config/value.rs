@@ -52,6 +52,8 @@ pub enum Kind {
     },
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// A part of a whole, 0 to 1.
+    Ratio,
     /// Yes or no.
     Bool,
     /// A list of MQTT topic filters.
@@ -75,6 +77,8 @@ pub(super) enum Raw {
     Text(String),
     /// A TOML integer; `None` = beyond 64 bits or negative.
     Int(Option<u64>),
+    /// A TOML float.
+    Float(f64),
     /// A TOML boolean.
     Bool(bool),
     /// A TOML array of strings.
@@ -87,6 +91,7 @@ pub(super) enum Raw {
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Value {
     Int(u64),
+    Ratio(f64),
     Bool(bool),
     Addr(Option<SocketAddr>),
     /// An address that is still to be made of other keys.
@@ -192,6 +197,7 @@ impl Kind {
             },
             Self::Url { schemes } => url(text(raw)?, schemes).map(Value::Text),
             Self::SecretUrl { schemes } => url(text(raw)?, schemes).map(|u| Value::Secret(Secret::new(u))),
+            Self::Ratio => ratio(raw).map(Value::Ratio),
             Self::Bool => boolean(raw).map(Value::Bool),
             Self::Names => list(raw)?.into_iter().map(host).collect::<Result<_, _>>().map(Value::List),
             Self::Choice(words) => choice(text(raw)?, words).map(Value::Text),
@@ -223,6 +229,7 @@ impl Kind {
             Self::Url { schemes } | Self::SecretUrl { schemes } => {
                 schemes.iter().map(|s| format!("{s}://…")).collect::<Vec<_>>().join(" or ")
             }
+            Self::Ratio => "0 … 1, such as 0.05".to_owned(),
             Self::Bool => "true | false".to_owned(),
             Self::Names => "a list of names or addresses (in the environment separated by commas)".to_owned(),
             Self::Choice(words) => words.join(" | "),
@@ -239,6 +246,7 @@ impl Value {
     pub(super) fn show(&self) -> String {
         match self {
             Self::Int(n) => n.to_string(),
+            Self::Ratio(part) => part.to_string(),
             Self::Bool(yes) => yes.to_string(),
             Self::Addr(None) => "\"off\"".to_owned(),
             Self::Auto => "\"auto\"".to_owned(),
@@ -255,6 +263,7 @@ fn text(raw: &Raw) -> Result<&str, String> {
     match raw {
         Raw::Word(t) | Raw::Text(t) => Ok(t),
         Raw::Int(_) => Err("a text in quotes is wanted, not an integer".to_owned()),
+        Raw::Float(_) => Err("a text in quotes is wanted, not a number with a point".to_owned()),
         Raw::Bool(_) => Err("a text in quotes is wanted, not true or false".to_owned()),
         Raw::List(_) => Err("a text in quotes is wanted, not a list".to_owned()),
         Raw::Other(name) => Err(format!("a text in quotes is wanted, not {name}")),
@@ -268,9 +277,22 @@ fn integer(raw: &Raw) -> Result<u64, String> {
         Raw::Word(word) => word.trim().parse().map_err(|_| format!("{word:?} is not a whole number")),
         Raw::Text(_) => Err("a whole number without quotes is wanted".to_owned()),
         Raw::Bool(_) => Err("a whole number is wanted, not true or false".to_owned()),
+        Raw::Float(_) => Err("a whole number is wanted, not a number with a point".to_owned()),
         Raw::List(_) => Err("a whole number is wanted, not a list".to_owned()),
         Raw::Other(name) => Err(format!("a whole number is wanted, not {name}")),
     }
+}
+
+fn ratio(raw: &Raw) -> Result<f64, String> {
+    let number = match raw {
+        Raw::Float(n) => Some(*n),
+        Raw::Int(n) => n.map(|n| n as f64),
+        Raw::Word(word) => word.trim().parse().ok(),
+        _ => None,
+    };
+    number
+        .filter(|n| (0.0..=1.0).contains(n))
+        .ok_or_else(|| "a number from 0 to 1 is wanted, without quotes".to_owned())
 }
 
 fn boolean(raw: &Raw) -> Result<bool, String> {
@@ -451,6 +473,13 @@ impl FromValue for Vec<String> {
     fn from_value(value: &Value) -> Self {
         let Value::List(items) = value else { unreachable!("the table gives lists a list's kind") };
         items.clone()
+    }
+}
+
+impl FromValue for f64 {
+    fn from_value(value: &Value) -> Self {
+        let Value::Ratio(part) = value else { unreachable!("the table gives parts of a whole a kind of their own") };
+        *part
     }
 }
 

@@ -31,6 +31,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
+use crate::observe::trace;
 
 /// A store shared by tasks.
 pub type SharedStore = Arc<dyn Store>;
@@ -195,7 +196,7 @@ pub async fn run<T: Send + 'static>(
     call: impl FnOnce(&dyn Store) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     let store = Arc::clone(store);
-    match tokio::task::spawn_blocking(move || call(&*store)).await {
+    match tokio::task::spawn_blocking(trace::carry(move || call(&*store))).await {
         Ok(result) => result,
         Err(_) => Err(Error::Interrupted),
     }

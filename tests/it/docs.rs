@@ -37,6 +37,11 @@ fn the_readme_lists_every_metric() {
 }
 
 #[test]
+fn the_readme_lists_every_field_of_a_log_line() {
+    check("README.md", &with_part(&read("README.md"), "log-fields", &iot_meter::observe::log::fields::markdown()));
+}
+
+#[test]
 fn the_readme_begins_with_the_two_commands() {
     let readme = read("README.md");
     let commands: Vec<&str> = readme.lines().filter(|l| l.starts_with("cargo ")).take(2).collect();

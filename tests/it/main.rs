@@ -18,11 +18,16 @@ mod flow;
 mod hardening;
 mod listeners;
 mod login;
+mod observability;
 mod ops;
 mod presence;
+#[cfg(feature = "ops-tests")]
+mod promtool;
 mod rest;
 mod secrets;
 mod services;
 mod source;
 mod support;
 mod tidy;
+#[cfg(feature = "otel")]
+mod traces;

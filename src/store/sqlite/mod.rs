@@ -50,6 +50,7 @@ use super::{
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::metrics;
+use crate::observe::trace::{self, SpanKind};
 
 /// The store in a SQLite file.
 pub(super) struct SqliteStore {
@@ -95,7 +96,7 @@ fn timed<T>(
     call: impl FnOnce() -> Result<T, fault::Fault>,
 ) -> Result<T, Error> {
     let started = Instant::now();
-    let done = call();
+    let done = trace::in_span(operation, SpanKind::Client, &[("db.system.name", "sqlite")], call);
     metrics::DATABASE_SECONDS.observe(&[("operation", kind)], started.elapsed());
     done.map_err(|fault| {
         metrics::DATABASE_FAILURES.increment(&[("operation", kind)], 1);
