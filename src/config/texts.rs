@@ -4,8 +4,9 @@
 
 use serde::Deserialize;
 
+use super::from_value::{FromValue, word};
 use super::secret::Secret;
-use super::value::{FromValue, Value, filter, word};
+use super::value::{Value, filter};
 use crate::broker::source::{Address, Version};
 use crate::oidc::is_safe_url;
 use crate::vault::Key;

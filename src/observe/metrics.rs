@@ -250,6 +250,12 @@ pub fn http_route(route: &str, method: &str, success: &str) {
     }
 }
 
+/// Connections of the database's pool, and how many of them nobody uses.
+pub fn database_pool(all: u32, idle: u32) {
+    DATABASE_CONNECTIONS.set(&[("state", "idle")], f64::from(idle));
+    DATABASE_CONNECTIONS.set(&[("state", "busy")], f64::from(all.saturating_sub(idle)));
+}
+
 fn three_digits(status: u16, text: &mut [u8; 3]) -> &str {
     for (place, divisor) in [100, 10, 1].into_iter().enumerate() {
         text[place] = b'0' + u8::try_from(status / divisor % 10).unwrap_or(0);

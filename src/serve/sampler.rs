@@ -1,10 +1,12 @@
 //! Figures that are states, not events: read every few seconds and put on the metrics page.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::Parts;
+use crate::api::Render;
 use crate::broker::Stats;
 use crate::collector;
 use crate::journal::Journal;
@@ -53,8 +55,17 @@ pub async fn watch_journal(board: Board, journal: Journal, mut stop: watch::Rece
     }
 }
 
+/// The metrics page, with the states of the moment.
+pub fn page(parts: &Parts) -> Arc<Render> {
+    let parts = parts.clone();
+    Arc::new(move |form| {
+        sample(&parts);
+        metrics::render(form)
+    })
+}
+
 /// What costs nothing to ask: also at each scrape.
-pub(super) fn sample(parts: &Parts) {
+fn sample(parts: &Parts) {
     let journal = parts.journal.status();
     metrics::JOURNAL_HEAD.set(&[], journal.head.0 as f64);
     metrics::JOURNAL_DURABLE.set(&[], journal.durable.0 as f64);

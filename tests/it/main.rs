@@ -20,6 +20,8 @@ mod listeners;
 mod login;
 mod observability;
 mod ops;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod presence;
 #[cfg(feature = "ops-tests")]
 mod promtool;

@@ -204,6 +204,7 @@ fn the_figures_change_when_the_thing_happens() {
         "journal_fsync_duration_seconds_count",
         "commit_duration_seconds_count",
         "database_query_duration_seconds_count{operation=\"read\"}",
+        "database_connection_wait_seconds_count",
         "http_request_duration_seconds_count{route=\"/metrics\",method=\"GET\",status=\"200\"}",
     ] {
         grown(histogram, 1.0);
@@ -257,6 +258,8 @@ fn states_of_the_fleet_and_of_the_parts_show_what_is_and_zero_for_what_is_not() 
             && shows(&page, "alerts_unacknowledged") == Some(1.0)
             && shows(&page, &command("pending")) == Some(1.0)
             && shows(&page, &command("accepted")) == Some(0.0)
+            && shows(&page, "database_connections{state=\"idle\"}").is_some_and(|idle| idle >= 1.0)
+            && shows(&page, "database_connections{state=\"busy\"}").is_some()
     });
     let commands = api.get("/api/devices/s-1/commands").expect(200).json();
     api.delete(&format!("/api/commands/{}", commands[0]["cmd_id"].as_str().unwrap())).expect(200);

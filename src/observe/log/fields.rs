@@ -70,6 +70,7 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("open", "whether nobody is asked for credentials"),
     ("operation", "what was being done"),
     ("over", "how many were too many"),
+    ("partition", "a partition of the telemetry table"),
     ("path", "path of a request, or of a file"),
     ("pause", "time until the next try"),
     ("peer", "address of the other side"),
