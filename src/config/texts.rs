@@ -224,6 +224,36 @@ mod tests {
     }
 
     #[test]
+    fn a_collectors_address_and_headers_are_checked() {
+        let check =
+            |rule: Rule, text: &str, good: bool| assert_eq!(rule.check(text).is_ok(), good, "{rule:?} {text:?}");
+        for (text, good) in [
+            ("", true),
+            ("http://otel-collector:4318", true),
+            ("https://otlp.example/tenant/v1/traces", true),
+            ("otel-collector:4318", false),
+            ("http://", false),
+            ("http:///v1/traces", false),
+            ("http://user:secret@host", false),
+            ("http://host/a b", false),
+            ("grpc://host:4317", false),
+        ] {
+            check(Rule::HttpUrl, text, good);
+        }
+        for (text, good) in [
+            ("", true),
+            ("Authorization: Bearer a:b=", true),
+            ("X-Scope-OrgID: 1, Authorization: Basic eA==", true),
+            ("Authorization", false),
+            (": x", false),
+            ("A b: x", false),
+            ("A: x\ny", false),
+        ] {
+            check(Rule::SecretHeaders, text, good);
+        }
+    }
+
+    #[test]
     fn a_subscription_is_a_filter_perhaps_a_shared_one() {
         let check = |text: &str, good: bool| assert_eq!(subscription(text).is_ok(), good, "{text:?}");
         check("iot/+/#", true);

@@ -1,5 +1,7 @@
 //! Asking the issuer over HTTP: short, bounded, without redirects. Blocks: for blocking threads.
 //!
+//! The trace of the request it is done for goes along (`traceparent`, `tracestate`).
+//!
 //! Invariant: what is asked for goes over TLS, with the certificate authorities of the system, or stays on this machine.
 
 use std::net::IpAddr;
@@ -9,6 +11,7 @@ use std::time::Duration;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::Error;
+use crate::observe::trace;
 
 /// Longest answer.
 const MAX_BYTES: u64 = 256 * 1024;
@@ -52,7 +55,8 @@ fn agent() -> ureq::Agent {
 /// GET.
 pub(super) fn get(url: &str, what: &'static str) -> Result<Vec<u8>, Error> {
     guard(url, what)?;
-    read(agent().get(url).header("Accept", "application/json").call(), what)
+    let request = agent().get(url).header("Accept", "application/json");
+    read(trace::outgoing().into_iter().fold(request, |r, (name, value)| r.header(name, value)).call(), what)
 }
 
 /// POST of a form, signed with `Authorization` where there is any.
@@ -68,6 +72,7 @@ pub(super) fn post(
         Some(value) => request.header("Authorization", value),
         None => request,
     };
+    let request = trace::outgoing().into_iter().fold(request, |r, (name, value)| r.header(name, value));
     read(request.send_form(form.iter().copied()), what)
 }
 
@@ -88,7 +93,38 @@ fn read(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>, what: &'s
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+
     use super::*;
+    use crate::observe::trace::{Context, Current, Tracer};
+
+    /// The head of the one request that a server was sent.
+    fn asked(ask: impl FnOnce(&str)) -> String {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let lines = BufReader::new(socket.try_clone().unwrap()).lines().map(Result::unwrap);
+            let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}").unwrap();
+            head.join("\n").to_ascii_lowercase()
+        });
+        ask(&url);
+        server.join().unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_issuer_is_told_the_trace_it_is_asked_for() {
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let context = Context::parse(parent, Some("a=b")).unwrap();
+        let current = Current { context, request_id: None, tracer: Tracer::default() };
+        let carried =
+            trace::within(current, async { trace::carry(|| asked(|url| drop(get(url, "x").unwrap()))) }).await;
+        let head = carried();
+        assert!(head.contains(&format!("\ntraceparent: {parent}")) && head.contains("\ntracestate: a=b"), "{head}");
+        let head = asked(|url| drop(post(url, &[("a", "b")], None, "x").unwrap()));
+        assert!(!head.contains("traceparent"), "{head}");
+    }
 
     #[test]
     fn the_issuer_is_asked_over_tls_or_on_this_machine() {

@@ -19,7 +19,7 @@ use super::jwt::{self, Rules};
 use super::{Client, Error, KeySource, Options, Person, Refusal, claims, fetch};
 use crate::domain::{Clock, Timestamp};
 use crate::observe::backoff::Backoff;
-use crate::observe::{Board, TaskState, counted, metrics};
+use crate::observe::{Board, TaskState, counted, metrics, trace};
 
 /// The name on the task board.
 pub const TASK: &str = "oidc";
@@ -107,7 +107,7 @@ impl Issuer {
     /// Reads the keys anew.
     pub async fn refresh(&self) -> Result<(), Error> {
         let options = self.options.clone();
-        let read = tokio::task::spawn_blocking(move || read(&options)).await;
+        let read = tokio::task::spawn_blocking(trace::carry(move || read(&options))).await;
         let read = read.unwrap_or(Err(Error::Unreadable { what: "keys", why: "the reading broke off" }));
         self.reads.fetch_add(1, Ordering::AcqRel);
         match read {
@@ -174,7 +174,7 @@ impl Issuer {
             return Ok(known);
         }
         let issuer = self.options.issuer.clone();
-        let read = tokio::task::spawn_blocking(move || discover(&issuer)).await;
+        let read = tokio::task::spawn_blocking(trace::carry(move || discover(&issuer))).await;
         let found =
             Arc::new(read.unwrap_or(Err(Error::Unreadable { what: "description", why: "the reading broke off" }))?);
         self.known.write().unwrap_or_else(PoisonError::into_inner).endpoints = Some(Arc::clone(&found));
@@ -200,7 +200,8 @@ impl Issuer {
         let client = self.client()?.clone();
         let endpoints = self.endpoints().await?;
         let (id, verifier, code) = (client.id.clone(), attempt.verifier(), code.to_owned());
-        let asked = tokio::task::spawn_blocking(move || exchange(&endpoints, &client, &code, &verifier)).await;
+        let asked =
+            tokio::task::spawn_blocking(trace::carry(move || exchange(&endpoints, &client, &code, &verifier))).await;
         let token = asked.unwrap_or(Err(Error::Unreadable { what: "token", why: "the reading broke off" }))?;
         self.judge(&token, &id, Some(&attempt.nonce()), now).await.map_err(Error::Refused)
     }

@@ -69,7 +69,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     // Written until the HTTP servers have ended.
     let (audit_stop, audit_stopping) = watch::channel(false);
     let mut http = Tasks::default();
-    let tracer = traces::start(&settings, node_id, audit_stopping.clone(), &mut http)?;
+    let tracer = traces::start(&settings, node_id, audit_stopping.clone(), &mut http);
     let deps = broker::Deps {
         journal: journal.clone(),
         authenticator: authenticator(&settings, open, &store, &clock),
