@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help build test test-postgres test-alerts lint fmt fmt-fix bench doc docs-update openapi demo rules dashboards deny sbom fuzz image ci clean
+.PHONY: help build test test-postgres test-alerts test-observe lint fmt fmt-fix bench doc docs-update openapi demo rules dashboards deny sbom fuzz image ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ test-postgres: ## the store's suite and the usual ways on a real Postgres, which
 
 test-alerts: ## the whole way of an alert (needs prometheus, prometheus-alertmanager, postgresql, libpq-dev)
 	$(CARGO) test --features postgres,ops-tests --test it alerting::
+
+test-observe: ## the metrics page as promtool reads it (needs it), and spans as a collector gets them
+	$(CARGO) test --features otel,ops-tests --test it -- promtool:: traces::
 
 lint: ## lints of all targets, warnings are errors
 	$(CARGO) clippy --all-targets --all-features -- -D warnings

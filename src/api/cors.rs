@@ -9,9 +9,10 @@ use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY};
 
 /// What a page may send and read besides what every page may.
-const REQUEST_HEADERS: &str = "authorization, content-type, if-match, if-none-match, x-api-key, x-request-id";
+const REQUEST_HEADERS: &str = "authorization, content-type, if-match, if-none-match, traceparent, tracestate, \
+                               x-api-key, x-request-id";
 const ANSWER_HEADERS: &str = "etag, link, location, ratelimit-limit, ratelimit-remaining, ratelimit-reset, retry-after, \
-                              x-request-id, x-total-count";
+                              traceresponse, x-request-id, x-total-count";
 
 /// The request's origin, if it is one of those.
 pub(super) fn allowed<'a>(head: &'a RequestHead, origins: &[String]) -> Option<&'a HeaderValue> {

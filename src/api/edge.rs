@@ -1,6 +1,10 @@
-//! What every answer gets, whoever made it: a request id, the problem body of an error, security headers, a log line.
+//! What every answer gets, whoever made it: a request id, its place in the caller's trace, the problem body of an error,
+//! security headers, a log line.
 //!
 //! Invariant: an error is logged here and nowhere else, and its inside text goes to the log only.
+//!
+//! A caller's `traceparent` and `tracestate` are taken up (W3C Trace Context). The answer names the span that it was in
+//! `traceresponse`, as the draft of W3C's Distributed Tracing working group has it (Level 2 defines no header of answers).
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -11,9 +15,14 @@ use actix_web::{Error, HttpMessage, HttpResponse};
 
 use super::State;
 use super::error::{ApiError, problem};
+use crate::domain::Timestamp;
 use crate::observe::metrics;
+use crate::observe::trace::{self, Context, Current, Span, SpanId, SpanKind, Tracer};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACE_PARENT: &str = "traceparent";
+const TRACE_STATE: &str = "tracestate";
+const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 const POLICY: HeaderName = HeaderName::from_static("content-security-policy");
 
 /// Headers of every answer.
@@ -53,9 +62,19 @@ pub(super) fn headers(id: &str) -> impl Iterator<Item = (HeaderName, HeaderValue
     SECURITY.into_iter().chain([(POLICY, NO_PAGE)]).chain(id)
 }
 
+/// The caller's place in its trace. More than one `traceparent` is none (section 3.2); several `tracestate`s are one list
+/// (section 3.3.1.1).
+fn caller(headers: &HeaderMap) -> Option<Context> {
+    let mut parents = headers.get_all(TRACE_PARENT).filter_map(|v| v.to_str().ok());
+    let parent = parents.next().filter(|_| parents.next().is_none())?;
+    let states: Vec<&str> = headers.get_all(TRACE_STATE).filter_map(|v| v.to_str().ok()).collect();
+    let states = (!states.is_empty()).then(|| states.join(","));
+    Context::parse(parent, states.as_deref())
+}
+
 /// Counts and logs a request whose head could not be read: of its method and path nothing is known.
 pub(super) fn refused(id: &str, status: StatusCode, inside: Option<String>) {
-    metrics::HTTP_REQUESTS.increment(&[("route", "none"), ("method", "other"), ("status", status.as_str())], 1);
+    metrics::http_unread(status.as_str());
     match inside {
         Some(error) => tracing::error!(request_id = id, status = status.as_u16(), error, "request failed"),
         None => tracing::debug!(request_id = id, status = status.as_u16(), "request head not read"),
@@ -70,14 +89,17 @@ pub(super) async fn edge(
     let id = request_id(request.headers());
     request.extensions_mut().insert(RequestId(id.clone()));
     let (method, path) = (request.method().clone(), request.path().to_owned());
-    let clock = State::of(request.request()).services.clock.clone();
+    let services = &State::of(request.request()).services;
+    let (clock, tracer) = (services.clock.clone(), services.tracer.clone());
     let started = clock.now();
+    let (context, parent) = tracer.begin(caller(request.headers()).as_ref());
+    let current = Current { context: context.clone(), request_id: Some(id.as_str().into()), tracer: tracer.clone() };
     if method == Method::HEAD {
         // The connection remembers that the client wants no body.
         request.head_mut().method = Method::GET;
     }
     let under_way = UnderWay::new();
-    let response = next.call(request).await?.map_into_boxed_body();
+    let response = trace::within(current.clone(), next.call(request)).await?.map_into_boxed_body();
     drop(under_way);
     let status = response.status();
     let inside = response.response().error().and_then(|e| e.as_error::<ApiError>()).and_then(ApiError::inside);
@@ -88,11 +110,47 @@ pub(super) async fn edge(
             headers.insert(name, value);
         }
     }
-    let took = clock.now().since(started);
-    let route = response.request().match_pattern();
-    metrics::http_request(route.as_deref().unwrap_or("none"), known(&method), status.as_u16(), took);
-    log(&id, &method, &path, status, took.as_millis(), inside);
+    if let Ok(value) = HeaderValue::from_str(&context.traceparent()) {
+        headers.insert(TRACE_RESPONSE, value);
+    }
+    let ended = clock.now();
+    let took = ended.since(started);
+    let route = response.request().match_pattern().map(|p| super::routes::plain(&p));
+    let route = route.as_deref().unwrap_or("none");
+    metrics::http_request(route, known(&method), status.as_u16(), took, &context);
+    trace::within(current, async { log(&id, &method, &path, status, took.as_millis(), inside) }).await;
+    if tracer.records(&context) {
+        record(&tracer, Place { context, parent, from: started, to: ended }, &method, route, &path, status);
+    }
     Ok(response)
+}
+
+/// Where and when a request was answered.
+struct Place {
+    context: Context,
+    parent: Option<SpanId>,
+    from: Timestamp,
+    to: Timestamp,
+}
+
+/// The request as a span, named and described as OpenTelemetry's conventions for HTTP servers say.
+fn record(tracer: &Tracer, place: Place, method: &Method, route: &str, path: &str, status: StatusCode) {
+    let Place { context, parent, from, to } = place;
+    tracer.record(Span {
+        name: format!("{} {route}", known(method)).into(),
+        context,
+        parent,
+        kind: SpanKind::Server,
+        start: from,
+        end: to,
+        attributes: vec![
+            ("http.request.method", known(method).to_owned().into()),
+            ("http.route", route.to_owned().into()),
+            ("url.path", path.to_owned().into()),
+            ("http.response.status_code", u64::from(status.as_u16()).into()),
+        ],
+        is_error: status.is_server_error(),
+    });
 }
 
 /// Counts a request as under way while it lives, also when the client goes away meanwhile.
@@ -159,5 +217,25 @@ mod tests {
         check("x\"y", false);
         check(&"a".repeat(129), false);
         assert_eq!(request_id(&HeaderMap::new()).len(), 36);
+    }
+
+    #[test]
+    fn the_callers_trace_is_taken_up_when_it_says_one_place() {
+        const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let check = |given: &[(&'static str, &'static str)], expected: Option<Option<&str>>| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in given {
+                headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            }
+            let found = caller(&headers);
+            assert_eq!(found.as_ref().map(|c| c.tracestate()), expected, "{given:?}");
+        };
+        check(&[], None);
+        check(&[("tracestate", "a=1")], None);
+        check(&[("traceparent", "nonsense"), ("tracestate", "a=1")], None);
+        check(&[("traceparent", PARENT), ("traceparent", PARENT)], None);
+        check(&[("traceparent", PARENT)], Some(None));
+        check(&[("traceparent", PARENT), ("tracestate", "a=1"), ("tracestate", "b=2")], Some(Some("a=1,b=2")));
+        check(&[("traceparent", PARENT), ("tracestate", "a")], Some(None));
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, get, web};
+use actix_web::{HttpRequest, HttpResponse, get, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::error::ApiError;
-use super::{State, json};
+use super::{State, json, scrape};
 use crate::observe::TaskState;
 
 /// Answer of the health calls.
@@ -87,10 +87,11 @@ pub async fn readyz(state: web::Data<State>) -> HttpResponse {
     json(code, &Readiness { status, checks })
 }
 
-/// All figures in the Prometheus text format.
-#[utoipa::path(tag = "health", responses((status = 200, body = String, content_type = "text/plain")))]
+/// All figures in the Prometheus text format; as OpenMetrics, with exemplars, for those who accept that.
+#[utoipa::path(tag = "health", responses((status = 200, content(
+    (String = "text/plain"), (String = "application/openmetrics-text")))))]
 #[get("/metrics")]
-pub async fn metrics_page(state: web::Data<State>) -> Result<HttpResponse, ApiError> {
+pub async fn metrics_page(state: web::Data<State>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let render = state.services.metrics.clone().ok_or_else(|| ApiError::NotFound("the metrics page was".to_owned()))?;
-    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(render()))
+    Ok(scrape::page(&*render, &request))
 }

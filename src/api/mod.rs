@@ -27,6 +27,7 @@ mod health;
 pub mod key;
 pub mod keys;
 mod limits;
+mod log_level;
 mod oidc;
 mod origin;
 mod pages;
@@ -71,10 +72,11 @@ pub use pages::Page;
 pub use peer::{Proxies, ProxyHeader};
 pub use raw::{RawFuture, RawMessages};
 pub use routes::{Access, Route, document, routes};
-pub use scrape::start_metrics;
+pub use scrape::{Render, start_metrics};
 pub use server::{SecureListener, start};
 
 use crate::domain::{Clock, DeviceId};
+use crate::observe::trace::Tracer;
 use crate::observe::{Board, Progress};
 use crate::store::{DEFAULT_COMMAND_LIFE, SharedStore};
 use crate::tls::{OwnCa, Revocations};
@@ -97,7 +99,9 @@ pub struct Services {
     pub archiver_progress: Progress,
     pub clock: Clock,
     /// Renders the metrics page; `None` = there is none.
-    pub metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
+    pub metrics: Option<Arc<Render>>,
+    /// What of the requests is traced.
+    pub tracer: Tracer,
     pub node_id: String,
     /// Who is asking; made with `open`, everybody is an administrator.
     pub authenticator: Arc<Authenticator>,

@@ -13,8 +13,9 @@ use super::guard::kind_of;
 use super::limits::Kind;
 use super::{
     alertmanager, alerts, audit, certificates, claims, command_key, commands, devices, docs, enrol, gaps, health, keys,
-    raw, series, services, session, stats, system, webhooks,
+    log_level, raw, series, services, session, stats, system, webhooks,
 };
+use crate::observe::metrics;
 use crate::store::Role;
 
 /// Who may call.
@@ -84,6 +85,8 @@ routes! {
     VIEWER docs::docs_entry,
     VIEWER docs::docs_page,
     VIEWER system::system_status,
+    ADMIN log_level::get_log_level,
+    ADMIN log_level::set_log_level,
     VIEWER stats::stats,
     VIEWER devices::list_devices,
     OPERATOR devices::create_device,
@@ -297,6 +300,19 @@ pub fn routes() -> Vec<Route> {
         }
     }
     routes
+}
+
+/// Puts every route on the metrics page, before its first request.
+pub(super) fn show_in_metrics() {
+    for (pattern, item) in document().paths.paths {
+        let operations = [("GET", item.get), ("POST", item.post), ("PUT", item.put), ("DELETE", item.delete)];
+        for (method, operation) in operations {
+            let Some(operation) = operation else { continue };
+            let statuses = operation.responses.responses.keys();
+            let success = statuses.filter(|status| status.starts_with(['2', '3'])).min();
+            metrics::http_route(&plain(&pattern), method, success.map_or("200", String::as_str));
+        }
+    }
 }
 
 /// Adds all handlers.

@@ -65,6 +65,7 @@ pub fn start(
     options: Options,
 ) -> io::Result<(ServerHandle, impl Future<Output = io::Result<()>> + Send + 'static)> {
     listener.set_nonblocking(true)?;
+    routes::show_in_metrics();
     let state = web::Data::new(State::new(services, options));
     let sweeper = Arc::downgrade(&state.clone().into_inner());
     let server = serve(state, listener, secure)?;

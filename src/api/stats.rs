@@ -42,6 +42,7 @@ pub async fn stats(state: web::Data<State>, principal: Principal) -> Result<Http
     let by_status = |counts: Vec<(String, u64)>| {
         counts.into_iter().map(|(status, count)| StatusCount { status, count }).collect::<Vec<_>>()
     };
+    let commands = stats.commands_by_status();
     let connections = stats.device_by_connection.into_iter();
     let body = StatsBody {
         total_devices: stats.total_devices,
@@ -50,7 +51,7 @@ pub async fn stats(state: web::Data<State>, principal: Principal) -> Result<Http
             .map(|(connection_status, count)| ConnectionCount { connection_status, count })
             .collect(),
         unacknowledged_alerts: stats.unacknowledged_alerts,
-        commands_by_status: by_status(stats.commands_by_status),
+        commands_by_status: by_status(commands),
     };
     Ok(json(StatusCode::OK, &body))
 }

@@ -23,7 +23,7 @@ use super::object::{Footers, Object, footers};
 use super::recover::{Resume, resume};
 use crate::domain::{Clock, Timestamp};
 use crate::journal::Journal;
-use crate::observe::{Board, Progress, TaskState, backoff::Backoff, metrics};
+use crate::observe::{Board, Progress, TaskState, backoff::Backoff, counted, metrics};
 use crate::payload::Window;
 
 /// Its name on the task board.
@@ -259,9 +259,14 @@ impl Archiver {
 
     /// The log has the cause; the board, which anybody may see, only the kind.
     fn report(&self, error: &Error) {
-        metrics::ARCHIVE_FAILURES.increment(&[], 1);
-        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-        tracing::warn!(%error, %cause, "the archive does not take data; trying again");
+        counted!(
+            warn,
+            metrics::ARCHIVE_FAILURES,
+            [],
+            1,
+            error = error as &dyn std::error::Error,
+            "the archive does not take data; trying again"
+        );
         let text = match error {
             Error::Conflict { .. } => "an archive object exists with other records",
             _ => "the archive cannot be reached or written",

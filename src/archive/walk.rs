@@ -167,7 +167,7 @@ struct Head<'a> {
 fn tolerate<T>(result: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
     match result {
         Err(Error::Damaged { key, source }) => {
-            tracing::error!(%key, %source, "an archive object is damaged; its messages are not listed");
+            tracing::error!(%key, error = %source, "an archive object is damaged; its messages are not listed");
             Ok(None)
         }
         other => other,

@@ -13,7 +13,7 @@ use super::coalesce::Coalescer;
 use super::{Event, Noted, Outcome};
 use crate::domain::Timestamp;
 use crate::observe::backoff::Backoff;
-use crate::observe::{Board, TaskState, metrics};
+use crate::observe::{Board, TaskState, counted, metrics};
 use crate::store::{self, SharedStore};
 
 /// The name on the task board.
@@ -68,7 +68,14 @@ fn lost(noted: &Noted, now: Timestamp) -> Option<Event> {
     if count == 0 {
         return None;
     }
-    metrics::AUDIT_ENTRIES.increment(&[("result", "dropped")], count);
+    counted!(
+        error,
+        metrics::AUDIT_ENTRIES,
+        [("result", "dropped")],
+        count,
+        entries = count,
+        "audit entries are lost: the queue was full"
+    );
     Some(Event {
         at: now,
         actor: "server".to_owned(),
@@ -102,8 +109,15 @@ async fn append(
         }
         tries = tries.map(|left| left.saturating_sub(1));
         if tries == Some(0) {
-            tracing::error!(entries = count, error = &error as &dyn std::error::Error, "audit entries are lost");
-            metrics::AUDIT_ENTRIES.increment(&[("result", "dropped")], count);
+            counted!(
+                error,
+                metrics::AUDIT_ENTRIES,
+                [("result", "dropped")],
+                count,
+                entries = count,
+                error = &error as &dyn std::error::Error,
+                "audit entries are lost"
+            );
             return;
         }
         tracing::warn!(error = &error as &dyn std::error::Error, "the audit log cannot be written; trying again");

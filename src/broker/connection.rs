@@ -26,13 +26,14 @@ use super::login::Client;
 use super::persist::Snapshot;
 use super::refusals::Action as Doing;
 use super::slot::{Signals, Slot};
+use super::traced::{self, Traced};
 use super::{Shared, rules};
 use crate::domain::{CommandId, DeviceId};
 use crate::journal::{Entry, Flags, Offset};
 use crate::mqtt::packet::{Ack, Filter, SubscriptionId};
 use crate::mqtt::session::{Dropped, Outcome, Subscription};
 use crate::mqtt::{Action, Packet, PacketId, Publish, QoS, Reason, Session, Ticket};
-use crate::payload::parse_topic;
+use crate::payload::{Kind, parse_topic};
 
 /// How long a stopping server waits for a client to take its last output.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -48,7 +49,9 @@ pub(super) enum Turn {
 pub(super) struct Taken {
     ticket: Ticket,
     publish: Publish,
-    is_meter: bool,
+    /// What it says, where it is a meter's.
+    pub(super) meter: Option<Kind>,
+    pub(super) traced: Option<Box<Traced>>,
     /// It goes nowhere, and the client is told why.
     refusal: Option<Reason>,
 }
@@ -299,8 +302,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
                         return Err(End::NotAllowed { topic: publish.topic });
                     }
                     self.count_refused(refusal);
-                    let is_meter = refusal.is_none() && parse_topic(&publish.topic).is_some();
-                    taken.push(Taken { ticket, publish, is_meter, refusal });
+                    let meter = parse_topic(&publish.topic).map(|(_, kind)| kind).filter(|_| refusal.is_none());
+                    let traced = traced::begin(&self.shared.tracer, &publish, || self.shared.clock.now());
+                    taken.push(Taken { ticket, publish, meter, traced, refusal });
                 }
                 Action::Subscribe { packet_id, filters, id } => self.subscribe(packet_id, &filters, id),
                 Action::Unsubscribe(filter) => {
@@ -381,12 +385,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     }
 
     /// Gives the messages of meters among `items` to the journal, waiting for room, and notes all for confirmation.
-    async fn take(&mut self, items: Vec<Taken>) -> Result<(), End> {
-        let meter_messages = items.iter().filter(|t| t.is_meter).count();
-        let counters = &self.shared.hub.counters;
-        counters.publishes_in.fetch_add(items.len() as u64, Ordering::Relaxed);
-        counters.meter_messages.fetch_add(meter_messages as u64, Ordering::Relaxed);
+    async fn take(&mut self, mut items: Vec<Taken>) -> Result<(), End> {
+        self.shared.hub.counters.publishes_in.fetch_add(items.len() as u64, Ordering::Relaxed);
+        let meter_messages = self.shared.count_received(items.iter().filter_map(|t| t.meter));
         let end = if meter_messages > 0 { self.append(&items, meter_messages).await? } else { Offset(0) };
+        traced::journalled(&self.shared.tracer, &mut items, end);
         let bytes = items.iter().map(|t| t.publish.topic.len() + t.publish.payload.len()).sum();
         self.pending_messages += items.len();
         self.pending_bytes += bytes;
@@ -398,7 +401,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         let slot = Arc::clone(&self.slot);
         let received_at = self.shared.clock.now();
         let mut entries = Vec::with_capacity(meter_messages);
-        entries.extend(items.iter().filter(|t| t.is_meter).map(|Taken { publish, .. }| Entry {
+        entries.extend(items.iter().filter(|t| t.meter.is_some()).map(|Taken { publish, .. }| Entry {
             received_at,
             topic: &publish.topic,
             identity: slot.identity.name(),
@@ -428,13 +431,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         while let Some(batch) = self.pending.pop_front_if(|batch| batch.end <= mark) {
             self.pending_messages -= batch.items.len();
             self.pending_bytes -= batch.bytes;
-            for Taken { ticket, publish, is_meter, refusal } in batch.items {
+            for Taken { ticket, publish, meter, traced, refusal } in batch.items {
+                let is_meter = meter.is_some();
                 let reason = refusal.unwrap_or_else(|| {
                     let is_wanted = self.shared.hub.publish(Some(self.slot.key), &publish, now, &mut found);
                     let is_lost = !is_wanted && !is_meter && publish.qos == QoS::AtLeastOnce;
                     if is_lost { Reason::NoMatchingSubscribers } else { Reason::Success }
                 });
                 self.session.confirm(ticket, Outcome { reason, saves_id: !is_meter }, &mut actions);
+                if let Some(traced) = traced {
+                    traced.finish(&self.shared.tracer, &publish, meter, reason, self.shared.clock.now());
+                }
             }
             self.explain(&mut actions);
             self.perform(&mut actions, &mut Vec::new())?;

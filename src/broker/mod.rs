@@ -41,6 +41,7 @@ pub mod source;
 mod stats;
 mod store_auth;
 mod sys;
+mod traced;
 mod upkeep;
 mod will;
 mod ws;
@@ -57,7 +58,9 @@ use tokio::task::JoinHandle;
 use crate::audit;
 use crate::domain::{Clock, CommandId, DeviceId};
 use crate::journal::Journal;
-use crate::observe::{Board, backoff::Backoff};
+use crate::observe::trace::Tracer;
+use crate::observe::{Board, backoff::Backoff, metrics};
+use crate::payload::Kind;
 use crate::store::{self, SharedStore};
 use crate::tls::Revocations;
 use certified::Certified;
@@ -92,6 +95,8 @@ pub struct Deps {
     pub audit: audit::Log,
     /// What was revoked: whoever is connected with it is disconnected.
     pub revocations: Revocations,
+    /// What of the messages is traced.
+    pub tracer: Tracer,
     /// Nobody is let in before it is true; `None` = at once.
     pub open: Option<watch::Receiver<bool>>,
 }
@@ -140,6 +145,7 @@ struct Shared {
     intake: Arc<dyn Intake>,
     authenticator: Arc<dyn Authenticator>,
     clock: Clock,
+    tracer: Tracer,
     gate: Arc<Gate>,
     sources: Arc<source::Sources>,
     stop: watch::Sender<bool>,
@@ -155,19 +161,21 @@ struct StartParts {
     store: Option<SharedStore>,
     audit: audit::Log,
     revocations: Revocations,
+    tracer: Tracer,
     open: Option<watch::Receiver<bool>>,
 }
 
 impl Broker {
     /// Loads what was saved and starts serving the bound `listeners`.
     pub async fn start(options: Options, deps: Deps, listeners: Vec<Listener>) -> Result<Self, Error> {
-        let Deps { journal, authenticator, clock, store, audit, revocations, open } = deps;
-        let parts = StartParts { intake: Arc::new(journal), authenticator, clock, store, audit, revocations, open };
+        let Deps { journal, authenticator, clock, store, audit, revocations, tracer, open } = deps;
+        let intake = Arc::new(journal);
+        let parts = StartParts { intake, authenticator, clock, store, audit, revocations, tracer, open };
         Self::start_with(options, parts, listeners).await
     }
 
     async fn start_with(options: Options, parts: StartParts, listeners: Vec<Listener>) -> Result<Self, Error> {
-        let StartParts { intake, authenticator, clock, store, audit, revocations, open } = parts;
+        let StartParts { intake, authenticator, clock, store, audit, revocations, tracer, open } = parts;
         let listeners = listeners.into_iter().map(Listener::ready).collect::<Result<Vec<_>, _>>()?;
         let (alive, ended) = mpsc::channel(1);
         let gate = Gate::new(&options);
@@ -185,6 +193,7 @@ impl Broker {
             intake,
             authenticator,
             clock,
+            tracer,
             gate,
             sources,
             stop: watch::Sender::new(false),
@@ -367,6 +376,18 @@ impl Shared {
 
     fn is_stopping(&self) -> bool {
         *self.stop.borrow()
+    }
+
+    /// Counts messages of meters that go to the journal; how many there are.
+    fn count_received(&self, kinds: impl Iterator<Item = Kind>) -> usize {
+        let mut counts = [0_u64; Kind::ALL.len()];
+        kinds.for_each(|kind| counts[kind as usize] += 1);
+        for (kind, count) in Kind::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
+            metrics::MESSAGES_RECEIVED.increment(&[("kind", kind.name())], count);
+        }
+        let total: u64 = counts.iter().sum();
+        self.hub.counters.meter_messages.fetch_add(total, Ordering::Relaxed);
+        usize::try_from(total).unwrap_or(usize::MAX)
     }
 
     fn count(&self, counter: impl FnOnce(&stats::Counters) -> &std::sync::atomic::AtomicU64) {

@@ -7,6 +7,8 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::observe::log;
+
 /// Runs a future to its end on a new runtime with a thread a processor.
 pub(super) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime =
@@ -15,6 +17,24 @@ pub(super) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
     // Blocking calls still under way (a long read of somebody who has gone) do not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(500));
     outcome
+}
+
+/// From now on SIGUSR1 logs a step more and SIGUSR2 a step less, as long as the runtime lives. Needs a runtime.
+pub(super) fn heed_log_signals() -> anyhow::Result<()> {
+    for (kind, is_more) in [(SignalKind::user_defined1(), true), (SignalKind::user_defined2(), false)] {
+        let mut signals = signal(kind).context("cannot listen for signals")?;
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                match log::step_filter(is_more) {
+                    Ok(filter) => tracing::warn!(value = filter, "a signal has changed the log level"),
+                    Err(error) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "the log level stays as it is");
+                    }
+                }
+            }
+        });
+    }
+    Ok(())
 }
 
 /// SIGINT or SIGTERM; from now on neither ends the process by itself.

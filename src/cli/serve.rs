@@ -7,7 +7,7 @@ use clap::Args;
 use rustix::process::{Resource, Rlimit};
 
 use super::global::{Global, Output};
-use super::runtime::{StopSignal, block_on};
+use super::runtime::{StopSignal, block_on, heed_log_signals};
 use super::{live, output};
 use crate::config::{ConfigError, Fault, Flag, Loaded, ServeOptions, Source};
 use crate::domain::{Clock, DeviceId};
@@ -134,7 +134,7 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> anyhow::Result<ExitCode> 
     let options = args.options(&loaded)?;
     log::init(&options.settings.log.level, options.settings.log.format)?;
     for (key, value, source) in loaded.effective.iter().filter(|(_, _, source)| *source != Source::Default) {
-        tracing::debug!(key, %value, %source, "setting");
+        tracing::debug!(key, %value, set_by = %source, "setting");
     }
     raise_open_files(options.settings.mqtt.max_connections);
     // Whatever is written from here on is for this user alone.
@@ -142,6 +142,7 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> anyhow::Result<ExitCode> 
     let ServeOptions { settings, open, demo } = options;
     block_on(async {
         let mut stop = StopSignal::take()?;
+        heed_log_signals()?;
         let start = Start { settings, open, clock: Clock::system(), demo: demo.unwrap_or(0) };
         let key_file = start.settings.data_dir.join("admin.key");
         let running = serve::start(start).await?;

@@ -13,7 +13,8 @@ use crate::domain::device::Intervals;
 use crate::domain::presence::{Connection, Deadlines};
 use crate::domain::{Clock, DeviceId, DeviceState, Refusal, Timestamp};
 use crate::journal::{self, Cursor, Journal, Offset};
-use crate::observe::{Board, Progress, TaskState, backoff::Backoff, metrics};
+use crate::observe::trace::{Span, SpanKind, Tracer};
+use crate::observe::{Board, Progress, TaskState, backoff::Backoff, counted, metrics};
 use crate::payload::{self, Window};
 use crate::store::{self, Batch, SharedStore};
 
@@ -44,6 +45,8 @@ pub struct Options {
     pub max_cached_devices: usize,
     /// With so many bytes in the journal that are not released, nothing is taken in: then silence is ours.
     pub journal_max_bytes: u64,
+    /// What of the messages is traced.
+    pub tracer: Tracer,
 }
 
 /// The owner of device state. Runs on a thread of its own, for the store's calls block.
@@ -181,6 +184,7 @@ impl Collector {
 
     /// Decodes, plans and commits one run of records; the receive time of the last one.
     fn process(&mut self, records: &journal::Batch) -> Result<Timestamp, Error> {
+        let started = self.clock.now();
         let mut decoded = Vec::with_capacity(records.len());
         let (mut last, mut foreign) = (Timestamp::default(), 0);
         for record in records.iter() {
@@ -201,8 +205,9 @@ impl Collector {
         let (mut batch, tally) = plan(&mut self.states, decoded, self.options.unknown_devices);
         let end = self.cursor.position();
         batch.checkpoint = Some(end.0);
-        self.commit(&batch)?;
+        let took = self.commit(&batch)?;
         report(&tally);
+        self.trace(end, (started, took), records.len());
         self.states.passed(end);
         self.progress.set(end.0, None);
         self.release_durable()?;
@@ -222,6 +227,28 @@ impl Collector {
         Ok(())
     }
 
+    /// Ends the way of the traced messages below `end`: each has a span of its own in its own trace.
+    fn trace(&self, end: Offset, (started, took): (Timestamp, Duration), records: usize) {
+        let now = self.clock.now();
+        for (offset, journal) in self.options.tracer.committed(end.0) {
+            let context = journal.child();
+            metrics::COMMIT_SECONDS.exemplify(&[], took, &context);
+            self.options.tracer.record(Span {
+                name: "commit".into(),
+                context,
+                parent: Some(journal.span_id),
+                kind: SpanKind::Internal,
+                start: started,
+                end: now,
+                attributes: vec![
+                    ("journal.offset", offset.into()),
+                    ("db.operation.batch.size", (records as u64).into()),
+                ],
+                is_error: false,
+            });
+        }
+    }
+
     fn decode(&self, record: &journal::Record<'_>) -> Option<Decoded> {
         let (device, kind) = payload::parse_topic(record.topic)?;
         let device = DeviceId::parse(device)?;
@@ -235,10 +262,12 @@ impl Collector {
     }
 
     /// Commits, trying again for as long as it takes; then follows the deadlines of the devices that changed.
-    fn commit(&mut self, batch: &Batch) -> Result<(), Error> {
+    /// Gives how long the transaction took.
+    fn commit(&mut self, batch: &Batch) -> Result<Duration, Error> {
         let started = Instant::now();
         let done = self.retry("commit", |c| c.store.commit(batch))?;
-        metrics::COMMIT_SECONDS.observe(&[], started.elapsed());
+        let took = started.elapsed();
+        metrics::COMMIT_SECONDS.observe(&[], took);
         metrics::MESSAGES_DUPLICATE.increment(&[], done.duplicates as u64);
         for (id, state) in &batch.states {
             watch_presence(&mut self.deadlines, id, state, self.started_at);
@@ -248,7 +277,7 @@ impl Collector {
         for device in batch.commands.iter().filter_map(|change| change.device.as_ref()) {
             self.states.forget(device);
         }
-        Ok(())
+        Ok(took)
     }
 
     /// Takes devices offline that have been silent for longer than their timeout.
@@ -285,7 +314,7 @@ impl Collector {
             plan.set_connection(id, Connection::Offline, now, "no message within its presence timeout");
         }
         let (batch, _) = plan.finish();
-        self.commit(&batch)
+        self.commit(&batch).map(drop)
     }
 
     /// Applies what has been asked over REST since the last turn, in one commit.
@@ -333,13 +362,16 @@ impl Collector {
                 }
                 Err(error) => {
                     let pause = backoff.next_pause();
-                    tracing::error!(
+                    counted!(
+                        error,
+                        metrics::COMMIT_FAILURES,
+                        [],
+                        1,
                         operation = what,
                         error = &error as &dyn std::error::Error,
                         ?pause,
                         "the store failed; trying again"
                     );
-                    metrics::COMMIT_FAILURES.increment(&[], 1);
                     self.board.set(TASK, TaskState::Retrying(format!("the store failed to {what}")));
                     if *self.stop.borrow() {
                         return Err(Error::Unfinished);

@@ -73,7 +73,7 @@ fn written(key: &Key) -> String {
     match key.kind {
         Kind::Int { .. } => key.default.to_owned(),
         Kind::Filters | Kind::Names => "[]".to_owned(),
-        Kind::Bool => key.default.to_owned(),
+        Kind::Bool | Kind::Ratio => key.default.to_owned(),
         Kind::List(_) => format!("{:?}", key.default.split(',').filter(|item| !item.is_empty()).collect::<Vec<_>>()),
         Kind::Size { .. } if key.default.bytes().all(|b| b.is_ascii_digit()) => key.default.to_owned(),
         _ => format!("{:?}", key.default),

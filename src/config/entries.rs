@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::from_value::FromValue;
 use super::keys::Key;
 use super::load::{Fault, Source};
 use super::secret::Secret;
 use super::suggest::unknown;
 use super::texts::Rule;
-use super::value::{FromValue, Kind, Raw, Value};
+use super::value::{Kind, Raw, Value};
 use crate::broker::source::{Address, MAX_SOURCES, Version};
 
 /// The name of the section.

@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::entries::ExternalBroker;
+use super::from_value::FromValue;
 use super::lists::{Entry, PROXY_HEADERS};
 use super::rules::TLS_LISTEN;
 use super::secret::Secret;
 use super::texts::Rule;
-use super::value::{AutoListen, FromValue, Kind, MetricsAccess, TlsVersion, UnknownDevices, Value};
+use super::value::{AutoListen, Kind, MetricsAccess, TlsVersion, UnknownDevices, Value};
 use crate::api::ProxyHeader;
 use crate::domain::Network;
 use crate::observe::log::Format;
@@ -40,7 +41,11 @@ impl Key {
 
     /// Whether its value may not show, and may be read from a file named by `…_FILE`.
     pub fn is_secret(&self) -> bool {
-        matches!(self.kind, Kind::SecretUrl { .. } | Kind::Text(Rule::Secret | Rule::SealingKey | Rule::SealingKeys))
+        matches!(
+            self.kind,
+            Kind::SecretUrl { .. }
+                | Kind::Text(Rule::Secret | Rule::SealingKey | Rule::SealingKeys | Rule::SecretHeaders)
+        )
     }
 }
 
@@ -446,6 +451,20 @@ settings! {
         level: String = "info", Kind::LogFilter;
         /// `text`, `json`, or `auto` (text when stderr is a terminal).
         format: Format = "auto", Kind::Choice(&Format::NAMES);
+    }
+
+    /// Traces. A caller's `traceparent` is taken up in any case; spans are recorded where they have somewhere to go.
+    trace: Trace {
+        /// Where spans are sent: a collector's address for OTLP over HTTP, such as `http://127.0.0.1:4318` (`/v1/traces` is
+        /// added where it has no path). Empty = nowhere. Needs an executable built with the feature `otel`.
+        endpoint: String = "", Kind::Text(Rule::HttpUrl);
+        /// Headers the collector wants, as `Name: value`, separated by commas.
+        headers: Vec<(String, Secret)> = "", Kind::Text(Rule::SecretHeaders);
+        /// What part of all traces that begin here is recorded; of those that come from elsewhere, what their `traceparent`
+        /// says.
+        sample_ratio: f64 = "0", Kind::Ratio;
+        /// Spans that wait to be sent; further ones are lost and counted.
+        queue: usize = "4096", int(16, 1_000_000, "spans");
     }
 }
 

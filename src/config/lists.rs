@@ -2,7 +2,8 @@
 //!
 //! Pure. What is checked here is read again by [`FromValue`] and cannot fail there.
 
-use super::value::{FromValue, Value, word};
+use super::from_value::{FromValue, word};
+use super::value::Value;
 use crate::api::ProxyHeader;
 use crate::domain::Network;
 use crate::oidc::Algorithm;

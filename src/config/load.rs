@@ -339,7 +339,7 @@ fn raw_of(value: &DeValue<'_>) -> Raw {
             let texts = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect::<Option<_>>();
             texts.map_or(Raw::Other("a list of something else than texts"), Raw::List)
         }
-        DeValue::Float(_) => Raw::Other("a number with a point"),
+        DeValue::Float(n) => n.as_str().parse().map_or(Raw::Other("a number with a point"), Raw::Float),
         DeValue::Boolean(yes) => Raw::Bool(*yes),
         DeValue::Datetime(_) => Raw::Other("a date"),
         DeValue::Table(_) => Raw::Other("a table"),

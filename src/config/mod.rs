@@ -9,6 +9,7 @@
 
 mod document;
 mod entries;
+mod from_value;
 mod keys;
 mod lists;
 mod load;

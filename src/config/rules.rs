@@ -61,6 +61,8 @@ pub(super) fn broken(s: &Settings) -> Vec<(&'static str, String)> {
     rule(!github.api_url.is_empty(), "github.api_url", "is wanted".to_owned());
     let is_long = s.alertmanager.token.as_ref().is_none_or(|token| token.reveal().len() >= 20);
     rule(is_long, "alertmanager.token", "must be at least 20 characters".to_owned());
+    let can_send = cfg!(feature = "otel") || s.trace.endpoint.is_empty();
+    rule(can_send, "trace.endpoint", "needs an executable built with --features otel; this one is not".to_owned());
     let listeners = s.listeners();
     for (place, (key, address)) in listeners.into_iter().enumerate() {
         let before = &listeners[..place];
@@ -95,6 +97,8 @@ mod tests {
         check(&[("mqtt.max_packet_bytes", "8193 KiB"), ("collector.batch_bytes", "16 MiB")], &["journal.queue_bytes"]);
         check(&[("archive.access_key_id", "AK")], &["archive.secret_access_key"]);
         check(&[("mqtt.listen", "127.0.0.1:8080")], &["mqtt.listen"]);
+        let collector: &[&str] = if cfg!(feature = "otel") { &[] } else { &["trace.endpoint"] };
+        check(&[("trace.endpoint", "http://127.0.0.1:4318")], collector);
         check(&[("metrics.listen", "127.0.0.1:1883")], &["metrics.listen"]);
         check(&[("mqtt.ws_listen", "127.0.0.1:1883")], &["mqtt.ws_listen"]);
         let large = [("mqtt.max_packet_bytes", "1 MiB"), ("mqtt.ws_listen", "127.0.0.1:0")];

@@ -4,8 +4,9 @@
 
 use serde::Deserialize;
 
+use super::from_value::{FromValue, word};
 use super::secret::Secret;
-use super::value::{FromValue, Value, filter, word};
+use super::value::{Value, filter};
 use crate::broker::source::{Address, Version};
 use crate::fetch::is_safe_url;
 use crate::notify::is_repository;
@@ -34,6 +35,10 @@ pub enum Rule {
     SafeUrl,
     /// `owner/name` at GitHub; empty = none.
     Repository,
+    /// `http://…` or `https://…`; empty = none.
+    HttpUrl,
+    /// Headers `Name: value`, separated by commas, that may not show; empty = none.
+    SecretHeaders,
 }
 
 impl Rule {
@@ -49,6 +54,8 @@ impl Rule {
             Self::SafeUrl => safe_url(text).map(Value::Text),
             Self::Repository if text.is_empty() || is_repository(text) => Ok(Value::Text(text.to_owned())),
             Self::Repository => Err(format!("{text:?} is not a repository: owner/name is wanted")),
+            Self::HttpUrl => http_url(text).map(Value::Text),
+            Self::SecretHeaders => headers(text).map(|()| Value::Hidden(Secret::new(text))),
             Self::Broker => Address::parse(text).map(|address| Value::Text(address.to_string())),
         }
     }
@@ -62,6 +69,8 @@ impl Rule {
             Self::Subscription => "a topic filter",
             Self::SafeUrl => "https://…, or http:// to this machine; \"\" for none",
             Self::Repository => "owner/name, or \"\" for none",
+            Self::HttpUrl => "http://… or https://…; \"\" for none",
+            Self::SecretHeaders => "Name: value, separated by commas; \"\" for none",
             Self::Broker => "mqtt://host:port or mqtts://host:port",
         }
     }
@@ -112,6 +121,39 @@ fn safe_url(text: &str) -> Result<String, String> {
     }
 }
 
+fn http_url(text: &str) -> Result<String, String> {
+    let rest = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    let is_good = rest.is_some_and(|rest| {
+        !rest.is_empty()
+            && !rest.starts_with('/')
+            && !rest.contains(['?', '#', '@'])
+            && !text.contains(char::is_whitespace)
+    });
+    match text.is_empty() || is_good {
+        true => Ok(text.to_owned()),
+        false => Err("an address is wanted that begins with http:// or https://, without user and query".to_owned()),
+    }
+}
+
+/// Name and value of each.
+pub(super) fn split_headers(text: &str) -> Option<Vec<(String, String)>> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts
+        .map(|part| {
+            let (name, value) = part.split_once(':')?;
+            let (name, value) = (name.trim(), value.trim());
+            let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+            let is_good =
+                !name.is_empty() && name.bytes().all(is_name) && value.bytes().all(|b| (b' '..=b'~').contains(&b));
+            is_good.then(|| (name.to_owned(), value.to_owned()))
+        })
+        .collect()
+}
+
+fn headers(text: &str) -> Result<(), String> {
+    split_headers(text).map(drop).ok_or_else(|| "is not a list of Name: value, separated by commas".to_owned())
+}
+
 /// `$share/name/filter`, or a filter `[MQTT 5, 4.8.2]`.
 fn subscription(text: &str) -> Result<String, String> {
     let shared = text.strip_prefix("$share/").map(|rest| rest.split_once('/').unwrap_or((rest, "")));
@@ -137,6 +179,14 @@ impl FromValue for Option<Secret> {
     fn from_value(value: &Value) -> Self {
         let Value::Hidden(secret) = value else { unreachable!("the table gives hidden texts a secret rule") };
         Some(secret.clone()).filter(|secret| !secret.reveal().is_empty())
+    }
+}
+
+impl FromValue for Vec<(String, Secret)> {
+    fn from_value(value: &Value) -> Self {
+        let Value::Hidden(secret) = value else { unreachable!("the table gives headers a secret rule") };
+        let headers = split_headers(secret.reveal()).expect("the headers were checked");
+        headers.into_iter().map(|(name, value)| (name, Secret::new(value))).collect()
     }
 }
 
@@ -187,6 +237,36 @@ mod tests {
         check("[a/b]", None);
         check("[\"a/b\"", None);
         check("[1]", None);
+    }
+
+    #[test]
+    fn a_collectors_address_and_headers_are_checked() {
+        let check =
+            |rule: Rule, text: &str, good: bool| assert_eq!(rule.check(text).is_ok(), good, "{rule:?} {text:?}");
+        for (text, good) in [
+            ("", true),
+            ("http://otel-collector:4318", true),
+            ("https://otlp.example/tenant/v1/traces", true),
+            ("otel-collector:4318", false),
+            ("http://", false),
+            ("http:///v1/traces", false),
+            ("http://user:secret@host", false),
+            ("http://host/a b", false),
+            ("grpc://host:4317", false),
+        ] {
+            check(Rule::HttpUrl, text, good);
+        }
+        for (text, good) in [
+            ("", true),
+            ("Authorization: Bearer a:b=", true),
+            ("X-Scope-OrgID: 1, Authorization: Basic eA==", true),
+            ("Authorization", false),
+            (": x", false),
+            ("A b: x", false),
+            ("A: x\ny", false),
+        ] {
+            check(Rule::SecretHeaders, text, good);
+        }
     }
 
     #[test]

@@ -3,12 +3,12 @@
 //! Pure. Does not know which key has which kind, nor where a value came from.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 
+use super::from_value::{FromValue, word};
 use super::lists::Entry;
 use super::secret::Secret;
 use super::texts::{self, Rule};
-use crate::observe::log::{self, Format};
+use crate::observe::log;
 
 /// Type and range of a key.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +52,8 @@ pub enum Kind {
     },
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// A part of a whole, 0 to 1.
+    Ratio,
     /// Yes or no.
     Bool,
     /// Yes, no, or what follows from other keys.
@@ -77,6 +79,8 @@ pub(super) enum Raw {
     Text(String),
     /// A TOML integer; `None` = beyond 64 bits or negative.
     Int(Option<u64>),
+    /// A TOML float.
+    Float(f64),
     /// A TOML boolean.
     Bool(bool),
     /// A TOML array of strings.
@@ -89,6 +93,7 @@ pub(super) enum Raw {
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Value {
     Int(u64),
+    Ratio(f64),
     Bool(bool),
     Addr(Option<SocketAddr>),
     /// What is still to be made of other keys.
@@ -194,6 +199,7 @@ impl Kind {
             },
             Self::Url { schemes } => url(text(raw)?, schemes).map(Value::Text),
             Self::SecretUrl { schemes } => url(text(raw)?, schemes).map(|u| Value::Secret(Secret::new(u))),
+            Self::Ratio => ratio(raw).map(Value::Ratio),
             Self::Bool => boolean(raw).map(Value::Bool),
             Self::BoolAuto => match raw {
                 Raw::Word(word) | Raw::Text(word) if word == "auto" => Ok(Value::Auto),
@@ -229,6 +235,7 @@ impl Kind {
             Self::Url { schemes } | Self::SecretUrl { schemes } => {
                 schemes.iter().map(|s| format!("{s}://…")).collect::<Vec<_>>().join(" or ")
             }
+            Self::Ratio => "0 … 1, such as 0.05".to_owned(),
             Self::Bool => "true | false".to_owned(),
             Self::BoolAuto => "true | false | \"auto\"".to_owned(),
             Self::Names => "a list of names or addresses (in the environment separated by commas)".to_owned(),
@@ -246,6 +253,7 @@ impl Value {
     pub(super) fn show(&self) -> String {
         match self {
             Self::Int(n) => n.to_string(),
+            Self::Ratio(part) => part.to_string(),
             Self::Bool(yes) => yes.to_string(),
             Self::Addr(None) => "\"off\"".to_owned(),
             Self::Auto => "\"auto\"".to_owned(),
@@ -262,6 +270,7 @@ fn text(raw: &Raw) -> Result<&str, String> {
     match raw {
         Raw::Word(t) | Raw::Text(t) => Ok(t),
         Raw::Int(_) => Err("a text in quotes is wanted, not an integer".to_owned()),
+        Raw::Float(_) => Err("a text in quotes is wanted, not a number with a point".to_owned()),
         Raw::Bool(_) => Err("a text in quotes is wanted, not true or false".to_owned()),
         Raw::List(_) => Err("a text in quotes is wanted, not a list".to_owned()),
         Raw::Other(name) => Err(format!("a text in quotes is wanted, not {name}")),
@@ -275,9 +284,22 @@ fn integer(raw: &Raw) -> Result<u64, String> {
         Raw::Word(word) => word.trim().parse().map_err(|_| format!("{word:?} is not a whole number")),
         Raw::Text(_) => Err("a whole number without quotes is wanted".to_owned()),
         Raw::Bool(_) => Err("a whole number is wanted, not true or false".to_owned()),
+        Raw::Float(_) => Err("a whole number is wanted, not a number with a point".to_owned()),
         Raw::List(_) => Err("a whole number is wanted, not a list".to_owned()),
         Raw::Other(name) => Err(format!("a whole number is wanted, not {name}")),
     }
+}
+
+fn ratio(raw: &Raw) -> Result<f64, String> {
+    let number = match raw {
+        Raw::Float(n) => Some(*n),
+        Raw::Int(n) => n.map(|n| n as f64),
+        Raw::Word(word) => word.trim().parse().ok(),
+        _ => None,
+    };
+    number
+        .filter(|n| (0.0..=1.0).contains(n))
+        .ok_or_else(|| "a number from 0 to 1 is wanted, without quotes".to_owned())
 }
 
 fn boolean(raw: &Raw) -> Result<bool, String> {
@@ -394,101 +416,6 @@ pub(super) fn filter(text: String) -> Result<String, String> {
     match !text.is_empty() && !text.contains('\0') && levels.iter().enumerate().all(is_good) {
         true => Ok(text),
         false => Err(format!("{text:?} is not a topic filter")),
-    }
-}
-
-/// How a field of the settings is made from its checked value. A kind always gives the same variant of [`Value`], so a
-/// mismatch between a field's type and its kind fails for every value, the default's included: the tests would stop.
-pub(super) trait FromValue {
-    fn from_value(value: &Value) -> Self;
-}
-
-macro_rules! from_int {
-    ($($ty:ty),*) => {$(
-        impl FromValue for $ty {
-            fn from_value(value: &Value) -> Self {
-                let Value::Int(n) = value else { unreachable!("the table gives whole numbers a numeric kind") };
-                <$ty>::try_from(*n).unwrap_or(<$ty>::MAX)
-            }
-        }
-    )*};
-}
-
-from_int!(u16, u32, u64, usize);
-
-pub(super) fn word(value: &Value) -> &str {
-    let Value::Text(text) = value else { unreachable!("the table gives texts a textual kind") };
-    text
-}
-
-impl FromValue for String {
-    fn from_value(value: &Value) -> Self {
-        word(value).to_owned()
-    }
-}
-
-impl FromValue for PathBuf {
-    fn from_value(value: &Value) -> Self {
-        word(value).into()
-    }
-}
-
-impl FromValue for Option<PathBuf> {
-    fn from_value(value: &Value) -> Self {
-        Some(word(value)).filter(|path| !path.is_empty()).map(PathBuf::from)
-    }
-}
-
-impl FromValue for Format {
-    fn from_value(value: &Value) -> Self {
-        Self::from_name(word(value)).expect("the choice was checked against its names")
-    }
-}
-
-impl FromValue for Secret {
-    fn from_value(value: &Value) -> Self {
-        let (Value::Secret(secret) | Value::Hidden(secret)) = value else {
-            unreachable!("the table gives secrets a secret kind")
-        };
-        secret.clone()
-    }
-}
-
-impl FromValue for Vec<String> {
-    fn from_value(value: &Value) -> Self {
-        let Value::List(items) = value else { unreachable!("the table gives lists a list's kind") };
-        items.clone()
-    }
-}
-
-impl FromValue for bool {
-    fn from_value(value: &Value) -> Self {
-        let Value::Bool(yes) = value else { unreachable!("the table gives yes and no a kind of their own") };
-        *yes
-    }
-}
-
-impl FromValue for AutoListen {
-    fn from_value(value: &Value) -> Self {
-        match value {
-            Value::Auto => Self::Auto,
-            Value::Addr(Some(address)) => Self::At(*address),
-            Value::Addr(None) => Self::Off,
-            _ => unreachable!("the table gives listeners a listener's kind"),
-        }
-    }
-}
-
-impl FromValue for Option<SocketAddr> {
-    fn from_value(value: &Value) -> Self {
-        let Value::Addr(addr) = value else { unreachable!("the table gives listeners a listener's kind") };
-        *addr
-    }
-}
-
-impl FromValue for SocketAddr {
-    fn from_value(value: &Value) -> Self {
-        Option::from_value(value).expect("only a listener that may be off is an option")
     }
 }
 

@@ -71,3 +71,19 @@ fn toml_types_are_told_apart() {
     assert_eq!(kind.check(&word_of("5")), Ok(Value::Int(5)));
     assert!(Kind::Path.check(&Raw::Int(Some(5))).is_err());
 }
+
+#[test]
+fn a_ratio_is_a_number_from_0_to_1() {
+    let check = |raw: Raw, expected: Option<f64>| {
+        let expected = expected.map(Value::Ratio);
+        assert_eq!(Kind::Ratio.check(&raw).ok(), expected, "{raw:?}");
+    };
+    check(Raw::Float(0.25), Some(0.25));
+    check(Raw::Int(Some(1)), Some(1.0));
+    check(Raw::Word("0.5".to_owned()), Some(0.5));
+    check(Raw::Word("half".to_owned()), None);
+    check(Raw::Float(1.5), None);
+    check(Raw::Float(f64::NAN), None);
+    check(Raw::Int(Some(2)), None);
+    check(Raw::Text("0.5".to_owned()), None);
+}

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use super::metrics::{Counter, Gauge, Histogram};
 use crate::domain::Refusal;
-use crate::domain::command::CommandStatus;
+use crate::domain::command::{CommandKind, CommandStatus};
 
 /// What a metric is.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -54,6 +54,33 @@ impl MetricDef {
     }
 }
 
+/// The rooms of the program, in the order of `lib.rs` (a test compares), and what is of none of them.
+pub const ROOMS: [&str; 24] = [
+    "domain",
+    "payload",
+    "mqtt",
+    "observe",
+    "pki",
+    "vault",
+    "journal",
+    "store",
+    "audit",
+    "tls",
+    "oidc",
+    "archive",
+    "broker",
+    "collector",
+    "dispatch",
+    "keeper",
+    "api",
+    "console",
+    "config",
+    "simulate",
+    "load",
+    "serve",
+    "cli",
+    "other",
+];
 /// Kinds of message, as in the topics and the archive.
 pub const MESSAGE_KINDS: [&str; 5] = ["telemetry", "hello", "status", "command_ack", "ota_status"];
 /// States of a task.
@@ -76,6 +103,16 @@ const COMMAND_STATES: [&str; CommandStatus::ALL.len()] = {
     let mut i = 0;
     while i < names.len() {
         names[i] = CommandStatus::ALL[i].name();
+        i += 1;
+    }
+    names
+};
+
+const COMMAND_KINDS: [&str; CommandKind::ALL.len()] = {
+    let mut names = [""; CommandKind::ALL.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = CommandKind::ALL[i].name();
         i += 1;
     }
     names
@@ -157,7 +194,7 @@ const TLS_SERVERS: [&str; 2] = ["mqtt", "https"];
 const OPEN: [&str; 0] = [];
 
 catalogue! {
-    counter MESSAGES_RECEIVED = "messages_received_total", "messages", [],
+    counter MESSAGES_RECEIVED = "messages_received_total", "messages", ["kind": MESSAGE_KINDS],
         "Messages of meters accepted into the journal, copies included.";
     counter MESSAGES_PROCESSED = "messages_processed_total", "messages", ["kind": MESSAGE_KINDS],
         "Messages of meters decoded and committed to the database, copies included.";
@@ -217,9 +254,9 @@ catalogue! {
     counter DATABASE_FAILURES = "database_query_failures_total", "calls", ["operation": ["read", "write"]],
         "Calls to the database that failed.";
     gauge DATABASE_CONNECTIONS = "database_connections", "connections", ["state": ["idle", "busy"]],
-        "Connections of the pool (Postgres only).";
+        "Connections of the pool; SQLite: those that read.";
     histogram DATABASE_WAIT_SECONDS (REQUEST_BUCKETS) = "database_connection_wait_seconds", "seconds", [],
-        "How long calls waited for a connection of the pool (Postgres only).";
+        "How long calls waited for a connection of the pool; SQLite: those that read.";
 
     counter ARCHIVE_OBJECTS = "archive_objects_total", "objects", [],
         "Objects written to the archive.";
@@ -243,7 +280,7 @@ catalogue! {
     counter MQTT_TLS_RELOADS = "mqtt_tls_reloads_total", "reloads", ["result": ["good", "bad"]],
         "New certificates taken from their files, and looks at the files that found no good one.";
     counter TLS_HANDSHAKES = "tls_handshakes_total", "handshakes",
-        ["server": TLS_SERVERS, "kind": ["full", "resumed"]],
+        ["server": TLS_SERVERS, "kind": ["full", "resumed"], "version": ["1.2", "1.3"]],
         "TLS handshakes that were completed.";
     counter TLS_REFUSED = "tls_refused_total", "handshakes",
         ["server": TLS_SERVERS, "reason": ["not_tls", "incompatible", "no_certificate", "unknown_ca", "expired",
@@ -303,7 +340,7 @@ catalogue! {
     counter HTTP_REQUESTS = "http_requests_total", "requests", ["route": OPEN, "method": OPEN, "status": OPEN],
         "HTTP requests answered, by route pattern.";
     histogram HTTP_REQUEST_SECONDS (REQUEST_BUCKETS) = "http_request_duration_seconds", "seconds",
-        ["route": OPEN, "method": OPEN],
+        ["route": OPEN, "method": OPEN, "status": OPEN],
         "Time from the head of a request to the end of its answer's head.";
     gauge HTTP_IN_FLIGHT = "http_requests_in_flight", "requests", [],
         "HTTP requests being answered now.";
@@ -330,8 +367,8 @@ catalogue! {
         "Registered devices by connection status.";
     gauge ALERTS_UNACKNOWLEDGED = "alerts_unacknowledged", "alerts", [],
         "Alerts nobody has acknowledged.";
-    gauge COMMANDS = "commands", "commands", ["status": COMMAND_STATES],
-        "Commands to meters by status.";
+    gauge COMMANDS = "commands", "commands", ["cmd": COMMAND_KINDS, "status": COMMAND_STATES],
+        "Commands to meters by kind and by what has become of them.";
 
     counter ALERT_NOTICES = "alert_notices_total", "alerts", ["result": ["queued", "repeated"]],
         "Alerts that Alertmanager told of: to be told to GitHub, or known already.";
@@ -352,10 +389,18 @@ catalogue! {
         "1 while this part can do its work, 0 otherwise; the same that /readyz says.";
     gauge TASK_STATE = "task_state", "", ["task": OPEN, "state": TASK_STATES],
         "1 for the state a task of the process is in, 0 for the others.";
+    counter LOG_MESSAGES = "log_messages_total", "lines", ["level": ["error", "warn"], "room": ROOMS],
+        "Warnings and errors written to the log, by the part of the program they come from.";
+    counter TRACE_SPANS = "trace_spans_total", "spans", ["result": ["exported", "failed", "dropped"]],
+        "Spans of sampled traces: sent to the collector, not taken by it, or lost because too many waited.";
     gauge UPTIME_SECONDS = "uptime_seconds", "seconds", [],
         "Time since the process started.";
     gauge BUILD_INFO = "build_info", "", ["version": [env!("CARGO_PKG_VERSION")]],
         "Always 1; the label says what runs.";
+    gauge PROCESS_START_TIME = "process_start_time_seconds", "seconds", [],
+        "When the process started, in seconds since 1970.";
+    gauge PROCESS_VIRTUAL_BYTES = "process_virtual_memory_bytes", "bytes", [],
+        "Virtual memory of the process.";
     gauge PROCESS_RESIDENT_BYTES = "process_resident_memory_bytes", "bytes", [],
         "Resident memory of the process.";
     gauge PROCESS_THREADS = "process_threads", "threads", [],

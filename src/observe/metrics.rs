@@ -14,7 +14,9 @@ use metrics::{Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 pub use super::catalogue::*;
-use super::{Board, process};
+pub use super::openmetrics::Exposition;
+use super::trace::{self, Context};
+use super::{Board, exemplars, openmetrics, process};
 
 /// Most label combinations of a metric with an open label set.
 pub const MAX_OPEN_SERIES: usize = 1024;
@@ -194,16 +196,10 @@ impl Gauge {
         self.apply(labels, |g| g.set(value));
     }
 
-    /// Sets every series of a gauge with one closed label. A value that `counts` does not name has none: it becomes 0
-    /// instead of staying what it was.
-    pub fn set_counts(&self, counts: &[(String, u64)]) {
-        let [(label, values)] = self.def.labels else {
-            debug_assert!(false, "{} has not one label", self.def.name);
-            return;
-        };
-        for value in *values {
-            let count = counts.iter().find(|(name, _)| name == value).map_or(0, |(_, count)| *count);
-            self.set(&[(label, value)], count as f64);
+    /// Sets all series of a closed label set, from the values of their labels.
+    pub fn set_all(&self, value: impl Fn(&[&'static str]) -> f64) {
+        for (labels, gauge) in self.def.combinations().iter().zip(self.closed()) {
+            gauge.set(value(labels));
         }
     }
 
@@ -214,23 +210,50 @@ impl Gauge {
 }
 
 impl Histogram {
-    /// Records a duration in seconds.
+    /// Records a duration in seconds; of a sampled request it becomes an exemplar.
     pub fn observe(&self, labels: LabelValues<'_>, took: Duration) {
         self.apply(labels, |h| h.record(took.as_secs_f64()));
+        trace::look(|current| exemplars::note(self.def, labels, took.as_secs_f64(), &current.context));
     }
 
-    /// Records a value in the metric's unit.
-    pub fn record(&self, labels: LabelValues<'_>, value: f64) {
-        self.apply(labels, |h| h.record(value));
+    /// Makes an observation that was recorded before an exemplar.
+    pub fn exemplify(&self, labels: LabelValues<'_>, took: Duration, context: &Context) {
+        exemplars::note(self.def, labels, took.as_secs_f64(), context);
+    }
+
+    /// Records a duration within a known span.
+    pub fn observe_in(&self, labels: LabelValues<'_>, took: Duration, context: &Context) {
+        self.apply(labels, |h| h.record(took.as_secs_f64()));
+        exemplars::note(self.def, labels, took.as_secs_f64(), context);
     }
 }
 
 /// One HTTP request answered. `route` is the route's pattern, never the path itself.
-pub fn http_request(route: &str, method: &str, status: u16, took: Duration) {
+pub fn http_request(route: &str, method: &str, status: u16, took: Duration, context: &Context) {
     let mut text = [0; 3];
     let status = three_digits(status, &mut text);
-    HTTP_REQUESTS.increment(&[("route", route), ("method", method), ("status", status)], 1);
-    HTTP_REQUEST_SECONDS.observe(&[("route", route), ("method", method)], took);
+    let labels = [("route", route), ("method", method), ("status", status)];
+    HTTP_REQUESTS.increment(&labels, 1);
+    HTTP_REQUEST_SECONDS.observe_in(&labels, took, context);
+}
+
+/// One HTTP request answered of which nothing could be read.
+pub fn http_unread(status: &str) {
+    HTTP_REQUESTS.increment(&[("route", "none"), ("method", "other"), ("status", status)], 1);
+}
+
+/// Shows a route with its usual answer and the failures that alerts look for, before the first of them: a rate sees the
+/// first event only where there was a zero before.
+pub fn http_route(route: &str, method: &str, success: &str) {
+    for status in [success, "500", "503"] {
+        HTTP_REQUESTS.increment(&[("route", route), ("method", method), ("status", status)], 0);
+    }
+}
+
+/// Connections of the database's pool, and how many of them nobody uses.
+pub fn database_pool(all: u32, idle: u32) {
+    DATABASE_CONNECTIONS.set(&[("state", "idle")], f64::from(idle));
+    DATABASE_CONNECTIONS.set(&[("state", "busy")], f64::from(all.saturating_sub(idle)));
 }
 
 fn three_digits(status: u16, text: &mut [u8; 3]) -> &str {
@@ -254,6 +277,7 @@ fn prepare() {
 pub fn upkeep(board: &Board) {
     prepare();
     let now = board.clock().now();
+    PROCESS_START_TIME.set(&[], board.started_at().0 as f64 / 1e6);
     UPTIME_SECONDS.set(&[], now.since(board.started_at()).as_secs_f64());
     for (task, entry) in board.tasks() {
         for state in TASK_STATES {
@@ -265,12 +289,15 @@ pub fn upkeep(board: &Board) {
     RECORDER.1.run_upkeep();
 }
 
-/// The metrics page in the Prometheus text format.
-pub fn render() -> String {
+/// The metrics page.
+pub fn render(form: Exposition) -> String {
     prepare();
     let mut page = RECORDER.1.render();
     process::render_cpu(&mut page);
-    page
+    match form {
+        Exposition::Text => page,
+        Exposition::OpenMetrics => openmetrics::of_text(&page),
+    }
 }
 
 #[cfg(test)]
@@ -279,7 +306,7 @@ mod tests {
     use crate::domain::Clock;
 
     fn line(start: &str) -> Option<String> {
-        render().lines().find(|l| l.starts_with(start)).map(str::to_owned)
+        render(Exposition::Text).lines().find(|l| l.starts_with(start)).map(str::to_owned)
     }
 
     #[test]
@@ -292,7 +319,7 @@ mod tests {
 
     #[test]
     fn counting_names_the_series_by_its_labels_in_any_order() {
-        http_request("/t/{id}", "GET", 404, Duration::from_millis(3));
+        http_request("/t/{id}", "GET", 404, Duration::from_millis(3), &Context::root(false));
         HTTP_REQUESTS.increment(&[("status", "404"), ("method", "GET"), ("route", "/t/{id}")], 2);
         let found = line("iot_meter_http_requests_total{route=\"/t/{id}\"");
         assert_eq!(
@@ -300,23 +327,6 @@ mod tests {
             Some("iot_meter_http_requests_total{route=\"/t/{id}\",method=\"GET\",status=\"404\"} 3")
         );
         assert!(line("iot_meter_http_request_duration_seconds_bucket{route=\"/t/{id}\"").is_some());
-    }
-
-    #[test]
-    fn a_count_that_is_no_longer_named_becomes_zero() {
-        // Of this test only: the catalogue's are everybody's.
-        static GAUGE: Gauge = Gauge::new(&MetricDef {
-            name: "iot_meter_test_counts",
-            kind: Kind::Gauge,
-            unit: "",
-            labels: &[("status", &["active", "inactive"])],
-            help: "",
-        });
-        GAUGE.set_counts(&[("active".to_owned(), 3), ("inactive".to_owned(), 2)]);
-        GAUGE.set_counts(&[("active".to_owned(), 5)]);
-        let value = |status: &str| line(&format!("iot_meter_test_counts{{status=\"{status}\"}}"));
-        assert_eq!(value("active").as_deref(), Some("iot_meter_test_counts{status=\"active\"} 5"));
-        assert_eq!(value("inactive").as_deref(), Some("iot_meter_test_counts{status=\"inactive\"} 0"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fs;
 
 use super::catalogue::{
     PROCESS_CPU_SECONDS, PROCESS_MAX_FDS, PROCESS_OPEN_FDS, PROCESS_RESIDENT_BYTES, PROCESS_THREADS,
+    PROCESS_VIRTUAL_BYTES,
 };
 
 /// Clock ticks a second in `/proc/self/stat`: USER_HZ, 100 for every Linux program on the architectures Rust supports.
@@ -15,6 +16,9 @@ pub(super) fn sample() {
     if let Ok(status) = fs::read_to_string("/proc/self/status") {
         if let Some(kib) = field(&status, "VmRSS:") {
             PROCESS_RESIDENT_BYTES.set(&[], kib * 1024.0);
+        }
+        if let Some(kib) = field(&status, "VmSize:") {
+            PROCESS_VIRTUAL_BYTES.set(&[], kib * 1024.0);
         }
         if let Some(threads) = field(&status, "Threads:") {
             PROCESS_THREADS.set(&[], threads);

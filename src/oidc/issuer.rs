@@ -19,7 +19,7 @@ use super::jwt::{self, Rules};
 use super::{Client, Error, KeySource, Options, Person, Refusal, claims, fetch};
 use crate::domain::{Clock, Timestamp};
 use crate::observe::backoff::Backoff;
-use crate::observe::{Board, TaskState, metrics};
+use crate::observe::{Board, TaskState, counted, metrics, trace};
 
 /// The name on the task board.
 pub const TASK: &str = "oidc";
@@ -90,11 +90,7 @@ impl Issuer {
                     backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
                     if matches!(self.options.keys, KeySource::File(_)) { REREAD_EVERY } else { REFRESH_EVERY }
                 }
-                Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "the token issuer's keys stay as they are"
-                    );
+                Err(_) => {
                     // Not `Retrying`: who has keys or sessions of ours needs no issuer, and the server is ready.
                     board.set(TASK, TaskState::Running);
                     backoff.next_pause()
@@ -111,13 +107,27 @@ impl Issuer {
     /// Reads the keys anew.
     pub async fn refresh(&self) -> Result<(), Error> {
         let options = self.options.clone();
-        let read = tokio::task::spawn_blocking(move || read(&options)).await;
+        let read = tokio::task::spawn_blocking(trace::carry(move || read(&options))).await;
         let read = read.unwrap_or(Err(Error::Unreadable { what: "keys", why: "the reading broke off" }));
         self.reads.fetch_add(1, Ordering::AcqRel);
-        let result = if read.is_ok() { "good" } else { "bad" };
-        metrics::OIDC_KEY_REFRESHES.increment(&[("result", result)], 1);
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = read?;
-        Ok(())
+        match read {
+            Ok(known) => {
+                metrics::OIDC_KEY_REFRESHES.increment(&[("result", "good")], 1);
+                *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+                Ok(())
+            }
+            Err(error) => {
+                counted!(
+                    warn,
+                    metrics::OIDC_KEY_REFRESHES,
+                    [("result", "bad")],
+                    1,
+                    error = &error as &dyn std::error::Error,
+                    "the token issuer's keys stay as they are"
+                );
+                Err(error)
+            }
+        }
     }
 
     fn known(&self) -> Known {
@@ -155,9 +165,8 @@ impl Issuer {
             return;
         }
         *asked = Some(now);
-        if let Err(error) = self.refresh().await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the token issuer's keys stay as they are");
-        }
+        // What went wrong has been said; the keys stay.
+        let _ = self.refresh().await;
     }
 
     async fn endpoints(&self) -> Result<Arc<Endpoints>, Error> {
@@ -165,7 +174,7 @@ impl Issuer {
             return Ok(known);
         }
         let issuer = self.options.issuer.clone();
-        let read = tokio::task::spawn_blocking(move || discover(&issuer)).await;
+        let read = tokio::task::spawn_blocking(trace::carry(move || discover(&issuer))).await;
         let found =
             Arc::new(read.unwrap_or(Err(Error::Unreadable { what: "description", why: "the reading broke off" }))?);
         self.known.write().unwrap_or_else(PoisonError::into_inner).endpoints = Some(Arc::clone(&found));
@@ -191,7 +200,8 @@ impl Issuer {
         let client = self.client()?.clone();
         let endpoints = self.endpoints().await?;
         let (id, verifier, code) = (client.id.clone(), attempt.verifier(), code.to_owned());
-        let asked = tokio::task::spawn_blocking(move || exchange(&endpoints, &client, &code, &verifier)).await;
+        let asked =
+            tokio::task::spawn_blocking(trace::carry(move || exchange(&endpoints, &client, &code, &verifier))).await;
         let token = asked.unwrap_or(Err(Error::Unreadable { what: "token", why: "the reading broke off" }))?;
         self.judge(&token, &id, Some(&attempt.nonce()), now).await.map_err(Error::Refused)
     }

@@ -94,7 +94,7 @@ impl Admission {
             match self.run(&opener).await {
                 Ok(made) => {
                     if let Some(file) = self.key_file.as_ref().filter(|_| made.is_some()) {
-                        tracing::info!(file = %file.display(), "the admin key was made");
+                        tracing::info!(path = %file.display(), "the admin key was made");
                     }
                     // No task may end before it is told to.
                     let _ = stopping.wait_for(|stops| *stops).await;

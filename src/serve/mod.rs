@@ -22,6 +22,7 @@ mod secrets;
 mod sources;
 mod start;
 mod supervise;
+mod traces;
 
 pub use certificates::{CertificateFault, check as check_certificates, needing as needing_certificate};
 pub use datadir::{Addresses, DataDir, write_private};

@@ -1,10 +1,12 @@
 //! Figures that are states, not events: read every few seconds and put on the metrics page.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::Parts;
+use crate::api::Render;
 use crate::broker::Stats;
 use crate::collector;
 use crate::journal::Journal;
@@ -53,6 +55,16 @@ pub async fn watch_journal(board: Board, journal: Journal, mut stop: watch::Rece
     }
 }
 
+/// The metrics page, with the states of the moment.
+pub fn page(parts: &Parts) -> Arc<Render> {
+    let parts = parts.clone();
+    Arc::new(move |form| {
+        sample(&parts);
+        metrics::render(form)
+    })
+}
+
+/// What costs nothing to ask: also at each scrape.
 fn sample(parts: &Parts) {
     let journal = parts.journal.status();
     metrics::JOURNAL_HEAD.set(&[], journal.head.0 as f64);
@@ -89,10 +101,18 @@ async fn sample_store(parts: &Parts) {
     metrics::READY.set(&[("check", "database")], f64::from(u8::from(stats.is_ok())));
     // The collector's line on the board tells why a store does not answer.
     let Ok(stats) = stats else { return };
-    metrics::DEVICES.set_counts(&stats.device_by_status);
-    metrics::DEVICE_CONNECTIONS.set_counts(&stats.device_by_connection);
-    metrics::COMMANDS.set_counts(&stats.commands_by_status);
+    // All of them: what there is none of any more is 0.
+    metrics::DEVICES.set_all(|labels| count_of(&stats.device_by_status, labels[0]));
+    metrics::DEVICE_CONNECTIONS.set_all(|labels| count_of(&stats.device_by_connection, labels[0]));
+    metrics::COMMANDS.set_all(|labels| {
+        let is_it = |(kind, status, _): &&(String, String, u64)| kind == labels[0] && status == labels[1];
+        stats.commands_by_kind.iter().find(is_it).map_or(0.0, |(.., count)| *count as f64)
+    });
     metrics::ALERTS_UNACKNOWLEDGED.set(&[], stats.unacknowledged_alerts as f64);
+}
+
+fn count_of(counts: &[(String, u64)], name: &str) -> f64 {
+    counts.iter().find(|(of, _)| of == name).map_or(0.0, |(_, count)| *count as f64)
 }
 
 fn sample_broker(stats: &Stats) {
@@ -107,7 +127,6 @@ fn sample_broker(stats: &Stats) {
     metrics::MQTT_RETAINED_BYTES.set(&[], stats.retained_bytes as f64);
     metrics::MQTT_BYTES_IN.raise_to(&[], stats.bytes_in);
     metrics::MQTT_BYTES_OUT.raise_to(&[], stats.bytes_out);
-    metrics::MESSAGES_RECEIVED.raise_to(&[], stats.meter_messages);
     metrics::MQTT_MESSAGES_IN.raise_to(&[], stats.publishes_in);
     metrics::MQTT_MESSAGES_OUT.raise_to(&[], stats.publishes_out);
     metrics::MQTT_WILLS.raise_to(&[], stats.wills_fired);

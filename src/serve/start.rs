@@ -16,7 +16,7 @@ use super::listeners::bind_all;
 use super::supervise::Tasks;
 use super::{
     Parts, Running, Start, access, authority, certificates, credentials, demo, first_start, notices, sampler, secrets,
-    sources,
+    sources, traces,
 };
 use crate::archive::{self, Archiver, Bucket, CloudOptions};
 use crate::broker::{self, Broker, Listener, Rate};
@@ -26,6 +26,7 @@ use crate::config::{MetricsAccess, Settings, UnknownDevices as Unknown};
 use crate::dispatch::{self, Dispatcher};
 use crate::domain::Clock;
 use crate::journal::{self, Journal};
+use crate::observe::trace::Tracer;
 use crate::observe::{Board, Progress, metrics};
 use crate::payload::Window;
 use crate::store::{self, SharedStore};
@@ -68,6 +69,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     // Written until the HTTP servers have ended.
     let (audit_stop, audit_stopping) = watch::channel(false);
     let mut http = Tasks::default();
+    let tracer = traces::start(&settings, node_id, audit_stopping.clone(), &mut http);
     let deps = broker::Deps {
         journal: journal.clone(),
         authenticator: authenticator(&settings, open, &store, &clock),
@@ -75,6 +77,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         store: Some(Arc::clone(&store)),
         audit: audit.clone(),
         revocations: revocations.clone(),
+        tracer: tracer.clone(),
         open: Some(doors.open.clone()),
     };
     let broker = start_broker(&settings, deps, sockets.mqtt).await?;
@@ -89,7 +92,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     sources::start(&settings, node_id, &parts, &mut tasks);
     // Both readers take their place in the journal before either of them releases anything.
     let (archiver, raw) = open_archiver(&settings, node_id, bucket, &parts)?;
-    let (collecting, collector) = open_collector(&settings, open, &parts, giving_up.clone())?;
+    let (collecting, collector) = open_collector(&settings, open, &parts, tracer.clone(), giving_up.clone())?;
     tasks.spawn_thread("archiver", move || Ok(archiver.run(giving_up)?))?;
     tasks.spawn_thread(collector::TASK, move || collect(collecting))?;
     let sealing = secrets::seal_anew(Arc::clone(&parts.store), Arc::clone(&vault), stopping.clone());
@@ -111,7 +114,8 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         collector_progress: parts.collector_progress.clone(),
         archiver_progress: parts.archiver_progress.clone(),
         clock,
-        metrics: Some(Arc::new(metrics::render)),
+        metrics: Some(sampler::page(&parts)),
+        tracer,
         node_id: node_id.to_string(),
         audit,
         vault,
@@ -124,7 +128,9 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
             device_days: settings.pki.device_days,
         },
     };
-    let servers = start_http(&settings, services, sockets.http, sockets.https, sockets.scrapes, &mut http)?;
+    let page = sampler::page(&parts);
+    let servers =
+        start_http(&settings, services, sockets.http, sockets.https, sockets.scrapes.zip(Some(page)), &mut http)?;
     if demo > 0 {
         let key = admin_key.clone().or_else(|| first_start::stored_key(&data));
         demo::spawn(demo, &addresses, key.filter(|_| !open), stopping, &mut tasks);
@@ -281,6 +287,7 @@ fn open_collector(
     settings: &Settings,
     open: bool,
     parts: &Parts,
+    tracer: Tracer,
     giving_up: watch::Receiver<bool>,
 ) -> anyhow::Result<(Collector, collector::Handle)> {
     let options = collector::Options {
@@ -295,6 +302,7 @@ fn open_collector(
         batch_bytes: settings.collector.batch_bytes,
         max_cached_devices: settings.collector.max_cached_devices,
         journal_max_bytes: settings.journal.max_bytes,
+        tracer,
     };
     let (handle, requests) = collector::Handle::channel();
     let (board, progress) = (parts.board.clone(), parts.collector_progress.clone());
@@ -424,7 +432,7 @@ fn start_http(
     services: api::Services,
     listener: TcpListener,
     secure: Option<api::SecureListener>,
-    scrapes: Option<TcpListener>,
+    scrapes: Option<(TcpListener, Arc<api::Render>)>,
     tasks: &mut Tasks,
 ) -> anyhow::Result<Vec<api::ServerHandle>> {
     let http = &settings.http;
@@ -461,8 +469,8 @@ fn start_http(
         ..api::Options::default()
     };
     let mut servers = Vec::new();
-    if let Some(listener) = scrapes {
-        let (handle, running) = api::start_metrics(Arc::new(metrics::render), listener)?;
+    if let Some((listener, page)) = scrapes {
+        let (handle, running) = api::start_metrics(page, listener)?;
         servers.push(handle);
         tasks.spawn("metrics server", async move { Ok(running.await?) });
     }

@@ -40,6 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
+use crate::observe::trace;
 
 /// A store shared by tasks.
 pub type SharedStore = Arc<dyn Store>;
@@ -253,7 +254,7 @@ pub async fn run<T: Send + 'static>(
     call: impl FnOnce(&dyn Store) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     let store = Arc::clone(store);
-    match tokio::task::spawn_blocking(move || call(&*store)).await {
+    match tokio::task::spawn_blocking(trace::carry(move || call(&*store))).await {
         Ok(result) => result,
         Err(_) => Err(Error::Interrupted),
     }

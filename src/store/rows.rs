@@ -254,8 +254,28 @@ pub struct Stats {
     pub device_by_connection: Vec<(String, u64)>,
     /// Alerts nobody has seen.
     pub unacknowledged_alerts: u64,
-    /// (command status, count).
-    pub commands_by_status: Vec<(String, u64)>,
+    /// (kind of command, status, count).
+    pub commands_by_kind: Vec<(String, String, u64)>,
+}
+
+impl Stats {
+    /// Takes `kind status` apart.
+    pub fn split_commands(counts: Vec<(String, u64)>) -> Vec<(String, String, u64)> {
+        let split = |(name, count): (String, u64)| {
+            let (kind, status) = name.split_once(' ')?;
+            Some((kind.to_owned(), status.to_owned(), count))
+        };
+        counts.into_iter().filter_map(split).collect()
+    }
+
+    /// (command status, count), in order of the names.
+    pub fn commands_by_status(&self) -> Vec<(String, u64)> {
+        let mut by_status = std::collections::BTreeMap::new();
+        for (_, status, count) in &self.commands_by_kind {
+            *by_status.entry(status.clone()).or_default() += count;
+        }
+        by_status.into_iter().collect()
+    }
 }
 
 // ---- ledger ----------------------------------------------------------------------------------------------------

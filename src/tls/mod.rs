@@ -217,7 +217,11 @@ impl Tls {
                     Some(rustls::HandshakeKind::Resumed) => "resumed",
                     _ => "full",
                 };
-                metrics::TLS_HANDSHAKES.increment(&[server, ("kind", kind)], 1);
+                let version = match stream.get_ref().1.protocol_version() {
+                    Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
+                    _ => "1.3",
+                };
+                metrics::TLS_HANDSHAKES.increment(&[server, ("kind", kind), ("version", version)], 1);
             }
             Err(refusal) => metrics::TLS_REFUSED.increment(&[server, ("reason", refusal.name())], 1),
         }

@@ -232,7 +232,10 @@ fn sessions_are_resumed_and_judged_all_the_same() {
         assert_eq!(code, if std::ptr::eq(client, &m1) { ACCEPTED } else { refusal(4) });
     }
     let metrics = app.api.get("/metrics").expect(200).text();
-    assert!(metrics.contains("iot_meter_tls_handshakes_total{server=\"mqtt\",kind=\"resumed\"} 2"), "{metrics}");
+    assert!(
+        metrics.contains("iot_meter_tls_handshakes_total{server=\"mqtt\",kind=\"resumed\",version=\"1.3\"} 2"),
+        "{metrics}"
+    );
 }
 
 #[test]

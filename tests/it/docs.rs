@@ -31,9 +31,11 @@ fn the_default_settings_file_is_what_the_code_says() {
     check("config/default.toml", &iot_meter::config::default_toml());
 }
 
+/// One test: two would write the file at the same time.
 #[test]
-fn the_readme_lists_every_metric() {
-    check("README.md", &with_part(&read("README.md"), "metrics", &iot_meter::observe::catalogue::markdown()));
+fn the_readme_lists_every_metric_and_every_field_of_a_log_line() {
+    let with_metrics = with_part(&read("README.md"), "metrics", &iot_meter::observe::catalogue::markdown());
+    check("README.md", &with_part(&with_metrics, "log-fields", &iot_meter::observe::log::fields::markdown()));
 }
 
 #[test]

@@ -23,14 +23,19 @@ mod listeners;
 mod login;
 #[cfg(feature = "sqlite")]
 mod notify;
+mod observability;
 mod ops;
 mod performance;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod presence;
+#[cfg(feature = "ops-tests")]
+mod promtool;
 mod rest;
 mod secrets;
 mod services;
 mod source;
 mod support;
 mod tidy;
+#[cfg(feature = "otel")]
+mod traces;

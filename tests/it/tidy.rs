@@ -232,3 +232,118 @@ fn every_metric_of_the_catalogue_is_counted_somewhere() {
     let idle = ids.filter(|id| !others.iter().any(|text| is_word(text, id))).collect();
     refuse("metrics nobody counts", idle);
 }
+
+/// The code of a file, each line where it is in the file.
+fn code_of(file: &Source) -> String {
+    file.code().fold(String::new(), |mut text, (at, line)| {
+        let gap = at.saturating_sub(text.lines().count() + 1);
+        text.extend(std::iter::repeat_n('\n', gap));
+        text + line + "\n"
+    })
+}
+
+/// The arguments of the calls of these macros, with the line they begin in.
+fn calls<'a>(code: &'a str, macros: &[&str]) -> Vec<(usize, Vec<&'a str>)> {
+    let mut found = Vec::new();
+    for name in macros {
+        for (at, _) in code.match_indices(&format!("{name}!(")) {
+            let line = code[..at].matches('\n').count() + 1;
+            found.push((line, arguments(&code[at + name.len() + 2..])));
+        }
+    }
+    found
+}
+
+/// What stands between commas, up to the bracket that was open before the text.
+fn arguments(text: &str) -> Vec<&str> {
+    let (mut all, mut start, mut depth, mut in_text, mut is_escaped) = (Vec::new(), 0, 0_usize, false, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' if in_text => is_escaped = true,
+            '"' => in_text = !in_text,
+            _ if in_text => {}
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' if depth > 0 => depth -= 1,
+            ',' if depth == 0 => {
+                all.push(text[start..at].trim());
+                start = at + 1;
+            }
+            ')' => {
+                all.push(text[start..at].trim());
+                break;
+            }
+            _ => {}
+        }
+    }
+    all.retain(|argument| !argument.is_empty());
+    all
+}
+
+/// The names of an event's fields: what stands before its message.
+fn field_names<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    let fields = arguments.iter().take_while(|a| !a.starts_with('"') && !a.starts_with("format!"));
+    let name = |field: &&'a str| field.split('=').next().unwrap_or_default().trim().trim_start_matches(['%', '?']);
+    fields.filter(|a| !a.starts_with("target:")).map(name).collect()
+}
+
+#[test]
+fn the_parser_of_events_sees_their_fields() {
+    let check = |code: &str, expected: &[&str]| {
+        let found = calls(code, &["warn"]);
+        assert_eq!(field_names(&found[0].1), expected, "{code}");
+    };
+    check(r#"warn!("text, a = {b}")"#, &[]);
+    check(r#"warn!(a, %b, ?c, d = f(x, "y, \"z"), "text")"#, &["a", "b", "c", "d"]);
+    check("warn!(\n  error = &e as &dyn E,\n  n = 1 == 2,\n  \"text\",\n)", &["error", "n"]);
+}
+
+const EVENTS: [&str; 5] = ["tracing::error", "tracing::warn", "tracing::info", "tracing::debug", "tracing::trace"];
+
+#[test]
+fn log_lines_have_documented_fields_only() {
+    use iot_meter::observe::log::fields::{ALWAYS, FIELDS, WITHIN};
+    let known: Vec<&str> = [ALWAYS, WITHIN, FIELDS].concat().iter().map(|(name, _)| *name).collect();
+    let (mut strange, mut used) = (Vec::new(), std::collections::BTreeSet::new());
+    for file in rust_files("src") {
+        let code = code_of(&file);
+        let events = calls(&code, &EVENTS).into_iter().map(|(line, all)| (line, field_names(&all)));
+        // Level, counter, labels and number go before the event.
+        let counted =
+            calls(&code, &["counted"]).into_iter().map(|(line, all)| (line, field_names(all.get(4..).unwrap_or(&[]))));
+        for (line, names) in events.chain(counted) {
+            strange.extend(names.iter().filter(|n| !known.contains(n)).map(|n| format!("{}:{line}: {n}", file.name)));
+            used.extend(names.into_iter().map(str::to_owned));
+        }
+    }
+    strange.retain(|found| !found.starts_with("src/observe/mod.rs"));
+    refuse("fields that observe::log::fields does not explain", strange);
+    let idle = FIELDS.iter().filter(|(name, _)| !used.contains(*name)).map(|(name, _)| (*name).to_owned()).collect();
+    refuse("fields that no event has", idle);
+}
+
+#[test]
+fn what_is_logged_and_counted_is_so_in_one_place() {
+    // A counter beside a warning is one that can be forgotten in the next place: `counted!` does both.
+    const NEAR: usize = 4;
+    let mut found = Vec::new();
+    for file in rust_files("src").into_iter().filter(|f| !f.name.starts_with("src/observe/")) {
+        let lines: Vec<(usize, &str)> = file.code().collect();
+        let has = |words: &'static [&'static str]| {
+            let is_it = move |(_, line): &&(usize, &str)| words.iter().any(|w| line.contains(w));
+            lines.iter().filter(is_it).map(|(at, _)| *at).collect::<Vec<_>>()
+        };
+        let counts = has(&[".increment("]);
+        let near = |at: &usize| counts.iter().any(|count| count.abs_diff(*at) <= NEAR);
+        let warnings = has(&["tracing::warn!", "tracing::error!"]);
+        found.extend(warnings.iter().filter(|at| near(at)).map(|at| format!("{}:{at}", file.name)));
+    }
+    refuse("warnings beside their counters", found);
+}
+
+#[test]
+fn log_lines_are_counted_by_every_room() {
+    use iot_meter::observe::catalogue::ROOMS;
+    let expected: Vec<String> = rooms().into_iter().chain(["other".to_owned()]).collect();
+    assert_eq!(ROOMS.map(str::to_owned).to_vec(), expected, "observe::catalogue::ROOMS is not what lib.rs has");
+}

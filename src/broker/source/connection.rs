@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -24,7 +23,7 @@ use crate::broker::events::Event;
 use crate::broker::io::{Io, Wake};
 use crate::broker::slot::Signals;
 use crate::journal::{Entry, Flags, Offset};
-use crate::observe::metrics;
+use crate::observe::{counted, metrics};
 use crate::payload::parse_topic;
 
 /// How long a stopping server waits for the broker to take its last output.
@@ -285,7 +284,7 @@ impl<'a> Connection<'a> {
                         self.events.push(Event::Delivered { cmd_id: command });
                     }
                     News::Undelivered { command, device, why } => {
-                        tracing::debug!(source = self.label, device_id = %device, cmd_id = %command, why, "command not delivered");
+                        tracing::debug!(source = self.label, device_id = %device, cmd_id = %command, reason = why, "command not delivered");
                         self.line.complete(command);
                         self.count_command("not_delivered");
                         // Offered again when the device speaks again.
@@ -301,8 +300,9 @@ impl<'a> Connection<'a> {
 
     /// Gives the messages of meters to the journal, waiting for room, and notes all for confirmation.
     async fn take(&mut self, messages: &[Message]) -> Result<(), End> {
-        let meters: Vec<(&Message, &str)> =
-            messages.iter().filter(|m| !m.is_too_large).filter_map(|m| Some((m, parse_topic(&m.topic)?.0))).collect();
+        let good = || messages.iter().filter(|m| !m.is_too_large);
+        let meters: Vec<(&Message, &str)> = good().filter_map(|m| Some((m, parse_topic(&m.topic)?.0))).collect();
+        self.shared.count_received(good().filter_map(|m| Some(parse_topic(&m.topic)?.1)));
         self.count_messages(messages, meters.len());
         let end = if meters.is_empty() { Offset(0) } else { self.append(&meters).await? };
         self.line.hear(meters.iter().map(|(_, device)| *device), &mut self.events);
@@ -350,15 +350,16 @@ impl<'a> Connection<'a> {
 
     fn count_messages(&self, messages: &[Message], stored: usize) {
         let too_large = messages.iter().filter(|m| m.is_too_large).count();
-        self.shared.hub.counters.meter_messages.fetch_add(stored as u64, Ordering::Relaxed);
         let others = messages.len() - stored - too_large;
-        for (outcome, n) in [("stored", stored), ("too_large", too_large), ("other_topic", others)] {
-            if n > 0 {
-                metrics::SOURCE_MESSAGES.increment(&[("source", self.label), ("outcome", outcome)], n as u64);
-            }
+        for (outcome, n) in [("stored", stored), ("other_topic", others)] {
+            metrics::SOURCE_MESSAGES.increment(&[("source", self.label), ("outcome", outcome)], n as u64);
         }
         for message in messages.iter().filter(|m| m.is_too_large) {
-            tracing::warn!(
+            counted!(
+                warn,
+                metrics::SOURCE_MESSAGES,
+                [("source", self.label), ("outcome", "too_large")],
+                1,
                 source = self.label,
                 topic = &*message.topic,
                 "a message over mqtt.max_packet_bytes was dropped"

@@ -15,7 +15,7 @@ use super::session::{Profile, Session};
 use super::{Options, TASKS};
 use crate::broker::Shared;
 use crate::observe::backoff::Backoff;
-use crate::observe::{Board, TaskState, metrics};
+use crate::observe::{Board, TaskState, counted, metrics};
 
 /// A connection that has stood for so long was a good one: after it, tries begin anew without a pause.
 const GOOD: Duration = Duration::from_secs(10);
@@ -51,16 +51,17 @@ impl Face {
     /// Not connected, and why.
     fn down(&mut self, end: &End) {
         metrics::SOURCE_CONNECTED.set(&[("source", &self.label)], 0.0);
-        metrics::SOURCE_FAILURES.increment(&[("source", &self.label)], 1);
         let reason = end.to_string();
-        if self.complaint != reason {
-            tracing::warn!(
-                source = self.label,
-                address = self.address,
-                reason,
-                "no connection to the external broker; trying again"
-            );
-        }
+        counted!(
+            warn if self.complaint != reason,
+            metrics::SOURCE_FAILURES,
+            [("source", &self.label)],
+            1,
+            source = self.label,
+            address = self.address,
+            reason,
+            "no connection to the external broker; trying again"
+        );
         self.board.set(self.task, TaskState::Retrying(format!("the broker {}: {reason}", self.address)));
         self.complaint = reason;
     }

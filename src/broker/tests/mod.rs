@@ -77,6 +77,7 @@ impl Bed {
             store,
             audit: audit::Log::silent(),
             revocations: Revocations::default(),
+            tracer: Tracer::default(),
             open: None,
         };
         let broker = Broker::start_with(options, parts, listeners).await.unwrap();

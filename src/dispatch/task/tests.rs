@@ -28,6 +28,7 @@ async fn dispatcher(dir: &std::path::Path) -> Dispatcher {
         store: None,
         audit,
         revocations: Default::default(),
+        tracer: Default::default(),
         open: None,
     };
     let broker = Broker::start(crate::broker::Options::default(), deps, vec![]).await.unwrap();

@@ -54,6 +54,7 @@ use super::{
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::metrics;
+use crate::observe::trace::{self, SpanKind};
 
 /// The store in a Postgres database.
 pub(super) struct PostgresStore {
@@ -111,7 +112,7 @@ fn address(url: &str) -> String {
 /// Counts and times a call.
 fn timed<T>(kind: &'static str, operation: &'static str, call: impl FnOnce() -> Result<T, Fault>) -> Result<T, Error> {
     let started = Instant::now();
-    let done = call();
+    let done = trace::in_span(operation, SpanKind::Client, &[("db.system.name", "postgresql")], call);
     metrics::DATABASE_SECONDS.observe(&[("operation", kind)], started.elapsed());
     done.map_err(|fault| {
         metrics::DATABASE_FAILURES.increment(&[("operation", kind)], 1);
@@ -290,8 +291,7 @@ impl Store for PostgresStore {
 
     fn ping(&self) -> Result<(), Error> {
         let (all, idle) = self.connections.count();
-        metrics::DATABASE_CONNECTIONS.set(&[("state", "idle")], f64::from(idle));
-        metrics::DATABASE_CONNECTIONS.set(&[("state", "busy")], f64::from(all - idle.min(all)));
+        metrics::database_pool(all, idle);
         // A row is really written: a server that only reads, or whose disk is full, is of no use.
         let written = self.connections.write(|c| Ok(commit::touch_checkpoint(c, self.node)?));
         written.map(drop).map_err(|fault| fault.during("answer"))

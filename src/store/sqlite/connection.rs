@@ -10,7 +10,7 @@
 //! neither a half-open transaction nor a panic outlives its call. (The pool does the same for readers.)
 
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, Pool};
@@ -18,6 +18,7 @@ use diesel::result::Error as SqlError;
 use diesel::{Connection, QueryResult, SqliteConnection};
 
 use super::fault::Fault;
+use crate::observe::metrics;
 
 /// Readers at the same time; more wait.
 const READERS: u32 = 4;
@@ -92,9 +93,18 @@ impl Connections {
         Ok(Self { path, writer, readers })
     }
 
+    /// Reading connections, and how many of them nobody uses.
+    pub(super) fn count(&self) -> (u32, u32) {
+        let state = self.readers.state();
+        (state.connections, state.idle_connections)
+    }
+
     /// Runs `work` as one snapshot.
     pub(super) fn read<T>(&self, work: impl FnOnce(&mut SqliteConnection) -> Result<T, Fault>) -> Result<T, Fault> {
-        let mut connection = self.readers.get().map_err(|error| Fault::Connect(Box::new(error)))?;
+        let started = Instant::now();
+        let taken = self.readers.get();
+        metrics::DATABASE_WAIT_SECONDS.observe(&[], started.elapsed());
+        let mut connection = taken.map_err(|error| Fault::Connect(Box::new(error)))?;
         connection.transaction(|connection| work(connection))
     }
 

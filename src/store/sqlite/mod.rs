@@ -47,6 +47,7 @@ use super::{
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::metrics;
+use crate::observe::trace::{self, SpanKind};
 
 /// The store in a SQLite file.
 pub(super) struct SqliteStore {
@@ -92,7 +93,7 @@ fn timed<T>(
     call: impl FnOnce() -> Result<T, fault::Fault>,
 ) -> Result<T, Error> {
     let started = Instant::now();
-    let done = call();
+    let done = trace::in_span(operation, SpanKind::Client, &[("db.system.name", "sqlite")], call);
     metrics::DATABASE_SECONDS.observe(&[("operation", kind)], started.elapsed());
     done.map_err(|fault| {
         metrics::DATABASE_FAILURES.increment(&[("operation", kind)], 1);
@@ -265,6 +266,8 @@ impl Store for SqliteStore {
     }
 
     fn ping(&self) -> Result<(), Error> {
+        let (all, idle) = self.connections.count();
+        metrics::database_pool(all, idle);
         // A row is really written, without fsync: an empty transaction would not notice a full disk. While somebody
         // else writes nothing is tried nor waited for: what they meet they report themselves.
         let read = self.connections.read(commit::checkpoint);

@@ -37,15 +37,16 @@ pub(super) fn stats(connection: &mut SqliteConnection) -> Result<Stats, Fault> {
         "SELECT coalesce(s.connection_status, 'unknown') AS name, count(*) AS count FROM devices AS d \
          LEFT JOIN device_sequence AS s ON s.device_id = d.device_id GROUP BY 1 ORDER BY 1",
     )?;
-    let commands_by_status =
-        counts("SELECT status AS name, count(*) AS count FROM device_commands GROUP BY 1 ORDER BY 1")?;
+    let commands = counts(
+        "SELECT cmd || ' ' || status AS name, count(*) AS count FROM device_commands GROUP BY cmd, status ORDER BY 1",
+    )?;
     let unseen = counts("SELECT '' AS name, count(*) AS count FROM device_alerts WHERE acknowledged_at IS NULL")?;
     Ok(Stats {
         total_devices: device_by_status.iter().map(|(_, count)| count).sum(),
         device_by_status,
         device_by_connection,
         unacknowledged_alerts: unseen.iter().map(|(_, count)| count).sum(),
-        commands_by_status,
+        commands_by_kind: Stats::split_commands(commands),
     })
 }
 

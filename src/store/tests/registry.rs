@@ -209,7 +209,7 @@ pub(super) fn commands_expire_and_time_out(store: &dyn Store) {
     assert!(store.expire_commands(at(100), at(11)).unwrap() >= 3);
     assert_eq!(status(), [CommandStatus::Expired, CommandStatus::Expired, CommandStatus::Timeout]);
     assert_eq!(store.expire_commands(at(100), at(11)).unwrap(), 0);
-    let counts = store.stats().unwrap().commands_by_status;
+    let counts = store.stats().unwrap().commands_by_status();
     assert!(counts.iter().any(|(name, count)| name == "timeout" && *count == 1), "{counts:?}");
     let late = ids.map(|id| step(id, None, CommandStatus::Accepted, 200));
     let outcomes = store.advance_commands(&late).unwrap();
