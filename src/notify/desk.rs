@@ -163,7 +163,7 @@ impl Inner {
                 // Away, or broken: all the more reason to get out.
                 Err(error) => tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    alerts = notices.len(),
+                    count = notices.len(),
                     "the database fails: alerts are kept on this node's disk and sent from there"
                 ),
             }
@@ -180,7 +180,7 @@ impl Inner {
         self.store.adopt_notices(&rows)?;
         self.spool.clear().map_err(Error::Spool)?;
         tracing::info!(
-            notices = rows.len(),
+            count = rows.len(),
             "the database is back and has taken over what was kept on this node's disk"
         );
         Ok(())

@@ -109,7 +109,7 @@ impl Spool {
                 Some(rows) => rows,
                 None => {
                     let aside = path.with_extension("json.damaged");
-                    tracing::error!(file = %aside.display(), "kept notices cannot be read and were put aside");
+                    tracing::error!(path = %aside.display(), "kept notices cannot be read and were put aside");
                     fs::rename(&path, aside)?;
                     Vec::new()
                 }

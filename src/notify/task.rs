@@ -149,7 +149,7 @@ impl Sender {
                 let end = self.pace.settle(row, trouble, now);
                 let reason = end.last_error.clone().unwrap_or_default();
                 let (state, next) = (end.state.name(), end.next_attempt_at);
-                tracing::warn!(fingerprint, name, status, state, %next, attempts = end.attempts, reason, "alert not told");
+                tracing::warn!(fingerprint, name, status, state, until = %next, attempts = end.attempts, reason, "alert not told");
                 self.board.note(TASK, &reason);
                 end
             }
@@ -230,7 +230,7 @@ impl Sender {
         match asked.await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, call = call.name(), "GitHub does not answer");
+                tracing::debug!(error = &error as &dyn std::error::Error, operation = call.name(), "GitHub does not answer");
                 Err(format!("GitHub does not answer to {}: {error}", call.name()))
             }
             Err(_) => Err("the call was broken off".to_owned()),

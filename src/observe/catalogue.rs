@@ -55,7 +55,7 @@ impl MetricDef {
 }
 
 /// The rooms of the program, in the order of `lib.rs` (a test compares), and what is of none of them.
-pub const ROOMS: [&str; 24] = [
+pub const ROOMS: [&str; 26] = [
     "domain",
     "payload",
     "mqtt",
@@ -66,11 +66,13 @@ pub const ROOMS: [&str; 24] = [
     "store",
     "audit",
     "tls",
+    "fetch",
     "oidc",
     "archive",
     "broker",
     "collector",
     "dispatch",
+    "notify",
     "keeper",
     "api",
     "console",
