@@ -24,5 +24,6 @@ mod rest;
 mod secrets;
 mod services;
 mod source;
+mod supervised;
 mod support;
 mod tidy;
