@@ -21,14 +21,14 @@ WORKDIR /src
 COPY . .
 ARG FEATURES=postgres,s3
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    cargo build --release --locked --bin iot-meter --features "$FEATURES" \
+    CARGO_PROFILE_RELEASE_STRIP=symbols cargo build --release --locked --bin iot-meter --features "$FEATURES" \
     && install -D target/release/iot-meter /out/usr/bin/iot-meter \
     && deploy/image/root /out \
-    && mkdir /data
+    && install -d -m 0700 /state/iot-meter
 
 FROM ${RUNTIME_IMAGE}
 COPY --from=build /out/ /
-COPY --from=build --chown=10001:10001 --chmod=0700 /data /var/lib/iot-meter
+COPY --from=build --chown=10001:10001 /state/ /var/lib/
 USER 10001:10001
 WORKDIR /var/lib/iot-meter
 VOLUME /var/lib/iot-meter

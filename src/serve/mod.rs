@@ -15,6 +15,7 @@ mod credentials;
 mod datadir;
 mod demo;
 mod first_start;
+mod given_keys;
 mod listeners;
 mod sampler;
 mod secrets;

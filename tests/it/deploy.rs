@@ -1,0 +1,228 @@
+//! What is deployed fits the executable: settings that are named exist, ports and users are the same everywhere, secrets are made
+//! and never kept here, and a stop has the time it needs. Shapes are checked by deploy/check, against schemas.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use iot_meter::config::{self, KEYS, Sources};
+
+use crate::support::http::Api;
+use crate::support::process::Server;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// Every file below a folder that git would keep, with its text.
+fn texts(folder: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
+            let path: PathBuf = entry.unwrap().path();
+            let name = path.strip_prefix(root()).unwrap().display().to_string();
+            match path.is_dir() {
+                true if name == "deploy/compose/secrets" || name.ends_with("__pycache__") => {}
+                true => folders.push(path),
+                false => found.push((name.clone(), read(&name))),
+            }
+        }
+    }
+    found
+}
+
+/// Everything around the executable: what is deployed, and how it is built.
+fn all() -> Vec<(String, String)> {
+    let all: Vec<_> = [texts("deploy"), texts(".github"), vec![("Dockerfile".into(), read("Dockerfile"))]].concat();
+    assert!(all.len() > 20, "only {} files were found", all.len());
+    all
+}
+
+/// What follows each occurrence of `before`, as far as `is_part` holds.
+fn after<'a>(text: &'a str, before: &str, is_part: impl Fn(char) -> bool) -> Vec<&'a str> {
+    text.match_indices(before)
+        .map(|(at, _)| {
+            let rest = &text[at + before.len()..];
+            &rest[..rest.find(|c| !is_part(c)).unwrap_or(rest.len())]
+        })
+        .collect()
+}
+
+fn numbers<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
+    after(text, before, |c| c.is_ascii_digit())
+}
+
+#[test]
+fn every_setting_that_is_named_exists() {
+    let known: BTreeSet<String> = KEYS.iter().map(config::Key::env).collect();
+    let may_be_a_file: BTreeSet<String> =
+        KEYS.iter().filter(|key| key.is_secret()).map(|key| format!("{}_FILE", key.env())).collect();
+    let mut seen = 0;
+    for (file, text) in all() {
+        for name in after(&text, "IOT_METER__", |c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_') {
+            let name = format!("IOT_METER__{name}");
+            // `IOT_METER__…_FILE` in a sentence.
+            if name == "IOT_METER__" {
+                continue;
+            }
+            seen += 1;
+            assert!(known.contains(&name) || may_be_a_file.contains(&name), "{file} names {name}, which is no setting");
+        }
+    }
+    assert!(seen > 20, "only {seen} settings were found");
+}
+
+#[test]
+fn the_image_the_manifests_and_the_files_in_it_agree_on_one_user() {
+    let uid = "10001";
+    assert!(read("Dockerfile").contains(&format!("\nUSER {uid}:{uid}\n")));
+    assert!(read("Dockerfile").contains(&format!("--chown={uid}:{uid} /state/ /var/lib/")));
+    assert!(read("deploy/image/root").contains(&format!("iot-meter:x:{uid}:{uid}:")));
+    assert!(read("deploy/compose/compose.yml").contains(&format!("user: \"{uid}:{uid}\"")));
+    let set = read("deploy/kubernetes/base/statefulset.yaml");
+    for before in ["runAsUser: ", "runAsGroup: ", "fsGroup: "] {
+        assert_eq!(numbers(&set, before), [uid], "{before}");
+    }
+}
+
+#[test]
+fn ports_are_those_of_the_defaults() {
+    let defaults = config::load(&Sources { working_dir: "/srv".into(), ..Sources::default() }).unwrap().settings;
+    let (http, mqtt) = (defaults.http.listen.port(), defaults.mqtt.listen.port());
+    let mqtts = config::TLS_LISTEN.port();
+    assert!(read("Dockerfile").contains(&format!("\nEXPOSE {http} {mqtt} {mqtts}\n")));
+    let set = read("deploy/kubernetes/base/statefulset.yaml");
+    let services = read("deploy/kubernetes/base/services.yaml");
+    for (name, port) in [("http", http), ("mqtt", mqtt), ("mqtts", mqtts)] {
+        assert!(set.contains(&format!("{{name: {name}, containerPort: {port}}}")), "{name}");
+        assert!(services.contains(&format!("{{name: {name}, port: {port}, targetPort: {name}}}")), "{name}");
+        let published = format!("\"127.0.0.1:{port}:{port}\"");
+        assert!(read("deploy/compose/compose.yml").contains(&published), "{name}");
+    }
+    // The listener for Prometheus has no default: whoever is scraped says where, and Prometheus asks there.
+    let of_compose = numbers(&read("deploy/compose/compose.full.yml"), "METRICS__LISTEN: 0.0.0.0:").concat();
+    let of_kubernetes =
+        numbers(&read("deploy/kubernetes/base/kustomization.yaml"), "METRICS__LISTEN=0.0.0.0:").concat();
+    assert_eq!(of_compose, of_kubernetes);
+    assert!(read("deploy/compose/targets.yml").contains(&format!("[iot-meter:{of_compose}]")));
+    let targets = read("deploy/kubernetes/components/monitoring/targets.yml");
+    assert!(targets.contains(&format!("[iot-meter-0.iot-meter:{of_kubernetes}]")));
+    assert!(set.contains(&format!("{{name: metrics, containerPort: {of_kubernetes}}}")));
+}
+
+#[test]
+fn the_version_that_is_deployed_is_this_one() {
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(read("deploy/compose/compose.yml").contains(&format!("image: iot-meter:{version}\n")));
+    for file in ["base", "overlays/development"] {
+        let tags = read(&format!("deploy/kubernetes/{file}/kustomization.yaml"));
+        assert!(tags.contains(&format!("newTag: {version}\n")), "{file}");
+    }
+}
+
+#[test]
+fn a_stop_has_the_time_it_needs() {
+    let source = read("src/serve/mod.rs");
+    let stop: u64 = numbers(&source, "const STOP_WITHIN: Duration = Duration::from_secs(").concat().parse().unwrap();
+    let check = |file: &str, before: &str, taken_before: u64| {
+        let given: u64 = numbers(&read(file), before).concat().parse().unwrap();
+        assert!(given >= stop + taken_before + 5, "{file}: {given} s for a stop of {stop} s");
+    };
+    check("deploy/compose/compose.yml", "stop_grace_period: ", 0);
+    check("deploy/systemd/iot-meter.service", "TimeoutStopSec=", 0);
+    let set = read("deploy/kubernetes/base/statefulset.yaml");
+    let sleep = numbers(&set, "sleep: {seconds: ").concat().parse().unwrap();
+    check("deploy/kubernetes/base/statefulset.yaml", "terminationGracePeriodSeconds: ", sleep);
+}
+
+#[test]
+fn probes_ask_for_what_the_api_answers() {
+    let routes = read("src/api/health.rs");
+    let set = read("deploy/kubernetes/base/statefulset.yaml");
+    let paths = after(&set, "httpGet: {path: ", |c| c != ',');
+    assert_eq!(paths, ["/healthz", "/readyz", "/healthz"]);
+    assert!(paths.iter().all(|path| routes.contains(&format!("#[get(\"{path}\")]"))));
+}
+
+#[test]
+fn nothing_that_is_kept_here_is_a_secret() {
+    let is_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    for (file, text) in all() {
+        for secret in after(&text, "iotm_", is_token) {
+            assert!(secret.len() < 40, "{file} has an API key");
+        }
+        for (_, rest) in text.match_indices("://").map(|(at, _)| text[at + 3..].split_at(0)) {
+            let authority = &rest[..rest.find(|c: char| c.is_whitespace() || c == '/').unwrap_or(rest.len())];
+            let password = authority.split_once('@').and_then(|(user, _)| user.split_once(':')).map(|(_, word)| word);
+            assert!(password.is_none_or(|word| word.starts_with('$')), "{file} has a password in {authority}");
+        }
+        for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with(['#', '"'])) {
+            let words = ["password:", "password=", "PASSWORD:", "PASSWORD=", "secret_key:", "SECRET_KEY="];
+            let is_given = words.iter().any(|word| {
+                let value = line.split_once(word).map_or("", |(_, value)| value.trim());
+                !value.is_empty() && !value.starts_with(['$', '{', '"', '[', '('])
+            });
+            assert!(!is_given, "{file}:{}: {}", at + 1, line.trim());
+        }
+    }
+    assert!(read(".gitignore").lines().any(|line| line == "/deploy/compose/secrets"));
+}
+
+/// The settings of iot-meter in compose.full.yml that name files, which are in `secrets` here.
+fn settings_with_secrets(secrets: &Path) -> Vec<(String, String)> {
+    let text = read("deploy/compose/compose.full.yml");
+    let line = |line: &str| {
+        let (name, value) = line.trim().split_once(": /run/secrets/")?;
+        name.starts_with("IOT_METER__").then(|| (name.to_owned(), secrets.join(value).display().to_string()))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+#[test]
+fn the_secrets_that_are_made_are_taken_and_open_their_doors_at_the_first_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("make-secrets");
+    fs::copy(root().join("deploy/compose/make-secrets"), &script).unwrap();
+    let make = || assert!(Command::new(&script).stdout(Stdio::null()).status().unwrap().success());
+    make();
+    let secrets = dir.path().join("secrets");
+    let read = |name: &str| fs::read_to_string(secrets.join(name)).unwrap().trim().to_owned();
+    let keys = read("iot_meter_keys");
+    make();
+    assert_eq!(read("iot_meter_keys"), keys, "made anew: whoever has the old ones is out");
+
+    let settings = settings_with_secrets(&secrets);
+    assert_eq!(settings.len(), 4, "{settings:?}");
+    let data = dir.path().join("data");
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_iot-meter"));
+    serve
+        .args(["serve", "--http-listen", "127.0.0.1:0", "--mqtt-listen", "127.0.0.1:0", "--mqtts-listen", "off"])
+        .arg("--data-dir")
+        .arg(&data)
+        // Postgres and MinIO are not here.
+        .envs(settings.into_iter().filter(|(name, _)| !name.contains("DATABASE") && !name.contains("ARCHIVE")))
+        .env("IOT_METER__LOG__LEVEL", "warn")
+        .current_dir(dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    let server = Server::start_with(&mut serve, &data);
+    let with = |name: &str| -> Api { server.api.with_key(Some(&read(name))) };
+    let (admin, alerts, grafana) = (with("admin_key"), with("iot_meter_alerts_key"), with("iot_meter_grafana_key"));
+    admin.get("/api/keys").expect(200);
+    alerts.get("/api/keys").expect(403);
+    alerts.get("/api/devices").expect(200);
+    let device = serde_json::json!({"device_id": "m-1", "device_name": "m-1"});
+    alerts.post("/api/devices", &device).expect(201);
+    grafana.get("/api/devices").expect(200);
+    grafana.post("/api/devices", &device).expect(403);
+    server.api.get("/api/devices").expect(401);
+    assert!(!data.join("admin.key").exists(), "one admin key is enough");
+    assert!(!data.join("secrets.key").exists(), "the sealing key is given");
+    assert_eq!(server.terminate(), Some(0));
+}
