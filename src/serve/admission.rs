@@ -55,12 +55,18 @@ pub fn doors() -> (Opener, Doors) {
 }
 
 impl Doors {
-    /// Waits for the doors to open; `false` = the end came before.
+    /// Waits for the doors to open; `false` = the end came before. Who was to open them and failed ends the process by
+    /// itself: nobody else ends before it is told to, or its end would be taken for the reason.
     pub async fn opened(&self, stopping: &watch::Receiver<bool>) -> bool {
         let (mut open, mut stopping) = (self.open.clone(), stopping.clone());
+        let opens = async {
+            if open.wait_for(|open| *open).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
             _ = stopping.wait_for(|stops| *stops) => false,
-            opened = open.wait_for(|open| *open) => opened.is_ok(),
+            () = opens => true,
         }
     }
 }

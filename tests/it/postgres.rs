@@ -95,11 +95,15 @@ fn a_server_started_before_its_database_waits_and_then_serves() {
     let server = Server::start();
     let url = server.database();
     server.stop();
-    let app = TestApp::builder().set("database.url", &url).set("database.connect_timeout_s", "1").start();
+    let app = TestApp::builder().set("database.url", &url).set("database.connect_timeout_s", "3").start();
     assert_eq!(readiness(&app.api), 503);
     app.api.get("/healthz").expect(200);
     let key = app.data_dir().join("admin.key");
     assert!(!key.exists());
+    let ready = app.api.get("/readyz").expect(503).json();
+    assert!(ready["checks"]["access"].is_string(), "{ready}");
+    // Who somebody is cannot be said yet: not 401.
+    app.api.get("/api/devices").expect(503);
     server.restart();
     eventually("the admin key is made", || key.exists());
     eventually("the server is ready", || readiness(&app.api) == 200);
@@ -119,6 +123,45 @@ fn a_server_started_before_its_database_waits_and_then_serves() {
     eventually("the server is ready again", || readiness(&app.api) == 200);
     settled(&api);
     assert_eq!(stored(&server, &url, "m1"), (2, 2));
+}
+
+#[test]
+fn a_sealing_key_that_turns_out_to_be_wrong_when_the_database_is_there_ends_the_process() {
+    let server = Server::start();
+    let url = server.database();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let with_database = || {
+        let mut command = command(&data);
+        command.env("IOT_METER__DATABASE__URL", &url).env("IOT_METER__DATABASE__CONNECT_TIMEOUT_S", "1");
+        command
+    };
+    let process = Process::start_with(&mut with_database(), &data);
+    let api = &process.api;
+    api.post("/api/devices", &serde_json::json!({"device_id": "m1", "device_name": "M"})).expect(201);
+    api.post("/api/devices/m1/command-key", &serde_json::json!({})).expect(201);
+    assert_eq!(process.terminate(), Some(0));
+    std::fs::remove_file(data.join("secrets.key")).unwrap();
+    server.stop();
+    let output = dir.path().join("errors");
+    let mut wrong = with_database()
+        .env("IOT_METER__SECRETS__KEY", "ab".repeat(32))
+        .stderr(std::fs::File::create(&output).unwrap())
+        .spawn()
+        .unwrap();
+    let announced = data.join("run/addresses.json");
+    std::fs::remove_file(&announced).unwrap_or_default();
+    eventually("it has started", || announced.exists());
+    assert!(wrong.try_wait().unwrap().is_none(), "it waits for the database");
+    server.restart();
+    let mut status = None;
+    eventually("it has ended", || {
+        status = wrong.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_ne!(status.and_then(|status| status.code()), Some(0));
+    let words = std::fs::read_to_string(&output).unwrap();
+    assert!(words.contains("secrets.key"), "{words}");
 }
 
 #[test]

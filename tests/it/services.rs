@@ -104,6 +104,7 @@ fn an_account_revoked_on_the_command_line_is_disconnected_by_the_running_server(
             .args(args)
             .args(["--output", "json"])
             .env("IOT_METER__DATA_DIR", app.data_dir())
+            .env("IOT_METER__DATABASE__URL", app.database_url())
             .current_dir(std::env::temp_dir())
             .output()
             .unwrap();

@@ -195,7 +195,9 @@ impl Connections {
         let started = Instant::now();
         let taken = self.pool.get().map_err(|error| Fault::Connect(Box::new(error)));
         metrics::DATABASE_WAIT_SECONDS.observe(&[], started.elapsed());
-        self.note(taken)
+        // All in use is not away: the next one may find one that is free.
+        let is_busy = taken.is_err() && self.pool.state().connections > 0;
+        if is_busy { taken } else { self.note(taken) }
     }
 
     /// Whether the database was there, or it is this call's turn to find out.
