@@ -79,7 +79,7 @@ mod tests {
     }
 
     fn fault(text: &str) -> String {
-        format!("{:#}", parse(text, NOW).expect_err("is refused"))
+        format!("{:#}", parse(text, NOW).err().expect("is refused"))
     }
 
     #[test]

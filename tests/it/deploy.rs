@@ -152,6 +152,8 @@ fn probes_ask_for_what_the_api_answers() {
 
 #[test]
 fn nothing_that_is_kept_here_is_a_secret() {
+    let script = read("deploy/compose/make-secrets");
+    let made = after(&script, "\nsecret ", |c| c != ' ');
     let is_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     for (file, text) in all() {
         for secret in after(&text, "iotm_", is_token) {
@@ -166,7 +168,9 @@ fn nothing_that_is_kept_here_is_a_secret() {
             let words = ["password:", "password=", "PASSWORD:", "PASSWORD=", "secret_key:", "SECRET_KEY="];
             let is_given = words.iter().any(|word| {
                 let value = line.split_once(word).map_or("", |(_, value)| value.trim());
-                !value.is_empty() && !value.starts_with(['$', '{', '"', '[', '('])
+                // A variable, an expression, the name of a file that make-secrets makes.
+                let is_none = value.is_empty() || value.starts_with(['$', '{', '"', '[', '(']);
+                !is_none && !made.contains(&value)
             });
             assert!(!is_given, "{file}:{}: {}", at + 1, line.trim());
         }
