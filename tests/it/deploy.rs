@@ -178,45 +178,96 @@ fn nothing_that_is_kept_here_is_a_secret() {
     assert!(read(".gitignore").lines().any(|line| line == "/deploy/compose/secrets"));
 }
 
-/// The settings of iot-meter in compose.full.yml that name files, which are in `secrets` here.
-fn settings_with_secrets(secrets: &Path) -> Vec<(String, String)> {
-    let text = read("deploy/compose/compose.full.yml");
+/// A folder with the secrets that make-secrets makes.
+fn made_secrets(dir: &Path) -> PathBuf {
+    let script = dir.join("make-secrets");
+    if !script.exists() {
+        fs::copy(root().join("deploy/compose/make-secrets"), &script).unwrap();
+    }
+    assert!(Command::new(&script).stdout(Stdio::null()).status().unwrap().success());
+    dir.join("secrets")
+}
+
+/// The settings of a text: a line each, a name and its value after `between`. Files of secrets are those that were made.
+fn settings(text: &str, between: &str, secrets: &Path) -> Vec<(String, String)> {
+    // What they are called in Kubernetes, where each secret is a folder.
+    let made = |name: &str| {
+        match name.rsplit('/').next().unwrap() {
+            "database_url" => "iot_meter_database_url",
+            "sealing_key" => "iot_meter_sealing_key",
+            "keys" => "iot_meter_keys",
+            name if name.starts_with("archive_") => "iot_meter_archive_key",
+            _ => return name.to_owned(),
+        }
+        .to_owned()
+    };
     let line = |line: &str| {
-        let (name, value) = line.trim().split_once(": /run/secrets/")?;
-        name.starts_with("IOT_METER__").then(|| (name.to_owned(), secrets.join(value).display().to_string()))
+        let (name, value) = line.trim().trim_start_matches("- ").split_once(between)?;
+        let value = value.trim_end_matches([' ', '\\']);
+        let value = match value.strip_prefix("/run/secrets/") {
+            Some(file) => secrets.join(made(file)).display().to_string(),
+            None => value.to_owned(),
+        };
+        name.starts_with("IOT_METER__").then(|| (name.to_owned(), value))
     };
     text.lines().filter_map(line).collect()
 }
 
 #[test]
+fn the_settings_of_every_deployment_are_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let secrets = made_secrets(dir.path());
+    let image = read("Dockerfile").replace("ENV ", "    ");
+    let of_image = settings(&image, "=", &secrets);
+    let of_compose = settings(&read("deploy/compose/compose.full.yml"), ": ", &secrets);
+    let literals = |file: &str| settings(&read(&format!("deploy/kubernetes/{file}/kustomization.yaml")), "=", &secrets);
+    let (base, production) = (literals("base"), literals("overlays/production"));
+    let check = |what: &str, parts: &[&[(String, String)]], at_least: usize| {
+        let all = parts.concat();
+        assert!(all.len() >= at_least, "{what}: only {all:?}");
+        let names = all.iter().map(|(name, _)| name);
+        let files = all.iter().filter(|(name, value)| name.ends_with("_FILE") && !Path::new(value).exists());
+        assert_eq!(files.count(), 0, "{what}: a secret is not made: {all:?}");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_iot-meter"));
+        let said = command.arg("check-config").env_clear().envs(all.iter().cloned()).current_dir(dir.path());
+        let said = said.output().unwrap();
+        assert!(said.status.success(), "{what}: {}", String::from_utf8_lossy(&said.stderr));
+        let shown = String::from_utf8(said.stdout).unwrap();
+        for name in names.map(|name| name.strip_suffix("_FILE").filter(|_| !shown.contains(name)).unwrap_or(name)) {
+            assert!(shown.contains(&format!("environment {name}\n")), "{what}: {name} is not in force:\n{shown}");
+        }
+    };
+    check("image", &[&of_image], 3);
+    check("compose", &[&of_image, &of_compose], 10);
+    check("development", &[&of_image, &base, &literals("overlays/development")], 8);
+    check("production", &[&of_image, &base, &production], 12);
+}
+
+#[test]
 fn the_secrets_that_are_made_are_taken_and_open_their_doors_at_the_first_start() {
     let dir = tempfile::tempdir().unwrap();
-    let script = dir.path().join("make-secrets");
-    fs::copy(root().join("deploy/compose/make-secrets"), &script).unwrap();
-    let make = || assert!(Command::new(&script).stdout(Stdio::null()).status().unwrap().success());
-    make();
-    let secrets = dir.path().join("secrets");
-    let read = |name: &str| fs::read_to_string(secrets.join(name)).unwrap().trim().to_owned();
-    let keys = read("iot_meter_keys");
-    make();
-    assert_eq!(read("iot_meter_keys"), keys, "made anew: whoever has the old ones is out");
+    let secrets = made_secrets(dir.path());
+    let read_secret = |name: &str| fs::read_to_string(secrets.join(name)).unwrap().trim().to_owned();
+    let keys = read_secret("iot_meter_keys");
+    made_secrets(dir.path());
+    assert_eq!(read_secret("iot_meter_keys"), keys, "made anew: whoever has the old ones is out");
 
-    let settings = settings_with_secrets(&secrets);
-    assert_eq!(settings.len(), 4, "{settings:?}");
     let data = dir.path().join("data");
+    // Postgres and MinIO are not here, and Prometheus would want a port.
+    let is_elsewhere = |name: &str| ["DATABASE", "ARCHIVE", "METRICS"].iter().any(|other| name.contains(other));
+    let given = settings(&read("deploy/compose/compose.full.yml"), ": ", &secrets);
     let mut serve = Command::new(env!("CARGO_BIN_EXE_iot-meter"));
     serve
         .args(["serve", "--http-listen", "127.0.0.1:0", "--mqtt-listen", "127.0.0.1:0", "--mqtts-listen", "off"])
         .arg("--data-dir")
         .arg(&data)
-        // Postgres and MinIO are not here.
-        .envs(settings.into_iter().filter(|(name, _)| !name.contains("DATABASE") && !name.contains("ARCHIVE")))
+        .envs(given.into_iter().filter(|(name, _)| !is_elsewhere(name)))
         .env("IOT_METER__LOG__LEVEL", "warn")
         .current_dir(dir.path())
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     let server = Server::start_with(&mut serve, &data);
-    let with = |name: &str| -> Api { server.api.with_key(Some(&read(name))) };
+    let with = |name: &str| -> Api { server.api.with_key(Some(&read_secret(name))) };
     let (admin, alerts, grafana) = (with("admin_key"), with("iot_meter_alerts_key"), with("iot_meter_grafana_key"));
     admin.get("/api/keys").expect(200);
     alerts.get("/api/keys").expect(403);
