@@ -10,7 +10,7 @@ ARCH ?= amd64
 OVERLAY ?= development
 EXECUTABLE ?= $(or $(CARGO_TARGET_DIR),target)/release/iot-meter
 
-.PHONY: help build test test-postgres lint fmt fmt-fix bench doc docs-update openapi demo rules deny sbom fuzz coverage \
+.PHONY: help build test test-postgres lint fmt fmt-fix bench doc docs-update openapi demo rules dashboards deny sbom fuzz coverage \
   image image-test image-push image-index secrets deploy-check prometheus-rule deploy deb deb-test manual dist checksums \
   release-notes release-check ci clean
 
@@ -56,6 +56,10 @@ rules: ## check the Prometheus rules, run their tests, check Alertmanager's rout
 	promtool test rules deploy/prometheus/rules_test.yml
 	promtool check config --syntax-only deploy/prometheus/prometheus.yml
 	amtool check-config deploy/alertmanager/alertmanager.yml
+
+dashboards: ## write Grafana's dashboards from deploy/grafana/source (needs python3), ask all their queries (needs prometheus)
+	python3 deploy/grafana/build.py
+	$(CARGO) test --features ops-tests --test it grafana::
 
 deny: ## licences, bans and sources, and advisories where their database is at hand; needs cargo-deny
 	@if ! command -v cargo-deny >/dev/null; then echo "cargo-deny is not installed: skipped"; else \

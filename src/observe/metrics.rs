@@ -194,6 +194,19 @@ impl Gauge {
         self.apply(labels, |g| g.set(value));
     }
 
+    /// Sets every series of a gauge with one closed label. A value that `counts` does not name has none: it becomes 0
+    /// instead of staying what it was.
+    pub fn set_counts(&self, counts: &[(String, u64)]) {
+        let [(label, values)] = self.def.labels else {
+            debug_assert!(false, "{} has not one label", self.def.name);
+            return;
+        };
+        for value in *values {
+            let count = counts.iter().find(|(name, _)| name == value).map_or(0, |(_, count)| *count);
+            self.set(&[(label, value)], count as f64);
+        }
+    }
+
     /// Adds to the value.
     pub fn add(&self, labels: LabelValues<'_>, delta: f64) {
         self.apply(labels, |g| g.increment(delta));
@@ -287,6 +300,23 @@ mod tests {
             Some("iot_meter_http_requests_total{route=\"/t/{id}\",method=\"GET\",status=\"404\"} 3")
         );
         assert!(line("iot_meter_http_request_duration_seconds_bucket{route=\"/t/{id}\"").is_some());
+    }
+
+    #[test]
+    fn a_count_that_is_no_longer_named_becomes_zero() {
+        // Of this test only: the catalogue's are everybody's.
+        static GAUGE: Gauge = Gauge::new(&MetricDef {
+            name: "iot_meter_test_counts",
+            kind: Kind::Gauge,
+            unit: "",
+            labels: &[("status", &["active", "inactive"])],
+            help: "",
+        });
+        GAUGE.set_counts(&[("active".to_owned(), 3), ("inactive".to_owned(), 2)]);
+        GAUGE.set_counts(&[("active".to_owned(), 5)]);
+        let value = |status: &str| line(&format!("iot_meter_test_counts{{status=\"{status}\"}}"));
+        assert_eq!(value("active").as_deref(), Some("iot_meter_test_counts{status=\"active\"} 5"));
+        assert_eq!(value("inactive").as_deref(), Some("iot_meter_test_counts{status=\"inactive\"} 0"));
     }
 
     #[test]

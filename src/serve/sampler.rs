@@ -89,15 +89,9 @@ async fn sample_store(parts: &Parts) {
     metrics::READY.set(&[("check", "database")], f64::from(u8::from(stats.is_ok())));
     // The collector's line on the board tells why a store does not answer.
     let Ok(stats) = stats else { return };
-    for (status, count) in &stats.device_by_status {
-        metrics::DEVICES.set(&[("status", status)], *count as f64);
-    }
-    for (state, count) in &stats.device_by_connection {
-        metrics::DEVICE_CONNECTIONS.set(&[("state", state)], *count as f64);
-    }
-    for (status, count) in &stats.commands_by_status {
-        metrics::COMMANDS.set(&[("status", status)], *count as f64);
-    }
+    metrics::DEVICES.set_counts(&stats.device_by_status);
+    metrics::DEVICE_CONNECTIONS.set_counts(&stats.device_by_connection);
+    metrics::COMMANDS.set_counts(&stats.commands_by_status);
     metrics::ALERTS_UNACKNOWLEDGED.set(&[], stats.unacknowledged_alerts as f64);
 }
 

@@ -16,10 +16,12 @@ mod docs;
 mod enrolment;
 mod faults;
 mod flow;
+mod grafana;
 mod hardening;
 mod listeners;
 mod login;
 mod ops;
+mod performance;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod presence;
