@@ -210,8 +210,11 @@ settings! {
         proxy_header: ProxyHeader = "x-forwarded-for", Kind::Choice(&PROXY_HEADERS);
     }
 
-    /// Sessions of the console.
+    /// Sessions of the console, and keys that are given.
     auth: Auth {
+        /// File of API keys that are added at the start: a line each of role, key (`iotm_…`) and name. For those who must
+        /// have a key before the first start. Taking a line away revokes nothing.
+        keys_file: Option<PathBuf> = "", Kind::File;
         /// A session ends so long after its log-in.
         session_life_s: u64 = "43200", int(300, 2_592_000, "s");
         /// A session that is not used for so long is over.

@@ -179,10 +179,7 @@ impl Inner {
         let rows = self.spool.rows();
         self.store.adopt_notices(&rows)?;
         self.spool.clear().map_err(Error::Spool)?;
-        tracing::info!(
-            count = rows.len(),
-            "the database is back and has taken over what was kept on this node's disk"
-        );
+        tracing::info!(count = rows.len(), "the database is back and has taken over what was kept on this node's disk");
         Ok(())
     }
 }

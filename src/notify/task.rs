@@ -230,7 +230,11 @@ impl Sender {
         match asked.await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, operation = call.name(), "GitHub does not answer");
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    operation = call.name(),
+                    "GitHub does not answer"
+                );
                 Err(format!("GitHub does not answer to {}: {error}", call.name()))
             }
             Err(_) => Err("the call was broken off".to_owned()),

@@ -15,8 +15,8 @@ use super::datadir::DataDir;
 use super::listeners::bind_all;
 use super::supervise::Tasks;
 use super::{
-    Parts, Running, Start, access, authority, certificates, credentials, demo, first_start, notices, sampler, secrets,
-    sources, traces,
+    Parts, Running, Start, access, authority, certificates, credentials, demo, first_start, given_keys, notices,
+    sampler, secrets, sources, traces,
 };
 use crate::archive::{self, Archiver, Bucket, CloudOptions};
 use crate::broker::{self, Broker, Listener, Rate};
@@ -60,6 +60,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         clock: clock.clone(),
         revocations: revocations.clone(),
         keys: secrets::find(&settings, &data)?,
+        given: settings.auth.keys_file.as_deref().map_or(Ok(Vec::new()), |f| given_keys::read(f, clock.now()))?,
         issued: made.map(|issued| credentials::own(issued, clock.now())),
         key_file: (!open).then(|| first_start::file(&data)),
     };

@@ -13,6 +13,7 @@ mod cloud;
 mod commands;
 mod conformance;
 mod crash;
+mod deploy;
 mod docs;
 mod enrolment;
 mod faults;
@@ -32,9 +33,11 @@ mod presence;
 #[cfg(feature = "ops-tests")]
 mod promtool;
 mod rest;
+mod rolling;
 mod secrets;
 mod services;
 mod source;
+mod supervised;
 mod support;
 mod tidy;
 #[cfg(feature = "otel")]
