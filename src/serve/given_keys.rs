@@ -59,7 +59,7 @@ pub async fn keep(store: &SharedStore, given: &[ApiKey]) -> anyhow::Result<usize
                 ensure!(is_same, "auth.keys_file: there is another key with the prefix {}", key.prefix);
             }
             None => {
-                tracing::info!(prefix = key.prefix, name = key.name, role = key.role.name(), "API key added");
+                tracing::info!(key = key.prefix, name = key.name, role = key.role.name(), "API key added");
                 store::run(store, move |s| s.create_api_key(&key)).await.context("a given API key cannot be stored")?;
                 added += 1;
             }

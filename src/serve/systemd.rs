@@ -110,7 +110,7 @@ impl Supervisor {
     fn tell(&self, what: &str) {
         let Some(socket) = &self.socket else { return };
         if let Err(error) = socket.send(what.as_bytes()) {
-            tracing::debug!(%error, what, "the supervisor was not told");
+            tracing::debug!(%error, reason = what, "the supervisor was not told");
         }
     }
 }

@@ -83,6 +83,7 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("refusal", "why it was refused"),
     ("repository", "repository at GitHub"),
     ("result", "what came of it"),
+    ("role", "what a key may do"),
     ("rows", "how many rows"),
     ("serial", "a certificate's serial number"),
     ("set_by", "where a setting comes from"),
