@@ -16,7 +16,7 @@ use super::key::note;
 use super::output;
 use crate::config::Settings;
 use crate::domain::{Clock, DeviceId, Timestamp};
-use crate::pki::{Ca, Issued, KeySource, Validity};
+use crate::pki::{Ca, Issued, KeySource, Validity, serial_of};
 use crate::serve::{authority, write_private};
 use crate::store::{self, Certificate, CertificateFilter, Page, Revocation, SharedStore};
 use crate::tls::OwnCa;
@@ -92,7 +92,7 @@ struct IssueArgs {
 
 #[derive(Debug, Args)]
 struct RevokeArgs {
-    /// Its serial number, as listed
+    /// Its serial number, as listed; also of one that the authority's key has signed elsewhere
     #[arg(required_unless_present = "device", conflicts_with = "device")]
     serial: Option<String>,
     /// All of this meter
@@ -205,11 +205,12 @@ impl Desk<'_> {
     }
 
     fn renew(&self, args: &RenewArgs) -> anyhow::Result<()> {
-        let before = self.store.certificate(&args.serial.to_lowercase()).context("cannot look the certificate up")?;
+        let before = self.store.certificate(&serial(&args.serial)?).context("cannot look the certificate up")?;
         let before = before.with_context(|| format!("there is no certificate {}", args.serial))?;
         if before.revocation.is_some() {
             bail!("{} was revoked: its key is not to be trusted any more", before.serial);
         }
+        ensure!(before.is_known(), "nothing is known of {} but its serial", before.serial);
         let device = before.device.context("it is a server's: `pki issue --server` makes another one")?;
         self.issue(&device, KeySource::Certificate(&before.pem), args.days, args.out.as_deref())
     }
@@ -260,11 +261,16 @@ impl Desk<'_> {
 
     fn revoke(&self, args: &RevokeArgs) -> anyhow::Result<()> {
         let revocation = Revocation { at: self.now, by: LOCAL.to_owned(), reason: args.reason.clone() };
+        let mut is_known = true;
         let serials = match (&args.serial, &args.device) {
-            (Some(serial), _) => {
-                let revoked = self.store.revoke_certificate(&serial.to_lowercase(), &revocation);
+            (Some(text), _) => {
+                // One that is not known here is one that the authority's key has signed elsewhere.
+                let until = OwnCa::at(&self.dir()).not_after()?;
+                let revoked = self.store.revoke_certificate(&serial(text)?, &revocation, until);
                 let revoked = revoked.context("cannot revoke the certificate")?;
-                vec![revoked.with_context(|| format!("there is no certificate {serial}"))?.serial]
+                let revoked = revoked.with_context(|| format!("there is no certificate {text}"))?;
+                is_known = revoked.is_known();
+                vec![revoked.serial]
             }
             (None, Some(device)) => {
                 let device = device_id(device)?;
@@ -276,7 +282,8 @@ impl Desk<'_> {
             note(&self.store, "certificate.revoke", serial, args.reason.clone(), self.now)?;
         }
         output::print(self.global.output, &json!({"revoked": serials}), || {
-            serials.iter().map(|serial| format!("{serial} is revoked\n")).collect()
+            let remark = if is_known { "" } else { " (it was not issued here: look whether the number is right)" };
+            serials.iter().map(|serial| format!("{serial} is revoked{remark}\n")).collect()
         })
     }
 
@@ -300,6 +307,10 @@ impl Desk<'_> {
         let shown: Vec<Value> = all.iter().map(|certificate| to_json(certificate, self.now)).collect();
         output::print(self.global.output, &shown, || listed(&all, self.now))
     }
+}
+
+fn serial(text: &str) -> anyhow::Result<String> {
+    serial_of(text).with_context(|| format!("{text:?} is not a serial number"))
 }
 
 fn state(certificate: &Certificate, now: Timestamp) -> &'static str {
@@ -329,7 +340,8 @@ fn to_json(certificate: &Certificate, now: Timestamp) -> Value {
 
 fn listed(certificates: &[Certificate], now: Timestamp) -> String {
     let row = |c: &Certificate| {
-        let whose = c.device.as_ref().map_or("(server)", DeviceId::as_str).to_owned();
+        let nobody = if c.is_known() { "(server)" } else { "(unknown)" };
+        let whose = c.device.as_ref().map_or(nobody, DeviceId::as_str).to_owned();
         let (end, by) = (c.not_after.to_string(), c.issued_by.clone());
         vec![c.serial.clone(), whose, state(c, now).to_owned(), end, by]
     };
