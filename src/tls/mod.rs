@@ -1,4 +1,5 @@
 //! TLS of all listeners: the server's certificate, who may be a client, tickets; one place where a `ServerConfig` is made.
+//! And what a client of ours trusts ([`client`]).
 //!
 //! Promises: one crypto provider (`ring`); TLS 1.3 unless 1.2 is asked for; a key that every user of the machine may read
 //! is refused. The files are read anew every so often: a handshake takes the last ones that were good, connections keep
@@ -12,6 +13,7 @@
 //!
 //! Must not know: MQTT, HTTP, the database; which device a name is. Start from [`Tls`].
 
+pub mod client;
 mod config;
 mod files;
 mod own_ca;

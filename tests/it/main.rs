@@ -22,6 +22,7 @@ mod ops;
 mod presence;
 mod rest;
 mod secrets;
+mod secure_fleet;
 mod services;
 mod source;
 mod support;
