@@ -1,6 +1,6 @@
 //! `pki`: the certificate authority of this server and what it issues, in the data directory and the database of this machine.
 //!
-//! As with `key`, not through the API: it works while nothing runs, and beside a running server, which takes over a
+//! Not through the API: it works while nothing runs, and beside a running server, which takes over a
 //! revocation within a second and a new authority at its next look at the files (`mqtt.tls_reload_s`).
 
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::desk::{LOCAL, note};
 use super::global::{Global, make_data_dir};
-use super::key::note;
 use super::output;
 use crate::config::Settings;
 use crate::domain::{Clock, DeviceId, Timestamp};
@@ -20,9 +20,6 @@ use crate::pki::{Ca, Issued, KeySource, Validity, serial_of};
 use crate::serve::{authority, write_private};
 use crate::store::{self, Certificate, CertificateFilter, Page, Revocation, SharedStore};
 use crate::tls::OwnCa;
-
-/// Who has done it, as kept with a certificate.
-const LOCAL: &str = "local";
 
 /// Make a certificate authority, issue, renew, revoke and list certificates
 #[derive(Debug, Args)]
@@ -116,7 +113,7 @@ struct RenewArgs {
 }
 
 /// What every subcommand works on.
-struct Desk<'a> {
+struct Office<'a> {
     global: &'a Global,
     settings: Settings,
     store: SharedStore,
@@ -132,14 +129,14 @@ pub(super) fn run(args: PkiArgs, global: &Global) -> anyhow::Result<ExitCode> {
     make_data_dir(&settings.data_dir.join("pki"))?;
     let url = &settings.database.url;
     let store = store::open(url.reveal()).with_context(|| format!("cannot open {}", url.redacted()))?;
-    let desk = Desk { global, settings, store, now: Clock::system().now() };
+    let office = Office { global, settings, store, now: Clock::system().now() };
     match args.command {
-        PkiCommand::Init { days, force } => desk.init(days, force)?,
-        PkiCommand::Issue(args) if args.server => desk.issue_server(&args)?,
-        PkiCommand::Issue(args) => desk.issue_device(&args)?,
-        PkiCommand::Revoke(args) => desk.revoke(&args)?,
-        PkiCommand::List { device, expiring_within_days } => desk.list(device.as_deref(), expiring_within_days)?,
-        PkiCommand::Renew(args) => desk.renew(&args)?,
+        PkiCommand::Init { days, force } => office.init(days, force)?,
+        PkiCommand::Issue(args) if args.server => office.issue_server(&args)?,
+        PkiCommand::Issue(args) => office.issue_device(&args)?,
+        PkiCommand::Revoke(args) => office.revoke(&args)?,
+        PkiCommand::List { device, expiring_within_days } => office.list(device.as_deref(), expiring_within_days)?,
+        PkiCommand::Renew(args) => office.renew(&args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -148,7 +145,7 @@ fn device_id(text: &str) -> anyhow::Result<DeviceId> {
     DeviceId::parse(text).with_context(|| format!("{text:?} is not a device id"))
 }
 
-impl Desk<'_> {
+impl Office<'_> {
     fn dir(&self) -> PathBuf {
         self.settings.data_dir.join("pki")
     }
