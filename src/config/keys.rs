@@ -196,7 +196,8 @@ settings! {
         address_connect_per_s: u32 = "500", int(0, 1_000_000, "connections/s");
         /// Connections of one address accepted at once: a whole fleet behind it may come back together.
         address_connect_burst: u32 = "16000", int(1, 1_000_000, "connections");
-        /// Largest WebSocket message accepted, at least `max_packet_bytes` where there is such a listener.
+        /// Largest WebSocket message accepted, at least `max_packet_bytes` where there is such a listener. Before its CONNECT
+        /// is accepted a client may send no more than one, here and elsewhere: `max_will_bytes` and 8 KiB.
         ws_max_message_bytes: usize = "256 KiB", size(KIB, 64 * MIB);
         /// Longest keep-alive a client may have; one that asks for more, or for none, is held to this (MQTT 5 tells it).
         /// 0 = no limit.

@@ -88,7 +88,8 @@ pub trait Store: Access + Certificates + Enrolment + Outbox + Send + Sync + 'sta
     /// Removes the device, its credentials, commands and alerts; with `purge` its telemetry, events and gaps too.
     /// `false` = no such device.
     fn delete_device(&self, id: &DeviceId, purge: bool) -> Result<bool, Error>;
-    /// Sets (or with `None` removes) the digest of the device's MQTT token. `false` = no such device.
+    /// Sets (or with `None` removes) the digest of the device's MQTT token, and says so in the queue of changed
+    /// credentials. `false` = no such device.
     fn set_device_token(&self, id: &DeviceId, token_sha256: Option<[u8; 32]>) -> Result<bool, Error>;
     /// What a device may log in with; `None` = not registered. While the database is away a store may answer what it knew
     /// last of this device.

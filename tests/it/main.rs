@@ -35,6 +35,7 @@ mod promtool;
 mod rest;
 mod rolling;
 mod secrets;
+mod secure_fleet;
 mod services;
 mod source;
 mod supervised;
