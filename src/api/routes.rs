@@ -115,14 +115,14 @@ routes! {
     ADMIN services::create_service,
     ADMIN services::update_service,
     ADMIN services::delete_service,
-    VIEWER certificates::list_certificates,
-    OPERATOR certificates::issue_certificate,
+    ADMIN certificates::list_certificates,
+    ADMIN certificates::issue_certificate,
     // Before those with a serial, which would take these names for one.
     CERTIFICATE certificates::renew_certificate,
     OPEN certificates::read_authority,
     VIEWER certificates::read_revoked,
-    VIEWER certificates::get_certificate,
-    OPERATOR certificates::revoke_certificate,
+    ADMIN certificates::get_certificate,
+    ADMIN certificates::revoke_certificate,
 }
 
 /// The OpenAPI document.

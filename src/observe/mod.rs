@@ -9,5 +9,7 @@ pub mod catalogue;
 pub mod log;
 pub mod metrics;
 mod process;
+mod seldom;
 
 pub use board::{Board, Progress, TaskState};
+pub use seldom::Seldom;
