@@ -1,13 +1,19 @@
 # syntax=docker/dockerfile:1
 # Build: a Rust toolchain and a C compiler (bundled SQLite). Run: the one executable, an unprivileged user, no shell needed.
+# With Postgres: --build-arg FEATURES=postgres
+ARG FEATURES=""
 FROM rust:1-slim-bookworm AS build
-RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+ARG FEATURES
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev libpq-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    cargo build --release --locked --bin iot-meter && cp target/release/iot-meter /iot-meter && mkdir /data
+    cargo build --release --locked --bin iot-meter --features "$FEATURES" && cp target/release/iot-meter /iot-meter && mkdir /data
 
 FROM debian:bookworm-slim
+ARG FEATURES
+RUN case "$FEATURES" in *postgres*) apt-get update && apt-get install -y --no-install-recommends libpq5 ca-certificates \
+    && rm -rf /var/lib/apt/lists/* ;; esac
 COPY --from=build /iot-meter /usr/local/bin/iot-meter
 COPY --from=build --chown=10001:10001 --chmod=0700 /data /data
 USER 10001:10001

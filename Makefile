@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help build test lint fmt fmt-fix bench doc docs-update openapi demo rules deny sbom fuzz image ci clean
+.PHONY: help build test test-postgres lint fmt fmt-fix bench doc docs-update openapi demo rules deny sbom fuzz image ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,6 +12,10 @@ build: ## the executable, optimised; with the list of its parts inside, where ca
 
 test: ## all tests
 	$(CARGO) test
+
+test-postgres: ## the store's suite and the usual ways on a real Postgres, which the tests start (needs postgresql, libpq-dev)
+	$(CARGO) test --features postgres --lib store::postgres
+	IOT_METER_TEST_DATABASE=postgres $(CARGO) test --features postgres --test it -- postgres:: flow:: rest:: commands:: presence::
 
 lint: ## lints of all targets, warnings are errors
 	$(CARGO) clippy --all-targets --all-features -- -D warnings
@@ -62,7 +66,7 @@ fuzz: ## fuzz the MQTT packet decoder for a minute; FUZZ_TARGET (packet_stream, 
 image: ## the container image
 	docker build -t iot-meter:latest .
 
-ci: fmt lint doc test rules deny ## everything the continuous integration checks
+ci: fmt lint doc test test-postgres rules deny ## everything the continuous integration checks
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -21,7 +21,7 @@ use super::routes::{Access, Verdict};
 use super::socket::Secure;
 use super::{State, cors, origin};
 use crate::observe::metrics;
-use crate::store::Role;
+use crate::store::{self, Role};
 
 /// Why a request does not pass.
 enum Stop {
@@ -138,6 +138,11 @@ async fn admit(
     };
     if !is_known_page {
         origin::check_write(request.head())?;
+    }
+    let is_anybodys = access == Access::Metrics || access == Access::Open && request.method() == Method::GET;
+    if !is_anybodys && !*state.services.open.borrow() {
+        let source = "it was away at the start".into();
+        return Err(ApiError::from(store::Error::Unavailable { operation: "say who may what", source }).into());
     }
     if let Access::Open = access {
         return Ok(None);

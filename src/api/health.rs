@@ -74,6 +74,11 @@ pub async fn readyz(state: web::Data<State>) -> HttpResponse {
         (None, Some(reason)) => note("journal", Err(reason)),
         (None, None) => note("journal", Ok("running")),
     }
+    let access = match *state.services.open.borrow() {
+        true => Ok("running"),
+        false => Err("nobody is let in before the database has said who may what".to_owned()),
+    };
+    note("access", access);
     note("database", state.pulse.feel(&state.services).await.map(|()| "running").map_err(str::to_owned));
     let (code, status, checks) = match failing.is_empty() {
         true => (StatusCode::OK, "ready", all),

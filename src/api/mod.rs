@@ -58,7 +58,7 @@ use std::time::Duration;
 
 use actix_web::body::BoxBody;
 use actix_web::{HttpRequest, web};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 pub use actix_web::dev::ServerHandle;
 pub use auth::{Authenticator, Principal, SessionRules};
@@ -100,6 +100,8 @@ pub struct Services {
     pub authenticator: Arc<Authenticator>,
     /// Where writes, log-ins and refusals are noted.
     pub audit: crate::audit::Log,
+    /// Until it is true only what anybody may read is answered: the database has not yet said who may what.
+    pub open: watch::Receiver<bool>,
     /// Seals what is kept of secrets.
     pub vault: Arc<Keyring>,
     /// Where this server's MQTT is, for meters that enrol.

@@ -374,6 +374,7 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
         node_id: "n1".to_owned(),
         authenticator,
         audit,
+        open: tokio::sync::watch::Sender::new(true).subscribe(),
         vault: Arc::new(crate::vault::Keyring::of_new_key()),
         mqtt_port: 1883,
         pki: certificates::pki(),

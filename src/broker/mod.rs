@@ -57,7 +57,7 @@ use tokio::task::JoinHandle;
 use crate::audit;
 use crate::domain::{Clock, CommandId, DeviceId};
 use crate::journal::Journal;
-use crate::observe::Board;
+use crate::observe::{Board, backoff::Backoff};
 use crate::store::{self, SharedStore};
 use crate::tls::Revocations;
 use certified::Certified;
@@ -92,6 +92,8 @@ pub struct Deps {
     pub audit: audit::Log,
     /// What was revoked: whoever is connected with it is disconnected.
     pub revocations: Revocations,
+    /// Nobody is let in before it is true; `None` = at once.
+    pub open: Option<watch::Receiver<bool>>,
 }
 
 /// The broker could not start.
@@ -153,18 +155,19 @@ struct StartParts {
     store: Option<SharedStore>,
     audit: audit::Log,
     revocations: Revocations,
+    open: Option<watch::Receiver<bool>>,
 }
 
 impl Broker {
     /// Loads what was saved and starts serving the bound `listeners`.
     pub async fn start(options: Options, deps: Deps, listeners: Vec<Listener>) -> Result<Self, Error> {
-        let Deps { journal, authenticator, clock, store, audit, revocations } = deps;
-        let parts = StartParts { intake: Arc::new(journal), authenticator, clock, store, audit, revocations };
+        let Deps { journal, authenticator, clock, store, audit, revocations, open } = deps;
+        let parts = StartParts { intake: Arc::new(journal), authenticator, clock, store, audit, revocations, open };
         Self::start_with(options, parts, listeners).await
     }
 
     async fn start_with(options: Options, parts: StartParts, listeners: Vec<Listener>) -> Result<Self, Error> {
-        let StartParts { intake, authenticator, clock, store, audit, revocations } = parts;
+        let StartParts { intake, authenticator, clock, store, audit, revocations, open } = parts;
         let listeners = listeners.into_iter().map(Listener::ready).collect::<Result<Vec<_>, _>>()?;
         let (alive, ended) = mpsc::channel(1);
         let gate = Gate::new(&options);
@@ -187,9 +190,9 @@ impl Broker {
             stop: watch::Sender::new(false),
             alive: Mutex::new(Some(alive)),
         });
-        let all_ended = watch::Sender::new(false);
+        let (all_ended, loaded) = (watch::Sender::new(false), watch::Sender::new(store.is_none()));
         let saver = match store {
-            Some(store) => Some(Self::start_saver(&shared, store, all_ended.subscribe()).await?),
+            Some(store) => Some(Self::start_saver(&shared, store, all_ended.subscribe(), loaded.clone()).await?),
             None => None,
         };
         for tls in listen::distinct(&listeners) {
@@ -200,7 +203,25 @@ impl Broker {
             shared.spawn(tls.keep_fresh(shared.stop.subscribe(), count));
         }
         for listener in listeners {
-            shared.spawn(listen::listen(Arc::clone(&shared), listener));
+            let (this, ready) = (Arc::clone(&shared), [Some(loaded.subscribe()), open.clone()]);
+            shared.spawn(async move {
+                let mut stop = this.stop.subscribe();
+                let all_ready = async {
+                    for mut ready in ready.into_iter().flatten() {
+                        if ready.wait_for(|ready| *ready).await.is_err() {
+                            return false;
+                        }
+                    }
+                    true
+                };
+                let is_ready = tokio::select! {
+                    _ = stop.wait_for(|stops| *stops) => false,
+                    is_ready = all_ready => is_ready,
+                };
+                if is_ready {
+                    listen::listen(this, listener).await;
+                }
+            });
         }
         shared.spawn(certified::watch(Arc::clone(&shared)));
         shared.spawn(gate::sweep(Arc::clone(&shared)));
@@ -209,19 +230,29 @@ impl Broker {
         Ok(Self { shared, end: Arc::new(tokio::sync::Mutex::new(Ending { ended, all_ended, saver })) })
     }
 
+    /// Loads what was saved and begins to save. Where the store is away it does so when the store is there, and only then
+    /// is `loaded` true and clients are let in: without their sessions they would lose what waits for them.
     async fn start_saver(
         shared: &Arc<Shared>,
         store: SharedStore,
         all_ended: watch::Receiver<bool>,
+        loaded: watch::Sender<bool>,
     ) -> Result<JoinHandle<()>, Error> {
-        let (this, clock) = (Arc::clone(shared), (shared.clock.now(), tokio::time::Instant::now().into_std()));
+        let this = Arc::clone(shared);
+        let is_away = store::run(&store, |store| store.checkpoint()).await.is_err_and(|error| error.is_transient());
+        if is_away {
+            tracing::warn!("MQTT opens when the database is there: it has the sessions, and what clients log in with");
+            return Ok(tokio::spawn(async move {
+                let Some(positions) = this.load_later(&store).await else { return };
+                loaded.send_replace(true);
+                persist::run(this, store, positions, all_ended).await;
+            }));
+        }
+        let clock = (shared.clock.now(), tokio::time::Instant::now().into_std());
         let positions = store::run(&store, move |store| persist::load(&this.hub, store, clock)).await;
         let saver = persist::run(Arc::clone(shared), store, positions.map_err(Error::Load)?, all_ended);
-        for slot in shared.hub.offline() {
-            if let Some(due) = slot.with_session(|session| session.will_due()).flatten() {
-                will::fire_later(shared, slot, due);
-            }
-        }
+        shared.take_up_wills();
+        loaded.send_replace(true);
         Ok(tokio::spawn(saver))
     }
 
@@ -304,6 +335,34 @@ impl Shared {
             task.await;
             drop(alive);
         });
+    }
+
+    /// Tries until what was saved is loaded; `None` = the broker stopped before.
+    async fn load_later(self: &Arc<Self>, store: &SharedStore) -> Option<persist::SavedPositions> {
+        let (mut stop, mut backoff) = (self.stop.subscribe(), Backoff::default());
+        loop {
+            let (this, clock) = (Arc::clone(self), (self.clock.now(), tokio::time::Instant::now().into_std()));
+            match store::run(store, move |store| persist::load_whole(&this.hub, store, clock)).await {
+                Ok(positions) => {
+                    self.take_up_wills();
+                    return Some(positions);
+                }
+                Err(error) => tracing::debug!(%error, "sessions cannot be loaded yet"),
+            }
+            tokio::select! {
+                _ = stop.wait_for(|stops| *stops) => return None,
+                () = tokio::time::sleep(backoff.next_pause()) => {}
+            }
+        }
+    }
+
+    /// The wills of clients that were away when the process before ended.
+    fn take_up_wills(self: &Arc<Self>) {
+        for slot in self.hub.offline() {
+            if let Some(due) = slot.with_session(|session| session.will_due()).flatten() {
+                will::fire_later(self, slot, due);
+            }
+        }
     }
 
     fn is_stopping(&self) -> bool {

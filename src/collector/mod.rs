@@ -8,6 +8,7 @@
 //! speaks to the owner of device state.
 
 mod cache;
+mod place;
 pub mod plan;
 #[cfg(test)]
 mod plan_tests;

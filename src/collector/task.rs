@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use tokio::sync::watch;
 
 use super::cache::States;
+use super::place::{self, Place};
 use super::plan::{Decoded, Plan, Tally, UnknownDevices, plan};
 use super::{Request, requests};
 use crate::domain::device::Intervals;
@@ -62,6 +63,8 @@ pub struct Collector {
     last_release: Instant,
     /// Silence before this was ours, not the meters'.
     started_at: Timestamp,
+    /// Whether the store has said where to go on.
+    is_placed: bool,
 }
 
 /// The collector cannot go on.
@@ -79,8 +82,7 @@ pub enum Error {
 }
 
 impl Collector {
-    /// Finds its place: the store's checkpoint, or the journal's beginning where the two do not fit together (a restored
-    /// or a new database): what is read twice is stored once.
+    /// Finds its place (see `place`). While the store is away it holds the whole journal, and looks again when it runs.
     pub fn open(
         options: Options,
         store: SharedStore,
@@ -90,32 +92,17 @@ impl Collector {
         board: Board,
         progress: Progress,
     ) -> Result<Self, Error> {
-        let status = journal.status();
-        let checkpoint = store.checkpoint().map_err(Error::Store)?.map(Offset);
-        let start = match checkpoint {
-            Some(at) if (status.first..=status.head).contains(&at) => at,
-            Some(at) => {
-                tracing::error!(
-                    checkpoint = at.0,
-                    first = status.first.0,
-                    head = status.head.0,
-                    "the database does not fit the journal (was an older one restored?): reading the journal from its \
-                     beginning; what was trimmed before is in the archive only"
-                );
-                status.first
-            }
-            None => status.first,
+        let found = match place::find(&*store, journal) {
+            Ok(place) => Some(place),
+            Err(error) if error.is_transient() => None,
+            Err(error) => return Err(Error::Store(error)),
         };
+        let start = found.as_ref().map_or(journal.status().first, |place| place.start);
         let cursor = journal.cursor(TASK, start).map_err(Error::Journal)?;
         let clock = board.clock().clone();
         let now = clock.now();
-        let mut deadlines = Deadlines::default();
-        for (id, state) in store.online_devices().map_err(Error::Store)? {
-            watch_presence(&mut deadlines, &id, &state, now);
-        }
         progress.set(start.0, None);
-        board.set(TASK, TaskState::Running);
-        Ok(Self {
+        let mut collector = Self {
             options,
             store,
             journal: journal.clone(),
@@ -129,12 +116,42 @@ impl Collector {
             board,
             progress,
             states: States::default(),
-            deadlines,
-        })
+            deadlines: Deadlines::default(),
+            is_placed: found.is_some(),
+        };
+        if let Some(place) = found {
+            collector.watch_online(&place);
+            collector.board.set(TASK, TaskState::Running);
+        }
+        Ok(collector)
+    }
+
+    /// Goes to its place once the store is there.
+    fn take_place(&mut self) -> Result<(), Error> {
+        let place = self.retry("find its place", |c| place::find(&*c.store, &c.journal))?;
+        // The hold stays while nobody has it.
+        self.cursor = self.journal.reader(place.start).map_err(Error::Journal)?;
+        self.cursor = self.journal.cursor(TASK, place.start).map_err(Error::Journal)?;
+        self.progress.set(place.start.0, None);
+        // Nothing was stored until now: the silence was ours.
+        self.started_at = self.clock.now();
+        self.watch_online(&place);
+        self.board.set(TASK, TaskState::Running);
+        self.is_placed = true;
+        Ok(())
+    }
+
+    fn watch_online(&mut self, place: &Place) {
+        for (id, state) in &place.online {
+            watch_presence(&mut self.deadlines, id, state, self.started_at);
+        }
     }
 
     /// Works until the journal is closed and read to its end.
     pub fn run(mut self) -> Result<(), Error> {
+        if !self.is_placed {
+            self.take_place()?;
+        }
         loop {
             if *self.stop.borrow() {
                 return Err(Error::Unfinished);

@@ -131,8 +131,15 @@ macro_rules! settings {
 settings! {
     /// The database of devices, alerts, commands and telemetry.
     database: Database {
-        /// Where it is. The scheme chooses the kind.
-        url: Secret = "sqlite:///<data_dir>/iot-meter.db", Kind::SecretUrl { schemes: &["sqlite"] }, "--database-url";
+        /// Where it is. The scheme chooses the kind; `postgres://` needs a program built with the feature `postgres`.
+        url: Secret = "sqlite:///<data_dir>/iot-meter.db",
+            Kind::SecretUrl { schemes: &["sqlite", "postgres", "postgresql"] }, "--database-url";
+        /// Postgres: connections at most, beside the collector's own.
+        pool_size: u32 = "8", int(1, 1000, "connections");
+        /// Postgres: how long a connection may take, and how long a call waits for a free one.
+        connect_timeout_s: u64 = "5", int(1, 300, "s");
+        /// Postgres: what takes longer is broken off.
+        statement_timeout_s: u64 = "60", int(1, 3600, "s");
     }
 
     /// The archive: every received message, exact bytes, as Parquet objects.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::domain::Timestamp;
-use crate::observe::{Board, TaskState};
+use crate::observe::{Board, TaskState, backoff::Backoff};
 use crate::store::{self, SharedStore};
 
 /// The name on the task board.
@@ -17,6 +17,8 @@ pub const TASK: &str = "keeper";
 
 const PERIOD: Duration = Duration::from_secs(600);
 const ROWS_A_STEP: usize = 5_000;
+/// Between tries while the store is away.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
 
 /// How long what is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,23 +31,28 @@ pub struct Retention {
 /// Runs until `stop` says so.
 pub async fn run(store: SharedStore, retention: Retention, board: Board, mut stop: watch::Receiver<bool>) {
     board.set(TASK, TaskState::Running);
-    let mut tick = tokio::time::interval(PERIOD);
+    let mut backoff = BACKOFF;
+    let mut pause = Duration::ZERO;
     loop {
         tokio::select! {
-            _ = tick.tick() => {}
+            () = tokio::time::sleep(pause) => {}
             _ = stop.wait_for(|stopping| *stopping) => break,
         }
+        pause = PERIOD;
         let now = board.clock().now();
         let ago = |kept: Duration| now.plus_us(-i64::try_from(kept.as_micros()).unwrap_or(i64::MAX));
         let before = ago(retention.telemetry);
         match trim(&store, before, ago(retention.audit), now, &stop).await {
-            Ok(0) => board.set(TASK, TaskState::Running),
             Ok(rows) => {
-                tracing::info!(rows, %before, "rows past their retention were deleted");
+                if rows > 0 {
+                    tracing::info!(rows, %before, "rows past their retention were deleted");
+                }
+                backoff = BACKOFF;
                 board.set(TASK, TaskState::Running);
             }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "retention failed; trying again later");
+                pause = backoff.next_pause();
+                tracing::warn!(error = &error as &dyn std::error::Error, ?pause, "retention failed; trying again");
                 board.set(TASK, TaskState::Retrying("the store failed to delete old rows".into()));
             }
         }

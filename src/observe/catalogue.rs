@@ -216,6 +216,10 @@ catalogue! {
         "Duration of a call to the database but the collector's commits, waiting for a connection included.";
     counter DATABASE_FAILURES = "database_query_failures_total", "calls", ["operation": ["read", "write"]],
         "Calls to the database that failed.";
+    gauge DATABASE_CONNECTIONS = "database_connections", "connections", ["state": ["idle", "busy"]],
+        "Connections of the pool (Postgres only).";
+    histogram DATABASE_WAIT_SECONDS (REQUEST_BUCKETS) = "database_connection_wait_seconds", "seconds", [],
+        "How long calls waited for a connection of the pool (Postgres only).";
 
     counter ARCHIVE_OBJECTS = "archive_objects_total", "objects", [],
         "Objects written to the archive.";

@@ -56,10 +56,18 @@ pub async fn load(store: &SharedStore, revocations: &Revocations, now: Timestamp
     Ok(seen)
 }
 
-/// Keeps a certificate that was issued to this server.
-pub async fn record(store: &SharedStore, issued: crate::pki::Issued, now: Timestamp) -> Result<(), store::Error> {
-    let certificate = Certificate::new(issued.pem, issued.facts, None, "server".to_owned(), now);
-    store::run(store, move |s| s.add_certificate(&certificate)).await
+/// Keeps a certificate; again is fine.
+pub async fn keep(store: &SharedStore, certificate: Certificate) -> Result<(), store::Error> {
+    let add = move |s: &dyn store::Store| match s.certificate(&certificate.serial)? {
+        Some(_) => Ok(()),
+        None => s.add_certificate(&certificate),
+    };
+    store::run(store, add).await
+}
+
+/// What is kept of a certificate that was issued to this server.
+pub fn own(issued: crate::pki::Issued, now: Timestamp) -> Certificate {
+    Certificate::new(issued.pem, issued.facts, None, "server".to_owned(), now)
 }
 
 impl Watch {
@@ -137,7 +145,7 @@ impl Watch {
                 tokio::task::spawn_blocking(move || authority::renew_server_if_due(&dir, &settings, now)).await;
             match renewed {
                 Ok(Ok(Some(issued))) => {
-                    if let Err(error) = record(&self.store, issued, now).await {
+                    if let Err(error) = keep(&self.store, own(issued, now)).await {
                         tracing::warn!(%error, "the new server certificate is not in the database");
                     }
                 }

@@ -1,5 +1,7 @@
 //! The first start with authentication on: an admin key is made, so that somebody can get in and nobody else.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Context;
 
 use super::datadir::{DataDir, write_private};
@@ -11,7 +13,7 @@ use crate::store::{self, Role, SharedStore};
 const FILE: &str = "admin.key";
 
 /// Makes the admin key when the store has none that is good; its text, to be shown once.
-pub async fn admin_key(store: &SharedStore, data: &DataDir, clock: &Clock) -> anyhow::Result<Option<String>> {
+pub async fn admin_key(store: &SharedStore, file: &Path, clock: &Clock) -> anyhow::Result<Option<String>> {
     let now = clock.now();
     let keys = store::run(store, |s| s.api_keys()).await.context("the API keys cannot be read")?;
     if keys.iter().any(|key| key.role == Role::Admin && key.device_prefix.is_none() && key.is_good(now)) {
@@ -19,9 +21,14 @@ pub async fn admin_key(store: &SharedStore, data: &DataDir, clock: &Clock) -> an
     }
     let (text, key) = key::generate("first start", Role::Admin, None, now);
     // The file first: a key in the store whose text nobody has would keep everybody out.
-    write_private(&data.path(FILE), format!("{text}\n").as_bytes())?;
+    write_private(file, format!("{text}\n").as_bytes())?;
     store::run(store, move |s| s.create_api_key(&key)).await.context("the admin key cannot be stored")?;
     Ok(Some(text))
+}
+
+/// Where the key is.
+pub fn file(data: &DataDir) -> PathBuf {
+    data.path(FILE)
 }
 
 /// The key written by an earlier start.

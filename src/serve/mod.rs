@@ -7,6 +7,7 @@
 //! Start from [`start()`]; [`Running`] is the process while it serves.
 
 mod access;
+mod admission;
 pub mod authority;
 mod bind;
 mod certificates;
@@ -14,6 +15,7 @@ mod credentials;
 mod datadir;
 mod demo;
 mod first_start;
+mod listeners;
 mod sampler;
 mod secrets;
 mod sources;

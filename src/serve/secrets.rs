@@ -6,7 +6,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -28,9 +28,16 @@ const SETTING: &str = "secrets.key";
 /// Secrets sealed anew at a time.
 const PART: u32 = 256;
 
-/// The keys: of the settings, else of the data directory, else a new one where nothing is sealed yet.
-pub async fn open(settings: &Settings, data: &DataDir, store: &SharedStore) -> anyhow::Result<Arc<Keyring>> {
-    let sealing = store::run(store, |s| s.sealing_keys()).await.context("the stored secrets cannot be read")?;
+/// The keys as found without the database.
+pub struct Keys {
+    pub ring: Arc<Keyring>,
+    path: PathBuf,
+    /// A new one, because none was found: written down when nothing turns out to be sealed yet.
+    made: Option<Zeroizing<String>>,
+}
+
+/// The keys: of the settings, else of the data directory, else a new one.
+pub fn find(settings: &Settings, data: &DataDir) -> anyhow::Result<Keys> {
     let mut old = Vec::new();
     if let Some(texts) = &settings.secrets.old_keys {
         for text in texts.reveal().split(',').filter(|text| !text.trim().is_empty()) {
@@ -39,36 +46,50 @@ pub async fn open(settings: &Settings, data: &DataDir, store: &SharedStore) -> a
     }
     let path = data.path(FILE);
     let kept = read_file(&path)?;
+    let mut made = None;
     let current = match (&settings.secrets.key, kept) {
         (Some(text), kept) => {
             old.extend(kept);
             Key::parse(text.reveal()).context(SETTING)?
         }
         (None, Some(kept)) => kept,
-        (None, None) if !sealing.is_empty() => {
-            let message = format!(
-                "is missing: the database holds secrets sealed by {}, and there is no {}",
-                sealing.join(", "),
-                path.display()
-            );
-            return Err(missing(message));
-        }
         (None, None) => {
             let key = Key::random();
-            write_private(&path, Zeroizing::new(format!("{}\n", *key.to_text())).as_bytes())?;
+            made = Some(key.to_text());
             key
         }
     };
-    let ring = Keyring::new(current, old);
-    let unknown: Vec<_> = sealing.into_iter().filter(|id| !KeyId::parse(id).is_some_and(|id| ring.has(id))).collect();
-    if !unknown.is_empty() {
-        let message = format!(
-            "is another one: the database holds secrets sealed by {}; put that key into secrets.old_keys",
-            unknown.join(", ")
-        );
-        return Err(missing(message));
+    Ok(Keys { ring: Arc::new(Keyring::new(current, old)), path, made })
+}
+
+impl Keys {
+    /// Looks whether they open what the database holds. Again is fine.
+    pub async fn prove(&self, store: &SharedStore) -> anyhow::Result<()> {
+        let sealing = store::run(store, |s| s.sealing_keys()).await.context("the stored secrets cannot be read")?;
+        if let Some(text) = &self.made {
+            if !sealing.is_empty() && !self.path.exists() {
+                let message = format!(
+                    "is missing: the database holds secrets sealed by {}, and there is no {}",
+                    sealing.join(", "),
+                    self.path.display()
+                );
+                return Err(missing(message));
+            }
+            if !self.path.exists() {
+                write_private(&self.path, Zeroizing::new(format!("{}\n", **text)).as_bytes())?;
+            }
+        }
+        let is_ours = |id: &String| KeyId::parse(id).is_some_and(|id| self.ring.has(id));
+        let unknown: Vec<_> = sealing.into_iter().filter(|id| !is_ours(id)).collect();
+        if !unknown.is_empty() {
+            let message = format!(
+                "is another one: the database holds secrets sealed by {}; put that key into secrets.old_keys",
+                unknown.join(", ")
+            );
+            return Err(missing(message));
+        }
+        Ok(())
     }
-    Ok(Arc::new(ring))
 }
 
 fn missing(message: String) -> anyhow::Error {
@@ -156,6 +177,12 @@ mod tests {
 
     fn store_in(dir: &Path) -> SharedStore {
         store::open(&format!("sqlite://{}", dir.join("a.db").display())).unwrap()
+    }
+
+    async fn open(settings: &Settings, data: &DataDir, store: &SharedStore) -> anyhow::Result<Arc<Keyring>> {
+        let keys = find(settings, data)?;
+        keys.prove(store).await?;
+        Ok(keys.ring)
     }
 
     fn add_secret(store: &SharedStore, ring: &Keyring, device: &str) {

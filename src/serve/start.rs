@@ -1,25 +1,27 @@
 //! The start, step by step: what can fail is opened first, then the tasks are started from the journal outwards.
 
-use std::net::{SocketAddr, TcpListener};
+use std::future::Future;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tokio::sync::watch;
 
+use super::admission::{self, Admission, Doors};
 use super::certificates::Served;
 use super::credentials::Watch;
-use super::datadir::{Addresses, DataDir};
+use super::datadir::DataDir;
+use super::listeners::bind_all;
 use super::supervise::Tasks;
 use super::{
-    Parts, Running, Start, access, authority, bind, certificates, credentials, demo, first_start, sampler, secrets,
-    sources,
+    Parts, Running, Start, access, authority, certificates, credentials, demo, first_start, sampler, secrets, sources,
 };
 use crate::archive::{self, Archiver, Bucket, CloudOptions};
 use crate::broker::{self, Broker, Listener, Rate};
 use crate::collector::plan::UnknownDevices;
 use crate::collector::{self, Collector};
-use crate::config::{AutoListen, MetricsAccess, Settings, TLS_LISTEN, UnknownDevices as Unknown};
+use crate::config::{MetricsAccess, Settings, UnknownDevices as Unknown};
 use crate::dispatch::{self, Dispatcher};
 use crate::domain::Clock;
 use crate::journal::{self, Journal};
@@ -29,14 +31,6 @@ use crate::store::{self, SharedStore};
 use crate::tls::{OwnCa, Revocations};
 use crate::vault::Keyring;
 use crate::{api, audit, console, keeper};
-
-/// Bound listeners.
-struct Sockets {
-    http: TcpListener,
-    https: Option<api::SecureListener>,
-    mqtt: Vec<Listener>,
-    scrapes: Option<TcpListener>,
-}
 
 /// Starts everything; when it returns, clients are served.
 pub async fn start(start: Start) -> anyhow::Result<Running> {
@@ -53,18 +47,22 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let served = certificates::open(&settings, open, &revocations, &clock)?;
     let (sockets, addresses) = bind_all(&settings, served.as_ref())?;
     let board = Board::new(clock.clone());
-    let store = open_store(&settings).await?;
+    let store = open_store(&settings, node_id).await?;
     let bucket = open_archive(&settings).await?;
     let journal = open_journal(&settings, &data, node_id)?;
-    let vault = secrets::open(&settings, &data, &store).await?;
-    let admin_key = if open { None } else { first_start::admin_key(&store, &data, &clock).await? };
-    let seen = credentials::load(&store, &revocations, clock.now()).await?;
-    if let Some(issued) = made {
-        credentials::record(&store, issued, clock.now()).await.context("the server certificate cannot be stored")?;
-    }
-
+    let mut tasks = Tasks::default();
     let (stop, stopping) = watch::channel(false);
     let (give_up, giving_up) = watch::channel(false);
+    let admission = Admission {
+        store: Arc::clone(&store),
+        clock: clock.clone(),
+        revocations: revocations.clone(),
+        keys: secrets::find(&settings, &data)?,
+        issued: made.map(|issued| credentials::own(issued, clock.now())),
+        key_file: (!open).then(|| first_start::file(&data)),
+    };
+    let vault = Arc::clone(&admission.keys.ring);
+    let (admin_key, doors) = admit(&settings, admission, &stopping, &mut tasks).await?;
     let (audit, noted) = audit::Log::channel();
     // Written until the HTTP servers have ended.
     let (audit_stop, audit_stopping) = watch::channel(false);
@@ -76,11 +74,11 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         store: Some(Arc::clone(&store)),
         audit: audit.clone(),
         revocations: revocations.clone(),
+        open: Some(doors.open.clone()),
     };
     let broker = start_broker(&settings, deps, sockets.mqtt).await?;
     let (collector_progress, archiver_progress) = (Progress::default(), Progress::default());
     let parts = Parts { store, journal, broker, board, collector_progress, archiver_progress };
-    let mut tasks = Tasks::default();
     let writing = audit::write(noted, Arc::clone(&parts.store), parts.board.clone(), audit_stopping);
     http.spawn(audit::TASK, async move {
         writing.await;
@@ -93,10 +91,11 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let (collecting, collector) = open_collector(&settings, open, &parts, giving_up.clone())?;
     tasks.spawn_thread("archiver", move || Ok(archiver.run(giving_up)?))?;
     tasks.spawn_thread(collector::TASK, move || collect(collecting))?;
-    tasks.spawn(secrets::TASK, secrets::seal_anew(Arc::clone(&parts.store), Arc::clone(&vault), stopping.clone()));
-    let dispatch = start_dispatcher(&settings, &parts, &vault, &stopping, &mut tasks)?;
+    let sealing = secrets::seal_anew(Arc::clone(&parts.store), Arc::clone(&vault), stopping.clone());
+    tasks.spawn(secrets::TASK, behind(&doors, &stopping, sealing));
+    let dispatch = start_dispatcher(&settings, &parts, &vault, &doors, &stopping, &mut tasks)?;
     start_upkeep(&settings, &parts, &stopping, &mut tasks);
-    start_credentials(&settings, open, &parts, &revocations, served, seen, &stopping, &mut tasks);
+    start_credentials(&settings, open, &parts, &revocations, served, &doors, &stopping, &mut tasks);
     let journal_now = parts.journal.clone();
     let services = api::Services {
         authenticator: Arc::new(access::authenticator(&settings, open, &clock, issuer)),
@@ -113,6 +112,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         node_id: node_id.to_string(),
         audit,
         vault,
+        open: doors.open,
         mqtt_port: addresses.mqtts.unwrap_or(addresses.mqtt).port(),
         pki: api::Pki {
             own: OwnCa::at(&data.path("pki")),
@@ -136,69 +136,46 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     Ok(Running { data, addresses, admin_key, parts, tasks, http, servers, stop, audit_stop, give_up })
 }
 
-fn bind_all(settings: &Settings, served: Option<&Served>) -> anyhow::Result<(Sockets, Addresses)> {
-    let mqtt = &settings.mqtt;
-    if let (Some(key), None) = (certificates::needing(settings), served) {
-        bail!("{key} is in TLS and there is no certificate; set mqtt.tls_cert_file and mqtt.tls_key_file");
-    }
-    let mut listeners = Vec::new();
-    // The bound address of a listener that is on.
-    let mut broker = |address: Option<SocketAddr>, key: &str, wrap: &dyn Fn(Listener) -> Listener| {
-        let Some(address) = address else { return Ok(None) };
-        let listener = wrap(Listener::tcp(bind::listen(address, mqtt.backlog, key)?));
-        let bound = listener.address()?;
-        listeners.push(listener);
-        anyhow::Ok(Some(bound))
+async fn open_store(settings: &Settings, node: uuid::Uuid) -> anyhow::Result<SharedStore> {
+    let database = &settings.database;
+    let options = store::Options {
+        node,
+        pool_size: database.pool_size,
+        connect_timeout: Duration::from_secs(database.connect_timeout_s),
+        statement_timeout: Duration::from_secs(database.statement_timeout_s),
+        is_patient: true,
     };
-    let in_tls = |listener: Listener| match served {
-        Some(served) => listener.in_tls(&served.mqtt),
-        None => unreachable!("whatever is in TLS has a certificate: looked at above"),
-    };
-    let plain = broker(Some(mqtt.listen), "mqtt.listen", &|l| l)?;
-    let mqtts = match mqtt.tls_listen {
-        AutoListen::At(address) => broker(Some(address), "mqtt.tls_listen", &in_tls)?,
-        AutoListen::Auto if served.is_some() => {
-            broker(Some(TLS_LISTEN), "mqtt.tls_listen", &in_tls).or_else(do_without)?
-        }
-        AutoListen::Auto | AutoListen::Off => None,
-    };
-    let ws = broker(mqtt.ws_listen, "mqtt.ws_listen", &Listener::in_web_socket)?;
-    let wss = broker(mqtt.wss_listen, "mqtt.wss_listen", &|l| in_tls(l).in_web_socket())?;
-    let bind = |address, key| bind::listen(address, bind::BACKLOG, key);
-    let http = bind(settings.http.listen, "http.listen")?;
-    let https = settings.http.tls_listen.map(|a| bind(a, "http.tls_listen")).transpose()?;
-    let scrapes = settings.metrics.listen.map(|a| bind(a, "metrics.listen")).transpose()?;
-    let addresses = Addresses {
-        http: http.local_addr()?,
-        https: https.as_ref().map(TcpListener::local_addr).transpose()?,
-        mqtt: plain.unwrap_or(mqtt.listen),
-        mqtts,
-        ws,
-        wss,
-        metrics: scrapes.as_ref().map(TcpListener::local_addr).transpose()?,
-    };
-    let tls = served.map(|served| served.https.clone());
-    let https = https.zip(tls).map(|(socket, tls)| api::SecureListener { socket, tls });
-    Ok((Sockets { http, https, mqtt: listeners, scrapes }, addresses))
-}
-
-/// A listener that nobody asked for stays away where its address is taken: by another server on this machine, mostly.
-fn do_without(error: anyhow::Error) -> anyhow::Result<Option<SocketAddr>> {
-    let kind = error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-    if kind != Some(std::io::ErrorKind::AddrInUse) {
-        return Err(error);
-    }
-    tracing::warn!(
-        address = %TLS_LISTEN,
-        "MQTT IN TLS IS OFF: somebody else has its address; choose another with mqtt.tls_listen, or set it to off"
-    );
-    Ok(None)
-}
-
-async fn open_store(settings: &Settings) -> anyhow::Result<SharedStore> {
-    let url = settings.database.url.clone();
-    let opened = tokio::task::spawn_blocking(move || store::open(url.reveal())).await;
+    let url = database.url.clone();
+    let opened = tokio::task::spawn_blocking(move || store::open_with(url.reveal(), &options)).await;
     Ok(opened.context("opening the database panicked")??)
+}
+
+/// Asks the database what must be known before anybody is let in; later, when it is away.
+async fn admit(
+    settings: &Settings,
+    admission: Admission,
+    stopping: &watch::Receiver<bool>,
+    tasks: &mut Tasks,
+) -> anyhow::Result<(Option<String>, Doors)> {
+    let (opener, doors) = admission::doors();
+    let made = match admission.run(&opener).await {
+        Err(error) if store::may_be_away(settings.database.url.reveal()) && admission::is_away(&error) => {
+            tasks.spawn(admission::TASK, admission.run_later(opener, stopping.clone()));
+            None
+        }
+        made => made?,
+    };
+    Ok((made, doors))
+}
+
+/// A task that begins when the doors open.
+fn behind(
+    doors: &Doors,
+    stopping: &watch::Receiver<bool>,
+    task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) -> impl Future<Output = anyhow::Result<()>> + Send + 'static {
+    let (doors, stopping) = (doors.clone(), stopping.clone());
+    async move { if doors.opened(&stopping).await { task.await } else { Ok(()) } }
 }
 
 async fn open_archive(settings: &Settings) -> anyhow::Result<Bucket> {
@@ -359,6 +336,7 @@ fn start_dispatcher(
     settings: &Settings,
     parts: &Parts,
     vault: &Arc<Keyring>,
+    doors: &Doors,
     stopping: &watch::Receiver<bool>,
     tasks: &mut Tasks,
 ) -> anyhow::Result<dispatch::Handle> {
@@ -367,11 +345,12 @@ fn start_dispatcher(
     let (handle, inbox) = dispatch::Handle::channel();
     let (store, broker, board) = (Arc::clone(&parts.store), parts.broker.clone(), parts.board.clone());
     let dispatcher = Dispatcher::new(options, store, Arc::clone(vault), broker, events, inbox, board);
-    let stopping = stopping.clone();
-    tasks.spawn(dispatch::TASK, async move {
-        dispatcher.run(stopping).await;
+    let until = stopping.clone();
+    let dispatching = async move {
+        dispatcher.run(until).await;
         Ok(())
-    });
+    };
+    tasks.spawn(dispatch::TASK, behind(doors, stopping, dispatching));
     Ok(handle)
 }
 
@@ -401,7 +380,7 @@ fn start_credentials(
     parts: &Parts,
     revocations: &Revocations,
     served: Option<Served>,
-    seen: i64,
+    doors: &Doors,
     stopping: &watch::Receiver<bool>,
     tasks: &mut Tasks,
 ) {
@@ -421,14 +400,16 @@ fn start_credentials(
         settings: settings.clone(),
         served,
         has_authority: !open,
-        seen,
+        seen: 0,
         looked_at: parts.board.clock().now(),
     };
-    let stop = stopping.clone();
-    tasks.spawn(credentials::TASK, async move {
-        watch.run(stop).await;
+    let (stop, seen) = (stopping.clone(), doors.seen.clone());
+    let watching = async move {
+        let seen = *seen.borrow();
+        Watch { seen, ..watch }.run(stop).await;
         Ok(())
-    });
+    };
+    tasks.spawn(credentials::TASK, behind(doors, stopping, watching));
 }
 
 fn start_http(

@@ -4,10 +4,18 @@
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The URL names no database this binary knows.
-    #[error("unknown database scheme `{scheme}`; use sqlite:///path/to/file.db")]
+    #[error("unknown database scheme `{scheme}`; use sqlite:///path/to/file.db or postgres://user@host/database")]
     UnknownScheme {
         /// What stood before `://`.
         scheme: String,
+    },
+    /// The URL names a database that this binary was built without.
+    #[error(
+        "this program was built without the feature `{feature}`, which `{feature}://` needs: build it with `cargo build --release --features {feature}`"
+    )]
+    MissingFeature {
+        /// The cargo feature.
+        feature: &'static str,
     },
     /// The database could not be opened.
     #[error("cannot open the database {path}")]

@@ -11,11 +11,17 @@ mod certificates;
 pub mod chain;
 mod enrolment;
 mod error;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod fault;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod listing;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod rows;
 mod saved;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +35,7 @@ pub use saved::*;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 
@@ -80,7 +87,8 @@ pub trait Store: Access + Certificates + Enrolment + Send + Sync + 'static {
     fn delete_device(&self, id: &DeviceId, purge: bool) -> Result<bool, Error>;
     /// Sets (or with `None` removes) the digest of the device's MQTT token. `false` = no such device.
     fn set_device_token(&self, id: &DeviceId, token_sha256: Option<[u8; 32]>) -> Result<bool, Error>;
-    /// What a device may log in with; `None` = not registered.
+    /// What a device may log in with; `None` = not registered. While the database is away a store may answer what it knew
+    /// last of this device.
     fn device_credential(&self, id: &DeviceId) -> Result<Option<DeviceCredential>, Error>;
     /// Figures of `GET /api/stats` and of the metrics page.
     fn stats(&self) -> Result<Stats, Error>;
@@ -159,34 +167,82 @@ pub trait Store: Access + Certificates + Enrolment + Send + Sync + 'static {
     /// Whether the database answers and can be written to. Cheap; does not wait for a write that is under way.
     fn ping(&self) -> Result<(), Error>;
     /// Deletes telemetry and events with `ts` before `before`, and alerts, commands and gaps from before it that are over;
-    /// at most `limit` rows a call; returns how many.
+    /// at most `limit` rows a call, or a little more where a whole day goes at once; returns how many. A store that keeps
+    /// days apart leaves the day of `before` until it is over.
     fn trim(&self, before: Timestamp, limit: usize) -> Result<usize, Error>;
 }
 
+/// How a database is opened. SQLite, which is a file of one node, has no use for any of it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// This node, where several share the database: checkpoint and MQTT sessions are its own.
+    pub node: uuid::Uuid,
+    /// Connections at most, beside the collector's.
+    pub pool_size: u32,
+    /// How long a connection may take to come about, and how long a call waits for a free one.
+    pub connect_timeout: Duration,
+    /// What takes longer is broken off.
+    pub statement_timeout: Duration,
+    /// A database that is away is waited for: the store is there at once, and its calls are [`Error::Unavailable`] until
+    /// the database is.
+    pub is_patient: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            node: uuid::Uuid::nil(),
+            pool_size: 8,
+            connect_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(60),
+            is_patient: false,
+        }
+    }
+}
+
 /// Opens the database of a URL: `sqlite:///path/to/file.db` (created when missing; `sqlite://file.db` is relative to the
-/// working directory). An unknown scheme is an error, never a new file. Runs the embedded migrations; refuses a schema
-/// newer than this program.
+/// working directory), or with the feature `postgres` `postgres://user:password@host/database?sslmode=…`. An unknown
+/// scheme is an error, never a new file. Runs the embedded migrations; refuses a schema newer than this program.
 pub fn open(url: &str) -> Result<SharedStore, Error> {
+    open_with(url, &Options::default())
+}
+
+/// [`open`] with options.
+#[cfg_attr(not(feature = "postgres"), allow(unused_variables))]
+pub fn open_with(url: &str, options: &Options) -> Result<SharedStore, Error> {
     match url.split_once("://") {
         #[cfg(feature = "sqlite")]
         Some(("sqlite", path)) => Ok(Arc::new(sqlite::open(path)?)),
+        #[cfg(feature = "postgres")]
+        Some(("postgres" | "postgresql", _)) => Ok(Arc::new(postgres::open(url, options)?)),
         other => Err(unknown(other)),
     }
 }
 
+/// Whether a URL's database may be away at the start and be there later: one on another machine, not a file.
+pub fn may_be_away(url: &str) -> bool {
+    matches!(url.split_once("://"), Some(("postgres" | "postgresql", _)))
+}
+
 /// Brings the schema of a URL's database up to date and returns the names of the migrations applied, oldest first; with
 /// `dry_run` returns those that would be, and changes and creates nothing.
-#[cfg_attr(not(feature = "sqlite"), allow(unused_variables))]
+#[cfg_attr(not(any(feature = "sqlite", feature = "postgres")), allow(unused_variables))]
 pub fn migrate(url: &str, dry_run: bool) -> Result<Vec<String>, Error> {
     match url.split_once("://") {
         #[cfg(feature = "sqlite")]
         Some(("sqlite", path)) => sqlite::migrate(path, dry_run),
+        #[cfg(feature = "postgres")]
+        Some(("postgres" | "postgresql", _)) => postgres::migrate(url, dry_run),
         other => Err(unknown(other)),
     }
 }
 
 fn unknown(split: Option<(&str, &str)>) -> Error {
-    Error::UnknownScheme { scheme: split.map_or("", |(scheme, _)| scheme).to_owned() }
+    match split {
+        Some(("postgres" | "postgresql", _)) => Error::MissingFeature { feature: "postgres" },
+        Some(("sqlite", _)) => Error::MissingFeature { feature: "sqlite" },
+        _ => Error::UnknownScheme { scheme: split.map_or("", |(scheme, _)| scheme).to_owned() },
+    }
 }
 
 /// Runs a blocking store call away from the async workers.

@@ -19,6 +19,8 @@ mod hardening;
 mod listeners;
 mod login;
 mod ops;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod presence;
 mod rest;
 mod secrets;

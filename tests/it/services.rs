@@ -104,6 +104,7 @@ fn an_account_revoked_on_the_command_line_is_disconnected_by_the_running_server(
             .args(args)
             .args(["--output", "json"])
             .env("IOT_METER__DATA_DIR", app.data_dir())
+            .env("IOT_METER__DATABASE__URL", app.database_url())
             .current_dir(std::env::temp_dir())
             .output()
             .unwrap();
@@ -134,9 +135,9 @@ fn a_session_outlives_a_restart_only_with_what_its_service_may_still_do() {
     let (service, is_present) = app.mqtt(&login);
     assert!(is_present);
     service.disconnect();
-    let database = app.data_dir().join("iot-meter.db");
+    let database = app.database_url();
     app.restart_while(|| {
-        let store = iot_meter::store::open(&format!("sqlite://{}", database.display())).unwrap();
+        let store = iot_meter::store::open(&database).unwrap();
         let change = iot_meter::store::ServiceChange { read: Some(vec!["b/#".into()]), ..Default::default() };
         store.update_service("s", &change).unwrap();
     });

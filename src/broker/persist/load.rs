@@ -16,32 +16,68 @@ pub(in crate::broker) fn load(
     store: &dyn Store,
     clock: (Timestamp, Instant),
 ) -> Result<SavedPositions, store::Error> {
-    let mut positions = SavedPositions::new();
-    let (mut unreadable, mut over) = (0_u64, 0_u64);
-    store.load_retained(&mut |topic, message| match bytes::read_message(&message, clock) {
-        Some((message, _)) if message.is_expired(clock.1) => {
-            hub.changes.mark_retained(&topic);
-            over += 1;
+    let mut loader = Loader { hub, clock, positions: SavedPositions::new(), unreadable: 0, over: 0 };
+    store.load_retained(&mut |topic, message| loader.retained(&topic, &message))?;
+    store.load_sessions(&mut |saved| loader.session(saved))?;
+    Ok(loader.finish())
+}
+
+/// The same in two steps, for a store that may go away half-way: first everything is fetched, then put back.
+pub(in crate::broker) fn load_whole(
+    hub: &Hub,
+    store: &dyn Store,
+    clock: (Timestamp, Instant),
+) -> Result<SavedPositions, store::Error> {
+    let (mut retained, mut sessions) = (Vec::new(), Vec::new());
+    store.load_retained(&mut |topic, message| retained.push((topic, message)))?;
+    store.load_sessions(&mut |saved| sessions.push(saved))?;
+    let mut loader = Loader { hub, clock, positions: SavedPositions::new(), unreadable: 0, over: 0 };
+    retained.into_iter().for_each(|(topic, message)| loader.retained(&topic, &message));
+    sessions.into_iter().for_each(|saved| loader.session(saved));
+    Ok(loader.finish())
+}
+
+struct Loader<'a> {
+    hub: &'a Hub,
+    clock: (Timestamp, Instant),
+    positions: SavedPositions,
+    unreadable: u64,
+    over: u64,
+}
+
+impl Loader<'_> {
+    fn retained(&mut self, topic: &str, message: &[u8]) {
+        match bytes::read_message(message, self.clock) {
+            Some((message, _)) if message.is_expired(self.clock.1) => {
+                self.hub.changes.mark_retained(topic);
+                self.over += 1;
+            }
+            Some((message, qos)) => drop(self.hub.retained().set(message, qos)),
+            None => self.unreadable += 1,
         }
-        Some((message, qos)) => drop(hub.retained().set(message, qos)),
-        None => unreadable += 1,
-    })?;
-    store.load_sessions(&mut |saved| {
+    }
+
+    fn session(&mut self, saved: SavedSession) {
         let client_id = saved.client_id.clone();
-        positions.insert(client_id.as_str().into(), saved.messages.iter().map(|(position, _)| *position).collect());
-        match restore(hub, saved, clock) {
+        let positions = saved.messages.iter().map(|(position, _)| *position).collect();
+        self.positions.insert(client_id.as_str().into(), positions);
+        match restore(self.hub, saved, self.clock) {
             Some(true) => {}
             Some(false) => {
-                hub.changes.end_saved(&client_id);
-                over += 1;
+                self.hub.changes.end_saved(&client_id);
+                self.over += 1;
             }
-            None => unreadable += 1,
+            None => self.unreadable += 1,
         }
-    })?;
-    if unreadable + over > 0 {
-        tracing::info!(unreadable, over, "left out sessions and retained messages that were saved");
     }
-    Ok(positions)
+
+    fn finish(self) -> SavedPositions {
+        let (unreadable, over) = (self.unreadable, self.over);
+        if unreadable + over > 0 {
+            tracing::info!(unreadable, over, "left out sessions and retained messages that were saved");
+        }
+        self.positions
+    }
 }
 
 /// `Some(false)` = its time is over, or there is no room; `None` = its bytes make no sense.

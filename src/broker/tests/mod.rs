@@ -77,6 +77,7 @@ impl Bed {
             store,
             audit: audit::Log::silent(),
             revocations: Revocations::default(),
+            open: None,
         };
         let broker = Broker::start_with(options, parts, listeners).await.unwrap();
         Self { broker, journal, address }

@@ -21,8 +21,15 @@ async fn dispatcher(dir: &std::path::Path) -> Dispatcher {
     let (journal, _) = Journal::open(options).unwrap();
     let authenticator = Arc::new(OpenAuthenticator);
     let audit = crate::audit::Log::silent();
-    let deps =
-        Deps { journal, authenticator, clock: clock.clone(), store: None, audit, revocations: Default::default() };
+    let deps = Deps {
+        journal,
+        authenticator,
+        clock: clock.clone(),
+        store: None,
+        audit,
+        revocations: Default::default(),
+        open: None,
+    };
     let broker = Broker::start(crate::broker::Options::default(), deps, vec![]).await.unwrap();
     let store = store::open(&format!("sqlite://{}", dir.join("s.db").display())).unwrap();
     let new = NewDevice {

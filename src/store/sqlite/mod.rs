@@ -25,9 +25,7 @@ mod credentials;
 mod devices;
 mod enrolment;
 mod events;
-mod fault;
 mod gaps;
-mod listing;
 mod migrations;
 mod schema;
 mod services;
@@ -35,8 +33,6 @@ mod sessions;
 mod statement;
 mod states;
 mod telemetry;
-#[cfg(test)]
-mod tests;
 mod upkeep;
 
 use std::ops::ControlFlow;
@@ -46,7 +42,7 @@ use self::connection::{Connections, Sync};
 use super::{
     Alert, AlertFilter, ApiKey, Batch, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
     DeviceCredential, DeviceFilter, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand, NewDevice, Outcome, Page,
-    RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
+    RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow, fault, listing,
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::metrics;
@@ -280,3 +276,6 @@ impl Store for SqliteStore {
         trimmed.map_err(|fault| fault.during("trim"))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,9 @@ pub mod foreign;
 pub mod http;
 pub mod issuer;
 pub mod mqtt;
+#[cfg(feature = "postgres")]
+#[allow(dead_code)] // shared with the store's own tests and the benchmark
+pub mod postgres;
 pub mod process;
 #[cfg(feature = "s3-tests")]
 pub mod s3;
@@ -80,17 +83,26 @@ fn settings(data_dir: &std::path::Path, set: &[(String, String)]) -> Settings {
         // Not on its usual port, which every address of this machine would have.
         flag("mqtt.tls_listen", "off"),
     ];
+    flags.extend(database().map(|url| flag("database.url", &url)));
     flags.extend(set.iter().map(|(key, value)| flag(key, value)));
     config::load(&Sources { flags, ..Sources::default() }).expect("good settings").settings
+}
+
+/// A new database on the Postgres of the tests when `IOT_METER_TEST_DATABASE=postgres` asks for it; else the default.
+fn database() -> Option<String> {
+    #[cfg(feature = "postgres")]
+    if std::env::var("IOT_METER_TEST_DATABASE").is_ok_and(|kind| kind == "postgres") {
+        return Some(postgres::Server::shared().database());
+    }
+    None
 }
 
 fn launch(runtime: &tokio::runtime::Runtime, settings: &Settings, open: bool, clock: &Clock) -> (serve::Running, Api) {
     let start = Start { settings: settings.clone(), open, clock: clock.clone(), demo: 0 };
     let running = runtime.block_on(serve::start(start)).unwrap_or_else(|e| panic!("the server starts: {e:#}"));
-    let key = (!open).then(|| {
-        let text = std::fs::read_to_string(settings.data_dir.join("admin.key")).expect("the admin key is written");
-        text.trim().to_owned()
-    });
+    // (Later, when the database is away.)
+    let key = std::fs::read_to_string(settings.data_dir.join("admin.key")).ok().filter(|_| !open);
+    let key = key.map(|text| text.trim().to_owned());
     let api = Api::new(running.addresses().http, key);
     (running, api)
 }
@@ -112,6 +124,11 @@ impl TestApp {
     /// The database, behind the server's back.
     pub fn store(&self) -> iot_meter::store::SharedStore {
         self.running().store()
+    }
+
+    /// Where its database is.
+    pub fn database_url(&self) -> String {
+        self.settings.database.url.reveal().to_owned()
     }
 
     /// Where it keeps its things.

@@ -176,6 +176,7 @@ impl Client {
             match self.socket.read(&mut chunk) {
                 Ok(0) => return None,
                 Ok(n) => self.buffer.extend(&chunk[..n]),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 // The last two: TLS was ended by an alert, or without a word.
                 Err(e)
                     if matches!(

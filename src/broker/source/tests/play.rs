@@ -82,6 +82,7 @@ impl Stage {
             store: None,
             audit: audit::Log::silent(),
             revocations: Default::default(),
+            open: None,
         };
         let broker = Broker::start_with(Default::default(), parts, own).await.unwrap();
         let board = Board::new(clock);

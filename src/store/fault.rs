@@ -1,21 +1,26 @@
 //! What a failed statement means: worth trying again or not.
 //!
-//! Diesel passes on SQLite's words but not its code, so the words decide: they are fixed strings of SQLite's source.
-//! Nothing of them reaches `Display` of [`Error`]; the log has them through `source()`.
+//! Diesel passes on the database's words but not its code, so the words decide where the kind does not: SQLite's are fixed
+//! strings of its source; Postgres may speak another language, so what counts there is first of all whether the connection
+//! still answers (see `postgres::connection`). Nothing of them reaches `Display` of [`Error`]; the log has them through
+//! `source()`.
 
-use diesel::result::{ConnectionError, Error as SqlError};
+use diesel::result::{ConnectionError, DatabaseErrorKind, Error as SqlError};
 
 use crate::store::Error;
 
 /// What a statement, or the reading of its rows, failed with.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(in crate::store) enum Fault {
     /// The database said no.
     Sql(SqlError),
     /// A connection could not be had.
     Connect(Box<dyn std::error::Error + Send + Sync>),
     /// A stored value cannot be read.
     Corrupt(&'static str),
+    /// The schema is not one this program can use.
+    #[cfg(feature = "postgres")]
+    Migrate(String),
 }
 
 impl From<SqlError> for Fault {
@@ -32,9 +37,11 @@ impl From<ConnectionError> for Fault {
 
 impl Fault {
     /// The room's error for a fault met while trying to `operation`.
-    pub(super) fn during(self, operation: &'static str) -> Error {
+    pub(in crate::store) fn during(self, operation: &'static str) -> Error {
         match self {
             Self::Corrupt(what) => Error::Corrupt { what },
+            #[cfg(feature = "postgres")]
+            Self::Migrate(detail) => Error::Migrate { detail },
             Self::Connect(source) => Error::Unavailable { operation, source },
             Self::Sql(error) if is_transient(&error) => Error::Unavailable { operation, source: Box::new(error) },
             Self::Sql(error) => Error::Failed { operation, source: Box::new(error) },
@@ -42,9 +49,10 @@ impl Fault {
     }
 }
 
-/// SQLITE_BUSY, LOCKED, PROTOCOL, FULL, IOERR, CANTOPEN, NOMEM.
+/// SQLite: BUSY, LOCKED, PROTOCOL, FULL, IOERR, CANTOPEN, NOMEM. Postgres: deadlock, time limits, a server that stops,
+/// full disk, no memory, a partition that retention has just dropped.
 fn is_transient(error: &SqlError) -> bool {
-    const WORDS: [&str; 7] = [
+    const WORDS: [&str; 16] = [
         "database is locked",
         "database table is locked",
         "locking protocol",
@@ -52,9 +60,27 @@ fn is_transient(error: &SqlError) -> bool {
         "disk I/O error",
         "unable to open database file",
         "out of memory",
+        "deadlock detected",
+        "canceling statement due to",
+        "terminating connection due to",
+        "the database system is",
+        "No space left on device",
+        "connection to server",
+        "server closed the connection",
+        "too many clients already",
+        "no partition of relation",
+    ];
+    const KINDS: [DatabaseErrorKind; 4] = [
+        DatabaseErrorKind::ClosedConnection,
+        DatabaseErrorKind::UnableToSendCommand,
+        DatabaseErrorKind::SerializationFailure,
+        DatabaseErrorKind::ReadOnlyTransaction,
     ];
     match error {
-        SqlError::DatabaseError(_, info) => WORDS.iter().any(|words| info.message().contains(words)),
+        SqlError::DatabaseError(kind, info) => {
+            let is_kind = KINDS.iter().any(|k| std::mem::discriminant(k) == std::mem::discriminant(kind));
+            is_kind || WORDS.iter().any(|words| info.message().contains(words))
+        }
         SqlError::RollbackErrorOnCommit { commit_error, .. } => is_transient(commit_error),
         SqlError::BrokenTransactionManager => true,
         _ => false,
@@ -73,7 +99,7 @@ mod tests {
             let error = SqlError::DatabaseError(DatabaseErrorKind::Unknown, Box::new(message.to_owned()));
             let error = Fault::from(error).during("store a batch");
             assert_eq!(error.is_transient(), expected, "{message}");
-            assert!(!error.to_string().contains(message), "SQLite's words stay out of Display: {error}");
+            assert!(!error.to_string().contains(message), "the database's words stay out of Display: {error}");
         };
         check("database is locked", true);
         check("database table is locked: devices", true);
@@ -82,6 +108,11 @@ mod tests {
         check("unable to open database file", true);
         check("UNIQUE constraint failed: devices.device_id", false);
         check("no such table: devices", false);
+        check("deadlock detected", true);
+        check("canceling statement due to statement timeout", true);
+        check("the database system is shutting down", true);
+        check("no partition of relation \"telemetry\" found for row", true);
+        check("duplicate key value violates unique constraint \"api_keys_prefix_key\"", false);
         check("database disk image is malformed", false);
     }
 }

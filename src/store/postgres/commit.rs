@@ -1,0 +1,107 @@
+//! The collector's batch: everything a run of journal records changes, in one transaction and as few statements as there
+//! are kinds of change.
+//!
+//! Invariant: the checkpoint moves with the rows it stands for, or not at all; each node has its own. A commit is on the
+//! server's disk when it returns (`synchronous_commit`), so the checkpoint is durable at once.
+
+use std::collections::HashMap;
+
+use diesel::{
+    Connection, ExpressionMethods, OptionalExtension, PgConnection, QueryDsl, QueryResult, RunQueryDsl, sql_query,
+};
+use uuid::Uuid;
+
+use super::connection::Connections;
+use super::partitions::{self, Partitions, TABLES};
+use super::schema::collector_checkpoint::dsl;
+use super::{alerts, commands, devices, events, gaps, states, telemetry};
+use crate::domain::{DeviceId, Timestamp};
+use crate::store::fault::Fault;
+use crate::store::{Batch, Committed};
+
+/// See [`Store::commit`](crate::store::Store::commit).
+pub(super) fn commit(
+    connections: &Connections,
+    partitions: &Partitions,
+    node: Uuid,
+    batch: &Batch,
+) -> Result<Committed, Fault> {
+    let schema = *connections.schema()?;
+    connections.with_bulk(|connection| {
+        let mut attempt = || {
+            if schema.is_partitioned {
+                let [telemetry, events] = TABLES;
+                partitions.ensure(connection, telemetry, batch.telemetry.iter().map(|row| row.ts))?;
+                partitions.ensure(connection, events, batch.events.iter().map(|row| row.ts))?;
+            }
+            connection.transaction(|connection| store(connection, node, batch))
+        };
+        match attempt() {
+            // Another node has dropped the day; late data make it again.
+            Err(fault) if partitions::is_missing(&fault) => {
+                partitions.forget();
+                attempt()
+            }
+            done => done,
+        }
+    })
+}
+
+fn store(connection: &mut PgConnection, node: Uuid, batch: &Batch) -> Result<Committed, Fault> {
+    register(connection, batch)?;
+    let telemetry = telemetry::insert(connection, &batch.telemetry)?;
+    let events = events::insert(connection, &batch.events)?;
+    if !batch.states.is_empty() {
+        states::upsert(connection, &batch.states)?;
+    }
+    gaps::upsert(connection, &batch.gaps)?;
+    alerts::change(connection, &batch.alerts)?;
+    commands::advance(connection, &batch.commands)?;
+    if let Some(offset) = batch.checkpoint {
+        set_checkpoint(connection, node, offset)?;
+    }
+    let duplicates = batch.telemetry.len() + batch.events.len() - telemetry - events;
+    Ok(Committed { telemetry, events, duplicates })
+}
+
+/// Registers new devices; created when the first message of the batch was received.
+fn register(connection: &mut PgConnection, batch: &Batch) -> QueryResult<()> {
+    if batch.registrations.is_empty() {
+        return Ok(());
+    }
+    let telemetry = batch.telemetry.iter().map(|row| (&row.device, row.received_at));
+    let events = batch.events.iter().map(|row| (&row.device, row.received_at));
+    let states = batch.states.iter().filter_map(|(device, state)| Some((device, state.last_seen?)));
+    let mut heard: HashMap<&DeviceId, Timestamp> = HashMap::new();
+    for (device, at) in telemetry.chain(events).chain(states) {
+        heard.entry(device).and_modify(|first| *first = at.min(*first)).or_insert(at);
+    }
+    let at = |device: &DeviceId| heard.get(device).copied().unwrap_or_default();
+    let new: Vec<_> = batch.registrations.iter().map(|new| (new, at(&new.device_id))).collect();
+    devices::register(connection, &new).map(drop)
+}
+
+/// The offset up to which (exclusive) everything of this node's journal is stored.
+pub(super) fn checkpoint(connection: &mut PgConnection, node: Uuid) -> Result<Option<u64>, Fault> {
+    let stored: Option<i64> =
+        dsl::collector_checkpoint.find(node).select(dsl::next_offset).first(connection).optional()?;
+    stored.map(|offset| u64::try_from(offset).map_err(|_| Fault::Corrupt("checkpoint"))).transpose()
+}
+
+fn set_checkpoint(connection: &mut PgConnection, node: Uuid, offset: u64) -> QueryResult<usize> {
+    let offset = i64::try_from(offset).map_err(|error| diesel::result::Error::SerializationError(error.into()))?;
+    diesel::insert_into(dsl::collector_checkpoint)
+        .values((dsl::node.eq(node), dsl::next_offset.eq(offset)))
+        .on_conflict(dsl::node)
+        .do_update()
+        .set(dsl::next_offset.eq(offset))
+        .execute(connection)
+}
+
+/// Writes the checkpoint as it is, to see whether writing works; not while the collector is writing it.
+pub(super) fn touch_checkpoint(connection: &mut PgConnection, node: Uuid) -> QueryResult<usize> {
+    let own = "SELECT node FROM collector_checkpoint WHERE node = $1 FOR UPDATE SKIP LOCKED";
+    sql_query(format!("UPDATE collector_checkpoint SET next_offset = next_offset WHERE node IN ({own})"))
+        .bind::<diesel::sql_types::Uuid, _>(node)
+        .execute(connection)
+}

@@ -1,0 +1,284 @@
+//! The tables as Diesel sees them. Joins over several of them, and what is written in sets, stands as SQL where it is used.
+//!
+//! Invariant: the same columns, and in `telemetry` and `device_events` the same order, as `migrations/postgres`.
+
+diesel::table! {
+    devices (id) {
+        id -> BigInt,
+        device_id -> Text,
+        device_name -> Text,
+        device_type -> Text,
+        location -> Nullable<Text>,
+        is_active -> Bool,
+        metadata -> Jsonb,
+        token_sha256 -> Nullable<Binary>,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    device_sequence (device_id) {
+        device_id -> Text,
+        connection_status -> Text,
+        last_seen -> Nullable<Timestamptz>,
+        fw_version -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    sequence_gaps (id) {
+        id -> BigInt,
+        device_id -> Text,
+        first_seq -> BigInt,
+        last_seq -> BigInt,
+        after_ts -> Timestamptz,
+        before_ts -> Timestamptz,
+        missing -> Jsonb,
+        detected_at -> Timestamptz,
+        filled_at -> Nullable<Timestamptz>,
+    }
+}
+
+/// `$table`, and as `$staging` the temporary table through which rows come into it.
+macro_rules! staged {
+    ($table:ident, $staging:ident { $($columns:tt)* }) => {
+        diesel::table! {
+            $table (device_id, ts, seq) { $($columns)* }
+        }
+        diesel::table! {
+            $staging (device_id, ts, seq) { $($columns)* }
+        }
+    };
+}
+
+staged! {
+    telemetry, staging_telemetry {
+        ts -> Timestamptz,
+        seq -> BigInt,
+        received_at -> Timestamptz,
+        first_us -> Nullable<BigInt>,
+        step_us -> Nullable<Integer>,
+        slots -> SmallInt,
+        flagged -> Nullable<SmallInt>,
+        dropped -> Nullable<SmallInt>,
+        device_id -> Text,
+        offsets_us -> Nullable<Array<BigInt>>,
+        voltage_dc -> Nullable<Array<Nullable<Double>>>,
+        current_dc -> Nullable<Array<Nullable<Double>>>,
+        voltage_ac -> Nullable<Array<Nullable<Double>>>,
+        current_ac -> Nullable<Array<Nullable<Double>>>,
+        frequency -> Nullable<Array<Nullable<Double>>>,
+        pf -> Nullable<Array<Nullable<Double>>>,
+        thd_v -> Nullable<Array<Nullable<Double>>>,
+        thd_i -> Nullable<Array<Nullable<Double>>>,
+        temperature -> Nullable<Array<Nullable<Double>>>,
+        battery -> Nullable<Array<Nullable<Double>>>,
+        other -> Nullable<Json>,
+    }
+}
+
+staged! {
+    device_events, staging_events {
+        ts -> Timestamptz,
+        seq -> BigInt,
+        received_at -> Timestamptz,
+        device_id -> Text,
+        kind -> Text,
+        body -> Jsonb,
+    }
+}
+
+diesel::table! {
+    device_alerts (id) {
+        id -> BigInt,
+        device_id -> Text,
+        alert_type -> Text,
+        severity -> Text,
+        message -> Text,
+        is_builtin -> Bool,
+        created_at -> Timestamptz,
+        cleared_at -> Nullable<Timestamptz>,
+        acknowledged_at -> Nullable<Timestamptz>,
+        acknowledged_by -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    device_commands (id) {
+        id -> BigInt,
+        cmd_id -> Uuid,
+        device_id -> Text,
+        cmd -> Text,
+        params -> Jsonb,
+        status -> Text,
+        detail -> Nullable<Text>,
+        created_at -> Timestamptz,
+        created_by -> Text,
+        expires_at -> Timestamptz,
+        sent_at -> Nullable<Timestamptz>,
+        delivered_at -> Nullable<Timestamptz>,
+        finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    api_keys (id) {
+        id -> BigInt,
+        prefix -> Text,
+        key_sha256 -> Binary,
+        role -> Text,
+        name -> Text,
+        device_prefix -> Nullable<Text>,
+        created_at -> Timestamptz,
+        expires_at -> Nullable<Timestamptz>,
+        revoked_at -> Nullable<Timestamptz>,
+        last_used_at -> Nullable<Timestamptz>,
+        last_used_from -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    collector_checkpoint (node) {
+        node -> Uuid,
+        next_offset -> BigInt,
+    }
+}
+
+diesel::table! {
+    mqtt_sessions (session_key) {
+        session_key -> BigInt,
+        node -> Uuid,
+        client_sha256 -> Binary,
+        client_id -> Text,
+        state -> Binary,
+    }
+}
+
+diesel::table! {
+    mqtt_retained (node, topic_sha256) {
+        node -> Uuid,
+        topic_sha256 -> Binary,
+        topic -> Text,
+        message -> Binary,
+    }
+}
+
+diesel::table! {
+    web_sessions (id_sha256) {
+        id_sha256 -> Binary,
+        actor -> Text,
+        key_prefix -> Nullable<Text>,
+        role -> Text,
+        device_prefix -> Nullable<Text>,
+        created_at -> Timestamptz,
+        last_used_at -> Timestamptz,
+        expires_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    audit_log (id) {
+        id -> BigInt,
+        at -> Timestamptz,
+        actor -> Text,
+        address -> Nullable<Text>,
+        action -> Text,
+        target -> Text,
+        outcome -> Text,
+        request_id -> Nullable<Text>,
+        detail -> Text,
+        prev_hash -> Binary,
+        hash -> Binary,
+    }
+}
+
+diesel::table! {
+    audit_anchor (id) {
+        id -> Integer,
+        last_id -> BigInt,
+        hash -> Binary,
+        trimmed_at -> Nullable<Timestamptz>,
+        last_given -> BigInt,
+    }
+}
+
+diesel::table! {
+    certificates (id) {
+        id -> BigInt,
+        serial -> Text,
+        kind -> Text,
+        device_id -> Nullable<Text>,
+        not_before -> Timestamptz,
+        not_after -> Timestamptz,
+        fingerprint -> Text,
+        pem -> Text,
+        issued_at -> Timestamptz,
+        issued_by -> Text,
+        revoked_at -> Nullable<Timestamptz>,
+        revoked_by -> Nullable<Text>,
+        revoke_reason -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    credential_changes (id) {
+        id -> BigInt,
+        at -> Timestamptz,
+        kind -> Text,
+        subject -> Text,
+    }
+}
+
+diesel::table! {
+    device_secrets (device_id, purpose) {
+        device_id -> Text,
+        purpose -> Text,
+        key_id -> Text,
+        sealed -> Binary,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    claims (id) {
+        id -> BigInt,
+        prefix -> Text,
+        token_sha256 -> Binary,
+        name -> Text,
+        devices -> Text,
+        max_uses -> BigInt,
+        uses -> BigInt,
+        created_at -> Timestamptz,
+        created_by -> Text,
+        expires_at -> Timestamptz,
+        revoked_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    device_enrolments (device_id) {
+        device_id -> Text,
+        claim_prefix -> Nullable<Text>,
+        enrolled_at -> Nullable<Timestamptz>,
+        allowed_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    service_accounts (id) {
+        id -> BigInt,
+        name -> Text,
+        token_sha256 -> Binary,
+        read_filters -> Jsonb,
+        write_filters -> Jsonb,
+        created_at -> Timestamptz,
+        created_by -> Text,
+        expires_at -> Nullable<Timestamptz>,
+        revoked_at -> Nullable<Timestamptz>,
+        last_used_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(devices, device_sequence);

@@ -1,0 +1,138 @@
+//! Figures, removal and retention.
+//!
+//! Invariant: nothing large is deleted in one transaction; writers get their turn between the parts. Whole days are not
+//! deleted but dropped, and a day goes when all of it is past its retention.
+
+use diesel::sql_types::{BigInt, Text, Timestamptz};
+use diesel::{ExpressionMethods, PgConnection, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query};
+
+use super::certificates;
+use super::connection::{Connections, View};
+use super::partitions::{Partitions, TABLES};
+use super::schema::{device_alerts, device_commands, device_sequence, devices, sequence_gaps};
+use super::types::Time;
+use crate::domain::{DeviceId, Timestamp};
+use crate::store::fault::Fault;
+use crate::store::{Stats, listing};
+
+/// Rows deleted in one transaction of a purge.
+const PART: i64 = 5000;
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+}
+
+/// See [`Store::stats`](crate::store::Store::stats).
+pub(super) fn stats(connection: &mut PgConnection) -> Result<Stats, Fault> {
+    let mut counts = |query: &str| -> QueryResult<Vec<(String, u64)>> {
+        let rows = sql_query(query).load::<Count>(connection)?;
+        Ok(rows.into_iter().map(|row| (row.name, listing::count(row.count))).collect())
+    };
+    let device_by_status = counts(
+        "SELECT CASE WHEN is_active THEN 'active' ELSE 'inactive' END AS name, count(*) AS count FROM devices \
+         GROUP BY 1 ORDER BY 1",
+    )?;
+    let device_by_connection = counts(
+        "SELECT coalesce(s.connection_status, 'unknown') AS name, count(*) AS count FROM devices AS d \
+         LEFT JOIN device_sequence AS s ON s.device_id = d.device_id GROUP BY 1 ORDER BY 1",
+    )?;
+    let commands_by_status =
+        counts("SELECT status AS name, count(*) AS count FROM device_commands GROUP BY 1 ORDER BY 1")?;
+    let unseen = counts("SELECT '' AS name, count(*) AS count FROM device_alerts WHERE acknowledged_at IS NULL")?;
+    Ok(Stats {
+        total_devices: device_by_status.iter().map(|(_, count)| count).sum(),
+        device_by_status,
+        device_by_connection,
+        unacknowledged_alerts: unseen.iter().map(|(_, count)| count).sum(),
+        commands_by_status,
+    })
+}
+
+/// See [`Store::delete_device`](crate::store::Store::delete_device). Data go first: a purge cut short can be asked for again.
+pub(super) fn delete_device(connections: &Connections, id: &DeviceId, purge: bool) -> Result<bool, Fault> {
+    if !connections.read(View::Statement, |connection| Ok(super::devices::exists(connection, id)?))? {
+        return Ok(false);
+    }
+    while purge && connections.write(|connection| Ok(purge_part(connection, id)?))? > 0 {}
+    connections.write(|connection| {
+        if purge {
+            while purge_part(connection, id)? > 0 {}
+        }
+        let name = id.as_str();
+        diesel::delete(device_commands::table.filter(device_commands::device_id.eq(name))).execute(connection)?;
+        diesel::delete(device_alerts::table.filter(device_alerts::device_id.eq(name))).execute(connection)?;
+        diesel::delete(device_sequence::table.find(name)).execute(connection)?;
+        let removed = diesel::delete(devices::table.filter(devices::device_id.eq(name))).execute(connection)?;
+        certificates::note_deleted(connection, id)?;
+        Ok(removed == 1)
+    })
+}
+
+/// Deletes a part of a device's data; how many rows. (By key, not by place: a place says nothing about which partition.)
+fn purge_part(connection: &mut PgConnection, id: &DeviceId) -> QueryResult<usize> {
+    let gaps = diesel::delete(sequence_gaps::table.filter(sequence_gaps::device_id.eq(id.as_str())));
+    let mut deleted = gaps.execute(connection)?;
+    for table in TABLES {
+        deleted += sql_query(format!(
+            "DELETE FROM {table} WHERE device_id = $1 COLLATE \"C\" AND (ts, seq) IN \
+             (SELECT ts, seq FROM {table} WHERE device_id = $1 COLLATE \"C\" ORDER BY ts LIMIT $2)"
+        ))
+        .bind::<Text, _>(id.as_str())
+        .bind::<BigInt, _>(PART)
+        .execute(connection)?;
+    }
+    Ok(deleted)
+}
+
+/// See [`Store::trim`](crate::store::Store::trim).
+pub(super) fn trim(
+    connections: &Connections,
+    partitions: &Partitions,
+    before: Timestamp,
+    limit: usize,
+) -> Result<usize, Fault> {
+    let schema = *connections.schema()?;
+    connections.with(|connection| {
+        let mut deleted = 0;
+        for table in TABLES {
+            if deleted < limit {
+                deleted += match schema.is_partitioned {
+                    true => partitions.drop_before(connection, table, before, limit - deleted)?,
+                    false => delete_before(connection, table, "ts < $1", before, limit - deleted)?,
+                };
+            }
+        }
+        for (table, is_over) in OVER {
+            if deleted < limit {
+                deleted += delete_before(connection, table, is_over, before, limit - deleted)?;
+            }
+        }
+        Ok(deleted)
+    })
+}
+
+fn delete_before(
+    connection: &mut PgConnection,
+    table: &str,
+    is_over: &str,
+    before: Timestamp,
+    limit: usize,
+) -> QueryResult<usize> {
+    let rows = format!("SELECT ctid FROM {table} WHERE {is_over} LIMIT $2");
+    sql_query(format!("DELETE FROM {table} WHERE ctid = ANY (ARRAY ({rows}))"))
+        .bind::<Timestamptz, _>(Time(before))
+        .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
+        .execute(connection)
+}
+
+/// What besides measurements grows with time, and when nobody needs it any more: alerts that are over or seen, commands
+/// that can go no further, missing messages whose time has passed.
+const OVER: [(&str, &str); 3] = [
+    ("device_alerts", "created_at < $1 AND (cleared_at IS NOT NULL OR acknowledged_at IS NOT NULL)"),
+    ("device_commands", "created_at < $1 AND status NOT IN ('pending', 'sent', 'delivered')"),
+    ("sequence_gaps", "before_ts < $1"),
+];

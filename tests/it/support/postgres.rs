@@ -1,0 +1,187 @@
+//! A real Postgres for tests and benchmarks: in a temporary directory, on a socket in it, gone when this process is gone.
+//!
+//! A shell stands between: it starts and stops the server when told over its standard input and, when that ends (also
+//! because this process was killed), stops it for good and removes the directory. As root the server runs as the user
+//! `postgres`: it refuses to be root.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, Mutex};
+use std::time::{Duration, Instant};
+
+/// `$1` is the directory, `$2` where the programs are, `$3` whether it waits for the disk, the rest is put before each.
+const KEEPER: &str = r#"
+trap '' INT TERM HUP
+dir=$1 bin=$2 fsync=$3; shift 3
+run() {
+    "$@" "$bin/postgres" -D "$dir/data" -k "$dir" -c listen_addresses= -c fsync=$fsync -c max_connections=200 \
+        -c shared_buffers=256MB -c max_wal_size=4GB >>"$dir/log" 2>&1 & pid=$!
+}
+halt() { kill "-$1" "$pid" 2>/dev/null; wait "$pid"; }
+"$@" "$bin/initdb" -D "$dir/data" -U postgres -A trust --no-sync -E UTF8 --locale=C.UTF-8 \
+    --locale-provider=icu --icu-locale=en >>"$dir/log" 2>&1
+run "$@"
+echo running
+while read -r word; do
+    case $word in
+        start) run "$@" ;;
+        stop) halt INT ;;
+        kill) halt QUIT ;;
+    esac
+    echo done
+done
+halt QUIT
+rm -rf "$dir"
+"#;
+
+/// How long a server may take to come up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+static SHARED: LazyLock<Server> = LazyLock::new(Server::start);
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+
+/// A running server.
+pub struct Server {
+    dir: PathBuf,
+    bin: PathBuf,
+    keeper: Mutex<Keeper>,
+}
+
+struct Keeper {
+    _child: Child,
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
+}
+
+impl Server {
+    /// The one server of this process.
+    pub fn shared() -> &'static Self {
+        &SHARED
+    }
+
+    /// A server of one's own, to be stopped.
+    pub fn start() -> Self {
+        Self::start_with("off")
+    }
+
+    /// One that waits for the disk, as a real one does.
+    pub fn durable() -> Self {
+        Self::start_with("on")
+    }
+
+    fn start_with(fsync: &str) -> Self {
+        let bin = programs();
+        let dir = tempfile::Builder::new().prefix("iot-meter-pg").tempdir().unwrap().keep();
+        let mut before: Vec<&str> = Vec::new();
+        if is_root() {
+            assert!(Command::new("chown").arg("postgres").arg(&dir).status().unwrap().success());
+            assert!(Command::new("chmod").arg("755").arg(&dir).status().unwrap().success());
+            before.extend(["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+        } else {
+            before.push("env");
+        }
+        let mut child = Command::new("sh")
+            .args(["-c", KEEPER, "keeper"])
+            .arg(&dir)
+            .arg(&bin)
+            .arg(fsync)
+            .args(before)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let (to, from) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let keeper = Mutex::new(Keeper { _child: child, to, from });
+        let server = Self { dir, bin, keeper };
+        server.heard();
+        server.wait();
+        server
+    }
+
+    /// A new, empty database; its URL.
+    pub fn database(&self) -> String {
+        let name = format!("test_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
+        self.psql("postgres", &format!("CREATE DATABASE {name}")).unwrap();
+        self.url(&name)
+    }
+
+    /// A directory the server may write to.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The URL of a database.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres:///{database}?host={}&user=postgres", self.dir.display())
+    }
+
+    /// What a statement answers, unadorned.
+    pub fn query(&self, url: &str, statement: &str) -> String {
+        let database = url.trim_start_matches("postgres:///").split('?').next().unwrap();
+        self.psql(database, statement).unwrap()
+    }
+
+    /// Stops it; clients are cut off.
+    pub fn stop(&self) {
+        self.tell("stop");
+    }
+
+    /// Stops it as a crash would.
+    pub fn crash(&self) {
+        self.tell("kill");
+    }
+
+    /// Starts it again.
+    pub fn restart(&self) {
+        self.tell("start");
+        self.wait();
+    }
+
+    fn tell(&self, word: &str) {
+        writeln!(self.keeper.lock().unwrap().to, "{word}").unwrap();
+        self.heard();
+    }
+
+    fn heard(&self) {
+        let mut line = String::new();
+        assert!(self.keeper.lock().unwrap().from.read_line(&mut line).unwrap() > 0, "the keeper is gone");
+    }
+
+    fn wait(&self) {
+        let end = Instant::now() + PATIENCE;
+        while let Err(said) = self.psql("postgres", "SELECT 1") {
+            let log = || std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+            assert!(Instant::now() < end, "Postgres does not come up: {said}\n{}", log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn psql(&self, database: &str, statement: &str) -> Result<String, String> {
+        let done = Command::new(self.bin.join("psql"))
+            .args(["-X", "-q", "-A", "-t", "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statement])
+            .arg("-h")
+            .arg(&self.dir)
+            .output()
+            .map_err(|error| error.to_string())?;
+        match done.status.success() {
+            true => Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned()),
+            false => Err(String::from_utf8_lossy(&done.stderr).into_owned()),
+        }
+    }
+}
+
+fn is_root() -> bool {
+    String::from_utf8_lossy(&Command::new("id").arg("-u").output().unwrap().stdout).trim() == "0"
+}
+
+/// Where `initdb` and `postgres` are: where `pg_config` says, else where Debian puts them.
+fn programs() -> PathBuf {
+    let said = Command::new("pg_config").arg("--bindir").output().ok();
+    let said = said.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
+    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|d| d.path().join("bin"));
+    let has_server = |dir: &PathBuf| Path::new(dir).join("initdb").exists();
+    said.into_iter().chain(debian).find(has_server).expect("Postgres is installed (Debian: postgresql)")
+}
