@@ -17,6 +17,7 @@ pub const TASK: &str = "keeper";
 
 const PERIOD: Duration = Duration::from_secs(600);
 const ROWS_A_STEP: usize = 5_000;
+const DAY_US: i64 = 86_400_000_000;
 /// Between tries while the store is away.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
 
@@ -42,7 +43,7 @@ pub async fn run(store: SharedStore, retention: Retention, board: Board, mut sto
         let now = board.clock().now();
         let ago = |kept: Duration| now.plus_us(-i64::try_from(kept.as_micros()).unwrap_or(i64::MAX));
         let before = ago(retention.telemetry);
-        match trim(&store, before, ago(retention.audit), now, &stop).await {
+        match trim(&store, before, day_of(ago(retention.audit)), now, &stop).await {
             Ok(rows) => {
                 if rows > 0 {
                     tracing::info!(rows, %before, "rows past their retention were deleted");
@@ -58,6 +59,11 @@ pub async fn run(store: SharedStore, retention: Retention, board: Board, mut sto
         }
     }
     board.set(TASK, TaskState::Stopped);
+}
+
+/// The beginning of its day: each time the audit log is trimmed, an entry says so, and one a day is enough.
+fn day_of(at: Timestamp) -> Timestamp {
+    Timestamp(at.0 - at.0.rem_euclid(DAY_US))
 }
 
 async fn trim(

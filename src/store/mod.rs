@@ -17,6 +17,7 @@ mod fault;
 mod listing;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod proof;
 mod rows;
 mod saved;
 #[cfg(feature = "sqlite")]
@@ -24,14 +25,17 @@ mod sqlite;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 #[cfg(test)]
 mod tests;
+mod trimmed;
 
 pub use access::*;
 pub use certificates::*;
 pub use chain::AuditRow;
 pub use enrolment::*;
 pub use error::Error;
+pub use proof::{Fault as AuditFault, Proof, Since};
 pub use rows::*;
 pub use saved::*;
+pub use trimmed::Trimmed;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
