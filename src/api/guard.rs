@@ -101,9 +101,9 @@ fn peer_of(state: &State, request: &ServiceRequest) -> Peer {
     {
         let (proxy, header) = (socket.map(tracing::field::display), state.options.proxies.header.name());
         tracing::warn!(
-            requests,
-            proxy,
-            header,
+            count = requests,
+            peer = proxy,
+            name = header,
             "a proxy does not say who its client is: it counts as the proxy itself"
         );
     }

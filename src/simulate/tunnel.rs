@@ -97,7 +97,7 @@ async fn serve(listener: UnixListener, config: Arc<ClientConfig>, host: String, 
 async fn carry(mut client: UnixStream, config: Arc<ClientConfig>, host: String, port: u16) {
     match secure::dial(config, &host, port).await {
         Ok(mut broker) => drop(copy_bidirectional(&mut client, &mut broker).await),
-        Err(error) => tracing::debug!(%error, host, port, "no line in TLS"),
+        Err(error) => tracing::debug!(%error, address = format!("{host}:{port}"), "no line in TLS"),
     }
 }
 
