@@ -1,29 +1,53 @@
-# syntax=docker/dockerfile:1
-# Build: a Rust toolchain and a C compiler (bundled SQLite). Run: the one executable, an unprivileged user, no shell needed.
-# With Postgres: --build-arg FEATURES=postgres
-ARG FEATURES=""
-FROM rust:1-slim-bookworm AS build
-ARG FEATURES
-RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev libpq-dev && rm -rf /var/lib/apt/lists/*
+# iot-meter in an image of nothing else: the executable, the libraries it is linked with, and the list of them. There is no
+# shell and no package manager to get into, and no base to keep up to date but the one it is built on.
+#
+#   docker build -t iot-meter .                                  `make image` also says what went in (labels)
+#   docker build --build-arg FEATURES=s3 -t iot-meter .          without Postgres
+#   docker build --build-arg BUILD_IMAGE=…/rust:1.95 .           on another base: Debian 12 or newer with a Rust toolchain
+#
+# The base is pinned by its tag. A digest pins it for good and needs its registry to be known:
+#   docker buildx imagetools inspect rust:1.95.0-slim-bookworm   → BUILD_IMAGE=rust:1.95.0-slim-bookworm@sha256:…
+# amd64 and arm64 are each built on a machine of their own kind, which tests them too (.github/workflows/image.yml).
+ARG BUILD_IMAGE=docker.io/library/rust:1.95.0-slim-bookworm
+ARG RUNTIME_IMAGE=scratch
+
+FROM ${BUILD_IMAGE} AS build
+# No versions: Debian keeps only the newest of a package, so that a pinned one makes a Dockerfile that stops working.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates gcc libc6-dev libpq-dev \
+    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
+ARG FEATURES=postgres,s3
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    cargo build --release --locked --bin iot-meter --features "$FEATURES" && cp target/release/iot-meter /iot-meter && mkdir /data
+    CARGO_PROFILE_RELEASE_STRIP=symbols cargo build --release --locked --bin iot-meter --features "$FEATURES" \
+    && install -D target/release/iot-meter /out/usr/bin/iot-meter \
+    && deploy/image/root /out \
+    && install -d -m 0700 /state/iot-meter
 
-FROM debian:bookworm-slim
-ARG FEATURES
-RUN case "$FEATURES" in *postgres*) apt-get update && apt-get install -y --no-install-recommends libpq5 ca-certificates \
-    && rm -rf /var/lib/apt/lists/* ;; esac
-COPY --from=build /iot-meter /usr/local/bin/iot-meter
-COPY --from=build --chown=10001:10001 --chmod=0700 /data /data
+FROM ${RUNTIME_IMAGE}
+COPY --from=build /out/ /
+COPY --from=build --chown=10001:10001 /state/ /var/lib/
 USER 10001:10001
-VOLUME /data
-WORKDIR /data
-ENV IOT_METER__DATA_DIR=/data \
+WORKDIR /var/lib/iot-meter
+VOLUME /var/lib/iot-meter
+ENV PATH=/usr/bin \
+    IOT_METER__DATA_DIR=/var/lib/iot-meter \
     IOT_METER__HTTP__LISTEN=0.0.0.0:8080 \
     IOT_METER__MQTT__LISTEN=0.0.0.0:1883
+# The API and the console, MQTT, MQTT in TLS.
 EXPOSE 8080 1883 8883
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["iot-meter", "healthcheck"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["iot-meter", "healthcheck"]
 ENTRYPOINT ["iot-meter"]
 CMD ["serve"]
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="iot-meter" \
+      org.opencontainers.image.description="Collects power measurements from meters on trains: MQTT broker, collector, REST API, console and metrics in one binary" \
+      org.opencontainers.image.source="https://github.com/iot-meter/iot-meter" \
+      org.opencontainers.image.documentation="https://github.com/iot-meter/iot-meter#readme" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"

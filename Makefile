@@ -2,13 +2,23 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help build test test-postgres test-observe lint fmt fmt-fix bench doc docs-update openapi demo rules deny sbom fuzz image ci clean
+DOCKER ?= docker
+IMAGE ?= iot-meter
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+ARCH ?= amd64
+OVERLAY ?= development
+EXECUTABLE ?= $(or $(CARGO_TARGET_DIR),target)/release/iot-meter
+
+.PHONY: help build test test-postgres test-alerts test-observe lint fmt fmt-fix bench doc docs-update openapi demo rules dashboards deny sbom fuzz coverage \
+  image image-test image-push image-index secrets deploy-check prometheus-rule deploy deb deb-test manual dist checksums \
+  release-notes release-check ci clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## the executable, optimised; with the list of its parts inside, where cargo-auditable is installed
-	@if command -v cargo-auditable >/dev/null; then $(CARGO) auditable build --release --locked; else $(CARGO) build --release; fi
+build: ## the executable, optimised (FEATURES=postgres,s3); with the list of its parts inside, where cargo-auditable is installed
+	$(CARGO) $(if $(shell command -v cargo-auditable),auditable )build --release --locked $(if $(FEATURES),--features $(FEATURES))
 
 test: ## all tests
 	$(CARGO) test
@@ -16,6 +26,9 @@ test: ## all tests
 test-postgres: ## the store's suite and the usual ways on a real Postgres, which the tests start (needs postgresql, libpq-dev)
 	$(CARGO) test --features postgres --lib store::postgres
 	IOT_METER_TEST_DATABASE=postgres $(CARGO) test --features postgres --test it -- postgres:: flow:: rest:: commands:: presence::
+
+test-alerts: ## the whole way of an alert (needs prometheus, prometheus-alertmanager, postgresql, libpq-dev)
+	$(CARGO) test --features postgres,ops-tests --test it alerting::
 
 test-observe: ## the metrics page as promtool reads it (needs it), and spans as a collector gets them
 	$(CARGO) test --features otel,ops-tests --test it -- promtool:: traces::
@@ -50,6 +63,10 @@ rules: ## check the Prometheus rules, run their tests, check Alertmanager's rout
 	promtool check config --syntax-only deploy/prometheus/prometheus.yml
 	amtool check-config deploy/alertmanager/alertmanager.yml
 
+dashboards: ## write Grafana's dashboards from deploy/grafana/source (needs python3), ask all their queries (needs prometheus)
+	python3 deploy/grafana/build.py
+	$(CARGO) test --features ops-tests --test it grafana::
+
 deny: ## licences, bans and sources, and advisories where their database is at hand; needs cargo-deny
 	@if ! command -v cargo-deny >/dev/null; then echo "cargo-deny is not installed: skipped"; else \
 	  $(CARGO) deny check licenses bans sources && \
@@ -66,10 +83,77 @@ sbom: ## what the executable is made of, as CycloneDX (iot-meter.cdx.json); need
 fuzz: ## fuzz the MQTT packet decoder for a minute; FUZZ_TARGET (packet_stream, session) and FUZZ_SECONDS choose
 	CARGO=$(CARGO) fuzz/run $(or $(FUZZ_TARGET),packet_stream) $(or $(FUZZ_SECONDS),60)
 
-image: ## the container image
-	docker build -t iot-meter:latest .
+coverage: ## which lines the tests run, as a page and as lcov in target/coverage; needs cargo-llvm-cov and llvm-tools
+	$(CARGO) llvm-cov --no-report --features s3-tests
+	$(CARGO) llvm-cov report --html --output-dir target/coverage
+	$(CARGO) llvm-cov report --lcov --output-path target/coverage/lcov.info
+	$(CARGO) llvm-cov report --summary-only --fail-under-lines 80
 
-ci: fmt lint doc test test-postgres rules deny ## everything the continuous integration checks
+image: ## the container image; IMAGE, FEATURES, BUILD_IMAGE choose (see Dockerfile)
+	$(DOCKER) build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) $(if $(FEATURES),--build-arg FEATURES=$(FEATURES)) \
+	  $(if $(BUILD_IMAGE),--build-arg BUILD_IMAGE=$(BUILD_IMAGE)) -t $(IMAGE):$(VERSION) .
+
+image-test: ## run the image as it is meant to be run: it becomes healthy, keeps its data, stops in good order, and is small
+	DOCKER="$(DOCKER)" deploy/image/test $(IMAGE):$(VERSION)
+
+image-push: ## push the image of one architecture (ARCH=amd64)
+	$(DOCKER) tag $(IMAGE):$(VERSION) $(IMAGE):$(VERSION)-$(ARCH)
+	$(DOCKER) push $(IMAGE):$(VERSION)-$(ARCH)
+
+image-index: ## one image of all architectures out of those that were pushed; prints its digest
+	@$(DOCKER) buildx imagetools create -t $(IMAGE):$(VERSION) $(foreach arch,amd64 arm64,$(IMAGE):$(VERSION)-$(arch)) >&2
+	@$(DOCKER) buildx imagetools inspect $(IMAGE):$(VERSION) --format '{{.Manifest.Digest}}'
+
+secrets: ## random secrets for deploy/compose/compose.full.yml
+	deploy/compose/make-secrets
+
+deploy-check: ## everything in deploy/ and .github against schemas and rules of our own; fetches its tools once
+	deploy/check
+
+prometheus-rule: ## the alert rules as an object of the Prometheus Operator, for kubectl apply -f -
+	@printf '%s\n' 'apiVersion: monitoring.coreos.com/v1' 'kind: PrometheusRule' 'metadata:' '  name: iot-meter' \
+	  '  labels: {app.kubernetes.io/name: iot-meter, app.kubernetes.io/part-of: iot-meter}' 'spec:'
+	@sed 's/^./  &/' deploy/prometheus/rules.yml
+
+deploy: ## apply an overlay (OVERLAY=development) to the current cluster and wait until it runs
+	kubectl apply -k deploy/kubernetes/overlays/$(OVERLAY)
+	kubectl -n $$(kubectl kustomize deploy/kubernetes/overlays/$(OVERLAY) | awk '/^  namespace: / { print $$2; exit }') \
+	  rollout status statefulset/iot-meter --timeout=15m
+
+# What is given away can use Postgres and S3.
+deb dist: FEATURES = postgres,s3
+
+deb: build manual ## the Debian package, into target/dist; needs cargo-deb
+	@mkdir -p target/dist
+	$(CARGO) deb --no-build $(DEB_FLAGS) --output target/dist/
+
+deb-test: ## install, run, upgrade, remove and purge the package in a Debian system of its own; needs root and debootstrap
+	@rm -rf target/deb-test && mkdir -p target/deb-test
+	$(CARGO) deb --no-build --fast $(DEB_FLAGS) --deb-version $(VERSION)~test1 --output target/deb-test/old.deb
+	$(CARGO) deb --no-build --fast $(DEB_FLAGS) --deb-version $(VERSION)~test2 --output target/deb-test/new.deb
+	$(if $(filter 0,$(shell id -u)),,sudo) deploy/debian/test target/deb-test/old.deb target/deb-test/new.deb
+
+manual: ## manual pages and completions of the executable, for packages
+	@mkdir -p target/manual
+	$(EXECUTABLE) man target/manual/man1
+	$(EXECUTABLE) completions bash >target/manual/iot-meter.bash
+
+dist: build deb sbom ## everything a release consists of, into target/dist
+	@mkdir -p target/dist
+	tar -C target/release -czf target/dist/iot-meter-$(VERSION)-$(shell uname -m)-linux.tar.gz iot-meter
+	cp iot-meter.cdx.json target/dist/iot-meter-$(VERSION).cdx.json
+
+checksums: ## SHA-256 of everything in target/dist
+	cd target/dist && rm -f SHA256SUMS && sha256sum -- * >SHA256SUMS.new && mv SHA256SUMS.new SHA256SUMS && cat SHA256SUMS
+
+release-notes: ## what CHANGELOG.md says of a version (TAG=v0.1.0)
+	@awk -v version='$(TAG:v%=%)' '/^## \[/ { on = index($$0, "## [" version "]") == 1; next } on' CHANGELOG.md
+
+release-check: ## whether a tag (TAG=v0.1.0) is the version of Cargo.toml, and CHANGELOG.md has a section of it
+	@test '$(TAG)' = 'v$(VERSION)' || { echo "$(TAG) is not v$(VERSION), the version of Cargo.toml" >&2; exit 1; }
+	@test -n "$$($(MAKE) --silent release-notes TAG=$(TAG))" || { echo "CHANGELOG.md has no section of $(VERSION)" >&2; exit 1; }
+
+ci: fmt lint doc test test-postgres test-alerts test-observe rules dashboards deny deploy-check ## everything the continuous integration checks
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -39,7 +39,7 @@ fn main() -> anyhow::Result<()> {
 
 fn options(mqtt: SocketAddr, pace: Pace, time: Duration) -> load::Options {
     load::Options {
-        broker: BrokerUrl { host: mqtt.ip().to_string(), port: mqtt.port(), user: None, password: None },
+        broker: BrokerUrl { is_tls: false, host: mqtt.ip().to_string(), port: mqtt.port(), user: None, password: None },
         connections: CONNECTIONS,
         pace,
         duration: Some(time),
@@ -53,7 +53,7 @@ async fn serve_path(dir: std::path::PathBuf, pace: Pace, time: Duration, least: 
     let settings = settings(&dir)?;
     let running = serve::start(Start { settings, open: true, clock: Clock::system(), demo: 0 }).await?;
     let mut options = options(running.addresses().mqtt, pace, time);
-    options.api = Some(ApiAccess { url: format!("http://{}", running.addresses().http), key: None });
+    options.api = Some(ApiAccess { url: format!("http://{}", running.addresses().http), key: None, ca_file: None });
     let started = Instant::now();
     let (_stop, stopping) = watch::channel(false);
     let report = load::run(options, stopping).await?;

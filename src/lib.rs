@@ -25,6 +25,8 @@ pub mod audit;
 
 pub mod tls;
 
+pub mod fetch;
+
 pub mod oidc;
 
 pub mod archive;
@@ -34,6 +36,8 @@ pub mod broker;
 pub mod collector;
 
 pub mod dispatch;
+
+pub mod notify;
 
 pub mod keeper;
 

@@ -2,7 +2,8 @@
 //! faults of a body at once.
 //!
 //! `null` means absent. Calls that old clients make answer 400 and ignore unknown fields ([`Rule::Lenient`]), all
-//! others answer 422 and refuse unknown fields by name ([`Rule::Strict`]). Knows no resource.
+//! others answer 422 and refuse unknown fields by name ([`Rule::Strict`]), unless the body is another program's
+//! ([`Rule::Foreign`]). Knows no resource.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -25,6 +26,8 @@ pub enum Rule {
     Lenient,
     /// 422; unknown fields are faults.
     Strict,
+    /// 422; unknown fields are ignored: others say what the body looks like.
+    Foreign,
 }
 
 /// A body with its rules.
@@ -116,7 +119,7 @@ pub fn parse<T: Contract>(bytes: &[u8]) -> Result<T, ApiError> {
     match (faults.is_empty(), T::RULE) {
         (true, _) => Ok(body),
         (false, Rule::Lenient) => Err(ApiError::Bad(faults)),
-        (false, Rule::Strict) => Err(ApiError::Invalid(faults)),
+        (false, Rule::Strict | Rule::Foreign) => Err(ApiError::Invalid(faults)),
     }
 }
 

@@ -11,7 +11,7 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{archive, oidc, store, tls};
+use crate::{archive, notify, oidc, store, tls};
 
 /// A field, parameter or body member and what is wrong with it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
@@ -130,12 +130,28 @@ pub enum ApiError {
     /// A task that must hear of it does not answer in time.
     #[error("the collector is busy, try again")]
     Busy,
+    /// Too many alerts wait to be sent.
+    #[error("too many alerts wait to be sent, try again")]
+    OutboxFull,
+    /// Alerts cannot be kept, neither in the database nor beside it.
+    #[error("the alerts cannot be kept now, try again")]
+    Spool(#[source] std::io::Error),
     /// The process is stopping.
     #[error("the server is stopping")]
     Stopping,
     /// A defect of ours.
     #[error("internal error")]
     Internal(&'static str),
+}
+
+impl From<notify::Error> for ApiError {
+    fn from(error: notify::Error) -> Self {
+        match error {
+            notify::Error::Full => Self::OutboxFull,
+            notify::Error::Store(error) => Self::Store(error),
+            notify::Error::Spool(error) => Self::Spool(error),
+        }
+    }
 }
 
 struct Faults<'a>(&'a [Fault]);
@@ -176,6 +192,7 @@ impl ApiError {
             Self::Authority(error) => Some(chain(error)),
             Self::Archive(error) => Some(chain(error)),
             Self::Issuer(error) => Some(chain(error)),
+            Self::Spool(error) => Some(chain(error)),
             Self::Internal(detail) => Some((*detail).to_owned()),
             _ => None,
         }
@@ -231,9 +248,13 @@ impl ResponseError for ApiError {
             Self::Store(error) if !error.is_transient() && !matches!(error, store::Error::Interrupted) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
-            Self::Store(_) | Self::Archive(_) | Self::Issuer(_) | Self::Busy | Self::Stopping => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Store(_)
+            | Self::Archive(_)
+            | Self::Issuer(_)
+            | Self::Busy
+            | Self::OutboxFull
+            | Self::Spool(_)
+            | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::Authority(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -126,8 +126,11 @@ async fn admit(
     if !is_known_page {
         origin::check_write(request.head())?;
     }
+    let authenticator = &state.services.authenticator;
+    // Its token is no matter of the database: what it has to say may be that this one is away.
+    let is_alertmanager = access == Access::Alertmanager && authenticator.is_alertmanager(credential);
     let is_anybodys = access == Access::Metrics || access == Access::Open && request.method() == Method::GET;
-    if !is_anybodys && !*state.services.open.borrow() {
+    if !is_anybodys && !is_alertmanager && !*state.services.open.borrow() {
         let source = "it was away at the start".into();
         return Err(ApiError::from(store::Error::Unavailable { operation: "say who may what", source }).into());
     }
@@ -135,7 +138,6 @@ async fn admit(
         return Ok(None);
     }
     let address = peer.address;
-    let authenticator = &state.services.authenticator;
     if authenticator.is_open() {
         origin::check_host(request.head(), address)?;
     }
@@ -144,6 +146,12 @@ async fn admit(
         Access::Metrics if state.options.metrics_access.admits(address) => return Ok(None),
         Access::Metrics => Role::Viewer,
         Access::Role(role) => role,
+        Access::Alertmanager if is_alertmanager => {
+            let principal = Principal::alertmanager();
+            count(state, kind, Who::Key(principal.name.clone()), standing)?;
+            return Ok(Some(principal));
+        }
+        Access::Alertmanager => Role::Operator,
         Access::Certificate => {
             return match has_certificate(state, request) {
                 true => Ok(None),
@@ -199,7 +207,7 @@ fn judge(
         return Err(ApiError::Forbidden(format!("this call needs the role {needed}; this key has {has}")));
     }
     let is_of_one_device = pattern.is_some_and(|p| p.starts_with("/api/devices/{id"));
-    if access == Access::Metrics || (role == Role::Admin && !is_of_one_device) {
+    if matches!(access, Access::Metrics | Access::Alertmanager) || (role == Role::Admin && !is_of_one_device) {
         principal.whole_fleet()?;
     }
     Ok(())

@@ -36,19 +36,24 @@ pub fn generate(name: &str, role: Role, device_prefix: Option<String>, now: Time
     rand::rng().fill_bytes(&mut id);
     let prefix = hex::encode(id);
     let text = format!("iotm_{prefix}_{}", random_token());
-    let key = ApiKey {
-        key_sha256: digest(&text),
-        prefix,
+    let key = ApiKey { device_prefix, ..given(&text, &prefix, name, role, now) };
+    (text, key)
+}
+
+/// What to store of a key whose text somebody else made.
+pub fn given(text: &str, prefix: &str, name: &str, role: Role, now: Timestamp) -> ApiKey {
+    ApiKey {
+        key_sha256: digest(text),
+        prefix: prefix.to_owned(),
         role,
         name: name.to_owned(),
-        device_prefix,
+        device_prefix: None,
         created_at: now,
         expires_at: None,
         revoked_at: None,
         last_used_at: None,
         last_used_from: None,
-    };
-    (text, key)
+    }
 }
 
 /// The public prefix of a key's text; `None` when the text has not the form of a key.

@@ -5,6 +5,7 @@
 //!
 //! Start from [`start`]; `routes` is the table of everything there is.
 
+mod alertmanager;
 mod alerts;
 pub mod audit;
 mod auth;
@@ -51,6 +52,7 @@ mod system;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 mod wire;
 
 use std::net::IpAddr;
@@ -79,7 +81,7 @@ use crate::observe::{Board, Progress};
 use crate::store::{DEFAULT_COMMAND_LIFE, SharedStore};
 use crate::tls::{OwnCa, Revocations};
 use crate::vault::Keyring;
-use crate::{collector, dispatch, journal};
+use crate::{collector, dispatch, journal, notify};
 
 /// What the API stands on. Everything in it is shared.
 #[derive(Clone)]
@@ -107,6 +109,8 @@ pub struct Services {
     pub audit: crate::audit::Log,
     /// Until it is true only what anybody may read is answered: the database has not yet said who may what.
     pub open: watch::Receiver<bool>,
+    /// Where alerts come in.
+    pub notices: notify::Desk,
     /// Seals what is kept of secrets.
     pub vault: Arc<Keyring>,
     /// Where this server's MQTT is, for meters that enrol.

@@ -32,6 +32,7 @@ pub enum List {
     Certificates,
     Keys,
     Audit,
+    Outbox,
 }
 
 impl List {
@@ -44,6 +45,7 @@ impl List {
             Self::Certificates => b'x',
             Self::Keys => b'k',
             Self::Audit => b'l',
+            Self::Outbox => b'o',
         }
     }
 

@@ -79,6 +79,10 @@ impl Draft {
         if !is_write && !is_refusal_of_known && remark.is_none() {
             return;
         }
+        // What Alertmanager tells, again and again, nobody has done.
+        if status.is_success() && event.action.ends_with(super::alertmanager::PATH) {
+            return;
+        }
         // Paths and methods there are none of change nothing.
         if remark.is_none() && matches!(status, StatusCode::METHOD_NOT_ALLOWED) {
             return;

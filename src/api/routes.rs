@@ -12,8 +12,8 @@ use utoipa::{Modify, OpenApi};
 use super::guard::kind_of;
 use super::limits::Kind;
 use super::{
-    alerts, audit, certificates, claims, command_key, commands, devices, docs, enrol, gaps, health, keys, log_level,
-    raw, series, services, session, stats, system,
+    alertmanager, alerts, audit, certificates, claims, command_key, commands, devices, docs, enrol, gaps, health, keys,
+    log_level, raw, series, services, session, stats, system, webhooks,
 };
 use crate::observe::metrics;
 use crate::store::Role;
@@ -27,6 +27,8 @@ pub enum Access {
     Certificate,
     /// As configured for the metrics page, else a viewer.
     Metrics,
+    /// Alertmanager, by the token that is configured for it; else an operator of all devices.
+    Alertmanager,
     /// A key with this role or a greater one.
     Role(Role),
 }
@@ -34,6 +36,7 @@ pub enum Access {
 const OPEN: Access = Access::Open;
 const METRICS: Access = Access::Metrics;
 const CERTIFICATE: Access = Access::Certificate;
+const ALERTMANAGER: Access = Access::Alertmanager;
 const VIEWER: Access = Access::Role(Role::Viewer);
 const OPERATOR: Access = Access::Role(Role::Operator);
 const ADMIN: Access = Access::Role(Role::Admin);
@@ -118,6 +121,9 @@ routes! {
     ADMIN services::create_service,
     ADMIN services::update_service,
     ADMIN services::delete_service,
+    ALERTMANAGER alertmanager::take_alerts,
+    ADMIN webhooks::list_webhooks,
+    ADMIN webhooks::retry_webhook,
     VIEWER certificates::list_certificates,
     OPERATOR certificates::issue_certificate,
     // Before those with a serial, which would take these names for one.
@@ -180,7 +186,12 @@ fn complete(operation: &mut utoipa::openapi::path::Operation) {
         operation.security = Some(needed.into());
         errors.extend([("401", "No valid key"), ("403", "The key may not do this")]);
     }
-    if let Some(Access::Role(role)) = access {
+    let role = match access {
+        Some(Access::Role(role)) => Some(role),
+        Some(Access::Alertmanager) => Some(Role::Operator),
+        _ => None,
+    };
+    if let Some(role) = role {
         let sentence = format!("Needs the role {}.", role.name());
         let text = operation.description.take().map_or_else(|| sentence.clone(), |d| format!("{d}\n\n{sentence}"));
         operation.description = Some(text);

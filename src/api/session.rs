@@ -52,7 +52,7 @@ impl SessionBody {
     fn of(principal: Principal) -> Self {
         let (csrf_token, expires_at) = match principal.via {
             Via::Session { csrf_token, expires_at, .. } => (Some(csrf_token), Some(expires_at)),
-            Via::Open | Via::Key | Via::Token => (None, None),
+            Via::Open | Via::Alertmanager | Via::Key | Via::Token => (None, None),
         };
         Self {
             actor: principal.name,

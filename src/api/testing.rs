@@ -3,6 +3,7 @@
 mod access;
 mod certificates;
 mod enrolment;
+mod outbox;
 mod raw;
 
 use std::ops::ControlFlow;
@@ -22,7 +23,7 @@ use crate::domain::{Clock, CommandId, DeviceId, DeviceState, Sequence, Telemetry
 use crate::journal;
 use crate::observe::{Board, Progress, TaskState};
 use crate::store::*;
-use crate::{audit, collector, dispatch};
+use crate::{audit, collector, dispatch, notify};
 
 /// 2026-02-12T10:00:00Z.
 pub const NOW: Timestamp = Timestamp(1_770_890_400_000_000);
@@ -319,6 +320,7 @@ pub struct Bench {
     pub asked: tokio::sync::mpsc::Receiver<dispatch::Request>,
     pub connected: dispatch::Connected,
     pub noted: Mutex<audit::Noted>,
+    pub _dir: tempfile::TempDir,
 }
 
 /// An answer, read whole.
@@ -360,7 +362,10 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
     let status =
         journal::Status { head: journal::Offset(101), durable: journal::Offset(100), ..journal::Status::default() };
     let authenticator = Arc::new(super::Authenticator::new(open, clock.clone()));
+    let dir = tempfile::tempdir().unwrap();
+    let notices = notify::Desk::open(Arc::clone(&store) as SharedStore, dir.path(), clock.clone(), false).unwrap();
     let services = Services {
+        notices,
         store,
         raw: Arc::new(raw::FakeRaw),
         collector,
@@ -380,7 +385,7 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
         mqtt_port: 1883,
         pki: certificates::pki(),
     };
-    (services, Ends { told, asked, connected, noted })
+    (services, Ends { told, asked, connected, noted, _dir: dir })
 }
 
 /// The ends of the channels.
@@ -389,6 +394,7 @@ pub struct Ends {
     pub asked: tokio::sync::mpsc::Receiver<dispatch::Request>,
     pub connected: dispatch::Connected,
     pub noted: audit::Noted,
+    pub _dir: tempfile::TempDir,
 }
 
 impl Bench {
@@ -410,6 +416,7 @@ impl Bench {
             asked: ends.asked,
             connected: ends.connected,
             noted: Mutex::new(ends.noted),
+            _dir: ends._dir,
         }
     }
 

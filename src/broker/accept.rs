@@ -1,7 +1,7 @@
 //! From a byte stream to a logged-in client.
 //!
 //! Invariants: a connection has until its deadline to become a client; until then it costs a small task and what it has
-//! sent. Knows nothing of what the stream is wrapped in.
+//! sent, at most a CONNECT. Knows nothing of what the stream is wrapped in.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use super::connection::Connection;
 use super::gate::Permit;
 use super::io::Io;
 use super::login::log_in;
+use super::stream::Stream;
 
 /// How long a socket is kept for its last bytes.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -29,9 +30,9 @@ pub(super) async fn serve<S>(
     permit: Permit,
     deadline: Instant,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Stream,
 {
-    let mut io = Io::new(stream, shared.options.write_timeout);
+    let mut io = Io::for_stranger(stream, shared.options.write_timeout, shared.options.max_connect_size());
     let mut stop = shared.stop.subscribe();
     let logged_in = tokio::select! {
         biased;
@@ -41,6 +42,7 @@ pub(super) async fn serve<S>(
     };
     match logged_in {
         Ok(Ok(client)) => {
+            io.admit();
             arrival.logged_in(&client.attached.slot);
             Connection::new(shared, io, client, peer).run().await;
         }

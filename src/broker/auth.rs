@@ -1,6 +1,7 @@
 //! Who is there: credentials of a CONNECT → an identity, or why not.
 //!
-//! Invariant: an identity is made only by an [`Authenticator`]; what it may do is the business of `acl`.
+//! Invariant: an identity is made only by an [`Authenticator`], which also says by which token; what it may do is the
+//! business of `acl`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -87,6 +88,22 @@ impl Identity {
     }
 }
 
+/// A client that is let in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Admitted {
+    /// Who it is.
+    pub identity: Identity,
+    /// SHA-256 of the token it has shown for it; `None` = it was let in by something else.
+    pub token_sha256: Option<[u8; 32]>,
+}
+
+/// By no token.
+impl From<Identity> for Admitted {
+    fn from(identity: Identity) -> Self {
+        Self { identity, token_sha256: None }
+    }
+}
+
 /// Why a client is not let in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Denied {
@@ -130,7 +147,7 @@ impl Denied {
 }
 
 /// The answer of an [`Authenticator`], to be awaited.
-pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Identity, Denied>> + Send + 'a>>;
+pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Admitted, Denied>> + Send + 'a>>;
 
 /// Decides who a client is.
 pub trait Authenticator: Send + Sync + 'static {
@@ -144,6 +161,6 @@ pub struct OpenAuthenticator;
 
 impl Authenticator for OpenAuthenticator {
     fn authenticate<'a>(&'a self, _credentials: Credentials<'a>) -> Answer<'a> {
-        Box::pin(std::future::ready(Ok(Identity::Open)))
+        Box::pin(std::future::ready(Ok(Identity::Open.into())))
     }
 }

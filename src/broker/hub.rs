@@ -12,7 +12,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::acl::{command_device, may_subscribe};
-use super::auth::{Grant, Identity};
+use super::auth::{Admitted, Grant, Identity};
 use super::events::{self, Event};
 use super::options::Options;
 use super::persist::Changes;
@@ -55,6 +55,13 @@ pub(super) struct Attached {
     pub(super) old_will: Option<Will>,
 }
 
+/// A client that was found to be somebody.
+pub(super) struct Judged {
+    pub(super) admitted: Admitted,
+    /// After so many dismissals.
+    pub(super) at: u64,
+}
+
 impl Hub {
     pub(super) fn new(options: Options, saves: bool) -> Self {
         Self {
@@ -76,18 +83,18 @@ impl Hub {
     /// Gives the session of `client_id` to the caller, from whoever has it `[MQTT-3.1.4-3]`; a new one where there is
     /// none or it is not wanted `[MQTT-3.1.2-4]`, `[MQTT-3.1.2-5]`. Once a session is taken out, no await follows: a
     /// caller that is dropped loses nothing. `None` = the identity must be judged anew: there was a wait for the one who
-    /// had the session, or a dismissal after the `judged_at`th.
+    /// had the session, or a dismissal since it was judged.
     pub(super) async fn attach(
         &self,
         client_id: &str,
-        identity: &Identity,
-        judged_at: u64,
+        judged: &Judged,
         is_clean: bool,
         start: Start,
         now: impl Fn() -> Instant,
     ) -> Result<Option<Attached>, Reason> {
+        let Admitted { identity, token_sha256 } = &judged.admitted;
         loop {
-            let slot = match self.find_or_create(client_id, identity, judged_at)? {
+            let slot = match self.find_or_create(client_id, judged)? {
                 Found::Outdated => return Ok(None),
                 Found::New(slot) => {
                     self.connections.fetch_add(1, Ordering::Relaxed);
@@ -105,6 +112,12 @@ impl Hub {
             freed.as_mut().enable();
             match slot.take() {
                 Place::Here(session) => {
+                    slot.begin_by(*token_sha256);
+                    // A dismissal that came in between has seen the token of the session before.
+                    if self.dismissals() != judged.at {
+                        self.release(&slot, session);
+                        return Ok(None);
+                    }
                     return Ok(Some(self.reattach(&slot, session, identity, is_clean, start, now())));
                 }
                 Place::Ended => tokio::task::yield_now().await,
@@ -145,10 +158,10 @@ impl Hub {
         Attached { slot: Arc::clone(slot), session, is_present, resend, old_will }
     }
 
-    fn find_or_create(&self, client_id: &str, identity: &Identity, judged_at: u64) -> Result<Found, Reason> {
+    fn find_or_create(&self, client_id: &str, judged: &Judged) -> Result<Found, Reason> {
         let mut sessions = self.sessions();
         // Under the lock: a later dismissal finds what is made here.
-        if self.dismissals() != judged_at {
+        if self.dismissals() != judged.at {
             return Ok(Found::Outdated);
         }
         if let Some(slot) = sessions.get(client_id) {
@@ -158,7 +171,8 @@ impl Hub {
             self.counters.refused_session_limit.fetch_add(1, Ordering::Relaxed);
             return Err(Reason::QuotaExceeded);
         }
-        let slot = self.create(client_id, identity);
+        let slot = self.create(client_id, &judged.admitted.identity);
+        slot.begin_by(judged.admitted.token_sha256);
         sessions.insert(Arc::clone(&slot.client_id), Arc::clone(&slot));
         Ok(Found::New(slot))
     }
@@ -272,6 +286,14 @@ impl Hub {
     pub(super) fn dismiss(&self, device: &DeviceId) {
         self.dismiss_all(|slot| {
             &*slot.client_id == device.as_str() || matches!(&slot.identity, Identity::Device(id) if id == device)
+        });
+    }
+
+    /// Ends the sessions of a device, connected or not, that were begun by another token than `now`.
+    pub(super) fn dismiss_token(&self, device: &DeviceId, now: Option<[u8; 32]>) {
+        self.dismiss_all(|slot| match &slot.identity {
+            Identity::Device(id) => id == device && slot.token().is_some_and(|token| Some(token) != now),
+            Identity::Service(_) | Identity::Open => false,
         });
     }
 

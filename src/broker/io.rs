@@ -1,8 +1,8 @@
 //! One socket: bytes in, bytes out, a timer and the signal, polled as one.
 //!
-//! Invariants: a connection at rest owns no buffer (reads go through one scratch buffer a thread); what is to be written
-//! is bounded by its filler looking at [`Io::is_full`]; time without any progress of a write is measured. Works on any
-//! byte stream. Knows nothing of packets.
+//! Invariants: a connection at rest owns no buffer (reads go through one scratch buffer a thread); of a stranger no more
+//! than a given number of bytes is held; what is to be written is bounded by its filler looking at [`Io::is_full`]; time
+//! without any progress of a write is measured. Works on any byte stream. Knows nothing of packets.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::slot::{Signal, Signals};
+use super::stream::Stream;
 
 /// Bytes read at a time.
 const SCRATCH: usize = 64 << 10;
@@ -47,6 +48,8 @@ pub(super) struct Io<S> {
     stream: Option<S>,
     /// Bytes read and not yet decoded.
     pub(super) input: BytesMut,
+    /// At so many bytes of input no more is read.
+    max_input: usize,
     /// Bytes to write; the first `written` are done.
     pub(super) output: Vec<u8>,
     written: usize,
@@ -62,10 +65,12 @@ pub(super) struct Io<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
+    /// For a peer that is known.
     pub(super) fn new(stream: S, write_timeout: Duration) -> Self {
         Self {
             stream: Some(stream),
             input: BytesMut::new(),
+            max_input: usize::MAX,
             output: Vec::new(),
             written: 0,
             needs_flush: false,
@@ -76,6 +81,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
             bytes_in: 0,
             bytes_out: 0,
         }
+    }
+
+    /// For a peer that nobody knows yet: of its input no more than `max_input` bytes are held until it is admitted.
+    pub(super) fn for_stranger(stream: S, write_timeout: Duration, max_input: usize) -> Self {
+        Self { max_input, ..Self::new(stream, write_timeout) }
     }
 
     /// Whether enough is waiting to be written.
@@ -177,8 +187,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
 
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
         let Some(stream) = &mut self.stream else { return Poll::Pending };
+        let room = self.max_input.saturating_sub(self.input.len()).min(SCRATCH);
+        if room == 0 {
+            return Poll::Pending;
+        }
         BUFFER.with_borrow_mut(|buffer| {
-            let mut space = ReadBuf::new(buffer);
+            let mut space = ReadBuf::new(&mut buffer[..room]);
             match Pin::new(stream).poll_read(cx, &mut space) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Ok(())) if !space.filled().is_empty() => {
@@ -236,11 +250,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
     }
 }
 
+impl<S: Stream> Io<S> {
+    /// The peer is known from now on.
+    pub(super) fn admit(&mut self) {
+        self.max_input = usize::MAX;
+        if let Some(stream) = &mut self.stream {
+            stream.admit();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
+
+    #[tokio::test]
+    async fn of_a_stranger_no_more_is_held_than_it_may_send() {
+        let (ours, peer) = tokio::io::duplex(1000);
+        let mut io = Io::for_stranger(ours, Duration::from_secs(5), 300);
+        let mut peer = std::pin::pin!(peer);
+        peer.write_all(&[7; 1000]).await.unwrap();
+        assert_eq!(poll_fn(|cx| io.poll(cx, true, None)).await, Wake::Read);
+        assert!(poll_fn(|cx| Poll::Ready(io.poll(cx, true, None))).await.is_pending());
+        assert_eq!(io.input.len(), 300);
+        io.max_input = usize::MAX;
+        assert_eq!(poll_fn(|cx| io.poll(cx, true, None)).await, Wake::Read);
+        assert_eq!(io.input.len(), 1000);
+    }
 
     #[tokio::test]
     async fn a_peer_that_takes_some_and_then_nothing_is_noticed_without_any_other_timer() {

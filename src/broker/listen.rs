@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::certified::Arrival;
 use super::gate::{Full, Permit};
+use super::stream::AnyStream;
 use super::{Error, Shared, accept, ws};
 use crate::audit;
 use crate::tls::{Refusal, Tls};
@@ -149,13 +149,6 @@ async fn plain(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, permit:
     accept::serve(shared, stream, peer, Arrival::default(), permit, deadline).await;
 }
 
-/// Any stream: one kind for all wrappings, so that there are two kinds of connection and not four.
-type AnyStream = Box<dyn Duplex>;
-
-trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
-
 async fn wrapped(
     shared: Arc<Shared>,
     stream: TcpStream,
@@ -204,7 +197,9 @@ async fn unwrap(
         },
     };
     if is_web_socket {
-        let Some(socket) = ws::accept(stream, shared.options.max_ws_message_size).await else {
+        let options = &shared.options;
+        let sizes = ws::Sizes { stranger: options.max_connect_size(), client: options.max_ws_message_size };
+        let Some(socket) = ws::accept(stream, sizes).await else {
             shared.count(|c| &c.refused_websocket);
             return None;
         };

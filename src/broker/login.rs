@@ -11,9 +11,9 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::auth::{Credentials, Denied, Identity};
+use super::auth::{Admitted, Credentials, Denied, Identity};
 use super::certified::Arrival;
-use super::hub::Attached;
+use super::hub::{Attached, Judged};
 use super::io::{Io, Wake};
 use super::refusals::Action;
 use super::{Shared, acl, rules, will};
@@ -22,9 +22,6 @@ use crate::mqtt::codec::{self, Version};
 use crate::mqtt::packet::{ConnAck, Connect, Will};
 use crate::mqtt::session::Start;
 use crate::mqtt::{Packet, Reason};
-
-/// Largest CONNECT, its will's payload aside.
-const CONNECT_BYTES: usize = 8 * 1024;
 
 /// A client that is let in.
 pub(super) struct Client {
@@ -113,9 +110,10 @@ async fn admit(
     let client_id = chosen.as_ref().unwrap_or(&connect.client_id);
     // A credential may be revoked while an earlier connection is being ended: whoever had to wait is judged anew.
     loop {
-        let judged_at = shared.hub.dismissals();
-        let identity = judge(shared, credentials).await?;
-        may_will(shared, &identity, connect.will.as_ref(), peer)?;
+        let at = shared.hub.dismissals();
+        let judged = Judged { at, admitted: judge(shared, credentials).await? };
+        let identity = &judged.admitted.identity;
+        may_will(shared, identity, connect.will.as_ref(), peer)?;
         let limits = options.session_limits();
         let start = Start::of(version, connect, options.keep_alive(connect.keep_alive), &limits);
         let greeting = greeting(shared, version, connect, &start, chosen.clone());
@@ -123,16 +121,14 @@ async fn admit(
             return Err(Reason::PacketTooLarge); // [MQTT-3.1.2-24]
         }
         let now = || tokio::time::Instant::now().into_std();
-        let attached = shared
-            .hub
-            .attach(&identity.session_id(client_id), &identity, judged_at, connect.clean_start, start, now)
-            .await?;
+        let attached =
+            shared.hub.attach(&identity.session_id(client_id), &judged, connect.clean_start, start, now).await?;
         if let Some(mut attached) = attached {
             if let Some(will) = attached.old_will.take() {
                 will::fire(shared, identity.clone(), will).await;
             }
             attached.is_present &= !connect.is_v31;
-            return Ok(Client { greeting, attached, identity });
+            return Ok(Client { greeting, attached, identity: judged.admitted.identity });
         }
     }
 }
@@ -168,7 +164,7 @@ fn greeting(
     greeting
 }
 
-async fn judge(shared: &Shared, credentials: Credentials<'_>) -> Result<Identity, Reason> {
+async fn judge(shared: &Shared, credentials: Credentials<'_>) -> Result<Admitted, Reason> {
     let standing = credentials.certificate.map_or(Ok(()), |peer| peer.standing(shared.clock.now()));
     let judged = match standing {
         Ok(()) => shared.authenticator.authenticate(credentials).await,
@@ -218,8 +214,7 @@ async fn read_connect<S>(shared: &Shared, io: &mut Io<S>) -> Result<(Version, Co
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    // Nobody knows yet who it is: no more than a will and what names a client.
-    let max_size = shared.options.max_packet_size.min(shared.options.max_will_bytes + CONNECT_BYTES);
+    let max_size = shared.options.max_connect_size();
     loop {
         match codec::decode_connect(&mut io.input, max_size) {
             Ok(Some(connect)) => return Ok(connect),

@@ -40,6 +40,7 @@ mod slot;
 pub mod source;
 mod stats;
 mod store_auth;
+mod stream;
 mod sys;
 mod traced;
 mod upkeep;
@@ -70,7 +71,7 @@ use intake::Intake;
 use refusals::Refusals;
 use slot::Signals;
 
-pub use auth::{Authenticator, Credentials, Denied, Grant, Identity, OpenAuthenticator};
+pub use auth::{Admitted, Authenticator, Credentials, Denied, Grant, Identity, OpenAuthenticator};
 pub use events::{Event, Events};
 pub use gate::Rate;
 pub use listen::Listener;
@@ -299,6 +300,12 @@ impl Broker {
         self.shared.sources.forget(device);
         self.shared.hub.dismiss(device);
         self.shared.hub.tell(&mut vec![Event::Gone { device: device.clone() }]);
+    }
+
+    /// Ends at once the sessions of a device that were begun by another token than `now` (`None` = it has none any more).
+    /// Those begun by a certificate stay. Call it after the change, too.
+    pub fn disconnect_token(&self, device: &DeviceId, now: Option<[u8; 32]>) {
+        self.shared.hub.dismiss_token(device, now);
     }
 
     /// Ends at once the sessions of a service account that were begun with another grant than `now` (`None` = it has none

@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::gate::Rate;
 use crate::mqtt::session::Limits;
 
+/// Largest CONNECT, its will's payload aside.
+const CONNECT_BYTES: usize = 8 * 1024;
+
 /// Settings of the broker, with their units.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Options {
@@ -103,6 +106,12 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Largest CONNECT, header included, in bytes: nobody knows yet who sends it, so it is no more than a will and what
+    /// names a client.
+    pub(super) fn max_connect_size(&self) -> usize {
+        self.max_packet_size.min(self.max_will_bytes + CONNECT_BYTES)
+    }
+
     /// The bounds of one session.
     pub(super) const fn session_limits(&self) -> Limits {
         Limits {

@@ -83,6 +83,8 @@ pub(super) struct Slot {
     pub(super) key: u32,
     pub(super) client_id: Arc<str>,
     pub(super) identity: Identity,
+    /// SHA-256 of the token by which its client was let in last; `None` = by something else, or before a restart.
+    token_sha256: Mutex<Option<[u8; 32]>>,
     pub(super) signal: Signal,
     /// A connection has the session and is not ending.
     pub(super) is_online: AtomicBool,
@@ -105,6 +107,7 @@ impl Slot {
             key,
             client_id,
             identity,
+            token_sha256: Mutex::new(None),
             signal: Signal::default(),
             is_online: AtomicBool::new(true),
             is_dismissed: AtomicBool::new(false),
@@ -114,6 +117,16 @@ impl Slot {
             freed: Notify::new(),
             outbox: Mutex::new(outbox),
         }
+    }
+
+    /// Its client was let in by that token, or by something else.
+    pub(super) fn begin_by(&self, token_sha256: Option<[u8; 32]>) {
+        *self.token_sha256.lock().unwrap_or_else(PoisonError::into_inner) = token_sha256;
+    }
+
+    /// By which token its client was let in.
+    pub(super) fn token(&self) -> Option<[u8; 32]> {
+        *self.token_sha256.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts a delivery into the outbox and wakes the connection. `None` = not wanted: QoS 0 and nobody there.

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 
-use super::auth::{Answer, Authenticator, Credentials, Denied, Identity};
+use super::auth::{Admitted, Answer, Authenticator, Credentials, Denied, Identity};
 use super::service_auth::{self, is_service_token};
 use crate::domain::{Clock, DeviceId};
 use crate::store::{self, DeviceCredential, SharedStore};
@@ -44,9 +44,9 @@ impl StoreAuthenticator {
         Self { store, clock, lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)), rules }
     }
 
-    async fn check(&self, given: Credentials<'_>) -> Result<Identity, Denied> {
+    async fn check(&self, given: Credentials<'_>) -> Result<Admitted, Denied> {
         if let Some(peer) = given.certificate {
-            return self.check_certificate(given, peer).await;
+            return self.check_certificate(given, peer).await.map(Admitted::from);
         }
         let is_service = given.password.is_some_and(is_service_token);
         let rules = Rules { is_certificate_required: self.rules.is_certificate_required && !is_service, ..self.rules };
@@ -54,16 +54,16 @@ impl StoreAuthenticator {
         let (Some(name), Some(token)) = (given.username, given.password) else { return Err(Denied::BadCredentials) };
         if is_service {
             let _permit = self.lookups.acquire().await.map_err(|_| Denied::Unavailable)?;
-            return service_auth::check(&self.store, name, token, self.clock.now()).await;
+            return service_auth::check(&self.store, name, token, self.clock.now()).await.map(Admitted::from);
         }
         let device = DeviceId::parse(name).ok_or(Denied::BadCredentials)?;
         let id = device.clone();
         let credential = self.look_up(&device, move |s| s.device_credential(&id)).await?;
-        judge(credential, token)?;
+        let token_sha256 = Some(judge(credential, token)?);
         if given.client_id != device.as_str() {
             return Err(Denied::ClientId);
         }
-        Ok(Identity::Device(device))
+        Ok(Admitted { identity: Identity::Device(device), token_sha256 })
     }
 
     /// The certificate is good for TLS; whether it is still good for us only the store knows at this moment.
@@ -115,15 +115,15 @@ impl Authenticator for StoreAuthenticator {
     }
 }
 
-/// The digest is computed and compared in every case.
-fn judge(credential: Option<DeviceCredential>, token: &[u8]) -> Result<(), Denied> {
+/// The digest is computed and compared in every case; it is given where it is the right one.
+fn judge(credential: Option<DeviceCredential>, token: &[u8]) -> Result<[u8; 32], Denied> {
     let given: [u8; 32] = Sha256::digest(token).into();
     let stored = credential.as_ref().and_then(|c| c.token_sha256);
     let is_equal: bool = given.ct_eq(&stored.unwrap_or([0; 32])).into();
     match credential {
         Some(c) if is_equal && stored.is_some() => {
             if c.is_active {
-                Ok(())
+                Ok(given)
             } else {
                 Err(Denied::NotAuthorized)
             }
@@ -156,7 +156,7 @@ mod tests {
         let digest = |token: &str| Some(<[u8; 32]>::from(Sha256::digest(token)));
         let check = |stored: Option<(bool, Option<[u8; 32]>)>, token: &str, expected: Result<(), Denied>| {
             let credential = stored.map(|(is_active, token_sha256)| DeviceCredential { is_active, token_sha256 });
-            assert_eq!(judge(credential, token.as_bytes()), expected);
+            assert_eq!(judge(credential, token.as_bytes()), expected.map(|()| digest(token).unwrap()));
         };
         check(Some((true, digest("secret"))), "secret", Ok(()));
         check(Some((true, digest("secret"))), "wrong", Err(Denied::BadCredentials));

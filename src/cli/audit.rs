@@ -11,8 +11,8 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::desk::open_store;
 use super::global::Global;
-use super::key::open_store;
 use super::output;
 use crate::api;
 use crate::domain::Timestamp;

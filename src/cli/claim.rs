@@ -7,11 +7,9 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::desk::{Desk, LOCAL, Made};
 use super::global::Global;
-use super::key::note;
-use super::key::open_store;
-use super::output;
-use crate::domain::{Clock, DevicePattern, Timestamp};
+use crate::domain::{DevicePattern, Timestamp};
 use crate::store::Claim;
 use crate::vault::token::{self, Kind};
 
@@ -61,49 +59,38 @@ fn pattern(text: &str) -> Result<DevicePattern, String> {
 }
 
 pub(super) fn run(args: ClaimArgs, global: &Global) -> anyhow::Result<ExitCode> {
-    global.log_quietly()?;
-    let now = Clock::system().now();
-    let store = open_store(global)?;
+    let desk = Desk::open(global)?;
     match args.command {
-        ClaimCommand::Create(args) => {
-            let token = token::generate(Kind::Claim);
-            let life = Duration::from_secs(u64::from(args.expires_in_days) * 86_400);
-            let claim = Claim {
-                prefix: token.prefix,
-                token_sha256: token.sha256,
-                name: args.name,
-                devices: args.devices,
-                max_uses: args.max_uses,
-                uses: 0,
-                created_at: now,
-                created_by: "local".to_owned(),
-                expires_at: now.plus(life),
-                revoked_at: None,
-            };
-            store.create_claim(&claim).context("cannot store the claim")?;
-            let detail = format!("{:?} for {} devices {}", claim.name, claim.max_uses, claim.devices);
-            note(&store, "claim.create", &claim.prefix, detail, now)?;
-            let mut answer = to_json(&claim, now);
-            answer["token"] = json!(*token.text);
-            output::print(global.output, &answer, || {
-                format!("{}\n(shown only now; revoke it by {})\n", *token.text, claim.prefix)
-            })?;
-        }
+        ClaimCommand::Create(args) => create(&desk, args),
         ClaimCommand::List => {
-            let claims = store.claims().context("cannot list the claims")?;
-            let all: Vec<Value> = claims.iter().map(|claim| to_json(claim, now)).collect();
-            output::print(global.output, &all, || listed(&claims, now))?;
+            desk.list(&desk.store.claims().context("cannot list the claims")?, to_json, &HEAD, to_row)
         }
         ClaimCommand::Revoke { prefix } => {
-            let found = store.revoke_claim(&prefix, now).context("cannot revoke the claim")?;
-            anyhow::ensure!(found, "there is no claim {prefix}");
-            note(&store, "claim.revoke", &prefix, String::new(), now)?;
-            output::print(global.output, &json!({"prefix": prefix, "revoked": true}), || {
-                format!("{prefix} is revoked\n")
-            })?;
+            let is_found = desk.store.revoke_claim(&prefix, desk.now).context("cannot revoke the claim")?;
+            desk.revoked("claim", "prefix", &prefix, is_found)
         }
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+fn create(desk: &Desk, args: CreateArgs) -> anyhow::Result<ExitCode> {
+    let token = token::generate(Kind::Claim);
+    let claim = Claim {
+        prefix: token.prefix,
+        token_sha256: token.sha256,
+        name: args.name,
+        devices: args.devices,
+        max_uses: args.max_uses,
+        uses: 0,
+        created_at: desk.now,
+        created_by: LOCAL.to_owned(),
+        expires_at: desk.now.plus(Duration::from_secs(u64::from(args.expires_in_days) * 86_400)),
+        revoked_at: None,
+    };
+    desk.store.create_claim(&claim).context("cannot store the claim")?;
+    let detail = format!("{:?} for {} devices {}", claim.name, claim.max_uses, claim.devices);
+    let text = format!("{}\n(shown only now; revoke it by {})\n", *token.text, claim.prefix);
+    let shown = to_json(&claim, desk.now);
+    desk.made("claim.create", &claim.prefix, detail, Made { shown, secret: ("token", &token.text), text })
 }
 
 fn to_json(claim: &Claim, now: Timestamp) -> Value {
@@ -121,17 +108,15 @@ fn to_json(claim: &Claim, now: Timestamp) -> Value {
     })
 }
 
-fn listed(claims: &[Claim], now: Timestamp) -> String {
-    let row = |c: &Claim| {
-        vec![
-            c.prefix.clone(),
-            c.name.clone(),
-            c.state(now).to_owned(),
-            c.devices.to_string(),
-            format!("{} of {}", c.uses, c.max_uses),
-            c.expires_at.to_string(),
-        ]
-    };
-    let head = ["PREFIX", "NAME", "STATE", "DEVICES", "USED", "EXPIRES"];
-    output::table(&head, &claims.iter().map(row).collect::<Vec<_>>())
+const HEAD: [&str; 6] = ["PREFIX", "NAME", "STATE", "DEVICES", "USED", "EXPIRES"];
+
+fn to_row(claim: &Claim, now: Timestamp) -> Vec<String> {
+    vec![
+        claim.prefix.clone(),
+        claim.name.clone(),
+        claim.state(now).to_owned(),
+        claim.devices.to_string(),
+        format!("{} of {}", claim.uses, claim.max_uses),
+        claim.expires_at.to_string(),
+    ]
 }

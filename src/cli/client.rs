@@ -1,14 +1,18 @@
 //! A small typed client of the REST API for the other subcommands.
 //!
-//! Invariant: the key goes to the one server it was made for and never into an error or a log. Plain HTTP only.
+//! Invariant: the key goes to the one server it was made for and never into an error or a log.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use ureq::config::ConfigBuilder;
+use ureq::typestate::AgentScope;
 
 use crate::config::Secret;
+use crate::simulate::ApiAccess;
 
 /// Longest answer read.
 const MAX_ANSWER_BYTES: u64 = 64 << 20;
@@ -94,14 +98,13 @@ pub(super) struct Answer {
 }
 
 impl Client {
-    /// A client of the server at `http://host:port`.
-    pub(super) fn new(url: &str, key: Option<Secret>) -> anyhow::Result<Self> {
-        anyhow::ensure!(
-            url.starts_with("http://"),
-            "the address of the API must begin with http:// (this build has no TLS)"
-        );
+    /// A client of the server at `http[s]://host:port`; in TLS it trusts the authorities of `ca_file`, else the system's.
+    pub(super) fn new(url: &str, key: Option<Secret>, ca_file: Option<PathBuf>) -> anyhow::Result<Self> {
+        let is_http = url.starts_with("http://") || url.starts_with("https://");
+        anyhow::ensure!(is_http, "the address of the API must begin with http:// or https://");
         let base = url.trim_end_matches('/').trim_end_matches("/api").to_owned();
-        Ok(Self { agent: agent(TIMEOUT), base, key })
+        let settings = ApiAccess { url: base.clone(), key: None, ca_file }.http()?;
+        Ok(Self { agent: agent(settings, TIMEOUT), base, key })
     }
 
     /// GET.
@@ -176,8 +179,8 @@ impl Client {
 type Response = ureq::http::Response<ureq::Body>;
 
 /// An agent that gives statuses as answers, follows no redirect (the key stays here) and uses no proxy.
-pub(super) fn agent(timeout: Duration) -> ureq::Agent {
-    let config = ureq::Agent::config_builder()
+pub(super) fn agent(settings: ConfigBuilder<AgentScope>, timeout: Duration) -> ureq::Agent {
+    let config = settings
         .http_status_as_error(false)
         .timeout_global(Some(timeout))
         .max_redirects(0)
@@ -258,7 +261,7 @@ pub(super) mod tests {
             answer("200 OK", &next, "[{\"n\":1},{\"n\":2}]"),
             answer("200 OK", &format!("Link: {first}\r\n"), "[{\"n\":3}]"),
         ]);
-        let client = Client::new(&url, Some(Secret::new("k1"))).expect("a good address");
+        let client = Client::new(&url, Some(Secret::new("k1")), None).expect("a good address");
         assert_eq!(client.get_all("/api/devices", &[("q", "a b")]).expect("is listed").len(), 3);
         let requests = server.join().expect("served");
         assert!(requests[0].starts_with("GET /api/devices?q=a%20b&cursor=&per_page=500 "), "{}", requests[0]);
@@ -271,7 +274,7 @@ pub(super) mod tests {
         let body =
             r#"{"title":"Invalid","status":422,"detail":"2 fields are bad","errors":[{"field":"a","message":"no"}]}"#;
         let (url, server) = serve_once(vec![answer("422 Unprocessable Entity", "", body)]);
-        let client = Client::new(&url, None).expect("a good address");
+        let client = Client::new(&url, None, None).expect("a good address");
         let error = client.post("/api/devices", &Value::Null).map(|a| a.body).expect_err("is refused");
         assert_eq!(error.to_string(), "the server answered 422: 2 fields are bad; a: no");
         server.join().expect("served");
@@ -279,9 +282,9 @@ pub(super) mod tests {
 
     #[test]
     fn an_error_never_shows_the_key() {
-        let client = Client::new("http://127.0.0.1:1", Some(Secret::new("hunter2"))).expect("a good address");
+        let client = Client::new("http://127.0.0.1:1", Some(Secret::new("hunter2")), None).expect("a good address");
         let error = client.get("/api/devices", &[]).map(|a| a.body).expect_err("nobody listens");
         assert!(!format!("{error:?} {error}").contains("hunter2"));
-        assert!(Client::new("https://x", None).is_err());
+        assert!(Client::new("ftp://x", None, None).is_err());
     }
 }

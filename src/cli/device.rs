@@ -302,7 +302,7 @@ mod tests {
             answer("409 Conflict", "", r#"{"detail":"m1 exists"}"#),
             answer("201 Created", "", DEVICE),
         ]);
-        let client = Client::new(&url, None).expect("a good address");
+        let client = Client::new(&url, None, None).expect("a good address");
         let verdicts: Vec<_> = ["{\"device_id\":\"m1\"}", "{", "{\"device_id\":\"m1\"}"]
             .iter()
             .map(|line| import_line(&client, line).expect("is judged"))

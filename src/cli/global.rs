@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::client::Client;
 use crate::config::{ConfigError, Flag, Loaded, Secret, Sources, load};
-use crate::simulate::ApiAccess;
+use crate::simulate::{ApiAccess, TlsFiles};
 
 /// Form of what is printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
@@ -60,6 +60,23 @@ pub(super) struct ApiArgs {
     /// API key [default: IOT_METER_API_KEY, else the admin key of the data directory]
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
+    /// Certificate authorities to trust in TLS (PEM) [default: those of the system]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+/// How a fleet speaks TLS; whom it trusts is said with the API.
+#[derive(Debug, Args)]
+pub(super) struct TlsArgs {
+    /// Directory of the meters' certificates, for brokers in TLS: ID.pem and ID.key [default: they log in by token]
+    #[arg(long, value_name = "DIR")]
+    cert_dir: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    pub(super) fn files(&self, api: &ApiArgs) -> TlsFiles {
+        TlsFiles { ca_file: api.ca.clone(), cert_dir: self.cert_dir.clone() }
+    }
 }
 
 impl ApiArgs {
@@ -77,7 +94,7 @@ impl ApiArgs {
             (None, Some(local)) if local.url == url.trim_end_matches('/') => local.key,
             (None, _) => None,
         };
-        Ok(Some(ApiAccess { url: url.trim_end_matches('/').to_owned(), key }))
+        Ok(Some(ApiAccess { url: url.trim_end_matches('/').to_owned(), key, ca_file: self.ca.clone() }))
     }
 
     /// The named API, else that of the server running on this data directory, if any.
@@ -94,10 +111,10 @@ impl ApiArgs {
         let Some(url) = &self.api else {
             let data_dir = global.load(Vec::new())?.settings.data_dir;
             let key = key.or_else(|| admin_key(&data_dir));
-            return Client::new(&local_api(&data_dir)?, key);
+            return Client::new(&local_api(&data_dir)?, key, None);
         };
         // The admin key of this machine is not sent to another one.
-        Client::new(url, key)
+        Client::new(url, key, self.ca.clone())
     }
 }
 
@@ -105,7 +122,7 @@ impl ApiArgs {
 fn local(global: &Global) -> Option<ApiAccess> {
     let data_dir = global.load(Vec::new()).ok()?.settings.data_dir;
     let url = local_api(&data_dir).ok()?;
-    Some(ApiAccess { url, key: admin_key(&data_dir).map(|key| key.reveal().to_owned()) })
+    Some(ApiAccess { url, key: admin_key(&data_dir).map(|key| key.reveal().to_owned()), ca_file: None })
 }
 
 /// Makes the data directory, for this user alone. One that is there is left as it is.

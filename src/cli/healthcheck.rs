@@ -35,7 +35,7 @@ pub(super) fn run(args: HealthcheckArgs, global: &Global) -> anyhow::Result<Exit
         None => local_api(&global.load(Vec::new())?.settings.data_dir)?,
     };
     let url = with_path(&base, args.live);
-    let agent = client::agent(Duration::from_secs(args.timeout));
+    let agent = client::agent(ureq::Agent::config_builder(), Duration::from_secs(args.timeout));
     let mut response = agent.get(&url).call().with_context(|| format!("no answer from {url}"))?;
     let is_good = response.status().is_success();
     let text = response.body_mut().with_config().limit(1 << 20).read_to_string().context("the answer broke off")?;

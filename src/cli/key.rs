@@ -1,8 +1,6 @@
 //! `key`: API keys, kept in the database of this machine.
 //!
-//! They are made beside the API, not through it: whoever can write the database needs no key, and the first one, or one
-//! after all are lost, can be made while nothing runs. A running server looks a key up at every request: a change holds at
-//! once. What is done here goes into the audit log as `local`.
+//! A running server looks a key up at every request: a change holds at once.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,12 +9,12 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::global::{Global, make_data_dir};
-use super::output;
+use super::desk::{Desk, Made};
+use super::global::Global;
 use crate::api::key;
 use crate::api::keys::state_of as state;
-use crate::domain::{Clock, Timestamp};
-use crate::store::{self, ApiKey, AuditEntry, AuditOutcome, Role, SharedStore};
+use crate::domain::Timestamp;
+use crate::store::{ApiKey, Role};
 
 /// Make, list and revoke API keys
 #[derive(Debug, Args)]
@@ -97,57 +95,23 @@ fn device_prefix(text: &str) -> Result<String, String> {
     if is_good && fits { Ok(text.to_owned()) } else { Err("must be 1 to 128 of A-Z a-z 0-9 . _ -".to_owned()) }
 }
 
-/// Notes what was done in the audit log.
-pub(super) fn note(
-    store: &SharedStore,
-    action: &str,
-    target: &str,
-    detail: String,
-    at: Timestamp,
-) -> anyhow::Result<()> {
-    let entry = AuditEntry {
-        at,
-        actor: "local".to_owned(),
-        address: None,
-        action: action.to_owned(),
-        target: target.to_owned(),
-        outcome: AuditOutcome::Done,
-        request_id: None,
-        detail,
-    };
-    store.append_audit(&[entry]).context("cannot write the audit log")
-}
-
 pub(super) fn run(args: KeyArgs, global: &Global) -> anyhow::Result<ExitCode> {
-    global.log_quietly()?;
-    let now = Clock::system().now();
-    let store = open_store(global)?;
+    let desk = Desk::open(global)?;
     match args.command {
         KeyCommand::Create(args) => {
-            let (text, key) = new_key(args, now)?;
-            store.create_api_key(&key).context("cannot store the key")?;
-            note(&store, "key.create", &key.prefix, format!("{} {:?}", key.role.name(), key.name), now)?;
-            let mut answer = to_json(&key, now);
-            answer["key"] = json!(text);
-            output::print(global.output, &answer, || {
-                format!("{text}\n(shown only now; revoke it by {})\n", key.prefix)
-            })?;
+            let (text, key) = new_key(args, desk.now)?;
+            desk.store.create_api_key(&key).context("cannot store the key")?;
+            let detail = format!("{} {:?}", key.role.name(), key.name);
+            let shown = to_json(&key, desk.now);
+            let told = format!("{text}\n(shown only now; revoke it by {})\n", key.prefix);
+            desk.made("key.create", &key.prefix, detail, Made { shown, secret: ("key", &text), text: told })
         }
-        KeyCommand::List => {
-            let keys = store.api_keys().context("cannot list the keys")?;
-            let all: Vec<Value> = keys.iter().map(|key| to_json(key, now)).collect();
-            output::print(global.output, &all, || listed(&keys, now))?;
-        }
+        KeyCommand::List => desk.list(&desk.store.api_keys().context("cannot list the keys")?, to_json, &HEAD, to_row),
         KeyCommand::Revoke { prefix } => {
-            let found = store.revoke_api_key(&prefix, now).context("cannot revoke the key")?;
-            anyhow::ensure!(found, "there is no key {prefix}");
-            note(&store, "key.revoke", &prefix, String::new(), now)?;
-            output::print(global.output, &json!({"prefix": prefix, "revoked": true}), || {
-                format!("{prefix} is revoked\n")
-            })?;
+            let is_found = desk.store.revoke_api_key(&prefix, desk.now).context("cannot revoke the key")?;
+            desk.revoked("key", "prefix", &prefix, is_found)
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// A key as asked for: its text, and what is stored of it.
@@ -161,14 +125,6 @@ fn new_key(args: CreateArgs, now: Timestamp) -> anyhow::Result<(String, ApiKey)>
     });
     anyhow::ensure!(key.expires_at.is_none_or(|end| now < end), "--expires is past");
     Ok((text, key))
-}
-
-/// The database of this machine.
-pub(super) fn open_store(global: &Global) -> anyhow::Result<SharedStore> {
-    let settings = global.load(Vec::new())?.settings;
-    make_data_dir(&settings.data_dir)?;
-    let url = &settings.database.url;
-    store::open(url.reveal()).with_context(|| format!("cannot open {}", url.redacted()))
 }
 
 fn to_json(key: &ApiKey, now: Timestamp) -> Value {
@@ -187,24 +143,20 @@ fn to_json(key: &ApiKey, now: Timestamp) -> Value {
     })
 }
 
-fn listed(keys: &[ApiKey], now: Timestamp) -> String {
-    let row = |k: &ApiKey| {
-        let expires = k.expires_at.map(|t| t.to_string()).unwrap_or_default();
-        let devices = k.device_prefix.as_ref().map_or_else(|| "all".to_owned(), |p| format!("{p}…"));
-        let role = Role::name(k.role).to_owned();
-        vec![
-            k.prefix.clone(),
-            k.name.clone(),
-            role,
-            state(k, now).to_owned(),
-            devices,
-            k.created_at.to_string(),
-            expires,
-            k.last_used_at.map(|t| t.to_string()).unwrap_or_default(),
-        ]
-    };
-    let head = ["PREFIX", "NAME", "ROLE", "STATE", "DEVICES", "CREATED", "EXPIRES", "LAST USED"];
-    output::table(&head, &keys.iter().map(row).collect::<Vec<_>>())
+const HEAD: [&str; 8] = ["PREFIX", "NAME", "ROLE", "STATE", "DEVICES", "CREATED", "EXPIRES", "LAST USED"];
+
+fn to_row(key: &ApiKey, now: Timestamp) -> Vec<String> {
+    let time = |at: Option<Timestamp>| at.map(|at| at.to_string()).unwrap_or_default();
+    vec![
+        key.prefix.clone(),
+        key.name.clone(),
+        Role::name(key.role).to_owned(),
+        state(key, now).to_owned(),
+        key.device_prefix.as_ref().map_or_else(|| "all".to_owned(), |prefix| format!("{prefix}…")),
+        key.created_at.to_string(),
+        time(key.expires_at),
+        time(key.last_used_at),
+    ]
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::global::{ApiArgs, Global};
+use super::global::{ApiArgs, Global, TlsArgs};
 use super::output;
 use super::runtime::{self, StopSignal};
 use crate::load::{self, Options, Pace, Qos, Report};
@@ -18,11 +18,12 @@ Examples:
   iot-meter load --connections 50 --duration 10                 as fast as the broker acknowledges
   iot-meter load --rate 20000 --duration 60 --qos 1
   iot-meter load --messages 1000000 --window 100 --output json
+  iot-meter load --broker mqtts://localhost:8883 --ca data/pki/ca.pem --connections 1000   handshakes a second, too
 
-Prints acknowledged/s and the acknowledgement latency (p50, p95, p99, max), then asks the API for what is stored.
+Prints connects/s, acknowledged/s and the acknowledgement latency (p50, p95, p99, max), then asks the API for what is stored.
 Exit code 1 when an acknowledged datagram is not stored, or is stored twice.")]
 pub(super) struct LoadArgs {
-    /// Broker
+    /// Broker; mqtts://host:port in TLS
     #[arg(long, value_name = "URL", default_value = "mqtt://127.0.0.1:1883")]
     broker: String,
     /// Connections, each a meter
@@ -49,6 +50,8 @@ pub(super) struct LoadArgs {
     /// MQTT password of meters that have no token of their own
     #[arg(long)]
     password: Option<String>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Neither register the meters nor ask the API afterwards
     #[arg(long)]
     no_verify: bool,
@@ -69,6 +72,7 @@ impl LoadArgs {
             duration: self.duration.or(by_default).map(Duration::from_secs),
             count: self.messages,
             api: if self.no_verify { None } else { self.api.access_or_local(global)? },
+            tls: self.tls.files(&self.api),
             password: self.password.clone(),
             prefix: self.prefix.clone(),
             is_progress_shown: show_progress,
@@ -93,6 +97,12 @@ fn describe(report: &Report) -> String {
         "{} sent, {} acknowledged in {:.1} s: {:.0}/s at QoS {} over {} connections\n",
         report.sent, report.acknowledged, report.elapsed_s, report.acknowledged_per_s, report.qos, report.connections
     );
+    if let Some(c) = report.connects {
+        text.push_str(&format!(
+            "{} connects, {:.0}/s at first; ms: p50 {:.2}, p95 {:.2}, p99 {:.2}, max {:.2}\n",
+            c.count, c.first_per_s, c.latency.p50_ms, c.latency.p95_ms, c.latency.p99_ms, c.latency.max_ms
+        ));
+    }
     if let Some(l) = report.latency {
         text.push_str(&format!(
             "acknowledged after ms: p50 {:.2}, p95 {:.2}, p99 {:.2}, max {:.2}\n",

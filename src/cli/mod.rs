@@ -11,6 +11,7 @@ mod check_config;
 mod claim;
 mod client;
 mod completions;
+mod desk;
 mod device;
 mod global;
 mod healthcheck;

@@ -1,6 +1,6 @@
 //! `pki`: the certificate authority of this server and what it issues, in the data directory and the database of this machine.
 //!
-//! As with `key`, not through the API: it works while nothing runs, and beside a running server, which takes over a
+//! Not through the API: it works while nothing runs, and beside a running server, which takes over a
 //! revocation within a second and a new authority at its next look at the files (`mqtt.tls_reload_s`).
 
 use std::path::{Path, PathBuf};
@@ -11,18 +11,15 @@ use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::desk::{LOCAL, note};
 use super::global::{Global, make_data_dir};
-use super::key::note;
 use super::output;
 use crate::config::Settings;
 use crate::domain::{Clock, DeviceId, Timestamp};
-use crate::pki::{Ca, Issued, KeySource, Validity};
+use crate::pki::{Ca, Issued, KeySource, Validity, serial_of};
 use crate::serve::{authority, write_private};
 use crate::store::{self, Certificate, CertificateFilter, Page, Revocation, SharedStore};
 use crate::tls::OwnCa;
-
-/// Who has done it, as kept with a certificate.
-const LOCAL: &str = "local";
 
 /// Make a certificate authority, issue, renew, revoke and list certificates
 #[derive(Debug, Args)]
@@ -92,7 +89,7 @@ struct IssueArgs {
 
 #[derive(Debug, Args)]
 struct RevokeArgs {
-    /// Its serial number, as listed
+    /// Its serial number, as listed; also of one that the authority's key has signed elsewhere
     #[arg(required_unless_present = "device", conflicts_with = "device")]
     serial: Option<String>,
     /// All of this meter
@@ -116,7 +113,7 @@ struct RenewArgs {
 }
 
 /// What every subcommand works on.
-struct Desk<'a> {
+struct Office<'a> {
     global: &'a Global,
     settings: Settings,
     store: SharedStore,
@@ -132,14 +129,14 @@ pub(super) fn run(args: PkiArgs, global: &Global) -> anyhow::Result<ExitCode> {
     make_data_dir(&settings.data_dir.join("pki"))?;
     let url = &settings.database.url;
     let store = store::open(url.reveal()).with_context(|| format!("cannot open {}", url.redacted()))?;
-    let desk = Desk { global, settings, store, now: Clock::system().now() };
+    let office = Office { global, settings, store, now: Clock::system().now() };
     match args.command {
-        PkiCommand::Init { days, force } => desk.init(days, force)?,
-        PkiCommand::Issue(args) if args.server => desk.issue_server(&args)?,
-        PkiCommand::Issue(args) => desk.issue_device(&args)?,
-        PkiCommand::Revoke(args) => desk.revoke(&args)?,
-        PkiCommand::List { device, expiring_within_days } => desk.list(device.as_deref(), expiring_within_days)?,
-        PkiCommand::Renew(args) => desk.renew(&args)?,
+        PkiCommand::Init { days, force } => office.init(days, force)?,
+        PkiCommand::Issue(args) if args.server => office.issue_server(&args)?,
+        PkiCommand::Issue(args) => office.issue_device(&args)?,
+        PkiCommand::Revoke(args) => office.revoke(&args)?,
+        PkiCommand::List { device, expiring_within_days } => office.list(device.as_deref(), expiring_within_days)?,
+        PkiCommand::Renew(args) => office.renew(&args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -148,7 +145,7 @@ fn device_id(text: &str) -> anyhow::Result<DeviceId> {
     DeviceId::parse(text).with_context(|| format!("{text:?} is not a device id"))
 }
 
-impl Desk<'_> {
+impl Office<'_> {
     fn dir(&self) -> PathBuf {
         self.settings.data_dir.join("pki")
     }
@@ -205,11 +202,12 @@ impl Desk<'_> {
     }
 
     fn renew(&self, args: &RenewArgs) -> anyhow::Result<()> {
-        let before = self.store.certificate(&args.serial.to_lowercase()).context("cannot look the certificate up")?;
+        let before = self.store.certificate(&serial(&args.serial)?).context("cannot look the certificate up")?;
         let before = before.with_context(|| format!("there is no certificate {}", args.serial))?;
         if before.revocation.is_some() {
             bail!("{} was revoked: its key is not to be trusted any more", before.serial);
         }
+        ensure!(before.is_known(), "nothing is known of {} but its serial", before.serial);
         let device = before.device.context("it is a server's: `pki issue --server` makes another one")?;
         self.issue(&device, KeySource::Certificate(&before.pem), args.days, args.out.as_deref())
     }
@@ -260,11 +258,16 @@ impl Desk<'_> {
 
     fn revoke(&self, args: &RevokeArgs) -> anyhow::Result<()> {
         let revocation = Revocation { at: self.now, by: LOCAL.to_owned(), reason: args.reason.clone() };
+        let mut is_known = true;
         let serials = match (&args.serial, &args.device) {
-            (Some(serial), _) => {
-                let revoked = self.store.revoke_certificate(&serial.to_lowercase(), &revocation);
+            (Some(text), _) => {
+                // One that is not known here is one that the authority's key has signed elsewhere.
+                let until = OwnCa::at(&self.dir()).not_after()?;
+                let revoked = self.store.revoke_certificate(&serial(text)?, &revocation, until);
                 let revoked = revoked.context("cannot revoke the certificate")?;
-                vec![revoked.with_context(|| format!("there is no certificate {serial}"))?.serial]
+                let revoked = revoked.with_context(|| format!("there is no certificate {text}"))?;
+                is_known = revoked.is_known();
+                vec![revoked.serial]
             }
             (None, Some(device)) => {
                 let device = device_id(device)?;
@@ -276,7 +279,8 @@ impl Desk<'_> {
             note(&self.store, "certificate.revoke", serial, args.reason.clone(), self.now)?;
         }
         output::print(self.global.output, &json!({"revoked": serials}), || {
-            serials.iter().map(|serial| format!("{serial} is revoked\n")).collect()
+            let remark = if is_known { "" } else { " (it was not issued here: look whether the number is right)" };
+            serials.iter().map(|serial| format!("{serial} is revoked{remark}\n")).collect()
         })
     }
 
@@ -300,6 +304,10 @@ impl Desk<'_> {
         let shown: Vec<Value> = all.iter().map(|certificate| to_json(certificate, self.now)).collect();
         output::print(self.global.output, &shown, || listed(&all, self.now))
     }
+}
+
+fn serial(text: &str) -> anyhow::Result<String> {
+    serial_of(text).with_context(|| format!("{text:?} is not a serial number"))
 }
 
 fn state(certificate: &Certificate, now: Timestamp) -> &'static str {
@@ -329,7 +337,8 @@ fn to_json(certificate: &Certificate, now: Timestamp) -> Value {
 
 fn listed(certificates: &[Certificate], now: Timestamp) -> String {
     let row = |c: &Certificate| {
-        let whose = c.device.as_ref().map_or("(server)", DeviceId::as_str).to_owned();
+        let nobody = if c.is_known() { "(server)" } else { "(unknown)" };
+        let whose = c.device.as_ref().map_or(nobody, DeviceId::as_str).to_owned();
         let (end, by) = (c.not_after.to_string(), c.issued_by.clone());
         vec![c.serial.clone(), whose, state(c, now).to_owned(), end, by]
     };

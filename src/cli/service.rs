@@ -8,12 +8,10 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::desk::{Desk, LOCAL, Made};
 use super::global::Global;
-use super::key::note;
-use super::key::open_store;
-use super::output;
 use crate::api::services::{fault_of_filters, is_service_name};
-use crate::domain::{Clock, Timestamp};
+use crate::domain::Timestamp;
 use crate::store::{Outcome, ServiceAccount, ServiceChange};
 use crate::vault::token::{self, Kind};
 
@@ -59,54 +57,46 @@ struct CreateArgs {
 }
 
 pub(super) fn run(args: ServiceArgs, global: &Global) -> anyhow::Result<ExitCode> {
-    global.log_quietly()?;
-    let now = Clock::system().now();
-    let store = open_store(global)?;
+    let desk = Desk::open(global)?;
     match args.command {
-        ServiceCommand::Create(args) => {
-            anyhow::ensure!(is_service_name(&args.name), "a name is 1 to 64 of A-Z a-z 0-9 . _ -");
-            for (flag, filters) in [("--read", &args.read), ("--write", &args.write)] {
-                if let Some(fault) = fault_of_filters(filters) {
-                    anyhow::bail!("{flag} {fault}");
-                }
-            }
-            let token = token::generate(Kind::Service);
-            let account = ServiceAccount {
-                name: args.name,
-                token_sha256: token.sha256,
-                read: args.read,
-                write: args.write,
-                created_at: now,
-                created_by: "local".to_owned(),
-                expires_at: args.expires_in_days.map(|d| now.plus(Duration::from_secs(u64::from(d) * 86_400))),
-                revoked_at: None,
-                last_used_at: None,
-            };
-            let is_new = store.create_service(&account).context("cannot store the account")? == Outcome::Done(());
-            anyhow::ensure!(is_new, "there is an account {} already", account.name);
-            let rights = format!("reads {:?}, writes {:?}", account.read, account.write);
-            note(&store, "service.create", &account.name, rights, now)?;
-            let mut answer = to_json(&account, now);
-            answer["token"] = json!(*token.text);
-            output::print(global.output, &answer, || {
-                let name = &account.name;
-                format!("MQTT user name: {name}\nMQTT password:  {}   (shown only now)\n", *token.text)
-            })?;
-        }
+        ServiceCommand::Create(args) => create(&desk, args),
         ServiceCommand::List => {
-            let accounts = store.services().context("cannot list the accounts")?;
-            let all: Vec<Value> = accounts.iter().map(|account| to_json(account, now)).collect();
-            output::print(global.output, &all, || listed(&accounts, now))?;
+            desk.list(&desk.store.services().context("cannot list the accounts")?, to_json, &HEAD, to_row)
         }
         ServiceCommand::Revoke { name } => {
-            let change = ServiceChange { revoked_at: Some(now), ..ServiceChange::default() };
-            let found = store.update_service(&name, &change).context("cannot revoke the account")?;
-            anyhow::ensure!(found.is_some(), "there is no account {name}");
-            note(&store, "service.revoke", &name, String::new(), now)?;
-            output::print(global.output, &json!({"name": name, "revoked": true}), || format!("{name} is revoked\n"))?;
+            let change = ServiceChange { revoked_at: Some(desk.now), ..ServiceChange::default() };
+            let found = desk.store.update_service(&name, &change).context("cannot revoke the account")?;
+            desk.revoked("service", "name", &name, found.is_some())
         }
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+fn create(desk: &Desk, args: CreateArgs) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(is_service_name(&args.name), "a name is 1 to 64 of A-Z a-z 0-9 . _ -");
+    for (flag, filters) in [("--read", &args.read), ("--write", &args.write)] {
+        if let Some(fault) = fault_of_filters(filters) {
+            anyhow::bail!("{flag} {fault}");
+        }
+    }
+    let token = token::generate(Kind::Service);
+    let account = ServiceAccount {
+        name: args.name,
+        token_sha256: token.sha256,
+        read: args.read,
+        write: args.write,
+        created_at: desk.now,
+        created_by: LOCAL.to_owned(),
+        expires_at: args.expires_in_days.map(|d| desk.now.plus(Duration::from_secs(u64::from(d) * 86_400))),
+        revoked_at: None,
+        last_used_at: None,
+    };
+    let name = &account.name;
+    let is_new = desk.store.create_service(&account).context("cannot store the account")? == Outcome::Done(());
+    anyhow::ensure!(is_new, "there is an account {name} already");
+    let rights = format!("reads {:?}, writes {:?}", account.read, account.write);
+    let text = format!("MQTT user name: {name}\nMQTT password:  {}   (shown only now)\n", *token.text);
+    let shown = to_json(&account, desk.now);
+    desk.made("service.create", name, rights, Made { shown, secret: ("token", &token.text), text })
 }
 
 fn to_json(account: &ServiceAccount, now: Timestamp) -> Value {
@@ -124,10 +114,10 @@ fn to_json(account: &ServiceAccount, now: Timestamp) -> Value {
     })
 }
 
-fn listed(accounts: &[ServiceAccount], now: Timestamp) -> String {
-    let row = |a: &ServiceAccount| {
-        let last_used = a.last_used_at.map(|t| t.to_string()).unwrap_or_default();
-        vec![a.name.clone(), a.state(now).to_owned(), a.read.join(" "), a.write.join(" "), last_used]
-    };
-    output::table(&["NAME", "STATE", "READS", "WRITES", "LAST USED"], &accounts.iter().map(row).collect::<Vec<_>>())
+const HEAD: [&str; 5] = ["NAME", "STATE", "READS", "WRITES", "LAST USED"];
+
+fn to_row(account: &ServiceAccount, now: Timestamp) -> Vec<String> {
+    let last_used = account.last_used_at.map(|at| at.to_string()).unwrap_or_default();
+    let (reads, writes) = (account.read.join(" "), account.write.join(" "));
+    vec![account.name.clone(), account.state(now).to_owned(), reads, writes, last_used]
 }

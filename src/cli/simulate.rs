@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::global::{ApiArgs, Global};
+use super::global::{ApiArgs, Global, TlsArgs};
 use super::output;
 use super::runtime::{self, StopSignal};
 use crate::config::Secret;
@@ -19,6 +19,7 @@ Examples:
   iot-meter simulate --devices 10 --profile ac15 --duration 60 --seed 7
   iot-meter simulate --broker mqtt://10.0.0.1 --broker mqtt://10.0.0.2 --api http://10.0.0.1:8080 --key iotm_…
   iot-meter simulate --devices 5 --prefix depot7 --api http://127.0.0.1:8080 --claim iotc_…
+  iot-meter simulate --broker mqtts://meters.example --ca ca.pem --cert-dir certs      as `pki issue --out certs` makes them
   iot-meter simulate --faults drop=0.01,dup=0.02,reorder=0.01,reboot=0.001,clock=0.001")]
 pub(super) struct SimulateArgs {
     /// How many meters
@@ -27,7 +28,7 @@ pub(super) struct SimulateArgs {
     /// Their line
     #[arg(long, default_value = "mix", value_parser = ["dc750", "dc1500", "dc3000", "ac15", "ac25", "mix"])]
     profile: String,
-    /// Broker; repeat it and every meter sends every message to each (up to 5)
+    /// Broker, mqtts://host:port in TLS; repeat it and every meter sends every message to each (up to 5)
     #[arg(long, value_name = "URL", default_value = "mqtt://127.0.0.1:1883")]
     broker: Vec<BrokerUrl>,
     /// Real seconds to run [default: until stopped]
@@ -52,6 +53,8 @@ pub(super) struct SimulateArgs {
     /// MQTT password of meters that have no token of their own
     #[arg(long)]
     password: Option<String>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// With --api (and a key, unless the server is open) the meters are registered first and get their tokens; those that
     /// exist already get new ones
     #[command(flatten)]
@@ -70,6 +73,7 @@ impl SimulateArgs {
             faults: self.faults,
             api: self.api.access(global)?,
             claim: self.claim.clone().or_else(|| std::env::var("IOT_METER_CLAIM").ok()).map(Secret::new),
+            tls: self.tls.files(&self.api),
             password: self.password.clone(),
             prefix: self.prefix.clone(),
             ..Options::default()

@@ -7,8 +7,9 @@ use std::fmt::Write as _;
 use serde_json::{Value as Json, json};
 
 use super::entries;
-use super::keys::{KEYS, Key, SECTIONS};
+use super::keys::{KEYS, SECTIONS};
 use super::load::Loaded;
+use super::table::Key;
 use super::value::Kind;
 
 const HEAD: &str = "\

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::from_value::FromValue;
-use super::keys::Key;
 use super::load::{Fault, Source};
 use super::secret::Secret;
 use super::suggest::unknown;
+use super::table::Key;
 use super::texts::Rule;
 use super::value::{Kind, Raw, Value};
 use crate::broker::source::{Address, MAX_SOURCES, Version};

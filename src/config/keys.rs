@@ -10,6 +10,7 @@ use super::from_value::FromValue;
 use super::lists::{Entry, PROXY_HEADERS};
 use super::rules::TLS_LISTEN;
 use super::secret::Secret;
+use super::table::{Key, settings};
 use super::texts::Rule;
 use super::value::{AutoListen, Kind, MetricsAccess, TlsVersion, UnknownDevices, Value};
 use crate::api::ProxyHeader;
@@ -17,37 +18,6 @@ use crate::domain::Network;
 use crate::observe::log::Format;
 use crate::oidc::Algorithm;
 use crate::store::Role;
-
-/// A setting's line in the table.
-#[derive(Clone, Copy, Debug)]
-pub struct Key {
-    /// `section.key`, or `key` at the top.
-    pub path: &'static str,
-    /// The default as it would be written.
-    pub default: &'static str,
-    /// Type and range.
-    pub kind: Kind,
-    /// What it does.
-    pub doc: &'static str,
-    /// The flag of `serve` that sets it.
-    pub flag: Option<&'static str>,
-}
-
-impl Key {
-    /// Its environment variable.
-    pub fn env(&self) -> String {
-        format!("IOT_METER__{}", self.path.replace('.', "__").to_ascii_uppercase())
-    }
-
-    /// Whether its value may not show, and may be read from a file named by `…_FILE`.
-    pub fn is_secret(&self) -> bool {
-        matches!(
-            self.kind,
-            Kind::SecretUrl { .. }
-                | Kind::Text(Rule::Secret | Rule::SealingKey | Rule::SealingKeys | Rule::SecretHeaders)
-        )
-    }
-}
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -59,78 +29,6 @@ const fn int(min: u64, max: u64, unit: &'static str) -> Kind {
 
 const fn size(min: u64, max: u64) -> Kind {
     Kind::Size { min, max }
-}
-
-macro_rules! flag {
-    () => {
-        None
-    };
-    ($flag:literal) => {
-        Some($flag)
-    };
-}
-
-macro_rules! settings {
-    ($(
-        $(#[doc = $section_doc:literal])*
-        $section:ident: $Section:ident {
-            $($(#[doc = $doc:literal])* $key:ident: $ty:ty = $default:literal, $kind:expr $(, $flag:literal)?;)*
-        }
-    )*) => {
-        $(
-            $(#[doc = $section_doc])*
-            #[derive(Clone, Debug, PartialEq)]
-            pub struct $Section {
-                $($(#[doc = $doc])* pub $key: $ty,)*
-            }
-        )*
-
-        /// Every setting, complete and checked.
-        #[derive(Clone, Debug, PartialEq)]
-        pub struct Settings {
-            /// Directory of everything that is kept; absolute.
-            pub data_dir: PathBuf,
-            $($(#[doc = $section_doc])* pub $section: $Section,)*
-            /// External brokers.
-            pub sources: Vec<ExternalBroker>,
-        }
-
-        /// The table.
-        pub const KEYS: &[Key] = &[
-            Key {
-                path: "data_dir",
-                default: "./data",
-                kind: Kind::Path,
-                doc: " Directory of everything that is kept. Made when missing, for this user alone.",
-                flag: Some("--data-dir"),
-            },
-            $($(Key {
-                path: concat!(stringify!($section), ".", stringify!($key)),
-                default: $default,
-                kind: $kind,
-                doc: concat!($($doc, "\n"),*),
-                flag: flag!($($flag)?),
-            },)*)*
-        ];
-
-        /// What each section is about.
-        pub(super) const SECTIONS: &[(&str, &str)] = &[
-            $((stringify!($section), concat!($($section_doc, "\n"),*)),)*
-        ];
-
-        impl Settings {
-            /// Settings of a complete set of values.
-            pub(super) fn from_values<'a>(value: impl Fn(&str) -> &'a Value, sources: Vec<ExternalBroker>) -> Self {
-                Self {
-                    sources,
-                    data_dir: PathBuf::from_value(value("data_dir")),
-                    $($section: $Section {
-                        $($key: <$ty>::from_value(value(concat!(stringify!($section), ".", stringify!($key)))),)*
-                    },)*
-                }
-            }
-        }
-    };
 }
 
 settings! {
@@ -210,8 +108,11 @@ settings! {
         proxy_header: ProxyHeader = "x-forwarded-for", Kind::Choice(&PROXY_HEADERS);
     }
 
-    /// Sessions of the console.
+    /// Sessions of the console, and keys that are given.
     auth: Auth {
+        /// File of API keys that are added at the start: a line each of role, key (`iotm_…`) and name. For those who must
+        /// have a key before the first start. Taking a line away revokes nothing.
+        keys_file: Option<PathBuf> = "", Kind::File;
         /// A session ends so long after its log-in.
         session_life_s: u64 = "43200", int(300, 2_592_000, "s");
         /// A session that is not used for so long is over.
@@ -295,7 +196,8 @@ settings! {
         address_connect_per_s: u32 = "500", int(0, 1_000_000, "connections/s");
         /// Connections of one address accepted at once: a whole fleet behind it may come back together.
         address_connect_burst: u32 = "16000", int(1, 1_000_000, "connections");
-        /// Largest WebSocket message accepted, at least `max_packet_bytes` where there is such a listener.
+        /// Largest WebSocket message accepted, at least `max_packet_bytes` where there is such a listener. Before its CONNECT
+        /// is accepted a client may send no more than one, here and elsewhere: `max_will_bytes` and 8 KiB.
         ws_max_message_bytes: usize = "256 KiB", size(KIB, 64 * MIB);
         /// Longest keep-alive a client may have; one that asks for more, or for none, is held to this (MQTT 5 tells it).
         /// 0 = no limit.
@@ -391,6 +293,8 @@ settings! {
         telemetry_days: u64 = "400", int(1, 36_500, "days");
         /// Entries of the audit log. What is left stays a chain that can be verified.
         audit_days: u64 = "400", int(1, 36_500, "days");
+        /// Alerts that were told to GitHub or given up (`GET /api/webhooks`).
+        webhook_days: u64 = "90", int(1, 36_500, "days");
     }
 
     /// Commands to meters.
@@ -422,6 +326,25 @@ settings! {
         hello_interval_s: u32 = "30", int(5, 3600, "s");
         /// Meters may enrol over plain HTTP from other machines: for servers behind a proxy that ends TLS.
         plain_http: bool = "false", Kind::Bool;
+    }
+
+    /// Alertmanager, which tells of the alerts in deploy/prometheus/rules.yml: `POST /api/alertmanager/webhook`.
+    alertmanager: Alertmanager {
+        /// The bearer token it brings (its `credentials_file`); 20 characters at least. Unlike a key it is good while the
+        /// database is away too. Empty = a key with the role operator is wanted.
+        token: Option<Secret> = "", Kind::Text(Rule::Secret);
+    }
+
+    /// Issues for these alerts: one an alert, closed when it is over.
+    github: Github {
+        /// The repository of the issues.
+        repository: String = "", Kind::Text(Rule::Repository);
+        /// A token that may read and write its issues.
+        token: Option<Secret> = "", Kind::Text(Rule::Secret);
+        /// Address of the API; GitHub Enterprise Server has it at `https://HOST/api/v3`.
+        api_url: String = "https://api.github.com", Kind::Text(Rule::SafeUrl);
+        /// Only log what would be done; `auto` = as long as there is no token.
+        dry_run: Option<bool> = "auto", Kind::BoolAuto;
     }
 
     /// What the process says about itself, on stderr.

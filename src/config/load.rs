@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::entries::{self, Entries};
-use super::keys::{KEYS, Key, Settings};
+use super::keys::{KEYS, Settings};
 use super::rules;
 use super::suggest::unknown;
+use super::table::Key;
 use super::value::{Raw, Value};
 
 /// Where a value came from.

@@ -16,6 +16,7 @@ mod load;
 mod rules;
 mod secret;
 mod suggest;
+mod table;
 mod texts;
 mod value;
 
@@ -25,6 +26,7 @@ pub use keys::*;
 pub use load::{ConfigError, Fault, FileText, Flag, Loaded, Source, Sources, load};
 pub use rules::TLS_LISTEN;
 pub use secret::Secret;
+pub use table::Key;
 pub use texts::Rule;
 pub use value::{AutoListen, Kind, MetricsAccess, TlsVersion, UnknownDevices};
 

@@ -49,6 +49,18 @@ pub(super) fn broken(s: &Settings) -> Vec<(&'static str, String)> {
     rule(one_source, "oidc.jwks_url", "is given as well as oidc.jwks_file; one of them is enough".to_owned());
     rule(!is_on || !oidc.algorithms.is_empty(), "oidc.algorithms", "must name at least one".to_owned());
     rule(!is_on || !oidc.role_claim.is_empty(), "oidc.role_claim", "is wanted".to_owned());
+    let (github, is_sent) = (&s.github, s.github.dry_run != Some(true));
+    let has_token = github.token.is_some();
+    rule(
+        has_token || github.dry_run != Some(false),
+        "github.token",
+        "is needed where github.dry_run is false".to_owned(),
+    );
+    let has_repository = !github.repository.is_empty();
+    rule(has_repository || !(has_token && is_sent), "github.repository", "is needed by github.token".to_owned());
+    rule(!github.api_url.is_empty(), "github.api_url", "is wanted".to_owned());
+    let is_long = s.alertmanager.token.as_ref().is_none_or(|token| token.reveal().len() >= 20);
+    rule(is_long, "alertmanager.token", "must be at least 20 characters".to_owned());
     let can_send = cfg!(feature = "otel") || s.trace.endpoint.is_empty();
     rule(can_send, "trace.endpoint", "needs an executable built with --features otel; this one is not".to_owned());
     let listeners = s.listeners();
@@ -93,6 +105,26 @@ mod tests {
         check(&large, &["mqtt.ws_max_message_bytes"]);
         assert!(settings(&large[..1]).is_ok(), "nobody speaks WebSocket");
         assert!(settings(&[("mqtt.listen", "127.0.0.1:0"), ("http.listen", "127.0.0.1:0")]).is_ok());
+    }
+
+    #[test]
+    fn issues_need_a_repository_and_a_token_or_are_only_logged() {
+        let check = |flags: &[(&str, &str)], expected: &[&str]| {
+            let found = settings(flags).err().unwrap_or_default();
+            assert_eq!(found.iter().map(|f| f.key.as_str()).collect::<Vec<_>>(), expected, "{flags:?}");
+        };
+        let (repository, token) = (("github.repository", "a/b"), ("github.token", "x"));
+        check(&[repository], &[]);
+        check(&[repository, token], &[]);
+        check(&[token], &["github.repository"]);
+        check(&[token, ("github.dry_run", "true")], &[]);
+        check(&[repository, ("github.dry_run", "false")], &["github.token"]);
+        check(&[("github.repository", "a")], &["github.repository"]);
+        check(&[("github.dry_run", "yes")], &["github.dry_run"]);
+        check(&[("github.api_url", "http://git.example/api/v3")], &["github.api_url"]);
+        check(&[("github.api_url", "")], &["github.api_url"]);
+        check(&[("alertmanager.token", "short")], &["alertmanager.token"]);
+        check(&[("alertmanager.token", "0123456789abcdef0123")], &[]);
     }
 
     #[test]

@@ -8,7 +8,8 @@ use super::from_value::{FromValue, word};
 use super::secret::Secret;
 use super::value::{Value, filter};
 use crate::broker::source::{Address, Version};
-use crate::oidc::is_safe_url;
+use crate::fetch::is_safe_url;
+use crate::notify::is_repository;
 use crate::vault::Key;
 
 /// What a text must be.
@@ -32,6 +33,8 @@ pub enum Rule {
     Broker,
     /// `https://…`, or `http://` to this machine; empty = none.
     SafeUrl,
+    /// `owner/name` at GitHub; empty = none.
+    Repository,
     /// `http://…` or `https://…`; empty = none.
     HttpUrl,
     /// Headers `Name: value`, separated by commas, that may not show; empty = none.
@@ -49,6 +52,8 @@ impl Rule {
             Self::OptionalPath => Ok(Value::Text(text.to_owned())),
             Self::Subscription => subscription(text).map(Value::Text),
             Self::SafeUrl => safe_url(text).map(Value::Text),
+            Self::Repository if text.is_empty() || is_repository(text) => Ok(Value::Text(text.to_owned())),
+            Self::Repository => Err(format!("{text:?} is not a repository: owner/name is wanted")),
             Self::HttpUrl => http_url(text).map(Value::Text),
             Self::SecretHeaders => headers(text).map(|()| Value::Hidden(Secret::new(text))),
             Self::Broker => Address::parse(text).map(|address| Value::Text(address.to_string())),
@@ -63,6 +68,7 @@ impl Rule {
             Self::OptionalPath => "a path",
             Self::Subscription => "a topic filter",
             Self::SafeUrl => "https://…, or http:// to this machine; \"\" for none",
+            Self::Repository => "owner/name, or \"\" for none",
             Self::HttpUrl => "http://… or https://…; \"\" for none",
             Self::SecretHeaders => "Name: value, separated by commas; \"\" for none",
             Self::Broker => "mqtt://host:port or mqtts://host:port",
@@ -156,6 +162,16 @@ fn subscription(text: &str) -> Result<String, String> {
     match is_name && filter(rest.to_owned()).is_ok() {
         true => Ok(text.to_owned()),
         false => Err(format!("{text:?} is not a topic filter")),
+    }
+}
+
+impl FromValue for Option<bool> {
+    fn from_value(value: &Value) -> Self {
+        match value {
+            Value::Auto => None,
+            Value::Bool(yes) => Some(*yes),
+            _ => unreachable!("the table gives yes, no and auto a kind of their own"),
+        }
     }
 }
 

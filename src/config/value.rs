@@ -56,6 +56,8 @@ pub enum Kind {
     Ratio,
     /// Yes or no.
     Bool,
+    /// Yes, no, or what follows from other keys.
+    BoolAuto,
     /// A list of MQTT topic filters.
     Filters,
     /// A list of names or addresses of this machine.
@@ -94,7 +96,7 @@ pub(super) enum Value {
     Ratio(f64),
     Bool(bool),
     Addr(Option<SocketAddr>),
-    /// An address that is still to be made of other keys.
+    /// What is still to be made of other keys.
     Auto,
     Text(String),
     Secret(Secret),
@@ -199,6 +201,10 @@ impl Kind {
             Self::SecretUrl { schemes } => url(text(raw)?, schemes).map(|u| Value::Secret(Secret::new(u))),
             Self::Ratio => ratio(raw).map(Value::Ratio),
             Self::Bool => boolean(raw).map(Value::Bool),
+            Self::BoolAuto => match raw {
+                Raw::Word(word) | Raw::Text(word) if word == "auto" => Ok(Value::Auto),
+                other => boolean(other).map(Value::Bool).map_err(|_| "true, false or \"auto\" is wanted".to_owned()),
+            },
             Self::Names => list(raw)?.into_iter().map(host).collect::<Result<_, _>>().map(Value::List),
             Self::Choice(words) => choice(text(raw)?, words).map(Value::Text),
             Self::Filters => list(raw)?.into_iter().map(filter).collect::<Result<_, _>>().map(Value::List),
@@ -231,6 +237,7 @@ impl Kind {
             }
             Self::Ratio => "0 … 1, such as 0.05".to_owned(),
             Self::Bool => "true | false".to_owned(),
+            Self::BoolAuto => "true | false | \"auto\"".to_owned(),
             Self::Names => "a list of names or addresses (in the environment separated by commas)".to_owned(),
             Self::Choice(words) => words.join(" | "),
             Self::Filters => "a list of topic filters (in the environment separated by commas)".to_owned(),

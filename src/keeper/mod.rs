@@ -1,7 +1,7 @@
 //! Upkeep of the store: what has passed its retention is deleted, in small steps.
 //!
-//! Promise: only rows older than `retention.telemetry_days` (the audit log: `retention.audit_days`) go (of alerts and
-//! commands only those that are over), and a step never holds the store for long.
+//! Promise: only rows older than `retention.telemetry_days` (the audit log: `retention.audit_days`, alerts told to GitHub:
+//! `retention.webhook_days`) go (of alerts and commands only those that are over), and a step never holds the store for long.
 //! Must not know: HTTP, MQTT.
 
 use std::time::Duration;
@@ -26,6 +26,7 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from
 pub struct Retention {
     pub telemetry: Duration,
     pub audit: Duration,
+    pub webhooks: Duration,
 }
 
 /// Runs until `stop` says so.
@@ -40,12 +41,10 @@ pub async fn run(store: SharedStore, retention: Retention, board: Board, mut sto
         }
         pause = PERIOD;
         let now = board.clock().now();
-        let ago = |kept: Duration| now.plus_us(-i64::try_from(kept.as_micros()).unwrap_or(i64::MAX));
-        let before = ago(retention.telemetry);
-        match trim(&store, before, ago(retention.audit), now, &stop).await {
+        match trim(&store, retention, now, &stop).await {
             Ok(rows) => {
                 if rows > 0 {
-                    tracing::info!(rows, %before, "rows past their retention were deleted");
+                    tracing::info!(rows, "rows past their retention were deleted");
                 }
                 backoff = BACKOFF;
                 board.set(TASK, TaskState::Running);
@@ -60,26 +59,28 @@ pub async fn run(store: SharedStore, retention: Retention, board: Board, mut sto
     board.set(TASK, TaskState::Stopped);
 }
 
+/// Each kind in steps, until one finds less than it might have taken.
 async fn trim(
     store: &SharedStore,
-    before: Timestamp,
-    audit_before: Timestamp,
+    retention: Retention,
     now: Timestamp,
     stop: &watch::Receiver<bool>,
 ) -> Result<usize, store::Error> {
+    let ago = |kept: Duration| now.plus_us(-i64::try_from(kept.as_micros()).unwrap_or(i64::MAX));
+    let (telemetry, audit, webhooks) = (ago(retention.telemetry), ago(retention.audit), ago(retention.webhooks));
     let mut total = 0;
-    while !*stop.borrow() {
-        let rows = store::run(store, move |s| s.trim_audit(audit_before, ROWS_A_STEP, now)).await?;
-        total += rows;
-        if rows < ROWS_A_STEP {
-            break;
-        }
-    }
-    while !*stop.borrow() {
-        let rows = store::run(store, move |s| s.trim(before, ROWS_A_STEP)).await?;
-        total += rows;
-        if rows < ROWS_A_STEP {
-            break;
+    for kind in 0..3 {
+        while !*stop.borrow() {
+            let step = move |s: &dyn store::Store| match kind {
+                0 => s.trim_audit(audit, ROWS_A_STEP, now),
+                1 => s.trim_outbox(webhooks, ROWS_A_STEP),
+                _ => s.trim(telemetry, ROWS_A_STEP),
+            };
+            let rows = store::run(store, step).await?;
+            total += rows;
+            if rows < ROWS_A_STEP {
+                break;
+            }
         }
     }
     Ok(total)

@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio_rustls::client::TlsStream;
 
 use super::acked::Acked;
 use super::histogram::Histogram;
@@ -22,6 +24,7 @@ use super::options::{Error, Options, Pace, Qos};
 use super::packet::{self, PublishHead, Received};
 use super::report::Shared;
 use super::template::{Grid, Template};
+use crate::simulate;
 
 /// Bytes gathered for one write.
 const BATCH_BYTES: usize = 128 * 1024;
@@ -45,6 +48,8 @@ pub(super) struct Outcome {
     /// Messages sent at least once: numbers 0…this−1.
     pub sent: u64,
     pub latency_us: Histogram,
+    /// From the first packet of a connect to its CONNACK.
+    pub connect_us: Histogram,
 }
 
 #[derive(Clone, Copy)]
@@ -61,12 +66,27 @@ enum Ended {
     Lost,
 }
 
+/// How a connection is let in.
+pub(super) struct WayIn {
+    /// Its MQTT password.
+    pub token: Option<String>,
+    /// For a broker in TLS.
+    pub tls: Option<Arc<ClientConfig>>,
+}
+
+/// A connection to the broker.
+enum Line {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
 /// One connection's state across reconnects.
 pub(super) struct Connection {
     outcome: Outcome,
     address: (String, u16),
     user: String,
     password: Option<String>,
+    tls: Option<Arc<ClientConfig>>,
     qos: Qos,
     limit: u64,
     drain: Duration,
@@ -79,6 +99,8 @@ pub(super) struct Connection {
     again: VecDeque<(u64, u64)>,
     out: Vec<u8>,
     written: usize,
+    /// What was written may still be in the stream: it is flushed beside reading, never instead.
+    is_unflushed: bool,
     shared: Arc<Shared>,
     started: Instant,
     give_up_at: Option<Instant>,
@@ -90,7 +112,7 @@ impl Connection {
         options: &Options,
         index: usize,
         grid: Grid,
-        token: Option<String>,
+        way_in: WayIn,
         shared: Arc<Shared>,
         started: Instant,
     ) -> Self {
@@ -102,11 +124,12 @@ impl Connection {
             Pace::Window => None,
             Pace::Rate(rate) => Some((index as f64 * 1e6 / rate, connections * 1e6 / rate)),
         };
-        let password = token.or_else(|| options.broker.password.clone()).or_else(|| options.password.clone());
+        let password = way_in.token.or_else(|| options.broker.password.clone()).or_else(|| options.password.clone());
         Self {
             address: (options.broker.host.clone(), options.broker.port),
             user: options.broker.user.clone().unwrap_or_else(|| device_id.clone()),
             password,
+            tls: way_in.tls,
             qos: options.qos,
             limit: options.share(index).unwrap_or(u64::MAX),
             drain: options.drain,
@@ -121,7 +144,15 @@ impl Connection {
             shared,
             started,
             give_up_at: None,
-            outcome: Outcome { index, device_id, acked: Acked::default(), sent: 0, latency_us: Histogram::default() },
+            is_unflushed: false,
+            outcome: Outcome {
+                index,
+                device_id,
+                acked: Acked::default(),
+                sent: 0,
+                latency_us: Histogram::default(),
+                connect_us: Histogram::default(),
+            },
         }
     }
 
@@ -129,10 +160,22 @@ impl Connection {
     pub(super) async fn run(mut self, stop: watch::Receiver<bool>) -> Result<Outcome, Error> {
         let mut pause = Duration::from_millis(10);
         loop {
+            let begun = Instant::now();
             match timeout(CONNECT_TIMEOUT, self.connect()).await {
-                Ok(Ok((stream, 0))) => {
+                Ok(Ok((line, 0))) => {
                     pause = Duration::from_millis(10);
-                    if matches!(self.session(stream, &stop).await, Ended::Complete) {
+                    self.note_connect(begun);
+                    let ended = match line {
+                        Line::Plain(mut stream) => {
+                            let (reader, writer) = stream.split();
+                            self.session(reader, writer, &stop).await
+                        }
+                        Line::Tls(stream) => {
+                            let (reader, writer) = tokio::io::split(stream);
+                            self.session(reader, writer, &stop).await
+                        }
+                    };
+                    if matches!(ended, Ended::Complete) {
                         return Ok(self.outcome);
                     }
                     self.shared.lost_connections.fetch_add(1, Relaxed);
@@ -142,8 +185,12 @@ impl Connection {
                 Ok(Ok((_, code))) if code != 3 => {
                     return Err(Error::Refused { device_id: self.outcome.device_id, code });
                 }
-                _ => {
-                    self.shared.connect_failures.fetch_add(1, Relaxed);
+                failed => {
+                    // The first one is told: with a wrong authority or port all are alike.
+                    if self.shared.connect_failures.fetch_add(1, Relaxed) == 0 {
+                        let error = failed.map(|answer| answer.map(|(_, code)| code));
+                        tracing::warn!(?error, "a connect failed; it is tried again");
+                    }
                 }
             }
             if self.is_over(&stop) {
@@ -155,21 +202,50 @@ impl Connection {
     }
 
     /// Connects and returns the CONNACK's return code.
-    async fn connect(&self) -> io::Result<(TcpStream, u8)> {
-        let mut stream = TcpStream::connect((&*self.address.0, self.address.1)).await?;
-        stream.set_nodelay(true)?;
+    async fn connect(&self) -> io::Result<(Line, u8)> {
+        let (host, port) = (&*self.address.0, self.address.1);
+        match &self.tls {
+            None => {
+                let mut stream = TcpStream::connect((host, port)).await?;
+                stream.set_nodelay(true)?;
+                let code = self.log_in(&mut stream).await?;
+                Ok((Line::Plain(stream), code))
+            }
+            Some(config) => {
+                let mut stream = Box::new(simulate::dial(Arc::clone(config), host, port).await?);
+                let code = self.log_in(&mut stream).await?;
+                Ok((Line::Tls(stream), code))
+            }
+        }
+    }
+
+    async fn log_in(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<u8> {
         let hello = packet::connect(&self.outcome.device_id, &self.user, self.password.as_deref(), KEEP_ALIVE_S);
         stream.write_all(&hello).await?;
+        stream.flush().await?;
         let mut answer = [0; 4];
         stream.read_exact(&mut answer).await?;
         match packet::parse(&answer) {
-            Some((Received::ConnAck(code), _)) => Ok((stream, code)),
+            Some((Received::ConnAck(code), _)) => Ok(code),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 
-    async fn session(&mut self, mut stream: TcpStream, stop: &watch::Receiver<bool>) -> Ended {
-        let (mut reader, mut writer) = stream.split();
+    fn note_connect(&mut self, begun: Instant) {
+        let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        if self.outcome.connect_us.is_empty() {
+            self.shared.last_first_connect_us.fetch_max(us(self.started.elapsed()), Relaxed);
+        }
+        self.outcome.connect_us.record(us(begun.elapsed()));
+    }
+
+    async fn session(
+        &mut self,
+        mut reader: impl AsyncRead + Unpin,
+        mut writer: impl AsyncWrite + Unpin,
+        stop: &watch::Receiver<bool>,
+    ) -> Ended {
+        self.is_unflushed = false;
         let mut input = vec![0; 64 * 1024];
         let (mut filled, mut last_heard, mut last_ping) = (0, Instant::now(), Instant::now());
         let mut housekeeping = interval(HOUSEKEEPING);
@@ -178,6 +254,7 @@ impl Connection {
             let next_due = self.fill(*stop.borrow());
             if self.is_over(stop) {
                 let _ = writer.write_all(&packet::DISCONNECT).await;
+                let _ = writer.shutdown().await;
                 return Ended::Complete;
             }
             tokio::select! {
@@ -192,13 +269,18 @@ impl Connection {
                         filled = filled + read - used;
                     }
                 },
-                write = writer.write(&self.out[self.written..]), if self.written < self.out.len() => match write {
-                    Ok(0) | Err(_) => return Ended::Lost,
-                    Ok(wrote) => {
-                        self.written += wrote;
-                        self.shared.bytes.fetch_add(wrote as u64, Relaxed);
+                pushed = push(&mut writer, &self.out[self.written..]),
+                    if self.written < self.out.len() || self.is_unflushed =>
+                {
+                    match pushed {
+                        Err(_) => return Ended::Lost,
+                        Ok(wrote) => {
+                            self.is_unflushed = wrote > 0;
+                            self.written += wrote;
+                            self.shared.bytes.fetch_add(wrote as u64, Relaxed);
+                        }
                     }
-                },
+                }
                 () = sleep_until(next_due.unwrap_or(self.started).into()), if next_due.is_some() => {}
                 _ = housekeeping.tick() => {
                     if last_heard.elapsed() > DEAD_AFTER {
@@ -345,5 +427,16 @@ impl Connection {
 
     fn now_us(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Writes some bytes; where there are none, what the stream has kept of those before. May be dropped half-way.
+async fn push(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<usize> {
+    if bytes.is_empty() {
+        return writer.flush().await.map(|()| 0);
+    }
+    match writer.write(bytes).await? {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        wrote => Ok(wrote),
     }
 }

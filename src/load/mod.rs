@@ -30,9 +30,9 @@ use crate::simulate;
 
 pub use histogram::Histogram;
 pub use options::{Error, Options, Pace, Qos};
-pub use report::{Latency, Report, Verification};
+pub use report::{Connects, Latency, Report, Verification};
 
-use connection::{Connection, Outcome};
+use connection::{Connection, Outcome, WayIn};
 use report::Shared;
 
 /// Drives the load until its duration or count is reached, or `stop` becomes true (or its sender is gone); waits for the
@@ -44,13 +44,17 @@ pub async fn run(options: Options, stop: watch::Receiver<bool>) -> Result<Report
     options.check()?;
     let tokens = register(&options).await?;
     let grid = template::Grid::new(Clock::system().now(), options.step_us());
+    let trust = options.broker.is_tls.then(|| simulate::Trust::read(&options.tls)).transpose()?;
+    let of_device = |index| trust.as_ref().map(|trust| trust.of_device(&options.device_id(index))).transpose();
+    let tls: Vec<_> = (0..options.connections).map(of_device).collect::<Result<_, _>>()?;
     let shared = Arc::new(Shared::default());
     let started = Instant::now();
     let (inner_stop, inner_stopped) = watch::channel(false);
 
     let mut tasks = JoinSet::new();
-    for (index, token) in tokens.into_iter().enumerate() {
-        let connection = Connection::new(&options, index, grid, token, shared.clone(), started);
+    for (index, (token, tls)) in tokens.into_iter().zip(tls).enumerate() {
+        let way_in = WayIn { token, tls };
+        let connection = Connection::new(&options, index, grid, way_in, shared.clone(), started);
         tasks.spawn(connection.run(inner_stopped.clone()));
     }
     let progress = report::show_progress(shared.clone(), options.is_progress_shown);

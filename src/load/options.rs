@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::simulate::{self, ApiAccess, BrokerUrl};
+use crate::simulate::{self, ApiAccess, BrokerUrl, TlsFiles};
 
 /// What can go wrong beside a lost connection.
 #[derive(Debug, thiserror::Error)]
@@ -23,9 +23,9 @@ pub enum Error {
         /// CONNACK return code.
         code: u8,
     },
-    /// Devices could not be registered.
+    /// Devices could not be registered, or a file for TLS is no good.
     #[error(transparent)]
-    Register(#[from] simulate::Error),
+    Simulate(#[from] simulate::Error),
     /// The API did not answer a question of the verification.
     #[error("verification: ask {url}")]
     Api {
@@ -123,6 +123,8 @@ pub struct Options {
     pub count: Option<u64>,
     /// Where to register the devices before and to verify after; `None` = neither.
     pub api: Option<ApiAccess>,
+    /// Files for a broker in TLS.
+    pub tls: TlsFiles,
     /// Password of devices without a token.
     pub password: Option<String>,
     /// Beginning of the device ids.
@@ -138,7 +140,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            broker: BrokerUrl { host: "127.0.0.1".into(), port: 1883, user: None, password: None },
+            broker: BrokerUrl { is_tls: false, host: "127.0.0.1".into(), port: 1883, user: None, password: None },
             connections: 50,
             qos: Qos::AtLeastOnce,
             window: 100,
@@ -146,6 +148,7 @@ impl Default for Options {
             duration: Some(Duration::from_secs(10)),
             count: None,
             api: None,
+            tls: TlsFiles::default(),
             password: None,
             prefix: "load".into(),
             drain: Duration::from_secs(30),

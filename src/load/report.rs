@@ -21,6 +21,19 @@ pub(super) struct Shared {
     pub bytes: AtomicU64,
     pub connect_failures: AtomicU64,
     pub lost_connections: AtomicU64,
+    /// When the last connection stood for the first time, µs of the run.
+    pub last_first_connect_us: AtomicU64,
+}
+
+/// Connects that succeeded: TCP, TLS where it is spoken, CONNECT and CONNACK.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Connects {
+    /// How many.
+    pub count: u64,
+    /// How many a second, until each connection stood for the first time. (In TLS: full handshakes.)
+    pub first_per_s: f64,
+    /// How long one took.
+    pub latency: Latency,
 }
 
 /// From when a message was sent first (open loop: was due) to its acknowledgement, in milliseconds.
@@ -83,6 +96,8 @@ pub struct Report {
     pub bytes_per_s: f64,
     /// Acknowledgement latency; `None` when nothing was acknowledged.
     pub latency: Option<Latency>,
+    /// Connects that succeeded; `None` when none did.
+    pub connects: Option<Connects>,
     /// Connects that failed.
     pub connect_failures: u64,
     /// Connections lost.
@@ -95,6 +110,10 @@ impl Report {
     pub(super) fn new(options: &Options, outcomes: &[Outcome], shared: &Shared, elapsed: Duration) -> Self {
         let mut histogram = Histogram::default();
         outcomes.iter().for_each(|outcome| histogram.merge(&outcome.latency_us));
+        let mut connect_us = Histogram::default();
+        outcomes.iter().for_each(|outcome| connect_us.merge(&outcome.connect_us));
+        let connected = outcomes.iter().filter(|outcome| !outcome.connect_us.is_empty()).count();
+        let connecting_s = shared.last_first_connect_us.load(Relaxed).max(1) as f64 / 1e6;
         let sent: u64 = outcomes.iter().map(|outcome| outcome.sent).sum();
         let acknowledged: u64 = outcomes.iter().map(|outcome| outcome.acked.len()).sum();
         let seconds = elapsed.as_secs_f64().max(1e-6);
@@ -109,6 +128,11 @@ impl Report {
             retransmitted: shared.retransmitted.load(Relaxed),
             bytes_per_s: shared.bytes.load(Relaxed) as f64 / seconds,
             latency: (!histogram.is_empty()).then(|| Latency::of(&histogram)),
+            connects: (!connect_us.is_empty()).then(|| Connects {
+                count: connect_us.len(),
+                first_per_s: connected as f64 / connecting_s,
+                latency: Latency::of(&connect_us),
+            }),
             connect_failures: shared.connect_failures.load(Relaxed),
             lost_connections: shared.lost_connections.load(Relaxed),
             verification: None,

@@ -84,7 +84,13 @@ fn handle(packet: Packet, inbox: &mut Inbox, answer: &mut Vec<u8>) {
 
 fn options(address: SocketAddr, qos: u8, count: u64) -> Options {
     Options {
-        broker: BrokerUrl { host: address.ip().to_string(), port: address.port(), user: None, password: None },
+        broker: BrokerUrl {
+            is_tls: false,
+            host: address.ip().to_string(),
+            port: address.port(),
+            user: None,
+            password: None,
+        },
         connections: 2,
         qos: Qos::from_level(qos).unwrap(),
         window: 20,
@@ -193,7 +199,7 @@ fn api(inbox: Arc<Mutex<Inbox>>, is_kept: fn(u64) -> bool) -> ApiAccess {
             let _ = socket.read_to_end(&mut Vec::new());
         }
     });
-    ApiAccess { url, key: Some("k".into()) }
+    ApiAccess { url, key: Some("k".into()), ca_file: None }
 }
 
 fn respond(request: &str, inbox: &Inbox, is_kept: fn(u64) -> bool) -> (&'static str, String) {

@@ -52,7 +52,7 @@ pub(super) fn verify(
     outcomes: Vec<Outcome>,
     patience: Duration,
 ) -> Result<Verification, Error> {
-    let client = Client::new(api);
+    let client = Client::new(api)?;
     client.settle(patience)?;
     let mut total = Verification::default();
     for outcome in outcomes.iter().filter(|outcome| outcome.sent > 0) {
@@ -82,10 +82,10 @@ struct Client {
 }
 
 impl Client {
-    fn new(api: &ApiAccess) -> Self {
-        let config = ureq::Agent::config_builder().timeout_recv_response(Some(ANSWER_TIMEOUT));
+    fn new(api: &ApiAccess) -> Result<Self, Error> {
+        let config = api.http()?.timeout_recv_response(Some(ANSWER_TIMEOUT));
         let base = api.url.trim_end_matches('/').to_owned();
-        Self { agent: config.build().into(), base, key: api.key.clone() }
+        Ok(Self { agent: config.build().into(), base, key: api.key.clone() })
     }
 
     fn get(&self, url: &str) -> Result<ureq::Body, Error> {

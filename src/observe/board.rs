@@ -83,6 +83,14 @@ impl Board {
         }
     }
 
+    /// Notes an error of a task that does its work all the same: what it met is no reason not to be ready.
+    pub fn note(&self, task: &'static str, reason: &str) {
+        let now = self.clock.now();
+        if let Some(entry) = self.lock().get_mut(task) {
+            entry.last_error = Some((reason.to_owned(), now));
+        }
+    }
+
     /// All tasks by name.
     pub fn tasks(&self) -> BTreeMap<&'static str, Entry> {
         self.lock().clone()

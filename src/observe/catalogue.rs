@@ -55,7 +55,7 @@ impl MetricDef {
 }
 
 /// The rooms of the program, in the order of `lib.rs` (a test compares), and what is of none of them.
-pub const ROOMS: [&str; 24] = [
+pub const ROOMS: [&str; 26] = [
     "domain",
     "payload",
     "mqtt",
@@ -66,11 +66,13 @@ pub const ROOMS: [&str; 24] = [
     "store",
     "audit",
     "tls",
+    "fetch",
     "oidc",
     "archive",
     "broker",
     "collector",
     "dispatch",
+    "notify",
     "keeper",
     "api",
     "console",
@@ -369,6 +371,21 @@ catalogue! {
         "Alerts nobody has acknowledged.";
     gauge COMMANDS = "commands", "commands", ["cmd": COMMAND_KINDS, "status": COMMAND_STATES],
         "Commands to meters by kind and by what has become of them.";
+
+    counter ALERT_NOTICES = "alert_notices_total", "alerts", ["result": ["queued", "repeated"]],
+        "Alerts that Alertmanager told of: to be told to GitHub, or known already.";
+    gauge OUTBOX_NOTICES = "outbox_notices", "alerts", ["state": ["pending", "done", "dead"]],
+        "Alerts on their way to GitHub, of all nodes: waiting, told, or given up until somebody sends them again.";
+    gauge OUTBOX_OLDEST_SECONDS = "outbox_oldest_pending_seconds", "seconds", [],
+        "Age of the oldest alert that waits to be told to GitHub.";
+    gauge OUTBOX_SPOOLED = "outbox_spooled_notices", "alerts", [],
+        "Alerts kept on this node's disk because the database is away.";
+    counter OUTBOX_TRIES = "outbox_tries_total", "tries", ["result": ["done", "later", "dead"]],
+        "Tries to tell an alert to GitHub.";
+    counter GITHUB_REQUESTS = "github_requests_total", "requests",
+        ["call": ["find", "read", "create", "comments", "comment", "change"],
+            "result": ["ok", "away", "limited", "refused"]],
+        "Requests to GitHub; limited = it wants us to wait.";
 
     gauge READY = "ready", "", ["check": ["journal", "database", "archive", "collector"]],
         "1 while this part can do its work, 0 otherwise; the same that /readyz says.";

@@ -1,62 +1,19 @@
-//! Asking the issuer over HTTP: short, bounded, without redirects. Blocks: for blocking threads.
-//!
-//! The trace of the request it is done for goes along (`traceparent`, `tracestate`).
-//!
-//! Invariant: what is asked for goes over TLS, with the certificate authorities of the system, or stays on this machine.
+//! Asking the issuer over HTTP. Blocks: for blocking threads. The trace of the request it is done for goes along
+//! (`traceparent`, `tracestate`).
 
-use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
-
 use super::Error;
+use super::flow::encoded;
+use crate::fetch::{self, Answer, Client, Limits};
 use crate::observe::trace;
 
-/// Longest answer.
-const MAX_BYTES: u64 = 256 * 1024;
-/// Longest wait for a whole answer.
-const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// `https://…`, or `http://` to this machine.
-pub fn is_safe_url(url: &str) -> bool {
-    if let Some(rest) = url.strip_prefix("https://") {
-        return !rest.is_empty() && !rest.starts_with('/') && !url.contains(char::is_whitespace);
-    }
-    let Some(rest) = url.strip_prefix("http://") else { return false };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = match authority.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
-    };
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-fn agent() -> ureq::Agent {
-    // One that cannot be read is passed over, as `rustls-native-certs` advises.
-    let roots = rustls_native_certs::load_native_certs().certs;
-    let roots: Vec<_> = roots.iter().map(|der| Certificate::from_der(der.as_ref()).to_owned()).collect();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = TlsConfig::builder()
-        .root_certs(RootCerts::Specific(Arc::new(roots)))
-        .unversioned_rustls_crypto_provider(provider)
-        .build();
-    ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(TIMEOUT))
-        .max_redirects(0)
-        .proxy(None)
-        .tls_config(tls)
-        .user_agent(concat!("iot-meter/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .into()
-}
+/// A whole answer has that long, and that size.
+const LIMITS: Limits = Limits { timeout: Duration::from_secs(5), max_bytes: 256 * 1024 };
 
 /// GET.
 pub(super) fn get(url: &str, what: &'static str) -> Result<Vec<u8>, Error> {
-    guard(url, what)?;
-    let request = agent().get(url).header("Accept", "application/json");
-    read(trace::outgoing().into_iter().fold(request, |r, (name, value)| r.header(name, value)).call(), what)
+    read(send("GET", url, vec![("Accept", "application/json")], None), what)
 }
 
 /// POST of a form, signed with `Authorization` where there is any.
@@ -66,29 +23,27 @@ pub(super) fn post(
     authorization: Option<&str>,
     what: &'static str,
 ) -> Result<Vec<u8>, Error> {
-    guard(url, what)?;
-    let request = agent().post(url).header("Accept", "application/json");
-    let request = match authorization {
-        Some(value) => request.header("Authorization", value),
-        None => request,
-    };
-    let request = trace::outgoing().into_iter().fold(request, |r, (name, value)| r.header(name, value));
-    read(request.send_form(form.iter().copied()), what)
+    let mut headers = vec![("Accept", "application/json"), ("Content-Type", "application/x-www-form-urlencoded")];
+    headers.extend(authorization.map(|value| ("Authorization", value)));
+    let pairs: Vec<String> = form.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect();
+    read(send("POST", url, headers, Some(pairs.join("&").into_bytes())), what)
 }
 
-/// The issuer's own description may name any address.
-fn guard(url: &str, what: &'static str) -> Result<(), Error> {
-    if is_safe_url(url) { Ok(()) } else { Err(Error::Unreadable { what, why: "its address is not https" }) }
+fn send(method: &str, url: &str, headers: Vec<(&str, &str)>, body: Option<Vec<u8>>) -> Result<Answer, fetch::Error> {
+    let trace = trace::outgoing();
+    let headers: Vec<_> =
+        headers.into_iter().chain(trace.iter().map(|(name, value)| (*name, value.as_str()))).collect();
+    Client::new(LIMITS).send(method, url, &headers, body)
 }
 
-fn read(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>, what: &'static str) -> Result<Vec<u8>, Error> {
-    let unreachable = |source: ureq::Error| Error::Unreachable { what, source: Box::new(source) };
-    let mut response = result.map_err(unreachable)?;
-    let status = response.status().as_u16();
-    if status != 200 {
-        return Err(Error::Status { what, status });
+fn read(result: Result<Answer, fetch::Error>, what: &'static str) -> Result<Vec<u8>, Error> {
+    match result {
+        Ok(Answer { status: 200, body, .. }) => Ok(body),
+        Ok(Answer { status, .. }) => Err(Error::Status { what, status }),
+        // The issuer's own description may name any address.
+        Err(fetch::Error::Unsafe) => Err(Error::Unreadable { what, why: "its address is not https" }),
+        Err(error) => Err(Error::Unreachable { what, source: Box::new(error) }),
     }
-    response.body_mut().with_config().limit(MAX_BYTES).read_to_vec().map_err(unreachable)
 }
 
 #[cfg(test)]
@@ -124,21 +79,5 @@ mod tests {
         assert!(head.contains(&format!("\ntraceparent: {parent}")) && head.contains("\ntracestate: a=b"), "{head}");
         let head = asked(|url| drop(post(url, &[("a", "b")], None, "x").unwrap()));
         assert!(!head.contains("traceparent"), "{head}");
-    }
-
-    #[test]
-    fn the_issuer_is_asked_over_tls_or_on_this_machine() {
-        let check = |url: &str, expected: bool| assert_eq!(is_safe_url(url), expected, "{url}");
-        check("https://login.example/realms/x", true);
-        check("http://127.0.0.1:8080/x", true);
-        check("http://[::1]/x", true);
-        check("http://localhost", true);
-        check("http://login.example", false);
-        check("http://localhost.evil.example", false);
-        check("http://127.0.0.1@evil.example/", false);
-        check("http://127.0.0.1.evil.example/", false);
-        check("ftp://x", false);
-        check("https://", false);
-        check("", false);
     }
 }

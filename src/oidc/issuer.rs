@@ -189,7 +189,7 @@ impl Issuer {
     pub async fn log_in_url(&self, attempt: &Attempt) -> Result<String, Error> {
         let client = self.client()?;
         let endpoints = self.endpoints().await?;
-        if !fetch::is_safe_url(&endpoints.authorization_endpoint) {
+        if !crate::fetch::is_safe_url(&endpoints.authorization_endpoint) {
             return Err(Error::Unreadable { what: "description", why: "the address of its log-in is not https" });
         }
         Ok(attempt.url(&endpoints.authorization_endpoint, client))

@@ -23,7 +23,6 @@ mod tests;
 
 use std::path::PathBuf;
 
-pub use fetch::is_safe_url;
 pub use flow::Attempt;
 pub use issuer::{Issuer, TASK};
 pub use jwks::Algorithm;

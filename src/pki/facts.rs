@@ -34,6 +34,12 @@ pub struct Facts {
     pub fingerprint: String,
     /// It may issue certificates.
     pub is_ca: bool,
+    /// It says that it may be used by TLS clients (`extendedKeyUsage` with `clientAuth`, RFC 5280 section 4.2.1.12).
+    pub is_for_clients: bool,
+    /// Whose it is (Name, DER).
+    pub subject: Vec<u8>,
+    /// Who has signed it (Name, DER).
+    pub issuer: Vec<u8>,
     /// The public key with its kind (SubjectPublicKeyInfo, DER).
     pub public_key: Vec<u8>,
 }
@@ -66,6 +72,9 @@ impl Facts {
             names: names(&certificate),
             fingerprint: hex::encode(Sha256::digest(der)),
             is_ca: certificate.is_ca() && may_sign(&certificate),
+            is_for_clients: matches!(certificate.extended_key_usage(), Ok(Some(usage)) if usage.value.client_auth),
+            subject: certificate.subject().as_raw().to_vec(),
+            issuer: certificate.issuer().as_raw().to_vec(),
             public_key: certificate.public_key().raw.to_vec(),
         })
     }
@@ -105,6 +114,19 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
         _ => None,
     };
     found.value.general_names.iter().filter_map(read).collect()
+}
+
+/// Most bytes of a serial number (RFC 5280 section 4.1.2.2).
+const MAX_SERIAL_BYTES: usize = 20;
+
+/// A serial number as people write it (hex, perhaps with colons, zeros in front or capital letters) as [`Facts::serial`]
+/// has it; `None` = it is none.
+pub fn serial_of(text: &str) -> Option<String> {
+    let digits = text.trim().replace(':', "");
+    let even = if digits.len().is_multiple_of(2) { digits } else { format!("0{digits}") };
+    let bytes = hex::decode(even).ok().filter(|bytes| !bytes.is_empty())?;
+    let bytes = without_zeros(&bytes);
+    (bytes.len() <= MAX_SERIAL_BYTES).then(|| hex::encode(bytes))
 }
 
 /// DER puts a zero byte before a number whose first bit is set.

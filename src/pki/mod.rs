@@ -12,7 +12,7 @@ mod request;
 mod revocation;
 
 pub use authority::{Ca, Issued, KeySource, SERIAL_BYTES, Validity, is_server_name};
-pub use facts::{Facts, pem_certificates, pem_of};
+pub use facts::{Facts, pem_certificates, pem_of, serial_of};
 pub use request::MAX_REQUEST_BYTES;
 pub use revocation::{Crl, Revoked};
 

@@ -126,6 +126,29 @@ fn a_server_has_names_and_addresses_and_no_others() {
 }
 
 #[test]
+fn a_serial_is_read_however_it_is_written() {
+    let check = |text: &str, expected: Option<&str>| assert_eq!(serial_of(text).as_deref(), expected, "{text:?}");
+    check("0a", Some("0a"));
+    check(" 4F:0A ", Some("4f0a"));
+    check("A", Some("0a"));
+    check("00ff", Some("ff"));
+    check("0", Some("00"));
+    check(&"f".repeat(40), Some(&"f".repeat(40)));
+    for none in ["", ":", "xy", "0x0a", "../0a", &"f".repeat(42)] {
+        check(none, None);
+    }
+}
+
+#[test]
+fn what_is_issued_says_what_it_is_for() {
+    let ca = ca();
+    let device = ca.issue_device(&m1(), KeySource::New, year()).unwrap().facts;
+    let server = ca.issue_server(&["localhost".to_owned()], year()).unwrap().facts;
+    assert!(device.is_for_clients && !server.is_for_clients && !ca.facts().is_for_clients);
+    assert!(device.issuer == ca.facts().subject && device.subject != ca.facts().subject);
+}
+
+#[test]
 fn a_list_of_revoked_certificates_is_read_as_it_was_made() {
     let ca = ca();
     let serial = ca.issue_device(&m1(), KeySource::New, year()).unwrap().facts.serial;

@@ -66,5 +66,9 @@ pub fn authenticator(
         life: Duration::from_secs(settings.auth.session_life_s),
         idle: Duration::from_secs(settings.auth.session_idle_s),
     };
-    api::Authenticator::new(open, clock.clone()).with_session_rules(rules).with_issuer(issuer)
+    let alertmanager = settings.alertmanager.token.as_ref().map(|token| token.reveal());
+    api::Authenticator::new(open, clock.clone())
+        .with_session_rules(rules)
+        .with_issuer(issuer)
+        .with_alertmanager_token(alertmanager)
 }

@@ -1,5 +1,5 @@
 //! What the database must have been asked before anybody is let in: whether our keys open the secrets it holds, what was
-//! revoked, whether there is an admin key; and the server's own new certificate is kept in it.
+//! revoked, whether there are an admin key and the keys that are given; and the server's own new certificate is kept in it.
 //!
 //! Where the database is away at the start all that is done as soon as it is there, and until then MQTT is closed, the API
 //! answers 503 and no command is handed out.
@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use anyhow::Context;
 use tokio::sync::watch;
 
-use super::{credentials, first_start, secrets};
+use super::{credentials, first_start, given_keys, secrets};
 use crate::domain::Clock;
 use crate::observe::backoff::Backoff;
-use crate::store::{self, Certificate, SharedStore};
+use crate::store::{self, ApiKey, Certificate, SharedStore};
 use crate::tls::Revocations;
 
 /// The name on the list of tasks.
@@ -25,6 +25,8 @@ pub struct Admission {
     pub clock: Clock,
     pub revocations: Revocations,
     pub keys: secrets::Keys,
+    /// API keys that others have already.
+    pub given: Vec<ApiKey>,
     /// A certificate that was just issued to this server.
     pub issued: Option<Certificate>,
     /// Where the admin key is written; `None` = nobody needs one.
@@ -73,6 +75,7 @@ impl Admission {
     /// Does it, and opens the doors; the admin key that was made.
     pub async fn run(&self, opener: &Opener) -> anyhow::Result<Option<String>> {
         self.keys.prove(&self.store).await?;
+        given_keys::keep(&self.store, &self.given).await?;
         let made = match &self.key_file {
             Some(file) => first_start::admin_key(&self.store, file, &self.clock).await?,
             None => None,

@@ -92,6 +92,7 @@ fn options(settings: &Settings, dir: &Path) -> Option<TlsOptions> {
             TlsVersion::V12 => tls::TlsVersion::V12,
             TlsVersion::V13 => tls::TlsVersion::V13,
         },
+        own_ca_file: own.clone(),
         client_ca_files: own.into_iter().chain(mqtt.tls_client_ca_file.clone()).collect(),
         crl_file: mqtt.tls_crl_file.clone(),
         is_certificate_required: mqtt.require_client_certificate,

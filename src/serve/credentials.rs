@@ -126,6 +126,12 @@ impl Watch {
                     self.broker.disconnect(&device);
                 }
             }
+            CredentialChange::Token(device) => {
+                let id = device.clone();
+                let credential = store::run(&self.store, move |s| s.device_credential(&id)).await?;
+                // Who has come with the new token meanwhile stays.
+                self.broker.disconnect_token(&device, credential.and_then(|credential| credential.token_sha256));
+            }
             CredentialChange::Service(name) => {
                 let wanted = name.clone();
                 let account = store::run(&self.store, move |s| s.service(&wanted)).await?;

@@ -15,12 +15,15 @@ mod credentials;
 mod datadir;
 mod demo;
 mod first_start;
+mod given_keys;
 mod listeners;
+mod notices;
 mod sampler;
 mod secrets;
 mod sources;
 mod start;
 mod supervise;
+mod systemd;
 mod traces;
 
 pub use certificates::{CertificateFault, check as check_certificates, needing as needing_certificate};
@@ -41,6 +44,7 @@ use crate::journal::Journal;
 use crate::observe::{Board, Progress};
 use crate::store::SharedStore;
 use supervise::Tasks;
+use systemd::Supervisor;
 
 /// One deadline for the whole stop.
 const STOP_WITHIN: Duration = Duration::from_secs(25);
@@ -107,6 +111,9 @@ impl Running {
 
     /// Serves until `until` resolves or a task ends unexpectedly; then stops in good order.
     pub async fn serve(mut self, until: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let supervisor = Supervisor::of_process();
+        supervisor.ready();
+        let telling = tokio::spawn(supervisor.clone().keep_telling(self.parts.board.clone()));
         let failure = tokio::select! {
             () = until => None,
             error = self.tasks.first_end() => Some(error),
@@ -115,7 +122,9 @@ impl Running {
         if let Some(error) = &failure {
             tracing::error!(error = format!("{error:#}"), "stopping because of a failure");
         }
+        supervisor.stopping();
         let stopped = self.stop().await;
+        telling.abort();
         match failure {
             Some(error) => Err(error),
             None => stopped,

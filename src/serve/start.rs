@@ -15,8 +15,8 @@ use super::datadir::DataDir;
 use super::listeners::bind_all;
 use super::supervise::Tasks;
 use super::{
-    Parts, Running, Start, access, authority, certificates, credentials, demo, first_start, sampler, secrets, sources,
-    traces,
+    Parts, Running, Start, access, authority, certificates, credentials, demo, first_start, given_keys, notices,
+    sampler, secrets, sources, traces,
 };
 use crate::archive::{self, Archiver, Bucket, CloudOptions};
 use crate::broker::{self, Broker, Listener, Rate};
@@ -60,6 +60,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         clock: clock.clone(),
         revocations: revocations.clone(),
         keys: secrets::find(&settings, &data)?,
+        given: settings.auth.keys_file.as_deref().map_or(Ok(Vec::new()), |f| given_keys::read(f, clock.now()))?,
         issued: made.map(|issued| credentials::own(issued, clock.now())),
         key_file: (!open).then(|| first_start::file(&data)),
     };
@@ -100,8 +101,10 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let dispatch = start_dispatcher(&settings, &parts, &vault, &doors, &stopping, &mut tasks)?;
     start_upkeep(&settings, &parts, &stopping, &mut tasks);
     start_credentials(&settings, open, &parts, &revocations, served, &doors, &stopping, &mut tasks);
+    let notices = notices::start(&settings, &data, node_id, &parts, &stopping, &mut tasks)?;
     let journal_now = parts.journal.clone();
     let services = api::Services {
+        notices,
         authenticator: Arc::new(access::authenticator(&settings, open, &clock, issuer)),
         store: Arc::clone(&parts.store),
         raw: Arc::new(raw),
@@ -367,7 +370,11 @@ fn start_dispatcher(
 fn start_upkeep(settings: &Settings, parts: &Parts, stopping: &watch::Receiver<bool>, tasks: &mut Tasks) {
     let (store, board, stop) = (Arc::clone(&parts.store), parts.board.clone(), stopping.clone());
     let days = |days: u64| Duration::from_secs(days * 86_400);
-    let retention = keeper::Retention { telemetry: retention(settings), audit: days(settings.retention.audit_days) };
+    let retention = keeper::Retention {
+        telemetry: retention(settings),
+        audit: days(settings.retention.audit_days),
+        webhooks: days(settings.retention.webhook_days),
+    };
     tasks.spawn(keeper::TASK, async move {
         keeper::run(store, retention, board, stop).await;
         Ok(())

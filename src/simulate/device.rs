@@ -21,6 +21,7 @@ use super::meter::{Build, CommandKey, Config, Effect, Meter, Surroundings};
 use super::options::{BrokerUrl, Options, Profile};
 use super::ota::Download;
 use super::report::{Counters, count};
+use super::tunnel::Wrapping;
 use super::wire::{Kind, Outgoing};
 use crate::domain::Clock;
 
@@ -47,11 +48,13 @@ impl Plan {
         device_id: String,
         profile: Profile,
         credentials: Credentials,
+        wrapping: Option<Wrapping>,
     ) -> Self {
         let Credentials { token, command_key } = credentials;
         let login = |broker: &BrokerUrl| Login {
             host: broker.host.clone(),
             port: broker.port,
+            wrapping: wrapping.clone().filter(|_| broker.is_tls),
             user: broker.user.clone().unwrap_or_else(|| device_id.clone()),
             password: token.clone().or_else(|| broker.password.clone()).or_else(|| options.password.clone()),
         };

@@ -39,7 +39,7 @@ struct Answer {
 
 /// Enrols `(device_id, device_type)` in order.
 pub fn enrol(api: &ApiAccess, claim: &str, devices: &[(String, &'static str)]) -> Result<Vec<Credentials>, Error> {
-    let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false);
+    let config = api.http()?.timeout_global(Some(TIMEOUT)).http_status_as_error(false);
     let agent: ureq::Agent = config.build().into();
     let url = format!("{}/api/enrol", api.url.trim_end_matches('/'));
     devices.iter().map(|(id, device_type)| enrol_one(&agent, &url, claim, id, device_type)).collect()

@@ -11,11 +11,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Outgoing as Wrote, Packet, PubRel, QoS,
-    Request, StateError,
+    Request, StateError, Transport,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
+use super::tunnel::{Tunnel, Wrapping};
 use super::wire::{self, Kind, Outgoing};
 use crate::domain::Clock;
 
@@ -48,6 +49,8 @@ pub(super) enum News {
 pub(super) struct Login {
     pub host: String,
     pub port: u16,
+    /// For a line in TLS.
+    pub wrapping: Option<Wrapping>,
     pub user: String,
     pub password: Option<String>,
 }
@@ -61,12 +64,21 @@ pub(super) struct Link {
     up: bool,
     power: watch::Sender<bool>,
     task: AbortHandle,
+    _tunnel: Option<Tunnel>,
 }
 
 impl Link {
     /// Starts connecting; what happens is told to `news` with this link's `id`.
     pub(super) fn open(id: u32, device_id: &str, login: Login, clock: Clock, news: mpsc::Sender<(u32, News)>) -> Self {
-        let mut options = MqttOptions::new(device_id, login.host, login.port);
+        let (tunnel, mut options) = match login.wrapping {
+            None => (None, MqttOptions::new(device_id, login.host, login.port)),
+            Some(wrapping) => {
+                let tunnel = Tunnel::open(wrapping, login.host, login.port);
+                let mut options = MqttOptions::new(device_id, tunnel.path().to_string_lossy(), login.port);
+                options.set_transport(Transport::unix());
+                (Some(tunnel), options)
+            }
+        };
         options.set_keep_alive(KEEP_ALIVE).set_clean_session(false).set_inflight(PACKET_IDS);
         options.set_max_packet_size(256 * 1024, 256 * 1024);
         options.set_credentials(login.user, login.password.unwrap_or_default());
@@ -84,7 +96,7 @@ impl Link {
         };
         let task = tokio::spawn(driver.run(power_seen)).abort_handle();
         let (queue, under_way) = (VecDeque::new(), VecDeque::new());
-        Self { device_id: device_id.into(), client, queue, under_way, up: false, power, task }
+        Self { device_id: device_id.into(), client, queue, under_way, up: false, power, task, _tunnel: tunnel }
     }
 
     /// Whether it is connected.

@@ -21,7 +21,9 @@ mod options;
 mod ota;
 mod register;
 mod report;
+mod secure;
 mod train;
+mod tunnel;
 mod wire;
 
 use std::sync::Arc;
@@ -37,6 +39,8 @@ pub use faults::Faults;
 pub use options::{ApiAccess, BrokerUrl, Error, Options, Profile};
 pub use register::register;
 pub use report::{Counts, FaultCounts, Report};
+pub use secure::TlsFiles;
+pub(crate) use secure::{Trust, dial};
 
 /// Meters whose connects are spread evenly over this time at most, so that a big fleet does not arrive in one burst.
 const CONNECT_SPREAD: Duration = Duration::from_secs(5);
@@ -57,11 +61,14 @@ pub async fn run(options: Options, stop: watch::Receiver<bool>) -> Result<Report
     tracing::info!(devices = fleet.len(), brokers = options.brokers.len(), speed = options.speed, "simulation started");
 
     let (inner_stop, inner_stopped) = watch::channel(false);
+    let wrappings =
+        options.brokers.iter().any(|broker| broker.is_tls).then(|| Wrappings::open(&options.tls)).transpose()?;
     let spacing = CONNECT_SPACING.min(CONNECT_SPREAD / options.devices.max(1));
     let mut tasks = JoinSet::new();
     for (index, ((device_id, profile), credentials)) in fleet.into_iter().zip(credentials).enumerate() {
         let index = u32::try_from(index).unwrap_or(u32::MAX);
-        let plan = device::Plan::new(&options, index, device_id, profile, credentials);
+        let wrapping = wrappings.as_ref().map(|wrappings| wrappings.of_device(&device_id)).transpose()?;
+        let plan = device::Plan::new(&options, index, device_id, profile, credentials, wrapping);
         let (counters, stopped) = (counters.clone(), inner_stopped.clone());
         tasks.spawn(device::live(plan, Clock::system(), counters, spacing.saturating_mul(index), stopped));
     }
@@ -73,6 +80,22 @@ pub async fn run(options: Options, stop: watch::Receiver<bool>) -> Result<Report
     let report = counters.report(options.devices, started.elapsed());
     tracing::info!(elapsed_s = report.elapsed_s, "simulation ended");
     Ok(report)
+}
+
+/// What all lines in TLS have in common.
+struct Wrappings {
+    trust: Trust,
+    sockets: Arc<tunnel::Sockets>,
+}
+
+impl Wrappings {
+    fn open(files: &TlsFiles) -> Result<Self, Error> {
+        Ok(Self { trust: Trust::read(files)?, sockets: Arc::new(tunnel::Sockets::make()?) })
+    }
+
+    fn of_device(&self, device_id: &str) -> Result<tunnel::Wrapping, Error> {
+        Ok(tunnel::Wrapping { config: self.trust.of_device(device_id)?, sockets: Arc::clone(&self.sockets) })
+    }
 }
 
 /// Returns when `duration` has passed, or `stop` is true or its sender gone.

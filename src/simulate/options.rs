@@ -3,16 +3,21 @@
 //! Invariant: options that passed [`Options::check`] cannot make a meter misbehave (zero intervals, endless datagrams).
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ureq::typestate::AgentScope;
+
 use super::faults::Faults;
+use super::secure::{self, TlsFiles};
 use crate::config::Secret;
+use crate::tls::client::ClientError;
 
 /// What can go wrong before or around the fleet; a lost broker is not among it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A broker address that is not `mqtt://[user:password@]host[:port]`.
+    /// A broker address that is not `mqtt[s]://[user:password@]host[:port]`.
     #[error("broker address {url:?}: {reason}")]
     BrokerUrl {
         /// The address as given, without its password.
@@ -44,6 +49,23 @@ pub enum Error {
         option: &'static str,
         /// What it must be.
         requirement: &'static str,
+    },
+    /// A file for TLS cannot be read, or a socket not be made.
+    #[error("{path}")]
+    TlsFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file for TLS is not what it should be.
+    #[error("{of}: {source}")]
+    Tls {
+        /// The file, where there is one.
+        of: String,
+        /// Why.
+        source: ClientError,
     },
     /// The API could not be reached.
     #[error("register device {device_id} at {url}")]
@@ -135,9 +157,11 @@ impl FromStr for Profile {
     }
 }
 
-/// Where a broker listens: `mqtt://[user[:password]@]host[:port]`, port 1883 unless said.
+/// Where a broker listens: `mqtt://[user[:password]@]host[:port]`, or `mqtts://…` in TLS; port 1883 or 8883 unless said.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BrokerUrl {
+    /// Whether it is spoken to in TLS.
+    pub is_tls: bool,
     /// Host name or address (IPv6 without brackets).
     pub host: String,
     /// TCP port.
@@ -153,7 +177,11 @@ impl FromStr for BrokerUrl {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let refuse = |reason| Error::BrokerUrl { url: without_password(text), reason };
-        let rest = text.strip_prefix("mqtt://").ok_or_else(|| refuse("must start with mqtt://"))?;
+        let (rest, is_tls) = match (text.strip_prefix("mqtt://"), text.strip_prefix("mqtts://")) {
+            (Some(rest), _) => (rest, false),
+            (None, Some(rest)) => (rest, true),
+            (None, None) => return Err(refuse("must start with mqtt:// or mqtts://")),
+        };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains('/') {
             return Err(refuse("has a path"));
@@ -167,15 +195,17 @@ impl FromStr for BrokerUrl {
             None => (None, None),
         };
         let (host, port) = split_port(address).ok_or_else(|| refuse("has no valid port"))?;
+        let port = port.unwrap_or(if is_tls { 8883 } else { 1883 });
         if host.is_empty() {
             return Err(refuse("has no host"));
         }
         let some = |text: Option<&str>| text.filter(|t| !t.is_empty()).map(str::to_owned);
-        Ok(Self { host: host.into(), port, user: some(user), password: some(password) })
+        Ok(Self { is_tls, host: host.into(), port, user: some(user), password: some(password) })
     }
 }
 
-fn split_port(address: &str) -> Option<(&str, u16)> {
+/// Host and port; `None` = no such.
+fn split_port(address: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = match address.strip_prefix('[') {
         Some(v6) => {
             let (host, rest) = v6.split_once(']')?;
@@ -186,8 +216,10 @@ fn split_port(address: &str) -> Option<(&str, u16)> {
             None => (address, None),
         },
     };
-    let port = port.map_or(Some(1883), |port| port.parse().ok().filter(|port| *port != 0))?;
-    Some((host, port))
+    match port {
+        None => Some((host, None)),
+        Some(port) => port.parse().ok().filter(|port| *port != 0).map(|port| (host, Some(port))),
+    }
 }
 
 fn without_password(text: &str) -> String {
@@ -207,10 +239,11 @@ impl fmt::Debug for BrokerUrl {
 /// Without user and password, so that it may be shown.
 impl fmt::Display for BrokerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.is_tls { "mqtts" } else { "mqtt" };
         if self.host.contains(':') {
-            write!(f, "mqtt://[{}]:{}", self.host, self.port)
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
         } else {
-            write!(f, "mqtt://{}:{}", self.host, self.port)
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
         }
     }
 }
@@ -218,10 +251,25 @@ impl fmt::Display for BrokerUrl {
 /// How to reach the REST API.
 #[derive(Clone)]
 pub struct ApiAccess {
-    /// `http://host:port`, without `/api`.
+    /// `http://host:port` or `https://host:port`, without `/api`.
     pub url: String,
     /// Bearer key; `None` against an open server.
     pub key: Option<String>,
+    /// Authorities to trust in TLS, PEM; `None` = those of the system.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl ApiAccess {
+    /// The settings of an HTTP client for it.
+    pub(crate) fn http(&self) -> Result<ureq::config::ConfigBuilder<AgentScope>, Error> {
+        let builder = ureq::Agent::config_builder();
+        // Authorities of the system are many: they are not read for nothing.
+        Ok(if self.url.starts_with("https://") {
+            builder.tls_config(secure::of_http(self.ca_file.as_deref())?)
+        } else {
+            builder
+        })
+    }
 }
 
 /// Without the key, so that it may be logged.
@@ -252,6 +300,8 @@ pub struct Options {
     pub api: Option<ApiAccess>,
     /// With it the meters enrol at the API themselves, instead of being registered by somebody.
     pub claim: Option<Secret>,
+    /// Files for brokers in TLS.
+    pub tls: TlsFiles,
     /// Password of meters that have no token.
     pub password: Option<String>,
     /// Meters are called `{prefix}-{profile}-0001` and so on.
@@ -266,7 +316,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let local = BrokerUrl { host: "127.0.0.1".into(), port: 1883, user: None, password: None };
+        let local = BrokerUrl { is_tls: false, host: "127.0.0.1".into(), port: 1883, user: None, password: None };
         Self {
             devices: 10,
             profile: Profile::Mix,
@@ -277,6 +327,7 @@ impl Default for Options {
             faults: Faults::default(),
             api: None,
             claim: None,
+            tls: TlsFiles::default(),
             password: None,
             prefix: "sim".into(),
             sampling_cadence_ms: 1000,
@@ -327,6 +378,7 @@ mod tests {
     fn a_broker_address_has_a_scheme_a_host_and_perhaps_a_port_and_a_login() {
         let check = |text: &str, expected: Option<(&str, u16, Option<&str>, Option<&str>)>| {
             let url = text.parse::<BrokerUrl>().ok();
+            assert!(url.as_ref().is_none_or(|url| url.is_tls == text.starts_with("mqtts://")));
             let got = url.as_ref().map(|u| (&*u.host, u.port, u.user.as_deref(), u.password.as_deref()));
             assert_eq!(got, expected, "{text}");
         };
@@ -336,7 +388,9 @@ mod tests {
         check("mqtt://[::1]", Some(("::1", 1883, None, None)));
         check("mqtt://me:p@ss:word@host:1", Some(("host", 1, Some("me"), Some("p@ss:word"))));
         check("mqtt://:secret@host", Some(("host", 1883, None, Some("secret"))));
-        check("mqtts://host", None);
+        check("mqtts://host", Some(("host", 8883, None, None)));
+        check("mqtts://me@[::1]:2883", Some(("::1", 2883, Some("me"), None)));
+        check("http://host", None);
         check("mqtt://host:0", None);
         check("mqtt://host:99999", None);
         check("mqtt://host/topic", None);

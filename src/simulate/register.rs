@@ -24,7 +24,7 @@ struct Answer {
 /// fine: with a key it gets a new token; without one, as at a server that asks for no credentials, it is left as it is
 /// and yields none. Blocking: call it on a blocking thread.
 pub fn register(api: &ApiAccess, devices: &[(String, &'static str)]) -> Result<Vec<Option<String>>, Error> {
-    let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false);
+    let config = api.http()?.timeout_global(Some(TIMEOUT)).http_status_as_error(false);
     let agent: ureq::Agent = config.build().into();
     let url = format!("{}/api/devices", api.url.trim_end_matches('/'));
     let client = Client { agent, key: api.key.as_deref() };
@@ -89,7 +89,8 @@ mod tests {
     /// Answers one call a connection with the next of `answers`; returns what was called.
     fn check(key: Option<&str>, answers: &[(u16, &str)], expected: Option<&str>, refused: Option<u16>) -> Vec<String> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let api = ApiAccess { url: format!("http://{}/", listener.local_addr().unwrap()), key: key.map(Into::into) };
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let api = ApiAccess { url, key: key.map(Into::into), ca_file: None };
         std::thread::scope(|scope| {
             let server = scope.spawn(|| answers.iter().map(|answer| serve(&listener, *answer)).collect());
             let got = register(&api, &[("m-1".into(), "dc750")]);

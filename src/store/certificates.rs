@@ -4,19 +4,19 @@ use super::{Error, Listing, Page};
 use crate::domain::{DeviceId, Timestamp};
 use crate::pki::Facts;
 
-/// A certificate that was issued here.
+/// A certificate that was issued here; or a serial that was revoked without having been.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub struct Certificate {
     /// Lower-case hex.
     pub serial: String,
-    /// Whose it is; `None` = a server's.
+    /// Whose it is; `None` = a server's, or nobody knows.
     pub device: Option<DeviceId>,
     pub not_before: Timestamp,
     pub not_after: Timestamp,
     /// SHA-256 of the certificate, lower-case hex.
     pub fingerprint: String,
-    /// The certificate, PEM.
+    /// The certificate, PEM; empty where nothing but the serial is known.
     pub pem: String,
     pub issued_at: Timestamp,
     pub issued_by: String,
@@ -28,6 +28,26 @@ impl Certificate {
     pub fn new(pem: String, facts: Facts, device: Option<DeviceId>, issued_by: String, issued_at: Timestamp) -> Self {
         let Facts { serial, not_before, not_after, fingerprint, .. } = facts;
         Self { serial, device, not_before, not_after, fingerprint, pem, issued_at, issued_by, revocation: None }
+    }
+
+    /// What is kept of a certificate of which nothing is known but the serial, and that it cannot be good after `until`.
+    pub fn unknown(serial: &str, until: Timestamp, revocation: &Revocation) -> Self {
+        Self {
+            serial: serial.to_owned(),
+            device: None,
+            not_before: revocation.at,
+            not_after: until,
+            fingerprint: String::new(),
+            pem: String::new(),
+            issued_at: revocation.at,
+            issued_by: "unknown".to_owned(),
+            revocation: Some(revocation.clone()),
+        }
+    }
+
+    /// Whether more is known of it than its serial.
+    pub fn is_known(&self) -> bool {
+        !self.pem.is_empty()
     }
 }
 
@@ -82,6 +102,8 @@ pub enum CredentialChange {
     Certificate(String),
     /// The device was disabled or deleted; it may be there again by now.
     Device(DeviceId),
+    /// The device has another token, or none any more.
+    Token(DeviceId),
     /// The service account with this name was changed or removed.
     Service(String),
 }
@@ -94,9 +116,14 @@ pub trait Certificates {
     fn certificate(&self, serial: &str) -> Result<Option<Certificate>, Error>;
     /// Certificates that match, newest first.
     fn certificates(&self, filter: &CertificateFilter, page: Page) -> Result<Listing<Certificate>, Error>;
-    /// Revokes a certificate (again is fine: the first when, who and why stay) and returns it as it is; `None` = there is
-    /// none with that serial.
-    fn revoke_certificate(&self, serial: &str, revocation: &Revocation) -> Result<Option<Certificate>, Error>;
+    /// Revokes a certificate (again is fine: the first when, who and why stay) and returns it as it is. One that is not
+    /// known is kept as [`Certificate::unknown`] where `until` is given; `None` = there is none with that serial.
+    fn revoke_certificate(
+        &self,
+        serial: &str,
+        revocation: &Revocation,
+        until: Option<Timestamp>,
+    ) -> Result<Option<Certificate>, Error>;
     /// Revokes what a device has that is not revoked yet; the serials.
     fn revoke_certificates_of(&self, device: &DeviceId, revocation: &Revocation) -> Result<Vec<String>, Error>;
     /// Certificates that are revoked and would be good at `now`.

@@ -15,6 +15,7 @@ mod error;
 mod fault;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod listing;
+mod outbox;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod rows;
@@ -30,6 +31,7 @@ pub use certificates::*;
 pub use chain::AuditRow;
 pub use enrolment::*;
 pub use error::Error;
+pub use outbox::*;
 pub use rows::*;
 pub use saved::*;
 
@@ -46,7 +48,7 @@ pub type SharedStore = Arc<dyn Store>;
 /// What every database must do. One implementation a dialect; chosen at run time by the URL's scheme.
 ///
 /// Errors: [`Error::Unavailable`] is worth trying again (busy, away, disk full); anything else is not.
-pub trait Store: Access + Certificates + Enrolment + Send + Sync + 'static {
+pub trait Store: Access + Certificates + Enrolment + Outbox + Send + Sync + 'static {
     // ---- collector ---------------------------------------------------------------------------------------------
 
     /// The journal offset up to which (exclusive) everything is stored; `None` in a new database.
@@ -86,7 +88,8 @@ pub trait Store: Access + Certificates + Enrolment + Send + Sync + 'static {
     /// Removes the device, its credentials, commands and alerts; with `purge` its telemetry, events and gaps too.
     /// `false` = no such device.
     fn delete_device(&self, id: &DeviceId, purge: bool) -> Result<bool, Error>;
-    /// Sets (or with `None` removes) the digest of the device's MQTT token. `false` = no such device.
+    /// Sets (or with `None` removes) the digest of the device's MQTT token, and says so in the queue of changed
+    /// credentials. `false` = no such device.
     fn set_device_token(&self, id: &DeviceId, token_sha256: Option<[u8; 32]>) -> Result<bool, Error>;
     /// What a device may log in with; `None` = not registered. While the database is away a store may answer what it knew
     /// last of this device.

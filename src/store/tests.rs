@@ -3,6 +3,7 @@
 mod access;
 mod certificates;
 mod enrolment;
+mod outbox;
 mod paging;
 mod registry;
 mod sessions;
@@ -59,8 +60,10 @@ pub(super) fn suite(store: &dyn Store) {
     access::the_audit_log_is_one_chain_found_by_who_what_and_when(store);
     access::a_trimmed_audit_log_is_still_a_chain(store);
     certificates::a_certificate_is_found_listed_and_revoked_once(store);
+    certificates::a_certificate_nobody_knows_is_revoked_by_its_serial_alone(store);
     certificates::every_right_taken_away_is_told_in_order(store);
     enrolment::all(store);
+    outbox::all(store);
     store.ping().unwrap();
 }
 

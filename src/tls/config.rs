@@ -1,6 +1,7 @@
 //! From files to what handshakes are made with.
 //!
-//! Invariant: a client's certificate is refused in the handshake when it was revoked here, whatever its CA's lists say.
+//! Invariants: a client's certificate is refused in the handshake when it was revoked here, whatever its CA's lists say,
+//! and when it is of our own authority and does not say that it is for clients.
 
 use std::fmt;
 use std::sync::Arc;
@@ -74,13 +75,16 @@ fn verifier(
     if files.client_cas.is_empty() {
         return Ok(None);
     }
-    let mut roots = RootCertStore::empty();
+    let (mut roots, mut own) = (RootCertStore::empty(), Vec::new());
     for (path, pem) in options.client_ca_files.iter().zip(&files.client_cas) {
         let found = certificates(pem);
         if found.is_empty() {
             return Err(Error::NoCertificate { path: path.clone() });
         }
         for certificate in found {
+            if options.own_ca_file.as_ref() == Some(path) {
+                own.extend(Facts::of_der(&certificate).map(|facts| facts.subject));
+            }
             roots.add(certificate).map_err(|source| Error::UnusableCa { path: path.clone(), source })?;
         }
     }
@@ -96,7 +100,7 @@ fn verifier(
         .clear_root_hint_subjects();
     let builder = if options.is_certificate_required { builder } else { builder.allow_unauthenticated() };
     let inner = builder.build().map_err(|_| unusable())?;
-    Ok(Some(Arc::new(Verifier { inner, revocations: revocations.clone() })))
+    Ok(Some(Arc::new(Verifier { inner, own, revocations: revocations.clone() })))
 }
 
 /// The one clock, as the library asks for it.
@@ -113,7 +117,18 @@ impl TimeProvider for OurTime {
 /// The library's check, and then ours.
 struct Verifier {
     inner: Arc<dyn ClientCertVerifier>,
+    /// The names of our own authority.
+    own: Vec<Vec<u8>>,
     revocations: Revocations,
+}
+
+impl Verifier {
+    /// Whether our authority stands above a certificate. Its name is enough: the chain was found good, and a certificate
+    /// of another authority of that name is judged by the stricter rule, no more.
+    fn is_own(&self, facts: &Facts, intermediates: &[CertificateDer<'_>]) -> bool {
+        let is_ours = |facts: &Facts| self.own.contains(&facts.issuer);
+        is_ours(facts) || intermediates.iter().filter_map(|der| Facts::of_der(der).ok()).any(|facts| is_ours(&facts))
+    }
 }
 
 impl fmt::Debug for Verifier {
@@ -143,6 +158,11 @@ impl ClientCertVerifier for Verifier {
     ) -> Result<ClientCertVerified, rustls::Error> {
         let verified = self.inner.verify_client_cert(end_entity, intermediates, now)?;
         let facts = Facts::of_der(end_entity).map_err(|_| CertificateError::BadEncoding)?;
+        // The library refuses what is for other purposes (RFC 5280 section 4.2.1.12), and lets pass what is for any. Our
+        // authority never leaves it open: something else has used its key.
+        if !facts.is_for_clients && self.is_own(&facts, intermediates) {
+            return Err(CertificateError::InvalidPurpose.into());
+        }
         match self.revocations.has(&facts.serial) {
             true => Err(CertificateError::Revoked.into()),
             false => Ok(verified),

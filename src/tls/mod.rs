@@ -1,9 +1,11 @@
 //! TLS of all listeners: the server's certificate, who may be a client, tickets; one place where a `ServerConfig` is made.
+//! And what a client of ours trusts ([`client`]).
 //!
 //! Promises: one crypto provider (`ring`); TLS 1.3 unless 1.2 is asked for; a key that every user of the machine may read
 //! is refused. The files are read anew every so often: a handshake takes the last ones that were good, connections keep
 //! what they have, bad files are logged and change nothing. A client's certificate is checked in the handshake **and**
-//! after it, resumed or not: against the CAs, the lists of revoked ones and the time of now ([`Peer::standing`]).
+//! after it, resumed or not: against the CAs, the lists of revoked ones and the time of now ([`Peer::standing`]). One that
+//! says what it is for must say that it is for TLS clients; one of our own authority must say it in any case.
 //!
 //! Sessions are resumed by tickets that the client keeps (RFC 8446 section 2.2), nothing is remembered here of clients
 //! that have gone. The tickets' key lives as long as the files it was made with, twelve hours at most: whoever was let in
@@ -11,6 +13,7 @@
 //!
 //! Must not know: MQTT, HTTP, the database; which device a name is. Start from [`Tls`].
 
+pub mod client;
 mod config;
 mod files;
 mod own_ca;
@@ -60,6 +63,8 @@ pub struct TlsOptions {
     pub min_version: TlsVersion,
     /// PEM files of the authorities whose certificates clients may bring; none = clients are not asked.
     pub client_ca_files: Vec<PathBuf>,
+    /// Which of these is our own, if any: what it has signed must say that it is for clients.
+    pub own_ca_file: Option<PathBuf>,
     /// File of lists of revoked certificates, of an external authority.
     pub crl_file: Option<PathBuf>,
     /// Whether a client without a certificate is refused.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::files::read;
-use crate::pki::Ca;
+use crate::domain::Timestamp;
+use crate::pki::{Ca, Facts};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -47,6 +48,13 @@ impl OwnCa {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let loaded = Ca::load(&text(&cert), &text(&key));
         loaded.map(Some).map_err(|source| Error::UnusableOwnCa { path: self.cert_file(), source })
+    }
+
+    /// When its certificate ends; `None` = there is none.
+    pub fn not_after(&self) -> Result<Option<Timestamp>, Error> {
+        let facts = self.pem()?.map(|pem| Facts::of_pem(&pem)).transpose();
+        let facts = facts.map_err(|source| Error::UnusableOwnCa { path: self.cert_file(), source })?;
+        Ok(facts.map(|facts| facts.not_after))
     }
 
     /// Its certificate in PEM form; `None` = there is none.

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 
+use rcgen::ExtendedKeyUsagePurpose;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -44,6 +45,7 @@ impl Bed {
             key_file: self.dir.path().join("key.pem"),
             min_version: TlsVersion::V13,
             client_ca_files: vec![self.dir.path().join("ca.pem")],
+            own_ca_file: None,
             crl_file: None,
             is_certificate_required: false,
             reload_every: Duration::from_millis(10),
@@ -198,6 +200,45 @@ async fn a_certificate_that_is_no_good_is_refused_in_the_handshake() {
     assert_eq!(refusal(&tls, &with(&short)).await, Some(Refusal::Expired));
     bed.revocations.prune(NOW);
     assert_eq!(refusal(&tls, &with(&revoked)).await, Some(Refusal::Revoked), "it would still be good");
+}
+
+/// A certificate for a client that says for what it is, or does not.
+fn for_purposes(ca: &(Ca, String), purposes: &[ExtendedKeyUsagePurpose]) -> Issued {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "m1");
+    params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2027, 1, 1);
+    params.extended_key_usages = purposes.to_vec();
+    let issuer = rcgen::KeyPair::from_pem(&ca.1).unwrap();
+    let der = CertificateDer::from_pem_slice(ca.0.pem().as_bytes()).unwrap();
+    let pem = params.signed_by(&key, &rcgen::Issuer::from_ca_cert_der(&der, issuer).unwrap()).unwrap().pem();
+    Issued { facts: crate::pki::Facts::of_pem(&pem).unwrap(), pem, key_pem: Some(key.serialize_pem()) }
+}
+
+#[tokio::test]
+async fn a_certificate_must_be_for_clients_and_of_our_own_authority_say_so() {
+    let (own, external) = (Ca::make("Own", days(3650)).unwrap(), Ca::make("External", days(3650)).unwrap());
+    let bed = Bed::new();
+    bed.write("ca.pem", own.0.pem());
+    bed.write("external.pem", external.0.pem());
+    let own_ca_file = Some(bed.dir.path().join("ca.pem"));
+    let client_ca_files = vec![bed.dir.path().join("ca.pem"), bed.dir.path().join("external.pem")];
+    let tls = bed.open_with(TlsOptions { own_ca_file, client_ca_files, ..bed.options() });
+    let check = async |what: &str, purposes: &[ExtendedKeyUsagePurpose], expected: [Option<Refusal>; 2]| {
+        for (ca, expected) in [&own, &external].into_iter().zip(expected) {
+            let card = for_purposes(ca, purposes);
+            let name = &ca.0.facts().common_name;
+            assert_eq!(refusal(&tls, &client(&bed.ca, Some(&card), BOTH)).await, expected, "{what}, {name:?}");
+        }
+    };
+    let bad = Some(Refusal::BadCertificate);
+    check("for clients", &[ExtendedKeyUsagePurpose::ClientAuth], [None, None]).await;
+    let both = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    check("for clients too", &both, [None, None]).await;
+    check("for servers", &[ExtendedKeyUsagePurpose::ServerAuth], [bad, bad]).await;
+    check("for mail", &[ExtendedKeyUsagePurpose::EmailProtection], [bad, bad]).await;
+    check("for it does not say what", &[], [bad, None]).await;
 }
 
 #[tokio::test]

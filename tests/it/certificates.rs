@@ -39,6 +39,18 @@ fn own(app: &Guarded) -> Ca {
     Ca::load(&app.authority(), &read(&app.data().join("pki"), "ca.key")).unwrap()
 }
 
+/// A certificate of the server's own authority that does not say that it is for clients.
+fn for_nothing(app: &Guarded) -> Card {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "m1");
+    let issuer = KeyPair::from_pem(&read(&app.data().join("pki"), "ca.key")).unwrap();
+    let issuer = rcgen::Issuer::from_ca_cert_pem(&app.authority(), issuer).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap().pem();
+    Card { serial: String::new(), certificate, key: key.serialize_pem() }
+}
+
 fn request(name: &str) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
@@ -87,6 +99,7 @@ fn who_has_no_good_certificate_stays_outside() {
     let server = ca.issue_server(&["m1".to_owned()], Validity { now: Clock::system().now(), days: 9 }).unwrap();
     let server = Card { serial: String::new(), certificate: server.pem, key: server.key_pem.unwrap() };
     assert_eq!(answer(Some(&server), &m1), None, "a server's");
+    assert_eq!(answer(Some(&for_nothing(&app)), &m1), None, "it does not say what for");
     assert_eq!(answer(None, &m1), refusal(4));
     assert_eq!(answer(None, &m1.clone().login("m1", &token)), ACCEPTED, "its token is good in TLS");
     let disabled = json!({"status": "inactive"});
@@ -98,7 +111,7 @@ fn who_has_no_good_certificate_stays_outside() {
     let foreign = client(foreign().pem(), None, crate::support::wrapped::ANY);
     assert!(shake(app.mqtts, &foreign).is_err(), "the client wants another server");
     let metrics = app.api.get("/metrics").expect(200).text();
-    for line in ["unknown_ca\"} 1", "expired\"} 2", "bad_certificate\"} 1", "incompatible\"} 1"] {
+    for line in ["unknown_ca\"} 1", "expired\"} 2", "bad_certificate\"} 2", "incompatible\"} 1"] {
         let wanted = format!("iot_meter_tls_refused_total{{server=\"mqtt\",reason=\"{line}");
         assert!(metrics.lines().any(|l| l == wanted), "{wanted} is not in {metrics}");
     }
@@ -140,7 +153,7 @@ fn a_revoked_certificate_ends_its_connection_and_no_other_and_opens_none() {
     app.connect(&two, &Connect::id("m1")).ping();
     other.ping();
     assert_eq!(app.api.delete(&path).expect(200).json()["revoke_reason"], "stolen", "the first word stays");
-    app.api.delete("/api/certificates/00ff").expect(404);
+    app.api.delete("/api/certificates/nonsense").expect(404);
 }
 
 #[test]
@@ -157,8 +170,46 @@ fn a_revocation_by_the_command_line_is_heard_by_the_running_server() {
     assert_eq!(app.run_json(&["pki", "revoke", "--device", "m2"])["revoked"], json!([m2.serial]));
     assert_eq!(second.receive(), None, "thrown out");
     eventually("the handshake refuses", || app.log_in(&app.client(Some(&m2)), &Connect::id("m2")).1.is_none());
-    let failed = app.run(&["pki", "revoke", "00ff"]);
+    let failed = app.run(&["pki", "revoke", "nonsense"]);
     assert_eq!(failed.status.code(), Some(1));
+}
+
+#[test]
+fn a_certificate_that_is_not_in_the_register_is_revoked_by_its_serial() {
+    let app = Guarded::start(&[]);
+    let ca = own(&app);
+    let (m1, m2) = (issued_by(&ca, "m1", 0, 30), issued_by(&ca, "m2", 0, 30));
+    for device in ["m1", "m2"] {
+        app.register(device);
+    }
+    let (one, two) = (app.client(Some(&m1)), app.client(Some(&m2)));
+    let (mut first, mut second) = (app.connect(&one, &Connect::id("m1")), app.connect(&two, &Connect::id("m2")));
+    let path = format!("/api/certificates/{}", m1.serial);
+    app.api.get(&path).expect(404);
+    let limited = app.api.post("/api/keys", &json!({"role": "operator", "devices": "m", "name": "some"})).expect(201);
+    let limited = limited.json()["key"].as_str().unwrap().to_owned();
+    app.api.with_key(Some(&limited)).delete(&path).expect(404);
+    first.ping();
+
+    // As OpenSSL writes it.
+    let before = std::time::Instant::now();
+    let capitals = m1.serial.to_uppercase();
+    let revoked = app.api.delete(&format!("/api/certificates/{capitals}")).expect(200).json();
+    let fields = ["state", "serial", "device_id"].map(|field| revoked[field].clone());
+    assert_eq!(fields, [json!("revoked"), json!(m1.serial), json!(null)]);
+    assert_eq!(first.receive(), None, "thrown out");
+    assert!(before.elapsed().as_millis() < 900, "at once, not at the next look: {:?}", before.elapsed());
+    assert_eq!(app.log_in(&one, &Connect::id("m1")).1, None, "resumed");
+    assert_eq!(app.log_in(&app.client(Some(&m1)), &Connect::id("m1")).1, None, "and anew");
+    assert_eq!(app.api.get(&path).expect(200).json()["state"], "revoked");
+    let list = app.api.get("/api/certificates/crl").expect(200).text();
+    assert!(iot_meter::pki::Crl::read(list.as_bytes()).unwrap()[0].serials.contains(&m1.serial));
+    second.ping();
+
+    app.run_json(&["pki", "revoke", &m2.serial]);
+    assert_eq!(second.receive(), None, "thrown out");
+    eventually("the handshake refuses", || app.log_in(&app.client(Some(&m2)), &Connect::id("m2")).1.is_none());
+    assert_eq!(app.run(&["pki", "renew", &m2.serial]).status.code(), Some(1));
 }
 
 #[test]
@@ -189,6 +240,34 @@ fn a_device_that_another_node_disables_is_disconnected_here() {
     meter.ping();
     let disabled = DeviceChange { is_active: Some(false), ..DeviceChange::default() };
     app.store().update_device(&DeviceId::parse("m1").unwrap(), &disabled, None, app.now()).unwrap();
+    assert_eq!(meter.receive(), None, "thrown out");
+}
+
+#[test]
+fn another_token_ends_the_session_of_the_old_one_whoever_has_changed_it() {
+    let app = TestApp::builder().start();
+    let add = |id: &str| {
+        let body = json!({"device_id": id, "device_name": "Meter"});
+        app.api.post("/api/devices", &body).expect(201).json()["token"].as_str().unwrap().to_owned()
+    };
+    let (old, other) = (add("m1"), add("m2"));
+    let (mut meter, _) = app.mqtt(&Connect::id("m1").login("m1", &old));
+    let (mut marker, _) = app.mqtt(&Connect::id("m2").login("m2", &other));
+    meter.ping();
+    let set = |id: &str, token: Option<&str>| {
+        let digest = token
+            .map(|token| sha2::Digest::finalize(sha2::Digest::chain_update(sha2::Sha256::default(), token)).into());
+        assert!(app.store().set_device_token(&DeviceId::parse(id).unwrap(), digest).unwrap());
+    };
+    // As another node does it: nobody tells this one but the database.
+    set("m1", Some("the new one"));
+    assert_eq!(meter.receive(), None, "thrown out");
+    let (mut meter, _) = app.mqtt(&Connect::id("m1").login("m1", "the new one"));
+    set("m1", Some("the new one"));
+    set("m2", None);
+    assert_eq!(marker.receive(), None, "what came before it was looked at");
+    meter.ping();
+    set("m1", None);
     assert_eq!(meter.receive(), None, "thrown out");
 }
 

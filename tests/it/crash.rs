@@ -49,7 +49,7 @@ fn publish_until(mut meter: Client, device: &str, next: &mut u32, base: Timestam
 }
 
 /// The sequence numbers stored, by the time of the sample.
-fn stored(server: &Server, device: &str, base: Timestamp) -> Vec<i64> {
+pub fn stored(server: &Server, device: &str, base: Timestamp) -> Vec<i64> {
     let path = format!("/api/devices/{device}/metrics?start=-2h&metric=voltage_dc&format=ndjson");
     let text = server.api.get(&path).expect(200).text();
     let time = |line: &str| {

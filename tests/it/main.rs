@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+#[cfg(all(feature = "ops-tests", feature = "postgres"))]
+mod alerting;
 mod audit;
 mod broker;
 mod certificates;
@@ -11,24 +13,32 @@ mod cloud;
 mod commands;
 mod conformance;
 mod crash;
+mod deploy;
 mod docs;
 mod enrolment;
 mod faults;
 mod flow;
+mod grafana;
 mod hardening;
 mod listeners;
 mod login;
+#[cfg(feature = "sqlite")]
+mod notify;
 mod observability;
 mod ops;
+mod performance;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod presence;
 #[cfg(feature = "ops-tests")]
 mod promtool;
 mod rest;
+mod rolling;
 mod secrets;
+mod secure_fleet;
 mod services;
 mod source;
+mod supervised;
 mod support;
 mod tidy;
 #[cfg(feature = "otel")]

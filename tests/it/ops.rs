@@ -5,26 +5,31 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use iot_meter::observe::catalogue::CATALOGUE;
+use iot_meter::observe::catalogue::{CATALOGUE, MetricDef};
 
-fn read(name: &str) -> String {
+pub fn read(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 /// Every `iot_meter_…` of a text.
-fn metrics_named(text: &str) -> BTreeSet<String> {
+pub fn metrics_named(text: &str) -> BTreeSet<String> {
     let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     text.match_indices("iot_meter_")
         .map(|(at, _)| text[at..].chars().take_while(|c| is_part(*c)).collect::<String>())
         .collect()
 }
 
+/// The metric of the catalogue a name is a series of.
+pub fn definition(name: &str) -> Option<&'static MetricDef> {
+    let metric = |name: &str| CATALOGUE.iter().copied().find(|def| def.name == name);
+    let parts = ["_bucket", "_sum", "_count"];
+    metric(name).or_else(|| parts.iter().find_map(|part| metric(name.strip_suffix(part)?)))
+}
+
 /// Whether a name is a series of a metric of the catalogue.
 fn is_in_catalogue(name: &str) -> bool {
-    let is_metric = |name: &str| CATALOGUE.iter().any(|def| def.name == name);
-    let parts = ["_bucket", "_sum", "_count"];
-    is_metric(name) || parts.iter().any(|part| name.strip_suffix(part).is_some_and(is_metric))
+    definition(name).is_some()
 }
 
 /// The alerts of the rules file, in order.

@@ -13,6 +13,8 @@ use crate::support::{Client, Connect, TestApp};
 const SEALING_KEY: &str = "5ea15ea15ea15ea15ea15ea15ea15ea15ea15ea15ea15ea15ea15ea15ea15ea1";
 const OLD_KEY: &str = "01d501d501d501d501d501d501d501d501d501d501d501d501d501d501d501d5";
 const SOURCE_PASSWORD: &str = "source-password-hunter2";
+const GITHUB_TOKEN: &str = "github-token-that-opens-issues";
+const ALERTMANAGER_TOKEN: &str = "alertmanager-token-0123456789";
 const WRONG_TOKEN: &str = "a-wrong-token-that-somebody-typed";
 
 /// All files below a directory.
@@ -42,6 +44,10 @@ fn talkative(dir: &Path, data: &Path, broker: SocketAddr, output: &str) -> Comma
         .current_dir(dir)
         .env("IOT_METER__SECRETS__KEY", SEALING_KEY)
         .env("IOT_METER__SECRETS__OLD_KEYS_FILE", dir.join("old"))
+        .env("IOT_METER__GITHUB__TOKEN", GITHUB_TOKEN)
+        .env("IOT_METER__GITHUB__REPOSITORY", "trains/alerts")
+        .env("IOT_METER__GITHUB__API_URL", "http://127.0.0.1:9")
+        .env("IOT_METER__ALERTMANAGER__TOKEN", ALERTMANAGER_TOKEN)
         .env("IOT_METER__LOG__LEVEL", "trace")
         .stdout(File::create(output.with_extension("out")).unwrap())
         .stderr(File::create(output.with_extension("err")).unwrap());
@@ -86,6 +92,8 @@ fn no_secret_shows_in_output_answers_or_files_that_are_not_meant_to_hold_it() {
         ("the sealing key", SEALING_KEY.to_owned()),
         ("an old sealing key", OLD_KEY.to_owned()),
         ("a source's password", SOURCE_PASSWORD.to_owned()),
+        ("GitHub's token", GITHUB_TOKEN.to_owned()),
+        ("Alertmanager's token", ALERTMANAGER_TOKEN.to_owned()),
         ("a wrong token", WRONG_TOKEN.to_owned()),
     ];
     // The raw bytes too, where they could be kept as they are.
@@ -105,6 +113,12 @@ fn no_secret_shows_in_output_answers_or_files_that_are_not_meant_to_hold_it() {
         let name = if name == admin_key { "admin" } else { name };
         Client::try_connect(server.mqtt, &Connect::id("y").login(name, password));
     }
+    let alert = json!({"status": "firing", "fingerprint": "ab", "startsAt": "2026-02-12T10:00:00Z", "labels": {}});
+    let told = json!({"version": "4", "alerts": [alert]});
+    api.with_key(Some(ALERTMANAGER_TOKEN)).post("/api/alertmanager/webhook", &told).expect(202);
+    crate::support::eventually("GitHub is asked in vain", || {
+        api.get("/api/webhooks").json()[0]["last_error"].is_string()
+    });
     let claim_token = text(&claim, "token");
     let answers = [
         api.get("/metrics"),
@@ -113,6 +127,7 @@ fn no_secret_shows_in_output_answers_or_files_that_are_not_meant_to_hold_it() {
         api.get("/api/services"),
         api.get("/api/claims"),
         api.get("/api/openapi.json"),
+        api.get("/api/webhooks"),
         api.with_key(Some(WRONG_TOKEN)).get("/api/devices"),
         api.with_key(Some(&m1)).get("/api/devices"),
         api.with_key(None).post("/api/enrol", &enrolment),

@@ -3,7 +3,7 @@
 CREATE TABLE certificates (
     id INTEGER PRIMARY KEY NOT NULL,
     serial TEXT NOT NULL UNIQUE,
-    -- `device` or `server`; a server's has no device.
+    -- `device`, `server`, or `unknown`: revoked by its serial, of which nothing else is known. Only the first has a device.
     kind TEXT NOT NULL,
     device_id TEXT,
     not_before BIGINT NOT NULL,
@@ -29,8 +29,8 @@ CREATE INDEX certificates_revoked ON certificates (not_after) WHERE revoked_at I
 CREATE TABLE credential_changes (
     id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
     at BIGINT NOT NULL,
-    -- `certificate` or `device`.
+    -- `certificate`, `device`, `token` (of a device) or `service`.
     kind TEXT NOT NULL,
-    -- A serial, or a device id.
+    -- A serial, a device id, or an account's name.
     subject TEXT NOT NULL
 );

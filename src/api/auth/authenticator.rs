@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quick_cache::sync::Cache;
+use subtle::ConstantTimeEq;
 
 use super::{Credential, Principal, Via, session};
 use crate::api::key::{self, Verdict};
@@ -43,6 +44,8 @@ pub struct Authenticator {
     clock: Clock,
     rules: SessionRules,
     issuer: Option<Arc<Issuer>>,
+    /// SHA-256 of Alertmanager's token.
+    alertmanager: Option<[u8; 32]>,
     noted: Cache<String, Timestamp>,
 }
 
@@ -81,7 +84,14 @@ fn denied(reason: &'static str, claimed: &str, detail: &'static str) -> Failure 
 impl Authenticator {
     /// With `is_open` everybody is an administrator.
     pub fn new(is_open: bool, clock: Clock) -> Self {
-        Self { is_open, clock, rules: SessionRules::default(), issuer: None, noted: Cache::new(NOTED) }
+        Self {
+            is_open,
+            clock,
+            rules: SessionRules::default(),
+            issuer: None,
+            alertmanager: None,
+            noted: Cache::new(NOTED),
+        }
     }
 
     /// With other rules for sessions.
@@ -92,6 +102,17 @@ impl Authenticator {
     /// Tokens of this issuer are taken too.
     pub fn with_issuer(self, issuer: Option<Arc<Issuer>>) -> Self {
         Self { issuer, ..self }
+    }
+
+    /// Alertmanager has this token, which no database has to know.
+    pub fn with_alertmanager_token(self, token: Option<&str>) -> Self {
+        Self { alertmanager: token.map(key::digest), ..self }
+    }
+
+    /// Whether Alertmanager brought its token.
+    pub(in crate::api) fn is_alertmanager(&self, credential: &Credential) -> bool {
+        let (Credential::Key(text) | Credential::Token(text)) = credential else { return false };
+        self.alertmanager.is_some_and(|expected| bool::from(expected.ct_eq(&key::digest(text))))
     }
 
     /// Whether no credential is asked for.

@@ -22,7 +22,7 @@ use crate::store::{ApiKey, Role};
 /// Who asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Principal {
-    /// For logs, the audit and "acknowledged by": `key:<prefix>`, `user:<subject>`, or `open`.
+    /// For logs, the audit and "acknowledged by": `key:<prefix>`, `user:<subject>`, `alertmanager`, or `open`.
     pub name: String,
     /// What it may do.
     pub role: Role,
@@ -37,6 +37,8 @@ pub struct Principal {
 pub enum Via {
     /// Nobody has to.
     Open,
+    /// The token that is configured for Alertmanager.
+    Alertmanager,
     /// An API key.
     Key,
     /// A token of the issuer.
@@ -55,6 +57,11 @@ pub enum Via {
 impl Principal {
     fn open() -> Self {
         Self { name: "open".to_owned(), role: Role::Admin, device_prefix: None, via: Via::Open }
+    }
+
+    /// Alertmanager, known by its token.
+    pub(super) fn alertmanager() -> Self {
+        Self { name: "alertmanager".to_owned(), role: Role::Operator, device_prefix: None, via: Via::Alertmanager }
     }
 
     fn of(key: &ApiKey) -> Self {

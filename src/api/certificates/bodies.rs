@@ -11,12 +11,12 @@ use crate::domain::{DeviceId, Timestamp};
 use crate::pki::MAX_REQUEST_BYTES;
 use crate::store::Certificate;
 
-/// A certificate that was issued here.
+/// A certificate that was issued here, or one of its authority that was revoked by its serial alone.
 #[derive(Serialize, ToSchema)]
 pub struct CertificateBody {
     /// Lower-case hex.
     serial: String,
-    /// Whose it is; none = a server's.
+    /// Whose it is; none = a server's, or not known.
     device_id: Option<String>,
     /// `valid`, `expired` or `revoked`.
     state: &'static str,
@@ -24,7 +24,7 @@ pub struct CertificateBody {
     not_before: Time,
     #[schema(value_type = String, format = DateTime)]
     not_after: Time,
-    /// SHA-256 of the certificate, lower-case hex.
+    /// SHA-256 of the certificate, lower-case hex; empty where only the serial is known.
     fingerprint: String,
     #[schema(value_type = String, format = DateTime)]
     issued_at: Time,
@@ -33,7 +33,7 @@ pub struct CertificateBody {
     revoked_at: Option<Time>,
     revoked_by: Option<String>,
     revoke_reason: Option<String>,
-    /// The certificate, PEM.
+    /// The certificate, PEM; empty where only the serial is known.
     certificate: String,
 }
 

@@ -25,8 +25,8 @@ use super::query::Params;
 use super::socket::Secure;
 use super::{State, devices, etag, json, show};
 use crate::audit;
-use crate::domain::DeviceId;
-use crate::pki::{KeySource, Revoked};
+use crate::domain::{DeviceId, Timestamp};
+use crate::pki::{KeySource, Revoked, serial_of};
 use crate::store::{Certificate, CertificateFilter, Revocation};
 use issue::{Wish, issue};
 pub(super) use issue::{authority, refused};
@@ -177,7 +177,8 @@ pub async fn get_certificate(
     Ok(etag::respond(&request, version, &CertificateBody::new(certificate, state.services.clock.now())))
 }
 
-/// Revokes a certificate for good: whoever is connected with it is disconnected, the next handshake is refused.
+/// Revokes a certificate for good: whoever is connected with it is disconnected, the next handshake is refused. One that
+/// this server does not know is taken for one of its own authority, and revoked by its serial (by keys for all devices).
 #[utoipa::path(tag = "certificates", params(("serial" = String, Path, description = "Serial number, hex")),
     request_body = RevokeCertificate, responses((status = 200, body = CertificateBody),
     (status = 404, body = super::Problem), (status = 422, body = super::Problem)))]
@@ -189,12 +190,17 @@ pub async fn revoke_certificate(
     Body(body): Body<RevokeCertificate>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let serial = find(&state, &principal, &serial).await?.serial;
+    let serial = serial_of(&serial).ok_or_else(missing)?;
+    let until = match look_up(&state, &serial).await? {
+        Some(certificate) if is_reached(&principal, &certificate) => None,
+        None if principal.device_prefix.is_none() => Some(authority_end(&state).await?.ok_or_else(missing)?),
+        _ => return Err(missing()),
+    };
     let now = state.services.clock.now();
     let reason = body.reason.unwrap_or_default();
     let revocation = Revocation { at: now, by: principal.name.clone(), reason: reason.clone() };
     let wanted = serial.clone();
-    let revoked = state.store(move |s| s.revoke_certificate(&wanted, &revocation)).await?;
+    let revoked = state.store(move |s| s.revoke_certificate(&wanted, &revocation, until)).await?;
     let certificate = revoked.ok_or_else(missing)?;
     state.services.pki.revocations.add([(serial.clone(), certificate.not_after)]);
     note(&state, &request, &principal.name, "certificate.revoke", &serial, reason);
@@ -207,13 +213,28 @@ fn missing() -> ApiError {
 
 /// The certificate, if the asker may see it.
 async fn find(state: &State, principal: &Principal, serial: &str) -> Result<Certificate, ApiError> {
-    let wanted = serial.trim().to_ascii_lowercase();
-    let found = state.store(move |s| s.certificate(&wanted)).await?;
-    let is_reached = |certificate: &Certificate| match &certificate.device {
+    let serial = serial_of(serial).ok_or_else(missing)?;
+    let found = look_up(state, &serial).await?;
+    found.filter(|certificate| is_reached(principal, certificate)).ok_or_else(missing)
+}
+
+async fn look_up(state: &State, serial: &str) -> Result<Option<Certificate>, ApiError> {
+    let wanted = serial.to_owned();
+    state.store(move |s| s.certificate(&wanted)).await
+}
+
+fn is_reached(principal: &Principal, certificate: &Certificate) -> bool {
+    match &certificate.device {
         Some(device) => principal.may_reach(device),
         None => principal.device_prefix.is_none(),
-    };
-    found.filter(is_reached).ok_or_else(missing)
+    }
+}
+
+/// When the authority that signs here ends, and with it all that it has signed; `None` = there is none.
+async fn authority_end(state: &State) -> Result<Option<Timestamp>, ApiError> {
+    let own = state.services.pki.own.clone();
+    let read = tokio::task::spawn_blocking(move || own.not_after());
+    Ok(read.await.map_err(|_| ApiError::Internal("reading the authority panicked"))??)
 }
 
 fn note(state: &State, request: &HttpRequest, actor: &str, action: &str, serial: &str, detail: String) {

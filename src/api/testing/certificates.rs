@@ -25,8 +25,13 @@ impl Certificates for FakeStore {
         self.stats()?;
         self.real().certificates(filter, page)
     }
-    fn revoke_certificate(&self, serial: &str, revocation: &Revocation) -> Result<Option<Certificate>, Error> {
-        self.real().revoke_certificate(serial, revocation)
+    fn revoke_certificate(
+        &self,
+        serial: &str,
+        revocation: &Revocation,
+        until: Option<Timestamp>,
+    ) -> Result<Option<Certificate>, Error> {
+        self.real().revoke_certificate(serial, revocation, until)
     }
     fn revoke_certificates_of(&self, device: &DeviceId, revocation: &Revocation) -> Result<Vec<String>, Error> {
         self.real().revoke_certificates_of(device, revocation)

@@ -8,3 +8,4 @@ mod resources;
 mod served;
 mod session;
 mod walk;
+mod webhooks;

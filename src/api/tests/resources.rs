@@ -125,8 +125,12 @@ async fn every_list_can_be_walked_by_cursor() {
         assert_eq!(bench.post("/api/devices/m-1/commands", json!({"cmd": "reboot"})).await.status, 202);
         let gap = Gap { first: n, last: n, after: NOW, before: NOW, missing: vec![] };
         bench.add_gap(GapEntry { gap, detected_at: NOW, filled_at: None });
+        let fingerprint = format!("{n:x}");
+        let alert = json!({"status": "firing", "fingerprint": fingerprint, "startsAt": "2026-02-12T09:00:00Z"});
+        let told = json!({"version": "4", "alerts": [alert]});
+        assert_eq!(bench.post("/api/alertmanager/webhook", told).await.status, 202);
     }
-    let lists = ["devices", "alerts", "devices/m-1/alerts", "devices/m-1/commands", "devices/m-1/gaps"];
+    let lists = ["devices", "alerts", "webhooks", "devices/m-1/alerts", "devices/m-1/commands", "devices/m-1/gaps"];
     for list in lists {
         assert_eq!(walk(&bench, &format!("/api/{list}?cursor=&per_page=2")).await, [2, 2, 1], "{list}");
         let bad = bench.get(&format!("/api/{list}?cursor=x&page=1")).await;
@@ -148,7 +152,7 @@ fn every_list_with_pages_has_cursors() {
     let pages: Vec<_> = paths.iter().filter(|(_, item)| has(item, "page")).map(|(path, _)| path.as_str()).collect();
     let cursors: Vec<_> = paths.iter().filter(|(_, item)| has(item, "cursor")).map(|(path, _)| path.as_str()).collect();
     assert_eq!(pages, cursors);
-    assert_eq!(pages.len(), 8, "{pages:?}");
+    assert_eq!(pages.len(), 9, "{pages:?}");
 }
 
 #[actix_web::test]

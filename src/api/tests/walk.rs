@@ -25,6 +25,7 @@ pub(super) fn example(pattern: &str, alert: &str, command: &str) -> String {
         .replace("{prefix}", "00000000")
         .replace("{serial}", "0a0b")
         .replace("{name}", "grafana")
+        .replace("{webhook_id}", "1")
 }
 
 /// A body that passes where one is needed, so that what refuses is not the body.
@@ -38,6 +39,7 @@ fn body(route: &Route) -> Option<Value> {
         ("POST", "/api/certificates") => Some(json!({"device_id": "ac-1"})),
         ("POST", "/api/claims") => Some(json!({"name": "x", "devices": "ac-*", "max_uses": 1, "expires_in_s": 60})),
         ("POST", "/api/services") => Some(json!({"name": "x", "read": ["#"]})),
+        ("POST", "/api/alertmanager/webhook") => Some(json!({"version": "4", "alerts": []})),
         ("POST", "/api/keys") => Some(json!({"name": "x", "role": "admin"})),
         ("POST" | "PUT", _) => Some(json!({})),
         _ => None,
@@ -147,6 +149,7 @@ fn needed(route: &Route) -> Option<Role> {
     match route.access {
         Access::Open | Access::Certificate => None,
         Access::Metrics => Some(Role::Viewer),
+        Access::Alertmanager => Some(Role::Operator),
         Access::Role(role) => Some(role),
     }
 }

@@ -4,17 +4,16 @@
 //! so that renewed ones are taken without a restart.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{self, CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls::pki_types::{self, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::{Address, Options, Password};
+use crate::tls::client::{self, ClientError};
 
 /// What a connection needs of a socket.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -30,18 +29,14 @@ pub(super) enum Error {
     Name(#[source] pki_types::InvalidDnsNameError),
     #[error("TLS cannot be agreed upon: {0}")]
     Tls(#[source] io::Error),
-    #[error("TLS cannot be set up: {0}")]
-    Setup(#[source] rustls::Error),
     #[error("the file of `{key}` cannot be read: {source}")]
     File {
         key: &'static str,
         #[source]
         source: io::Error,
     },
-    #[error("the file of `ca_file` holds no certificate: {0}")]
-    Certificates(#[source] pki_types::pem::Error),
-    #[error("this system has no certificate authorities; name some with `ca_file`")]
-    NoRoots,
+    #[error("`ca_file`: {0}")]
+    Trust(#[source] ClientError),
 }
 
 /// Opens a stream.
@@ -55,7 +50,12 @@ pub(super) async fn dial(options: &Options) -> Result<Box<dyn Stream>, Error> {
     }
     let name = ServerName::try_from(host.clone()).map_err(Error::Name)?;
     let ca_file = options.ca_file.clone();
-    let config = blocking(move || client_config(ca_file.as_deref())).await?;
+    let config = blocking(move || {
+        let pem = ca_file.map(std::fs::read).transpose();
+        let pem = pem.map_err(|source| Error::File { key: "ca_file", source })?;
+        client::trusted(pem.as_deref()).and_then(|roots| client::client_config(roots, None)).map_err(Error::Trust)
+    });
+    let config = config.await?;
     let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(Error::Tls)?;
     Ok(Box::new(tls))
 }
@@ -72,28 +72,6 @@ pub(super) async fn password(options: &Options) -> Result<Option<String>, Error>
             Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
         }
     }
-}
-
-fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
-    let mut roots = RootCertStore::empty();
-    match ca_file {
-        Some(path) => {
-            let pem = std::fs::read(path).map_err(|source| Error::File { key: "ca_file", source })?;
-            for certificate in CertificateDer::pem_slice_iter(&pem) {
-                roots.add(certificate.map_err(Error::Certificates)?).map_err(Error::Setup)?;
-            }
-        }
-        // What cannot be read among many is passed over, as every browser does.
-        None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
-    }
-    match (roots.is_empty(), ca_file) {
-        (true, Some(_)) => return Err(Error::Certificates(pki_types::pem::Error::NoItemsFound)),
-        (true, None) => return Err(Error::NoRoots),
-        (false, _) => {}
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().map_err(Error::Setup)?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Reads files off the async workers.

@@ -28,7 +28,7 @@ impl Authenticator for Fickle {
         Box::pin(async move {
             let is_yes = self.calls.fetch_add(1, Ordering::SeqCst) < self.yeses;
             self.gate.acquire().await.unwrap().forget();
-            if is_yes { Ok(Identity::Device(device())) } else { Err(Denied::BadCredentials) }
+            if is_yes { Ok(Identity::Device(device()).into()) } else { Err(Denied::BadCredentials) }
         })
     }
 }
@@ -94,4 +94,63 @@ async fn a_dismissed_client_leaves_no_will() {
     client.expect_closed().await;
     bed.until("no session", |s| s.sessions == 0 && s.connections == 0).await;
     assert_eq!((bed.journal.stored(), bed.broker.stats().wills_fired), (vec![], 0));
+}
+
+/// Takes any password for the token of the device of that name; none for a certificate.
+struct ByToken;
+
+impl Authenticator for ByToken {
+    fn authenticate<'a>(&'a self, given: Credentials<'a>) -> Answer<'a> {
+        let identity = Identity::Device(DeviceId::parse(given.client_id).unwrap());
+        let token_sha256 = given.password.map(|token| digest(token[0]));
+        Box::pin(std::future::ready(Ok(Admitted { identity, token_sha256 })))
+    }
+}
+
+fn digest(first: u8) -> [u8; 32] {
+    [first; 32]
+}
+
+fn by(client_id: &str, token: Option<&'static str>) -> Connect {
+    let username = token.map(|_| client_id.into());
+    Connect { username, password: token.map(|token| token.into()), ..connect(client_id, false) }
+}
+
+#[tokio::test]
+async fn another_token_ends_what_was_begun_by_the_old_one_and_nothing_else() {
+    let bed = Bed::guarded(Options::default(), Arc::new(ByToken)).await;
+    let come = async |how: Connect| {
+        let mut client = Client::open(bed.address).await;
+        let is_present = client.connect_with(how).await.unwrap();
+        (client, is_present)
+    };
+    let (mut old, _) = come(by("m1", Some("a"))).await;
+    let (mut other, _) = come(by("m2", Some("a"))).await;
+    bed.broker.disconnect_token(&device(), Some(digest(b'a')));
+    old.expect_nothing().await;
+    bed.broker.disconnect_token(&device(), Some(digest(b'b')));
+    old.expect_closed().await;
+    bed.until("gone", |s| s.sessions == 1).await;
+    let (mut new, is_present) = come(by("m1", Some("b"))).await;
+    assert!(!is_present);
+    bed.broker.disconnect_token(&device(), Some(digest(b'b')));
+    new.expect_nothing().await;
+    bed.broker.disconnect_token(&device(), None);
+    new.expect_closed().await;
+
+    // A session counts as begun by whatever its client showed last.
+    bed.until("gone", |s| s.sessions == 1).await;
+    drop(come(by("m1", Some("b"))).await);
+    bed.until("away", |s| s.connections == 1).await;
+    let (mut certified, is_present) = come(by("m1", None)).await;
+    assert!(is_present);
+    bed.broker.disconnect_token(&device(), None);
+    certified.expect_nothing().await;
+    other.expect_nothing().await;
+    drop(certified);
+    bed.until("away", |s| s.connections == 1).await;
+    drop(come(by("m1", Some("c"))).await);
+    bed.until("away", |s| s.connections == 1).await;
+    bed.broker.disconnect_token(&device(), Some(digest(b'd')));
+    bed.until("the session of who is away", |s| s.sessions == 1).await;
 }

@@ -136,6 +136,7 @@ fn certificate(dir: &tempfile::TempDir) -> Tls {
         key_file,
         min_version: TlsVersion::V13,
         client_ca_files: Vec::new(),
+        own_ca_file: None,
         crl_file: None,
         is_certificate_required: false,
         reload_every: Duration::from_secs(30),

@@ -14,6 +14,7 @@ mod relay;
 mod restart;
 mod sessions;
 mod shares;
+mod strangers;
 mod v5;
 
 use std::net::{SocketAddr, TcpListener};

@@ -16,7 +16,7 @@ impl Authenticator for Password {
         Box::pin(async move {
             let device = given.username.and_then(DeviceId::parse).ok_or(Denied::BadCredentials)?;
             match given.password {
-                Some(b"secret") if given.client_id == device.as_str() => Ok(Identity::Device(device)),
+                Some(b"secret") if given.client_id == device.as_str() => Ok(Identity::Device(device).into()),
                 Some(b"secret") => Err(Denied::ClientId),
                 Some(b"inactive") => Err(Denied::NotAuthorized),
                 Some(b"down") => Err(Denied::Unavailable),

@@ -1,11 +1,11 @@
 //! The opening of a WebSocket: one HTTP request, one answer (RFC 6455 section 4.2).
 //!
-//! Invariants: the head is bounded by [`MAX_HEAD`]; only the paths of [`PATHS`] with the subprotocol `mqtt` become a
+//! Invariants: the head, with what comes behind it before the answer, is bounded by [`MAX_HEAD`]; only the paths of [`PATHS`] with the subprotocol `mqtt` become a
 //! WebSocket `[MQTT-6.0.0-3]`, `[MQTT-6.0.0-4]`; everybody else gets an HTTP answer that says what is wrong. There is no
 //! check of `Origin`: it guards credentials that a browser adds by itself, and MQTT has none; a page of whatever origin
 //! must bring the meter's or the service's own password in its CONNECT. The caller bounds the time.
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tungstenite::Error;
 use tungstenite::error::ProtocolError;
@@ -13,10 +13,13 @@ use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server::{Request, create_response, write_response};
 use tungstenite::http::{HeaderValue, Response, StatusCode};
 
-use super::WebSocket;
+use super::{Sizes, WebSocket};
 
 /// Longest request head; a browser may send the cookies of the host along.
 const MAX_HEAD: usize = 16 << 10;
+
+/// Bytes read at a time.
+const READ: usize = 1 << 10;
 
 /// Where WebSockets are: `/mqtt` is what clients use by convention.
 const PATHS: [&str; 2] = ["/mqtt", "/"];
@@ -30,7 +33,7 @@ struct Refusal {
 }
 
 /// Makes the stream a WebSocket; `None` = it is none, and has been told if there was something to tell.
-pub(in crate::broker) async fn accept<S>(mut stream: S, max_message: usize) -> Option<WebSocket<S>>
+pub(in crate::broker) async fn accept<S>(mut stream: S, sizes: Sizes) -> Option<WebSocket<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -45,7 +48,7 @@ where
             write_response(&mut output, &response).ok()?;
             stream.write_all(&output).await.ok()?;
             stream.flush().await.ok()?;
-            Some(WebSocket::new(stream, input, max_message))
+            Some(WebSocket::new(stream, input, sizes))
         }
         Err(refusal) => {
             tracing::debug!(status = refusal.status.as_u16(), reason = refusal.body.trim_end(), "no WebSocket");
@@ -78,8 +81,10 @@ where
                 body: "the request is too long\n",
             }));
         }
-        input.reserve(1 << 10);
-        if stream.read_buf(input).await.ok()? == 0 {
+        // What the buffer has grown to may be more than may come.
+        let room = (MAX_HEAD - seen).min(READ);
+        input.reserve(room);
+        if stream.read_buf(&mut (&mut *input).limit(room)).await.ok()? == 0 {
             return None;
         }
     };

@@ -2,8 +2,8 @@
 //!
 //! Invariants: packets may share a message or span several, in both directions `[MQTT-6.0.0-2]`; any other data frame
 //! ends the connection `[MQTT-6.0.0-1]`; pings are answered while the connection is read; whoever ends it says so with a
-//! close frame as far as the socket takes it at once. A message larger than the limit is refused by its header. Knows
-//! nothing of MQTT packets. The protocol itself is `tungstenite`'s; it is fed through [`Bridge`], so that no wakers and
+//! close frame as far as the socket takes it at once. A message larger than the limit is refused by its header, before a
+//! byte of it is held; until the client is known the limit is that of a CONNECT. Knows nothing of MQTT packets. The protocol itself is `tungstenite`'s; it is fed through [`Bridge`], so that no wakers and
 //! no buffers of its own are needed around it.
 
 mod handshake;
@@ -21,13 +21,26 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message, Utf8Bytes};
 
+use super::stream::Stream;
 pub(super) use handshake::accept;
 
 /// Bytes read at a time, kept for each connection: a meter's datagram with its frame fits.
 const READ_BUFFER: usize = 2 << 10;
 
+/// What the heads of frames, and pings, may take of a stranger besides its CONNECT.
+const HEADS: usize = 1 << 10;
+
 /// Longest message written. What is written is copied, so that this bounds what a slow client costs.
 const WRITE_CHUNK: usize = 16 << 10;
+
+/// Largest message, alone or in frames, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Sizes {
+    /// Until the client is known.
+    pub(super) stranger: usize,
+    /// From then on.
+    pub(super) client: usize,
+}
 
 type Why = Box<dyn std::error::Error + Send + Sync>;
 
@@ -39,18 +52,24 @@ pub(super) struct WebSocket<S> {
     message: Bytes,
     /// Whether the last message written is not yet out.
     is_behind: bool,
+    /// Largest message once the client is known.
+    max_message: usize,
+    /// Bytes that may still be read until the client is known: a message may be held in frames, and a frame beside it.
+    budget: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// A stream whose handshake is done; `early` = what came behind it.
-    fn new(stream: S, early: BytesMut, max_message: usize) -> Self {
+    fn new(stream: S, early: BytesMut, sizes: Sizes) -> Self {
+        let now = sizes.stranger.min(sizes.client);
+        let budget = (now + HEADS).saturating_sub(early.len());
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
-            .max_message_size(Some(max_message))
-            .max_frame_size(Some(max_message));
+            .max_message_size(Some(now))
+            .max_frame_size(Some(now));
         let protocol = WebSocketContext::from_partially_read(early.into(), Role::Server, Some(config));
-        Self { stream, protocol, message: Bytes::new(), is_behind: false }
+        Self { stream, protocol, message: Bytes::new(), is_behind: false, max_message: sizes.client, budget }
     }
 
     /// Tells the peer why, as far as the socket takes it, and gives up.
@@ -64,7 +83,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
     fn close(&mut self, cx: &mut Context<'_>, code: CloseCode) -> Result<(), Error> {
         let frame = CloseFrame { code, reason: Utf8Bytes::default() };
-        self.protocol.close(&mut Bridge { stream: &mut self.stream, cx }, Some(frame))
+        let mut bridge = Bridge { stream: &mut self.stream, cx, budget: &mut self.budget };
+        self.protocol.close(&mut bridge, Some(frame))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for WebSocket<S> {
+    fn admit(&mut self) {
+        self.budget = usize::MAX;
+        self.protocol.set_config(|config| {
+            config.max_message_size = Some(self.max_message);
+            config.max_frame_size = Some(self.max_message);
+        });
     }
 }
 
@@ -72,7 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         while this.message.is_empty() {
-            let read = this.protocol.read(&mut Bridge { stream: &mut this.stream, cx });
+            let read = this.protocol.read(&mut Bridge { stream: &mut this.stream, cx, budget: &mut this.budget });
             match read {
                 Ok(Message::Binary(message)) => this.message = message,
                 // An answer to a ping or to a close is on its way: the next read sees to it.
@@ -81,6 +111,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
                     return Poll::Ready(Err(this.fail(cx, CloseCode::Unsupported, "a text message")));
                 }
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(Error::Io(_)) if this.budget == 0 => {
+                    return Poll::Ready(Err(this.fail(cx, CloseCode::Size, "more than a CONNECT takes")));
+                }
                 Err(Error::Io(error)) => return Poll::Ready(Err(error)),
                 Err(Error::ConnectionClosed | Error::AlreadyClosed) => return Poll::Ready(Ok(())),
                 // Gone without a word.
@@ -101,7 +134,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let mut bridge = Bridge { stream: &mut this.stream, cx };
+        let mut bridge = Bridge { stream: &mut this.stream, cx, budget: &mut this.budget };
         if this.is_behind {
             match pending(this.protocol.flush(&mut bridge)) {
                 Poll::Ready(Ok(())) => this.is_behind = false,
@@ -123,7 +156,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let flushed = pending(this.protocol.flush(&mut Bridge { stream: &mut this.stream, cx }));
+        let mut bridge = Bridge { stream: &mut this.stream, cx, budget: &mut this.budget };
+        let flushed = pending(this.protocol.flush(&mut bridge));
         this.is_behind &= !matches!(flushed, Poll::Ready(Ok(())));
         flushed
     }
@@ -162,6 +196,8 @@ fn code_of(error: &Error) -> CloseCode {
 struct Bridge<'a, 'b, S> {
     stream: &'a mut S,
     cx: &'a mut Context<'b>,
+    /// Bytes that may still be read.
+    budget: &'a mut usize,
 }
 
 fn blocking<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
@@ -173,8 +209,13 @@ fn blocking<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
 
 impl<S: AsyncRead + Unpin> Read for Bridge<'_, '_, S> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut buf = ReadBuf::new(buf);
+        let room = buf.len().min(*self.budget);
+        if room == 0 {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        let mut buf = ReadBuf::new(&mut buf[..room]);
         blocking(Pin::new(&mut *self.stream).poll_read(self.cx, &mut buf))?;
+        *self.budget -= buf.filled().len();
         Ok(buf.filled().len())
     }
 }

@@ -7,6 +7,9 @@ use super::*;
 
 const LIMIT: usize = 1000;
 
+/// Nothing changes with the log-in: that is tested with the broker.
+const SIZES: Sizes = Sizes { stranger: LIMIT, client: LIMIT };
+
 fn head(path: &str, headers: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
@@ -20,7 +23,7 @@ const GOOD: &str = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqttv3.
 async fn open(pipe: usize) -> (WebSocket<DuplexStream>, DuplexStream) {
     let (ours, mut peer) = duplex(pipe.max(1024));
     peer.write_all(head("/mqtt", GOOD).as_bytes()).await.unwrap();
-    let socket = accept(ours, LIMIT).await.expect("a good handshake");
+    let socket = accept(ours, SIZES).await.expect("a good handshake");
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
         answer.push(peer.read_u8().await.unwrap());
@@ -139,11 +142,13 @@ impl Reader {
     async fn read_all(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
         loop {
-            let message =
-                std::future::poll_fn(|cx| match self.protocol.read(&mut Bridge { stream: &mut self.stream, cx }) {
+            let message = std::future::poll_fn(|cx| {
+                match self.protocol.read(&mut Bridge { stream: &mut self.stream, cx, budget: &mut usize::MAX.clone() })
+                {
                     Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
                     other => Poll::Ready(other.unwrap()),
-                });
+                }
+            });
             match message.await {
                 Message::Binary(bytes) => all.extend(bytes),
                 Message::Close(Some(frame)) => {
@@ -161,7 +166,7 @@ async fn who_wants_something_else_is_told_what_is_wrong() {
     let check = async |name: &str, request: &str, status: &str, says: &str| {
         let (ours, mut peer) = duplex(64 << 10);
         peer.write_all(request.as_bytes()).await.unwrap();
-        assert!(accept(ours, LIMIT).await.is_none(), "{name}");
+        assert!(accept(ours, SIZES).await.is_none(), "{name}");
         let mut answer = String::new();
         peer.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(says), "{name}: {answer}");
@@ -189,7 +194,7 @@ async fn a_handshake_may_come_byte_by_byte_with_the_first_message_behind_it() {
         peer.read_exact(&mut answer).await.unwrap();
         peer
     });
-    let accepting = accept(ours, LIMIT);
+    let accepting = accept(ours, SIZES);
     let (socket, peer) = tokio::join!(accepting, async {
         let mut peer = client.await.unwrap();
         let mut rest = Vec::new();
@@ -203,7 +208,7 @@ async fn a_handshake_may_come_byte_by_byte_with_the_first_message_behind_it() {
 
     let (ours, mut peer) = duplex(4096);
     peer.write_all(&[head("/mqtt", GOOD).as_bytes(), &frame(0x82, b"early")].concat()).await.unwrap();
-    let mut socket = accept(ours, LIMIT).await.unwrap();
+    let mut socket = accept(ours, SIZES).await.unwrap();
     let mut read = [0; 5];
     socket.read_exact(&mut read).await.unwrap();
     assert_eq!(&read, b"early");

@@ -126,11 +126,9 @@ pub fn decode_connect(buf: &mut BytesMut, max_size: usize) -> Result<Option<(Ver
     }
     let Some(frame) = Frame::peek_connect(buf).map_err(unknown)? else { return Ok(None) };
     if let Err(error) = frame.check_size(max_size) {
-        // Of a packet that is too large only as much is awaited as tells whether its sender understands the answer.
-        let start = &buf[frame.header_len..];
-        let is_known = start.len() >= connect::START_OF_V5.len().min(frame.body_len);
-        let version = start.starts_with(connect::START_OF_V5).then_some(Version::V5);
-        return if is_known { Err(ConnectError { version, error }) } else { Ok(None) };
+        // Nothing more is awaited, also not what would tell whether its sender understands an answer.
+        let version = buf[frame.header_len..].starts_with(connect::START_OF_V5).then_some(Version::V5);
+        return Err(ConnectError { version, error });
     }
     if !frame.is_whole(buf) {
         return Ok(None);

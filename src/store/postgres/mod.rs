@@ -25,6 +25,7 @@ mod enrolment;
 mod events;
 mod gaps;
 mod migrations;
+mod outbox;
 mod partitions;
 mod remembered;
 mod schema;

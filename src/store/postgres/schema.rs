@@ -281,4 +281,36 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    outbox (id) {
+        id -> BigInt,
+        fingerprint -> Text,
+        status -> Text,
+        starts_at -> Timestamptz,
+        name -> Text,
+        body -> Text,
+        created_at -> Timestamptz,
+        state -> Text,
+        attempts -> BigInt,
+        next_attempt_at -> Timestamptz,
+        leased_by -> Nullable<Text>,
+        leased_until -> Nullable<Timestamptz>,
+        last_error -> Nullable<Text>,
+        result -> Nullable<Text>,
+        issue -> Nullable<Text>,
+        finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    incidents (fingerprint) {
+        fingerprint -> Text,
+        status -> Text,
+        starts_at -> Timestamptz,
+        told_at -> Timestamptz,
+        is_dry -> Bool,
+        issue -> Nullable<Text>,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(devices, device_sequence);

@@ -3,6 +3,7 @@
 use diesel::prelude::Insertable;
 use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, Queryable, RunQueryDsl, SqliteConnection};
 
+use super::certificates;
 use super::fault::Fault;
 use super::listing::{self, Part};
 use super::schema::{api_keys, devices};
@@ -107,6 +108,9 @@ pub(super) fn set_token(
     let changed = diesel::update(device)
         .set(devices::token_sha256.eq(token_sha256.as_ref().map(<[u8; 32]>::as_slice)))
         .execute(connection)?;
+    if changed == 1 {
+        certificates::note_token(connection, id)?;
+    }
     Ok(changed == 1)
 }
 

@@ -4,8 +4,8 @@ use diesel::prelude::Insertable;
 use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, Queryable, RunQueryDsl, SqliteConnection};
 
 use super::fault::Fault;
-use super::schema::{claims, device_enrolments, device_secrets, devices as device_table};
-use super::{SqliteStore, certificates, devices, listing, services};
+use super::schema::{claims, device_enrolments, device_secrets};
+use super::{SqliteStore, certificates, credentials, devices, listing, services};
 use crate::domain::{DeviceId, DevicePattern, Timestamp};
 use crate::store::{
     Claim, Device, DeviceChange, Enrolment, Error, NewEnrolment, Outcome, Revocation, Sealed, ServiceAccount,
@@ -248,9 +248,7 @@ fn enrol(connection: &mut SqliteConnection, new: &NewEnrolment, now: Timestamp) 
     if !devices::register(connection, device, now)? {
         let change = DeviceChange { is_active: Some(true), ..DeviceChange::default() };
         devices::update(connection, id, &change, None, now)?;
-        let row = device_table::table.filter(device_table::device_id.eq(id.as_str()));
-        let token = device_table::token_sha256.eq(device.token_sha256.as_ref().map(<[u8; 32]>::as_slice));
-        diesel::update(row).set(token).execute(connection)?;
+        credentials::set_token(connection, id, device.token_sha256)?;
     }
     let revocation = Revocation { at: now, by: format!("claim:{claim_prefix}"), reason: "enrolled anew".to_owned() };
     certificates::revoke_all(connection, id, &revocation)?;

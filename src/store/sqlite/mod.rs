@@ -27,6 +27,7 @@ mod enrolment;
 mod events;
 mod gaps;
 mod migrations;
+mod outbox;
 mod schema;
 mod services;
 mod sessions;

@@ -254,4 +254,36 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    outbox (id) {
+        id -> BigInt,
+        fingerprint -> Text,
+        status -> Text,
+        starts_at -> BigInt,
+        name -> Text,
+        body -> Text,
+        created_at -> BigInt,
+        state -> Text,
+        attempts -> BigInt,
+        next_attempt_at -> BigInt,
+        leased_by -> Nullable<Text>,
+        leased_until -> Nullable<BigInt>,
+        last_error -> Nullable<Text>,
+        result -> Nullable<Text>,
+        issue -> Nullable<Text>,
+        finished_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    incidents (fingerprint) {
+        fingerprint -> Text,
+        status -> Text,
+        starts_at -> BigInt,
+        told_at -> BigInt,
+        is_dry -> Bool,
+        issue -> Nullable<Text>,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(devices, device_sequence);

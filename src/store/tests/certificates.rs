@@ -47,10 +47,11 @@ pub fn a_certificate_is_found_listed_and_revoked_once(store: &dyn Store) {
     let rest = store.certificates(&CertificateFilter::default(), Page::behind(walk.next, 3)).unwrap();
     assert_eq!((walk.items.len(), rest.items.len(), rest.next), (3, 1, None));
 
-    let revoked = store.revoke_certificate("01", &revocation(7)).unwrap().unwrap();
+    let revoked = store.revoke_certificate("01", &revocation(7), None).unwrap().unwrap();
     assert_eq!(revoked.revocation, Some(revocation(7)));
-    assert_eq!(store.revoke_certificate("01", &revocation(8)).unwrap(), Some(revoked), "the first one stays");
-    assert_eq!(store.revoke_certificate("ff", &revocation(8)).unwrap(), None);
+    let again = store.revoke_certificate("01", &revocation(8), Some(at(9))).unwrap();
+    assert_eq!(again, Some(revoked), "the first one stays");
+    assert_eq!(store.revoke_certificate("ff", &revocation(8), None).unwrap(), None);
     assert_eq!(list(expiring()), ["03"]);
     let revoked = RevokedCertificate { serial: "01".into(), revoked_at: at(7), not_after: at(100) };
     assert_eq!(store.revoked_certificates(at(60)).unwrap(), [revoked]);
@@ -60,6 +61,22 @@ pub fn a_certificate_is_found_listed_and_revoked_once(store: &dyn Store) {
     assert_eq!(figures, CertificateFigures { valid: 1, expiring: 1, expired: 1, revoked: 1, next_expiry });
     assert_eq!(store.revoke_certificates_of(&id("cert-a"), &revocation(9)).unwrap(), ["02"]);
     assert_eq!(store.revoke_certificates_of(&id("cert-a"), &revocation(9)).unwrap(), Vec::<String>::new());
+}
+
+pub fn a_certificate_nobody_knows_is_revoked_by_its_serial_alone(store: &dyn Store) {
+    let start = store.last_credential_change().unwrap();
+    let revoke =
+        |n: i64, until: i64| store.revoke_certificate("5e1", &revocation(n), Some(at(until))).unwrap().unwrap();
+    let first = revoke(7, 400);
+    assert_eq!(first, Certificate::unknown("5e1", at(400), &revocation(7)));
+    assert_eq!(store.certificate("5e1").unwrap().as_ref(), Some(&first));
+    assert_eq!(revoke(8, 500), first, "the first word stays");
+    let changes: Vec<_> = store.credential_changes(start, 100).unwrap().into_iter().map(|(_, change)| change).collect();
+    assert_eq!(changes, [CredentialChange::Certificate("5e1".into())], "told once");
+    let is_listed = |now: i64| store.revoked_certificates(at(now)).unwrap().iter().any(|r| r.serial == "5e1");
+    assert!(is_listed(399) && !is_listed(401));
+    let known = certificate("5e1", Some("cert-z"), 100);
+    assert!(store.add_certificate(&known).is_err(), "it does not become good again");
 }
 
 pub fn every_right_taken_away_is_told_in_order(store: &dyn Store) {
@@ -75,16 +92,21 @@ pub fn every_right_taken_away_is_told_in_order(store: &dyn Store) {
     }
     store.add_certificate(&certificate("0a", Some("change-a"), 100)).unwrap();
     for _ in 0..2 {
-        store.revoke_certificate("0a", &revocation(7)).unwrap();
+        store.revoke_certificate("0a", &revocation(7), None).unwrap();
     }
     for is_active in [Some(true), Some(false), None] {
         let change = DeviceChange { is_active, ..DeviceChange::default() };
         store.update_device(&id("change-a"), &change, None, at(8)).unwrap();
     }
+    store.set_device_token(&id("change-b"), Some([1; 32])).unwrap();
+    store.set_device_token(&id("change-b"), None).unwrap();
+    store.set_device_token(&id("nobody"), None).unwrap();
     store.delete_device(&id("change-b"), false).unwrap();
     let all = [
         CredentialChange::Certificate("0a".into()),
         CredentialChange::Device(id("change-a")),
+        CredentialChange::Token(id("change-b")),
+        CredentialChange::Token(id("change-b")),
         CredentialChange::Device(id("change-b")),
     ];
     assert_eq!(heard(start), all);

@@ -2,6 +2,7 @@
 
 pub mod certified;
 pub mod foreign;
+pub mod github;
 pub mod http;
 pub mod issuer;
 pub mod mqtt;
@@ -242,10 +243,20 @@ pub fn settled(api: &Api) {
 }
 
 /// Waits until `condition` holds; fails with `what` when it does not within half a minute.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
+pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    eventually_within(PATIENCE, what, condition, String::new);
+}
+
+/// Waits until `condition` holds; fails with `what`, and what there is to see, when it does not in time.
+pub fn eventually_within(
+    patience: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> bool,
+    seen: impl Fn() -> String,
+) {
+    let end = Instant::now() + patience;
     while !condition() {
-        assert!(Instant::now() < end, "never happened: {what}");
+        assert!(Instant::now() < end, "never happened: {what} {}", seen());
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -10,6 +10,8 @@ use super::http::Api;
 pub struct Server {
     child: Child,
     pub api: Api,
+    #[allow(dead_code)] // by tests of a feature
+    pub http: SocketAddr,
     pub mqtt: SocketAddr,
 }
 
@@ -48,11 +50,12 @@ impl Server {
         });
         let found = found.expect("set above");
         let address = |name: &str| found[name].as_str().unwrap().parse::<SocketAddr>().unwrap();
-        let api = Api::new(address("http"), None);
+        let http = address("http");
+        let api = Api::new(http, None);
         super::eventually("the server is ready", || {
             api.try_send("GET", "/readyz", &[], None).is_ok_and(|answer| answer.status == 200)
         });
-        Self { child, api, mqtt: address("mqtt") }
+        Self { child, api, http, mqtt: address("mqtt") }
     }
 
     /// `kill -9`.

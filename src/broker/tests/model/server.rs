@@ -13,7 +13,7 @@ use std::time::Instant;
 use super::link::Link;
 use super::ops::{CLIENTS, TOPICS};
 use crate::broker::auth::Identity;
-use crate::broker::hub::{Attached, Hub};
+use crate::broker::hub::{Attached, Hub, Judged};
 use crate::broker::options::Options;
 use crate::broker::slot::{Signals, Slot};
 use crate::mqtt::codec::Version;
@@ -61,7 +61,8 @@ impl Server {
         let limits = self.options.session_limits();
         let start = Start::of(version, connect, None, &limits);
         let (client_id, now) = (client_id(who), self.now);
-        let attach = self.hub.attach(&client_id, &Identity::Open, 0, connect.clean_start, start, || now);
+        let judged = Judged { admitted: Identity::Open.into(), at: 0 };
+        let attach = self.hub.attach(&client_id, &judged, connect.clean_start, start, || now);
         let attached = match pin!(attach).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(attached) => attached.expect("everybody may").expect("nobody is dismissed"),
             Poll::Pending => {

@@ -48,11 +48,12 @@ fn a_packet_above_the_limit_is_refused_by_its_length_alone() {
 }
 
 #[test]
-fn a_connect_above_the_limit_is_refused_once_its_version_is_known() {
+fn a_connect_above_the_limit_is_refused_by_its_header_and_told_where_its_version_has_come_with_it() {
     let check = |bytes: &[u8], expected| assert_eq!(first(bytes), expected);
     let refused = |version| Err(ConnectError { version, error: Error::TooLarge { size: 1001, max: MAX } });
-    check(b"\x10\xe6\x07", Ok(None));
-    check(b"\x10\xe6\x07\0\x04MQTT", Ok(None));
+    check(b"\x10\xe6", Ok(None));
+    check(b"\x10\xe6\x07", refused(None));
+    check(b"\x10\xe6\x07\0\x04MQTT", refused(None));
     check(b"\x10\xe6\x07\0\x04MQTT\x05", refused(Some(Version::V5)));
     check(b"\x10\xe6\x07\0\x04MQTT\x04", refused(None));
     let answer = refused(Some(Version::V5)).unwrap_err().answer();

@@ -1,0 +1,1 @@
+"""The dashboards, one file each; what they are made of is in `panels`."""

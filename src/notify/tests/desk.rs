@@ -1,0 +1,86 @@
+//! The desk on a real database: while that is locked by somebody else notices are kept beside it, and taken over later.
+
+use std::sync::Arc;
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, SqliteConnection};
+
+use super::{alert, at};
+use crate::domain::Clock;
+use crate::notify::desk::{Desk, Place};
+use crate::store::{self, AlertStatus, Issue, OutboxFilter, OutboxState, Page, Settlement, SharedStore};
+
+/// A desk, its clock and its database.
+struct Bench {
+    desk: Desk,
+    store: SharedStore,
+    clock: Clock,
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store::open(&format!("sqlite://{}", dir.path().join("a.db").display())).unwrap();
+        let clock = Clock::manual(at(0));
+        let desk = Desk::open(Arc::clone(&store), dir.path(), clock.clone(), false).unwrap();
+        Self { desk, store, clock, dir }
+    }
+
+    /// Somebody else holds the database as long as this lives.
+    fn lock(&self) -> SqliteConnection {
+        let mut other = SqliteConnection::establish(self.dir.path().join("a.db").to_str().unwrap()).unwrap();
+        other.batch_execute("BEGIN EXCLUSIVE").unwrap();
+        other
+    }
+
+    async fn tell(&self, status: AlertStatus, second: i64) -> (usize, usize) {
+        self.clock.set(at(second));
+        let accepted = self.desk.accept(vec![alert("ab", status, second - 1)]).await.unwrap();
+        (accepted.queued, accepted.repeated)
+    }
+
+    fn rows(&self) -> Vec<(AlertStatus, OutboxState, Option<i64>)> {
+        let rows = self.store.outbox(&OutboxFilter::default(), Page::offset(0, 50)).unwrap().items;
+        rows.into_iter().map(|row| (row.status, row.state, row.issue.map(|issue| issue.number))).collect()
+    }
+}
+
+#[tokio::test]
+async fn while_the_database_is_away_notices_are_kept_and_sent_from_beside_it() {
+    let bench = Bench::new();
+    let lock = bench.lock();
+    assert_eq!(bench.tell(AlertStatus::Firing, 1).await, (1, 0));
+    assert_eq!(bench.tell(AlertStatus::Firing, 2).await, (0, 1), "a repetition");
+    assert_eq!(bench.desk.spooled(), 1);
+    assert!(bench.desk.adopt().await.is_err());
+    let due = bench.desk.claim(Place::Spool, "n", at(3), at(60)).await.unwrap().unwrap();
+    let issue = Some(Issue { repository: "a/b".into(), number: 5 });
+    let (state, result) = (OutboxState::Done, Some("opened".to_owned()));
+    let end = Settlement { at: at(3), state, attempts: 1, next_attempt_at: at(3), last_error: None, result, issue };
+    bench.desk.settle(Place::Spool, due.row.id, "n", end).await.unwrap();
+    drop(lock);
+    // What comes before the database has taken over is kept behind it.
+    assert_eq!(bench.tell(AlertStatus::Resolved, 4).await, (1, 0));
+    assert_eq!((bench.desk.spooled(), bench.rows().len()), (2, 0));
+    bench.desk.adopt().await.unwrap();
+    assert_eq!(bench.desk.spooled(), 0);
+    let expected =
+        [(AlertStatus::Resolved, OutboxState::Pending, None), (AlertStatus::Firing, OutboxState::Done, Some(5))];
+    assert_eq!(bench.rows(), expected);
+    let due = bench.desk.claim(Place::Database, "n", at(5), at(60)).await.unwrap().unwrap();
+    assert_eq!((due.row.status, due.issue.map(|issue| issue.number)), (AlertStatus::Resolved, Some(5)));
+    assert_eq!(bench.tell(AlertStatus::Resolved, 6).await, (0, 1));
+}
+
+#[tokio::test]
+async fn what_was_kept_beside_the_database_is_there_after_a_restart() {
+    let bench = Bench::new();
+    let lock = bench.lock();
+    bench.tell(AlertStatus::Firing, 1).await;
+    drop(lock);
+    let again = Desk::open(Arc::clone(&bench.store), bench.dir.path(), bench.clock.clone(), false).unwrap();
+    assert_eq!(again.spooled(), 1);
+    again.adopt().await.unwrap();
+    assert_eq!(bench.rows(), [(AlertStatus::Firing, OutboxState::Pending, None)]);
+}
