@@ -2,9 +2,7 @@
 //!
 //! Invariants: whoever may not is told one thing, whatever the reason: nothing is learnt of claims, of devices, or of what
 //! has been tried before. Everything a meter gets is made for this answer and kept nowhere in clear; what is kept is kept
-//! in one transaction. Only HTTPS, unless the meter is on this machine or the settings say otherwise.
-
-use std::net::IpAddr;
+//! in one transaction. Only HTTPS all the way, unless the meter is on this machine or the settings say otherwise.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, HOST, HeaderValue};
@@ -20,10 +18,9 @@ use super::devices::{self, MessageBody};
 use super::error::{ApiError, Fault};
 use super::limits::{Kind, Who};
 use super::peer::Peer;
+use super::record::Remark;
 use super::show::Time;
-use super::socket::Secure;
 use super::{Newcomers, State, command_key, json, key};
-use crate::audit;
 use crate::domain::DeviceId;
 use crate::observe::trace;
 use crate::pki::{KeySource, MAX_REQUEST_BYTES, Validity};
@@ -139,33 +136,29 @@ pub async fn enrol(
         return Err(ApiError::Internal("a validated body lacks a required field"));
     };
     let answer = take_in(&state, &request, &device, &claim_token, body).await;
-    let (outcome, detail) = match &answer {
-        Ok(_) => (audit::Outcome::Done, String::new()),
-        Err(ApiError::Forbidden(_)) => (audit::Outcome::Refused, "the claim does not let it in".to_owned()),
-        Err(error) => (audit::Outcome::Failed, error.to_string()),
-    };
     let prefix = token::prefix_of(token::Kind::Claim, claim_token.as_bytes());
-    let actor = prefix.map_or_else(|| "-".to_owned(), |prefix| format!("claim:{prefix}"));
-    note(&state, &request, (actor, "device.enrol"), &device, outcome, detail);
+    let remark = Remark {
+        actor: prefix.map(|prefix| format!("claim:{prefix}")),
+        action: Some("device.enrol"),
+        target: Some(device.to_string()),
+        detail: answer.as_ref().err().map(|error| match error {
+            ApiError::Forbidden(_) => "the claim does not let it in".to_owned(),
+            error => error.to_string(),
+        }),
+    };
+    remark.on(&request);
     let mut response = json(StatusCode::CREATED, &answer?);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
-/// The client's address, also behind proxies of ours.
-fn client(request: &HttpRequest) -> Option<IpAddr> {
-    request.extensions().get::<Peer>().and_then(|peer| peer.address)
-}
-
 /// What can be said before anything is looked up.
 fn check_way(state: &State, request: &HttpRequest) -> Result<(), ApiError> {
-    let peer = client(request);
-    let socket = request.peer_addr().map(|address| address.ip().to_canonical());
-    let is_private = request.conn_data::<Secure>().is_some() || socket.is_some_and(|ip| ip.is_loopback());
-    if !is_private && !state.options.newcomers.is_plain_allowed {
+    let peer = request.extensions().get::<Peer>().copied().unwrap_or_default();
+    if !peer.is_private && !state.options.newcomers.is_plain_allowed {
         return Err(ApiError::Forbidden("enrolment is possible over HTTPS only".to_owned()));
     }
-    match state.limits.count(Kind::Login, Who::peer(peer)).and_then(|standing| standing.retry_after_s) {
+    match state.limits.count(Kind::Login, Who::peer(peer.address)).and_then(|standing| standing.retry_after_s) {
         Some(retry_after_s) => Err(ApiError::TooMany { retry_after_s }),
         None => Ok(()),
     }
@@ -292,24 +285,4 @@ pub async fn allow_enrolment(
         return Err(ApiError::no_device(id.as_str()));
     }
     Ok(MessageBody::ok(format!("{id} may enrol once more")))
-}
-
-fn note(
-    state: &State,
-    request: &HttpRequest,
-    (actor, action): (String, &str),
-    device: &DeviceId,
-    outcome: audit::Outcome,
-    detail: String,
-) {
-    state.services.audit.note(audit::Event {
-        at: state.services.clock.now(),
-        actor,
-        address: client(request),
-        action: action.to_owned(),
-        target: device.to_string(),
-        outcome,
-        request_id: None,
-        detail,
-    });
 }

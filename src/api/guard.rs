@@ -94,7 +94,20 @@ pub(super) async fn guard(
 
 fn peer_of(state: &State, request: &ServiceRequest) -> Peer {
     let socket = request.peer_addr().map(|a| a.ip());
-    Peer::of(request.headers(), socket, request.request().conn_data::<Secure>().is_some(), &state.options.proxies)
+    let is_tls = request.request().conn_data::<Secure>().is_some();
+    let peer = Peer::of(request.headers(), socket, is_tls, &state.options.proxies);
+    if peer.is_unread
+        && let Some(requests) = state.unread.note(state.services.clock.now())
+    {
+        let (proxy, header) = (socket.map(tracing::field::display), state.options.proxies.header.name());
+        tracing::warn!(
+            requests,
+            proxy,
+            header,
+            "a proxy does not say who its client is: it counts as the proxy itself"
+        );
+    }
+    peer
 }
 
 fn note(draft: Draft, state: &State, response: &ServiceResponse<BoxBody>) {
@@ -143,7 +156,7 @@ async fn admit(
     }
     count(state, kind, Who::peer(address), standing)?;
     let role = match access {
-        Access::Metrics if state.options.metrics_access.admits(address) => return Ok(None),
+        Access::Metrics if state.options.metrics_access.admits(&peer) => return Ok(None),
         Access::Metrics => Role::Viewer,
         Access::Role(role) => role,
         Access::Alertmanager if is_alertmanager => {

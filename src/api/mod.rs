@@ -55,7 +55,6 @@ mod tests;
 mod webhooks;
 mod wire;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,7 +76,7 @@ pub use server::{SecureListener, start};
 
 use crate::domain::{Clock, DeviceId};
 use crate::observe::trace::Tracer;
-use crate::observe::{Board, Progress};
+use crate::observe::{Board, Progress, Seldom};
 use crate::store::{DEFAULT_COMMAND_LIFE, SharedStore};
 use crate::tls::{OwnCa, Revocations};
 use crate::vault::Keyring;
@@ -162,7 +161,7 @@ impl Default for Newcomers {
 /// Who may read `/metrics` without a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum MetricsAccess {
-    /// Peers on a loopback address.
+    /// Peers on this machine that come through no proxy.
     #[default]
     Loopback,
     /// Nobody.
@@ -172,9 +171,9 @@ pub enum MetricsAccess {
 }
 
 impl MetricsAccess {
-    fn admits(self, peer: Option<IpAddr>) -> bool {
+    fn admits(self, peer: &peer::Peer) -> bool {
         match self {
-            Self::Loopback => peer.is_some_and(|ip| ip.to_canonical().is_loopback()),
+            Self::Loopback => peer.is_near,
             Self::Key => false,
             Self::Anyone => true,
         }
@@ -255,6 +254,8 @@ struct State {
     routes: routes::Table,
     scans: Arc<Semaphore>,
     pulse: pulse::Pulse,
+    /// Requests of clients that a proxy does not name.
+    unread: Seldom,
 }
 
 type Shared = web::Data<State>;
@@ -266,6 +267,7 @@ impl State {
             routes: routes::Table::new(options.pages),
             scans: Arc::new(Semaphore::new(options.max_scans.max(1))),
             pulse: pulse::Pulse::default(),
+            unread: Seldom::default(),
             services,
             options,
         }

@@ -1,7 +1,8 @@
 //! What of a request goes into the audit log: every write, every log-in, every refusal of somebody known, every bad
 //! credential. Reads that were allowed do not, nor requests without a credential that only read.
 //!
-//! Invariant: no body, no query and no credential is ever part of an entry.
+//! Invariants: no body, no query and no credential is ever part of an entry; a request is one entry at most. What a handler
+//! knows better it says by a [`Remark`], and does not write an entry of its own.
 
 use actix_web::dev::ServiceRequest;
 use actix_web::http::{Method, StatusCode};
@@ -21,6 +22,8 @@ const MAX_TEXT: usize = 128;
 pub(super) struct Remark {
     /// Who it turned out to be.
     pub actor: Option<String>,
+    /// What it is called wherever it is done, on the command line too; else it is method and route.
+    pub action: Option<&'static str>,
     /// On what.
     pub target: Option<String>,
     /// What else.
@@ -87,8 +90,9 @@ impl Draft {
         if remark.is_none() && matches!(status, StatusCode::METHOD_NOT_ALLOWED) {
             return;
         }
-        let Remark { actor, target, detail } = remark.unwrap_or_default();
+        let Remark { actor, action, target, detail } = remark.unwrap_or_default();
         event.actor = actor.or(principal).unwrap_or(event.actor);
+        event.action = action.map_or(event.action, str::to_owned);
         let made = || location.filter(|_| event.target.is_empty()).and_then(|l| l.rsplit('/').next());
         event.target = cut(target.as_deref().or_else(made).unwrap_or(&event.target));
         event.outcome = match status.as_u16() {

@@ -124,14 +124,14 @@ routes! {
     ALERTMANAGER alertmanager::take_alerts,
     ADMIN webhooks::list_webhooks,
     ADMIN webhooks::retry_webhook,
-    VIEWER certificates::list_certificates,
-    OPERATOR certificates::issue_certificate,
+    ADMIN certificates::list_certificates,
+    ADMIN certificates::issue_certificate,
     // Before those with a serial, which would take these names for one.
     CERTIFICATE certificates::renew_certificate,
     OPEN certificates::read_authority,
     VIEWER certificates::read_revoked,
-    VIEWER certificates::get_certificate,
-    OPERATOR certificates::revoke_certificate,
+    ADMIN certificates::get_certificate,
+    ADMIN certificates::revoke_certificate,
 }
 
 /// The OpenAPI document.

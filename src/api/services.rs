@@ -3,7 +3,7 @@
 //! Invariant: whatever changes what an account may do also ends its sessions.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, delete, get, post, put, web};
+use actix_web::{HttpRequest, HttpResponse, delete, get, post, put, web};
 use garde::Validate;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,6 +12,7 @@ use super::auth::Principal;
 use super::body::{Body, Contract, Fields, Rule};
 use super::devices::MessageBody;
 use super::error::{ApiError, Fault};
+use super::record::Remark;
 use super::show::{Time, time};
 use super::{State, json};
 use crate::dispatch;
@@ -168,8 +169,10 @@ pub async fn create_service(
     state: web::Data<State>,
     principal: Principal,
     Body(body): Body<CreateService>,
+    request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     principal.whole_fleet()?;
+    Remark { target: body.name.clone(), ..Remark::default() }.on(&request);
     let now = state.services.clock.now();
     let token = token::generate(Kind::Service);
     let account = ServiceAccount {

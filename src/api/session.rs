@@ -82,7 +82,7 @@ impl Contract for LogIn {
 }
 
 fn peer(request: &HttpRequest) -> Peer {
-    request.extensions().get::<Peer>().copied().unwrap_or(Peer { address: None, is_plain_near: false })
+    request.extensions().get::<Peer>().copied().unwrap_or_default()
 }
 
 /// Begins a session for `principal`, who proved to be that until `ends`.

@@ -1,11 +1,13 @@
 //! `audit`: the audit log in the database of this machine, read and verified beside the API.
 //!
 //! `verify` walks the whole chain. That shows every edit by whoever did not hash all later entries anew; against one who did,
-//! it is told the newest hash of an earlier `verify` (`--since ID:HASH`), kept somewhere else.
+//! it is told the newest hash of an earlier `verify` (`--since ID:HASH`), kept somewhere else. What retention took away must
+//! have been older than `retention.audit_days`, by an entry of the log.
 
 use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -17,7 +19,7 @@ use super::output;
 use crate::api;
 use crate::domain::Timestamp;
 use crate::store::chain::Walk;
-use crate::store::{AuditFilter, AuditOutcome, AuditRow, Page, SharedStore};
+use crate::store::{self, AuditEnds, AuditFilter, AuditOutcome, AuditRow, Page, Proof, SharedStore, Since};
 
 /// List, export and verify the audit log
 #[derive(Debug, Args)]
@@ -78,13 +80,6 @@ struct FilterArgs {
     to: Option<Timestamp>,
 }
 
-/// An entry known from before.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Since {
-    id: i64,
-    hash: [u8; 32],
-}
-
 fn time(text: &str) -> Result<Timestamp, String> {
     api::key::parse_end(text).ok_or_else(|| "must be an RFC 3339 time or a date such as 2027-01-31".to_owned())
 }
@@ -115,7 +110,7 @@ pub(super) fn run(args: AuditArgs, global: &Global) -> anyhow::Result<ExitCode> 
             output::print(global.output, &bodies, || listed(&rows.items))?;
         }
         AuditCommand::Export { filter } => export(&store, &filter.filter())?,
-        AuditCommand::Verify { since } => return verify(&store, since.as_ref(), global),
+        AuditCommand::Verify { since } => return verify(&store, since, global),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -150,61 +145,57 @@ fn export(store: &SharedStore, filter: &AuditFilter) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-/// What a walk found.
+/// What a walk through the log found.
 struct Found {
-    walk: Walk,
+    end: Walk,
     entries: u64,
     fault: Option<String>,
 }
 
-fn walk(store: &SharedStore, since: Option<&Since>) -> anyhow::Result<Found> {
-    let ends = store.audit_ends().context("cannot read the audit log")?;
-    let mut found = Found { walk: Walk::behind(ends.anchor), entries: 0, fault: None };
-    let mut is_seen = since.is_none_or(|since| since.id <= ends.anchor.0);
-    let mut each = |row: AuditRow| {
-        let step = found.walk.step(&row).map_err(|broken| broken.to_string()).and_then(|()| match since {
-            Some(since) if since.id == row.id && since.hash != row.hash => {
-                Err(format!("entry {} was changed, and all later ones were hashed anew", row.id))
-            }
-            _ => Ok(()),
-        });
-        is_seen |= since.is_some_and(|since| since.id == row.id);
-        match step {
-            Ok(()) => {
-                found.entries += 1;
-                ControlFlow::Continue(())
-            }
-            Err(fault) => {
-                found.fault = Some(fault);
-                ControlFlow::Break(())
-            }
+/// Walks it again if it was trimmed meanwhile: a server may be running.
+fn walk(store: &SharedStore, since: Option<Since>, kept: Duration) -> anyhow::Result<Found> {
+    loop {
+        let ends = store.audit_ends().context("cannot read the audit log")?;
+        let found = walk_from(store, ends, since, kept)?;
+        if found.fault.is_none() || store.audit_ends().context("cannot read the audit log")?.anchor == ends.anchor {
+            return Ok(found);
+        }
+    }
+}
+
+fn walk_from(store: &SharedStore, ends: AuditEnds, since: Option<Since>, kept: Duration) -> anyhow::Result<Found> {
+    let mut proof = match Proof::new(ends, since, kept) {
+        Ok(proof) => proof,
+        Err(fault) => return Ok(Found { end: Walk::behind(ends.anchor), entries: 0, fault: Some(fault.to_string()) }),
+    };
+    let mut fault = None;
+    let mut each = |row: AuditRow| match proof.take(&row) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(found) => {
+            fault = Some(found.to_string());
+            ControlFlow::Break(())
         }
     };
-    let read = store.scan_audit(&AuditFilter::default(), &mut each);
-    match read {
-        Err(crate::store::Error::Corrupt { .. }) => {
-            found.fault = Some(format!("an entry behind {} cannot be read any more: it was changed", found.walk.id));
+    match store.scan_audit(&AuditFilter::default(), &mut each) {
+        Err(store::Error::Corrupt { .. }) => {
+            fault = Some(format!("an entry behind {} cannot be read any more: it was changed", proof.end().id));
         }
         other => other.context("cannot read the audit log")?,
     }
-    if found.fault.is_none() && found.walk.id < ends.last_given {
-        found.fault = Some(format!("entries {} to {} are missing at the end", found.walk.id + 1, ends.last_given));
-    }
-    if found.fault.is_none() && !is_seen {
-        found.fault = Some("the entry of --since is missing".to_owned());
-    }
-    Ok(found)
+    let fault = fault.or_else(|| proof.finish().err().map(|fault| fault.to_string()));
+    Ok(Found { end: proof.end(), entries: proof.entries(), fault })
 }
 
-fn verify(store: &SharedStore, since: Option<&Since>, global: &Global) -> anyhow::Result<ExitCode> {
-    let Found { walk, entries, fault } = walk(store, since)?;
-    let (last, hash) = (walk.id, hex::encode(walk.hash));
+fn verify(store: &SharedStore, since: Option<Since>, global: &Global) -> anyhow::Result<ExitCode> {
+    let days = global.load(Vec::new())?.settings.retention.audit_days;
+    let Found { end, entries, fault } = walk(store, since, Duration::from_secs(days * 86_400))?;
+    let (last, hash) = (end.id, hex::encode(end.hash));
     let answer = json!({
         "good": fault.is_none(), "fault": fault, "entries": entries, "last_id": last, "last_hash": hash,
     });
     output::print(global.output, &answer, || match &fault {
         None => format!("{entries} entries, all as they were written; the newest: {last}:{hash}\n"),
-        Some(fault) => format!("{fault}\n({entries} entries before it are as they were written)\n"),
+        Some(fault) => format!("{fault}\n({entries} entries are as they were written)\n"),
     })?;
     Ok(if fault.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

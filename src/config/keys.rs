@@ -324,7 +324,8 @@ settings! {
         send_interval_s: u32 = "10", int(1, 3600, "s");
         /// Time between two hellos.
         hello_interval_s: u32 = "30", int(5, 3600, "s");
-        /// Meters may enrol over plain HTTP from other machines: for servers behind a proxy that ends TLS.
+        /// Meters may enrol over plain HTTP from other machines. A proxy of `http.trusted_proxies` on this machine, or in TLS
+        /// itself, needs it not: it is enough that it says so where its client came in TLS.
         plain_http: bool = "false", Kind::Bool;
     }
 

@@ -17,6 +17,7 @@ pub const TASK: &str = "keeper";
 
 const PERIOD: Duration = Duration::from_secs(600);
 const ROWS_A_STEP: usize = 5_000;
+const DAY_US: i64 = 86_400_000_000;
 /// Between tries while the store is away.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
 
@@ -59,6 +60,11 @@ pub async fn run(store: SharedStore, retention: Retention, board: Board, mut sto
     board.set(TASK, TaskState::Stopped);
 }
 
+/// The beginning of its day: each time the audit log is trimmed, an entry says so, and one a day is enough.
+fn day_of(at: Timestamp) -> Timestamp {
+    Timestamp(at.0 - at.0.rem_euclid(DAY_US))
+}
+
 /// Each kind in steps, until one finds less than it might have taken.
 async fn trim(
     store: &SharedStore,
@@ -67,7 +73,8 @@ async fn trim(
     stop: &watch::Receiver<bool>,
 ) -> Result<usize, store::Error> {
     let ago = |kept: Duration| now.plus_us(-i64::try_from(kept.as_micros()).unwrap_or(i64::MAX));
-    let (telemetry, audit, webhooks) = (ago(retention.telemetry), ago(retention.audit), ago(retention.webhooks));
+    let (telemetry, audit, webhooks) =
+        (ago(retention.telemetry), day_of(ago(retention.audit)), ago(retention.webhooks));
     let mut total = 0;
     for kind in 0..3 {
         while !*stop.borrow() {

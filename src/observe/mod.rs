@@ -12,9 +12,11 @@ pub mod log;
 pub mod metrics;
 mod openmetrics;
 mod process;
+mod seldom;
 pub mod trace;
 
 pub use board::{Board, Progress, TaskState};
+pub use seldom::Seldom;
 
 /// Logs an event and counts it, so that the two cannot disagree: level, counter, its labels, how many, then the event as for
 /// [`tracing`]. `level if condition` counts always and logs only what is news.

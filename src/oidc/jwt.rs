@@ -1,14 +1,14 @@
 //! The judgement of a token: RFC 7519 in its compact form.
 //!
 //! Order: form, algorithm, key, signature, then the claims; nothing of a token is believed before its signature is. Each
-//! claim that matters must be there and of its type: a wrong type is a refusal, never "absent". Pure.
+//! claim that matters must be there, once, and of its type: a wrong type is a refusal, never "absent". Pure.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-use super::Refusal;
 use super::jwks::{Algorithm, KeySet};
+use super::{Refusal, json};
 use crate::domain::Timestamp;
 
 /// Longest token read.
@@ -64,7 +64,7 @@ pub(super) fn verify(token: &str, keys: &KeySet, rules: &Rules<'_>, now: Timesta
 
 fn object(part: &str) -> Result<Claims, Refusal> {
     let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| Refusal::Malformed)?;
-    serde_json::from_slice(&bytes).map_err(|_| Refusal::Malformed)
+    json::object(&bytes).ok_or(Refusal::Malformed)
 }
 
 fn check(claims: &Claims, rules: &Rules<'_>, now: Timestamp) -> Result<(), Refusal> {

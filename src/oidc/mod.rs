@@ -14,6 +14,7 @@ mod claims;
 mod fetch;
 mod flow;
 mod issuer;
+mod json;
 mod jwks;
 mod jwt;
 #[cfg(test)]

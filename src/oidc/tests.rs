@@ -102,6 +102,23 @@ fn a_token_for_us_is_believed_while_it_is_valid_and_no_other_is() {
 }
 
 #[test]
+fn a_token_that_says_a_thing_twice_is_refused_though_it_is_signed() {
+    let signer = Signer::ed25519("k1");
+    let keys = key_set(&[&signer]);
+    let (header, good) = (signer.header().to_string(), claims(NOW_S, &["viewer"]).to_string());
+    let check = |header: &str, claims: &str, expected: Result<(), Refusal>| {
+        let found = verify(&signer.sign_text(header, claims), &keys, &RULES, NOW).map(drop);
+        assert_eq!(found, expected, "{header} {claims}");
+    };
+    let and = |object: &str, member: &str| format!("{},{member}}}", object.strip_suffix('}').unwrap());
+    check(&header, &good, Ok(()));
+    for member in [r#""roles":["admin"]"#, r#""sub":"eve""#, r#""x":{"roles":[],"roles":["admin"]}"#] {
+        check(&header, &and(&good, member), Err(Refusal::Malformed));
+    }
+    check(&and(&header, r#""alg":"EdDSA""#), &good, Err(Refusal::Malformed));
+}
+
+#[test]
 fn neither_none_nor_a_symmetric_algorithm_nor_a_foreign_key_gets_in() {
     let (signer, other, ed) = (Signer::es256("k1"), Signer::es256("k1"), Signer::ed25519("e1"));
     let keys = key_set(&[&signer, &ed]);

@@ -34,7 +34,7 @@ pub trait Access {
     /// Where the log begins and ends.
     fn audit_ends(&self) -> Result<AuditEnds, Error>;
     /// Takes away entries from before `before`, the oldest first and at most `limit`; how many. The chain goes on from the
-    /// last one taken away.
+    /// last one taken away, which an entry of it names ([`Trimmed`](super::Trimmed)).
     fn trim_audit(&self, before: Timestamp, limit: usize, now: Timestamp) -> Result<usize, Error>;
 }
 

@@ -18,6 +18,7 @@ mod listing;
 mod outbox;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod proof;
 mod rows;
 mod saved;
 #[cfg(feature = "sqlite")]
@@ -25,6 +26,7 @@ mod sqlite;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 #[cfg(test)]
 mod tests;
+mod trimmed;
 
 pub use access::*;
 pub use certificates::*;
@@ -32,8 +34,10 @@ pub use chain::AuditRow;
 pub use enrolment::*;
 pub use error::Error;
 pub use outbox::*;
+pub use proof::{Fault as AuditFault, Proof, Since};
 pub use rows::*;
 pub use saved::*;
+pub use trimmed::Trimmed;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

@@ -96,3 +96,54 @@ fn a_log_cut_off_or_hashed_anew_is_seen_too() {
     let forged = run(&data, &["audit", "verify", "--since", &since]);
     assert!(!forged.status.success() && text(&forged).contains("hashed anew"), "{}", text(&forged));
 }
+
+#[test]
+fn a_beginning_that_somebody_moved_is_seen_and_one_that_retention_moved_is_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    for name in ["a", "b", "c"] {
+        assert!(run(&data, &["key", "create", "--name", name]).status.success());
+    }
+    let verify = |more: &[&str]| {
+        let output = run(&data, &[&["audit", "verify"], more].concat());
+        (output.status.code(), text(&output))
+    };
+    // No trigger is in the way of whoever moves the anchor first.
+    sql(
+        &data,
+        "UPDATE audit_anchor SET last_id = 2, hash = (SELECT hash FROM audit_log WHERE id = 2), trimmed_at = 1;
+         DELETE FROM audit_log WHERE id <= 2",
+    );
+    let (code, said) = verify(&[]);
+    assert!(code == Some(1) && said.contains("entries 1 to 2 are gone, and no entry says"), "{code:?} {said}");
+
+    // The same by retention, of entries that are old enough; and, by a hand that knows how, of such that are not.
+    let now = iot_meter::domain::Clock::system().now();
+    for (days_ago, expected) in [(500, None), (100, Some("gone too early"))] {
+        let data = dir.path().join(format!("of-{days_ago}"));
+        assert!(run(&data, &["key", "create", "--name", "a"]).status.success());
+        let store = iot_meter::store::open(&format!("sqlite://{}", data.join("iot-meter.db").display())).unwrap();
+        let newest =
+            || store.audit(&Default::default(), iot_meter::store::Page::behind(None, 1)).unwrap().items.remove(0);
+        let mut entry = newest().entry;
+        let at = now.plus_us(-days_ago * 86_400_000_000);
+        sql(&data, "DROP TRIGGER audit_log_no_delete; DELETE FROM audit_log; UPDATE sqlite_sequence SET seq = 0");
+        entry.at = at;
+        store.append_audit(&[entry.clone(), entry.clone()]).unwrap();
+        let old = newest();
+        entry.at = now;
+        store.append_audit(&[entry]).unwrap();
+        assert_eq!(store.trim_audit(at.plus_us(1), 100, now).unwrap(), 2);
+        let verify = |since: Option<String>| {
+            let more: Vec<String> = since.into_iter().flat_map(|since| ["--since".to_owned(), since]).collect();
+            let args: Vec<&str> = ["audit", "verify"].into_iter().chain(more.iter().map(String::as_str)).collect();
+            let output = run(&data, &args);
+            (output.status.code(), text(&output))
+        };
+        let (code, said) = verify(None);
+        assert_eq!(code, Some(i32::from(expected.is_some())), "{said}");
+        assert!(said.contains(expected.unwrap_or("2 entries, all as they were written")), "{said}");
+        let (code, said) = verify(Some(format!("{}:{}", old.id, hex::encode(old.hash))));
+        assert!(code == Some(1) && said.contains("entry 2 of --since proves nothing any more"), "{code:?} {said}");
+    }
+}

@@ -196,6 +196,7 @@ fn settings(text: &str, between: &str, secrets: &Path) -> Vec<(String, String)> 
             "database_url" => "iot_meter_database_url",
             "sealing_key" => "iot_meter_sealing_key",
             "keys" => "iot_meter_keys",
+            "alerts_key" => "iot_meter_alerts_key",
             name if name.starts_with("archive_") => "iot_meter_archive_key",
             _ => return name.to_owned(),
         }
@@ -270,10 +271,11 @@ fn the_secrets_that_are_made_are_taken_and_open_their_doors_at_the_first_start()
     let with = |name: &str| -> Api { server.api.with_key(Some(&read_secret(name))) };
     let (admin, alerts, grafana) = (with("admin_key"), with("iot_meter_alerts_key"), with("iot_meter_grafana_key"));
     admin.get("/api/keys").expect(200);
-    alerts.get("/api/keys").expect(403);
-    alerts.get("/api/devices").expect(200);
+    let nothing = serde_json::json!({"version": "4", "status": "firing", "alerts": []});
+    alerts.post("/api/alertmanager/webhook", &nothing).expect(202);
+    grafana.post("/api/alertmanager/webhook", &nothing).expect(403);
+    alerts.get("/api/devices").expect(401);
     let device = serde_json::json!({"device_id": "m-1", "device_name": "m-1"});
-    alerts.post("/api/devices", &device).expect(201);
     grafana.get("/api/devices").expect(200);
     grafana.post("/api/devices", &device).expect(403);
     server.api.get("/api/devices").expect(401);

@@ -189,3 +189,69 @@ fn simulated_meters_enrol_themselves() {
     assert!(devices.as_array().unwrap().iter().all(|d| d["last_seen"].is_string()), "{devices}");
     assert_eq!(devices.as_array().unwrap().len(), 2);
 }
+
+#[test]
+fn what_one_request_did_is_one_entry_of_the_audit_log() {
+    let app = TestApp::builder().start();
+    let claim = claim(&app, "depot-*", 1);
+    enrol(&app, "depot-1", &claim, &json!({})).expect(201);
+    enrol(&app, "depot-2", &claim, &json!({})).expect(403);
+    let issued = app.api.post("/api/certificates", &json!({"device_id": "depot-1"})).expect(201).json();
+    let serial = issued["serial"].as_str().unwrap();
+    app.api.delete(&format!("/api/certificates/{serial}")).expect(200);
+    let account = json!({"name": "grafana", "read": ["iot/#"]});
+    app.api.post("/api/services", &account).expect(201);
+    app.api.put("/api/services/grafana", &json!({"read": []})).expect(200);
+    app.api.delete("/api/services/grafana").expect(200);
+    let claimed = format!("claim:{}", &claim[5..13]);
+    let wanted = [
+        ("POST /api/claims", "", "done"),
+        ("device.enrol", "depot-1", "done"),
+        ("device.enrol", "depot-2", "refused"),
+        ("certificate.issue", serial, "done"),
+        ("certificate.revoke", serial, "done"),
+        ("POST /api/services", "grafana", "done"),
+        ("PUT /api/services/{name}", "grafana", "done"),
+        ("DELETE /api/services/{name}", "grafana", "done"),
+    ];
+    let entries = || -> Vec<Value> {
+        let text = app.api.get("/api/audit?format=ndjson").expect(200).text();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    app.eventually("the last entry is written", || {
+        entries().last().is_some_and(|e| e["action"] == "DELETE /api/services/{name}")
+    });
+    let text = |entry: &Value, name: &str| entry[name].as_str().unwrap().to_owned();
+    let mut found = Vec::new();
+    for entry in entries() {
+        assert!(entry["request_id"].is_string() && entry["address"] == "127.0.0.1", "{entry}");
+        assert!(entry["action"] != "device.enrol" || entry["actor"] == claimed.as_str(), "{entry}");
+        let target = if entry["action"] == "POST /api/claims" { String::new() } else { text(&entry, "target") };
+        found.push((text(&entry, "action"), target, text(&entry, "outcome")));
+    }
+    assert_eq!(found, wanted.map(|(a, t, o)| (a.to_owned(), t.to_owned(), o.to_owned())));
+}
+
+#[test]
+fn behind_a_proxy_only_what_came_in_tls_enrols_however_near_the_proxy_is() {
+    let app = TestApp::builder().set("http.trusted_proxies", "127.0.0.1").set("http.login_burst", "100").start();
+    let claim = claim(&app, "depot-*", 9);
+    let through = |device: &str, headers: &[(&str, &str)]| {
+        let body = json!({"device_id": device, "claim_token": claim}).to_string().into_bytes();
+        let headers = [&[("Content-Type", "application/json")], headers].concat();
+        app.api.with_key(None).send("POST", "/api/enrol", &headers, Some(body))
+    };
+    let from = ("X-Forwarded-For", "198.51.100.7");
+    for headers in [&[from][..], &[from, ("X-Forwarded-Proto", "http")], &[("X-Forwarded-For", "unknown")]] {
+        let refused = through("depot-1", headers).expect(403).json();
+        assert!(refused["detail"].as_str().unwrap().contains("HTTPS"), "{refused}");
+    }
+    through("depot-1", &[from, ("X-Forwarded-Proto", "https")]).expect(201);
+    enrol(&app, "depot-2", &claim, &json!({})).expect(201);
+    // The same of what else only this machine may.
+    let metrics = |headers: &[(&str, &str)]| app.api.with_key(None).send("GET", "/metrics", headers, None).status;
+    assert_eq!(metrics(&[]), 200);
+    for said in ["198.51.100.7", "unknown", "127.0.0.1"] {
+        assert_eq!(metrics(&[("X-Forwarded-For", said)]), 401, "{said}");
+    }
+}

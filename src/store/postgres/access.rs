@@ -25,7 +25,7 @@ use crate::store::fault::Fault;
 use crate::store::listing::{self, Part};
 use crate::store::{
     Access, ApiKey, AuditEnds, AuditEntry, AuditFilter, AuditOutcome, AuditRow, Error, KeyUse, Listing, Page, Place,
-    Role, SessionUse, WebSession,
+    Role, SessionUse, Trimmed, WebSession,
 };
 
 /// The advisory lock of whoever appends to the audit log or trims it.
@@ -306,21 +306,24 @@ fn part(connection: &mut PgConnection, filter: &AuditFilter, behind: i64) -> Res
     query.load::<Row>(connection)?.into_iter().map(read).collect()
 }
 
-/// The oldest entries up to the first that is young enough: what stays has no hole.
+/// The oldest entries up to the first that is young enough: what stays has no hole. An entry says it.
 fn trim(connection: &mut PgConnection, before: Timestamp, limit: usize, now: Timestamp) -> Result<usize, Fault> {
     lock(connection)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let oldest: Vec<(i64, Time, Vec<u8>)> =
         dsl::audit_log.order(dsl::id.asc()).limit(limit).select((dsl::id, dsl::at, dsl::hash)).load(connection)?;
-    let Some((last_id, _, hash)) = oldest.into_iter().take_while(|(_, at, _)| at.0 < before).last() else {
+    let Some((last_id, last_at, hash)) = oldest.into_iter().take_while(|(_, at, _)| at.0 < before).last() else {
         return Ok(0);
     };
     diesel::update(audit_anchor::table)
         .set((
             audit_anchor::last_id.eq(last_id),
-            audit_anchor::hash.eq(hash),
+            audit_anchor::hash.eq(&hash),
             audit_anchor::trimmed_at.eq(Some(Time(now))),
         ))
         .execute(connection)?;
-    Ok(diesel::delete(dsl::audit_log.filter(dsl::id.le(last_id))).execute(connection)?)
+    let gone = diesel::delete(dsl::audit_log.filter(dsl::id.le(last_id))).execute(connection)?;
+    let trimmed = Trimmed { last_id, last_at: last_at.0, hash: listing::digest(hash)? };
+    append(connection, &[trimmed.entry(now)])?;
+    Ok(gone)
 }

@@ -30,6 +30,8 @@ const LOCK: i64 = 0x0069_6f74_2d63_6864;
 
 const DEVICE: &str = "device";
 const SERVER: &str = "server";
+const UNKNOWN: &str = "unknown";
+const TOKEN: &str = "token";
 const CERTIFICATE: &str = "certificate";
 const SERVICE: &str = "service";
 
@@ -91,7 +93,11 @@ pub(super) fn add(connection: &mut PgConnection, certificate: &Certificate) -> R
     let (by, reason) = (revocation.map(|r| plain(&r.by)), revocation.map(|r| plain(&r.reason)));
     let row = New {
         serial: &certificate.serial,
-        kind: if certificate.device.is_some() { DEVICE } else { SERVER },
+        kind: match certificate.device {
+            Some(_) => DEVICE,
+            None if certificate.is_known() => SERVER,
+            None => UNKNOWN,
+        },
         device_id: certificate.device.as_ref().map(DeviceId::as_str),
         not_before: Time(certificate.not_before),
         not_after: Time(certificate.not_after),
@@ -204,6 +210,12 @@ pub(super) fn note_deleted(connection: &mut PgConnection, device: &DeviceId) -> 
     note(connection, DEVICE, device.as_str(), at)
 }
 
+/// The device has another token, or none: likewise.
+pub(super) fn note_token(connection: &mut PgConnection, device: &DeviceId) -> QueryResult<()> {
+    let at = latest(connection)?;
+    note(connection, TOKEN, device.as_str(), at)
+}
+
 /// The service account was changed or removed: likewise.
 pub(super) fn note_service(connection: &mut PgConnection, name: &str) -> QueryResult<()> {
     let at = latest(connection)?;
@@ -228,6 +240,7 @@ fn changes(connection: &mut PgConnection, after: i64, limit: u32) -> Result<Vec<
             match kind.as_str() {
                 CERTIFICATE => CredentialChange::Certificate(subject),
                 DEVICE => CredentialChange::Device(listing::device_id(&subject)?),
+                TOKEN => CredentialChange::Token(listing::device_id(&subject)?),
                 SERVICE => CredentialChange::Service(subject),
                 _ => return Err(Fault::Corrupt("change of a credential")),
             },
@@ -284,10 +297,20 @@ impl Certificates for PostgresStore {
         self.read("list certificates", View::Snapshot, |c| list(c, filter, page))
     }
 
-    fn revoke_certificate(&self, serial: &str, revocation: &Revocation) -> Result<Option<Certificate>, Error> {
+    fn revoke_certificate(
+        &self,
+        serial: &str,
+        revocation: &Revocation,
+        until: Option<Timestamp>,
+    ) -> Result<Option<Certificate>, Error> {
         self.write("revoke a certificate", |c| {
             revoke(c, serial, revocation)?;
-            find(c, serial)
+            let found = find(c, serial)?;
+            let Some(until) = until.filter(|_| found.is_none()) else { return Ok(found) };
+            let unknown = Certificate::unknown(serial, until, revocation);
+            add(c, &unknown)?;
+            note(c, CERTIFICATE, serial, revocation.at)?;
+            Ok(Some(unknown))
         })
     }
 

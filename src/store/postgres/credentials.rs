@@ -4,8 +4,8 @@ use diesel::prelude::Insertable;
 use diesel::{ExpressionMethods, OptionalExtension, PgConnection, QueryDsl, QueryResult, Queryable, RunQueryDsl};
 
 use super::schema::{api_keys, devices};
-use super::text;
 use super::types::{Time, optional};
+use super::{certificates, text};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::listing::{self, Part};
@@ -109,6 +109,9 @@ pub(super) fn set_token(
     let changed = diesel::update(device)
         .set(devices::token_sha256.eq(token_sha256.as_ref().map(<[u8; 32]>::as_slice)))
         .execute(connection)?;
+    if changed == 1 {
+        certificates::note_token(connection, id)?;
+    }
     Ok(changed == 1)
 }
 

@@ -7,7 +7,7 @@ use super::connection::View;
 use super::schema::{claims, device_enrolments, device_secrets, devices as device_table};
 use super::text::plain;
 use super::types::{Time, optional};
-use super::{PostgresStore, certificates, devices, services};
+use super::{PostgresStore, certificates, credentials, devices, services};
 use crate::domain::{DeviceId, DevicePattern, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::listing;
@@ -275,9 +275,7 @@ fn enrol(connection: &mut PgConnection, new: &NewEnrolment, now: Timestamp) -> R
     if !is_new {
         let change = DeviceChange { is_active: Some(true), ..DeviceChange::default() };
         devices::update(connection, id, &change, None, now)?;
-        let row = device_table::table.filter(device_table::device_id.eq(id.as_str()));
-        let token = device_table::token_sha256.eq(device.token_sha256.as_ref().map(<[u8; 32]>::as_slice));
-        diesel::update(row).set(token).execute(connection)?;
+        credentials::set_token(connection, id, device.token_sha256)?;
     }
     let revocation = Revocation { at: now, by: format!("claim:{claim_prefix}"), reason: "enrolled anew".to_owned() };
     certificates::revoke_all(connection, id, &revocation)?;

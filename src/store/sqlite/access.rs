@@ -22,7 +22,7 @@ use super::{SqliteStore, credentials};
 use crate::domain::Timestamp;
 use crate::store::{
     Access, ApiKey, AuditEnds, AuditEntry, AuditFilter, AuditOutcome, AuditRow, Error, KeyUse, Listing, Page, Place,
-    Role, SessionUse, WebSession,
+    Role, SessionUse, Trimmed, WebSession,
 };
 
 /// Entries read at once of a scan.
@@ -279,16 +279,23 @@ fn part(connection: &mut SqliteConnection, filter: &AuditFilter, behind: i64) ->
     query.load::<Row>(connection)?.into_iter().map(read).collect()
 }
 
-/// The oldest entries up to the first that is young enough: what stays has no hole.
+/// The oldest entries up to the first that is young enough: what stays has no hole. An entry says it.
 fn trim(connection: &mut SqliteConnection, before: Timestamp, limit: usize, now: Timestamp) -> Result<usize, Fault> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let oldest: Vec<(i64, i64, Vec<u8>)> =
         dsl::audit_log.order(dsl::id.asc()).limit(limit).select((dsl::id, dsl::at, dsl::hash)).load(connection)?;
-    let Some((last_id, _, hash)) = oldest.into_iter().take_while(|(_, at, _)| *at < before.0).last() else {
+    let Some((last_id, last_at, hash)) = oldest.into_iter().take_while(|(_, at, _)| *at < before.0).last() else {
         return Ok(0);
     };
     diesel::update(audit_anchor::table)
-        .set((audit_anchor::last_id.eq(last_id), audit_anchor::hash.eq(hash), audit_anchor::trimmed_at.eq(Some(now.0))))
+        .set((
+            audit_anchor::last_id.eq(last_id),
+            audit_anchor::hash.eq(&hash),
+            audit_anchor::trimmed_at.eq(Some(now.0)),
+        ))
         .execute(connection)?;
-    Ok(diesel::delete(dsl::audit_log.filter(dsl::id.le(last_id))).execute(connection)?)
+    let gone = diesel::delete(dsl::audit_log.filter(dsl::id.le(last_id))).execute(connection)?;
+    let trimmed = Trimmed { last_id, last_at: Timestamp(last_at), hash: listing::digest(hash)? };
+    append(connection, &[trimmed.entry(now)])?;
+    Ok(gone)
 }

@@ -136,11 +136,18 @@ pub(super) fn a_trimmed_audit_log_is_still_a_chain(store: &dyn Store) {
     let (before, end) = (store.audit_ends().unwrap(), walk(store).unwrap());
     assert_eq!((before.anchor.0, end.id), (0, 3));
     assert_eq!(store.trim_audit(at(1), 10, at(9)).unwrap(), 0);
-    assert_eq!(store.trim_audit(at(3), 1, at(9)).unwrap(), 1);
-    assert_eq!(store.trim_audit(at(3), 10, at(9)).unwrap(), 1);
-    assert_eq!((store.audit_ends().unwrap().anchor.0, walk(store).unwrap()), (2, end));
-    assert_eq!(store.trim_audit(at(99), 10, at(9)).unwrap(), 1);
-    assert_eq!(walk(store).unwrap(), end, "an empty log goes on from its anchor");
+    // Each time an entry says what is gone.
+    let newest = || store.audit(&AuditFilter::default(), Page::behind(None, 1)).unwrap().items.remove(0);
+    for (limit, gone) in [(1, 1), (10, 2)] {
+        assert_eq!(store.trim_audit(at(3), limit, at(9)).unwrap(), 1);
+        let (last_id, hash) = store.audit_ends().unwrap().anchor;
+        let said = newest();
+        assert_eq!((last_id, said.id, said.entry.at), (gone, gone + 3, at(9)));
+        assert_eq!(Trimmed::of(&said.entry), Some(Trimmed { last_id, last_at: at(gone), hash }));
+        assert_eq!(walk(store).unwrap().id, said.id);
+    }
+    assert_eq!(store.trim_audit(at(99), 10, at(99)).unwrap(), 3);
+    assert_eq!((store.audit_ends().unwrap().anchor.0, walk(store).unwrap().id), (5, 6));
     store.append_audit(&[entry(10, "local", "key.create", AuditOutcome::Done)]).unwrap();
-    assert_eq!(walk(store).unwrap().id, 4);
+    assert_eq!(walk(store).unwrap().id, 7);
 }
