@@ -22,6 +22,7 @@ use super::record::Remark;
 use super::show::Time;
 use super::{Newcomers, State, command_key, json, key};
 use crate::domain::DeviceId;
+use crate::observe::trace;
 use crate::pki::{KeySource, MAX_REQUEST_BYTES, Validity};
 use crate::store::{Certificate, NewDevice, NewEnrolment, Outcome};
 use crate::vault::{Purpose, Secret32, token};
@@ -249,7 +250,7 @@ async fn issue(
         let certificate = Certificate::new(issued.pem, issued.facts, Some(device), by, now);
         Ok(Some(Issued { certificate, chain: ca.pem().to_owned(), private_key: issued.key_pem }))
     };
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = tokio::task::spawn_blocking(trace::carry(work)).await;
     done.map_err(|_| ApiError::Internal("issuing a certificate panicked"))?
 }
 

@@ -22,7 +22,7 @@ use super::walk::{Newest, Shelf};
 use super::{Error, RawEntry};
 use crate::domain::DeviceId;
 use crate::journal::Journal;
-use crate::observe::Progress;
+use crate::observe::{Progress, trace};
 use crate::payload::Window;
 
 /// The most messages one listing gives.
@@ -103,11 +103,11 @@ impl Reader {
     ) -> Result<T, Error> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Error::Interrupted)?;
         let inner = Arc::clone(&self.inner);
-        let task = self.inner.bucket.runtime().spawn_blocking(move || {
+        let task = self.inner.bucket.runtime().spawn_blocking(trace::carry(move || {
             let result = work(&inner);
             drop(permit);
             result
-        });
+        }));
         task.await.map_err(|_| Error::Interrupted)?
     }
 }

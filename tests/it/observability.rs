@@ -295,3 +295,72 @@ fn nothing_is_counted_by_device() {
     app.settled();
     assert_eq!(series(), Vec::<String>::new());
 }
+
+#[test]
+fn what_is_refused_is_counted_by_its_reason() {
+    let app = TestApp::builder().start();
+    let before = scrape(&app.api.with_key(None));
+    let with = |key: Option<&str>| app.api.with_key(key);
+    with(None).get("/api/devices").expect(401);
+    with(Some("iot_0123456789abcdef_nothing")).get("/api/devices").expect(401);
+    let made = app.api.post("/api/keys", &json!({"name": "reader", "role": "viewer"})).expect(201).json();
+    with(made["key"].as_str()).post("/api/devices", &json!({"device_id": "x", "device_name": "x"})).expect(403);
+    with(None).post("/api/session", &json!({"key": made["key"]})).expect(201);
+    let (_, answer) = mqtt::Client::try_connect(app.mqtt_address(), &Connect::id("m1").login("m1", "wrong"));
+    assert_ne!(answer, Some(mqtt::Packet::ConnAck { session_present: false, code: 0 }));
+    let grown = |page: &BTreeMap<String, f64>, series: &str| {
+        let now = value(page, series);
+        now > before.get(&format!("iot_meter_{series}")).copied().unwrap_or(0.0)
+    };
+    let wanted = [
+        "http_auth_refusals_total{reason=\"no_credential\"}",
+        "http_auth_refusals_total{reason=\"bad_credential\"}",
+        "http_auth_refusals_total{reason=\"forbidden\"}",
+        "web_sessions_total{event=\"begun\"}",
+        "mqtt_refused_total{reason=\"credentials\"}",
+        "audit_entries_total{result=\"written\"}",
+    ];
+    for series in wanted {
+        app.eventually(series, || grown(&scrape(&app.api), series));
+    }
+    let page = scrape(&app.api);
+    let failures = page.iter().filter(|(name, _)| name.starts_with("iot_meter_auth_failures_total"));
+    assert!(failures.map(|(_, count)| count).sum::<f64>() >= 1.0);
+}
+
+#[test]
+fn queues_and_what_is_in_flight_and_the_archive_show() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut command = process::command(&data);
+    command.env("IOT_METER__ARCHIVE__FLUSH_AGE_S", "1");
+    let server = Server::start_with(&mut command, &data);
+    let connect = |how: &Connect<'_>| mqtt::Client::connect(server.mqtt, how).0;
+    let mut away = connect(&Connect::id("away").persistent());
+    away.subscribe("x/#", 1);
+    away.disconnect();
+    let mut slow = connect(&Connect::id("slow"));
+    slow.subscribe("y", 1);
+    let mut talker = connect(&Connect::id("talker"));
+    talker.publish("x/1", b"12345", 1);
+    // Not acknowledged by the subscriber: nobody reads it.
+    talker.publish("y", b"12345", 1);
+    talker.send(&mqtt::publish("r", b"kept", 0, true, false, 0));
+    let now = iot_meter::domain::Clock::system().now();
+    talker.publish("iot/q-1/telemetry", telemetry("q-1", now, 0, 750.0).as_bytes(), 1);
+    for (series, least) in [
+        ("mqtt_queued_messages", 1.0),
+        ("mqtt_queued_bytes", 5.0),
+        ("mqtt_inflight_messages", 1.0),
+        ("mqtt_retained_messages", 1.0),
+        ("mqtt_retained_bytes", 4.0),
+        ("mqtt_sessions", 3.0),
+        ("archive_objects_total", 1.0),
+        ("archive_written_bytes_total", 100.0),
+        ("archive_write_duration_seconds_count", 1.0),
+        ("reader_position_records{reader=\"archiver\"}", 1.0),
+    ] {
+        eventually(series, || value(&scrape(&server.api), series) >= least);
+    }
+    drop((slow, talker));
+}

@@ -6,6 +6,7 @@ use super::super::State;
 use super::super::error::{ApiError, Fault};
 use super::key_source;
 use crate::domain::DeviceId;
+use crate::observe::trace;
 use crate::pki::{self, Ca, Validity, pem_of};
 use crate::store::Certificate;
 use crate::tls::OwnCa;
@@ -38,7 +39,7 @@ pub(super) async fn issue(
         store.add_certificate(&certificate)?;
         Ok((certificate, ca.pem().to_owned(), issued.key_pem))
     };
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = tokio::task::spawn_blocking(trace::carry(work)).await;
     done.map_err(|_| ApiError::Internal("issuing a certificate panicked"))?
 }
 

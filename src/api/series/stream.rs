@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::api::State;
 use crate::api::error::ApiError;
+use crate::observe::trace;
 use crate::store::{self, Store};
 
 /// Text is handed over in pieces of about this size.
@@ -30,6 +31,8 @@ pub struct Sink {
     to: mpsc::Sender<Piece>,
     runtime: tokio::runtime::Handle,
     stall_timeout: Duration,
+    /// The client has something already.
+    is_begun: bool,
 }
 
 impl Sink {
@@ -53,6 +56,7 @@ impl Sink {
     }
 
     fn hand_over(&mut self) -> ControlFlow<()> {
+        self.is_begun = true;
         if !self.bytes.is_empty() {
             let piece = Bytes::from(std::mem::take(&mut self.bytes));
             return self.send(Ok(piece));
@@ -78,16 +82,23 @@ pub async fn respond(
     let store = state.services.store.clone();
     let runtime = tokio::runtime::Handle::current();
     let stall_timeout = state.options.stall_timeout;
-    tokio::task::spawn_blocking(move || {
+    tokio::task::spawn_blocking(trace::carry(move || {
         let _permit = permit;
-        let mut sink = Sink { buffer: String::new(), bytes: Vec::new(), to, runtime, stall_timeout };
+        let mut sink = Sink { buffer: String::new(), bytes: Vec::new(), to, runtime, stall_timeout, is_begun: false };
         // A broken flow drops the sender before the end mark: the client sees the answer break off.
         match produce(&*store, &mut sink) {
             Ok(ControlFlow::Continue(())) if sink.hand_over().is_continue() => drop(sink.send(Ok(Bytes::new()))),
             Ok(_) => {}
-            Err(error) => drop(sink.send(Err(error))),
+            Err(error) => {
+                // Before the first piece it becomes an error answer, which is logged where it leaves.
+                if sink.is_begun {
+                    tracing::error!(error = &error as &dyn std::error::Error, "a long answer was broken off");
+                }
+                // A client that has gone needs no end.
+                let _ = sink.send(Err(error));
+            }
         }
-    });
+    }));
     let first = pieces.recv().await.ok_or(ApiError::Stopping)??;
     let rest = futures_util::stream::unfold(Some((Some(first), pieces)), next);
     Ok(HttpResponse::Ok().content_type(content_type).streaming(rest))
@@ -104,10 +115,6 @@ async fn next(progress: Progress) -> Option<(Result<Bytes, io::Error>, Progress)
     match pieces.recv().await {
         Some(Ok(piece)) if piece.is_empty() => None,
         Some(Ok(piece)) => Some((Ok(piece), Some((None, pieces)))),
-        Some(Err(error)) => {
-            tracing::error!(%error, "a long answer was broken off");
-            Some((Err(io::Error::other("broken off")), None))
-        }
-        None => Some((Err(io::Error::other("broken off")), None)),
+        Some(Err(_)) | None => Some((Err(io::Error::other("broken off")), None)),
     }
 }
