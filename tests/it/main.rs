@@ -22,6 +22,7 @@ mod ops;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod presence;
+mod pressure;
 mod rest;
 mod secrets;
 mod services;

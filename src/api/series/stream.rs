@@ -29,7 +29,7 @@ pub struct Sink {
     bytes: Vec<u8>,
     to: mpsc::Sender<Piece>,
     runtime: tokio::runtime::Handle,
-    stall_timeout: Duration,
+    write_timeout: Duration,
 }
 
 impl Sink {
@@ -62,7 +62,7 @@ impl Sink {
     }
 
     fn send(&self, piece: Piece) -> ControlFlow<()> {
-        let sent = self.runtime.block_on(async { tokio::time::timeout(self.stall_timeout, self.to.send(piece)).await });
+        let sent = self.runtime.block_on(async { tokio::time::timeout(self.write_timeout, self.to.send(piece)).await });
         if matches!(sent, Ok(Ok(()))) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 }
@@ -77,10 +77,10 @@ pub async fn respond(
     let (to, mut pieces) = mpsc::channel::<Piece>(WAITING);
     let store = state.services.store.clone();
     let runtime = tokio::runtime::Handle::current();
-    let stall_timeout = state.options.stall_timeout;
+    let write_timeout = state.options.write_timeout;
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        let mut sink = Sink { buffer: String::new(), bytes: Vec::new(), to, runtime, stall_timeout };
+        let mut sink = Sink { buffer: String::new(), bytes: Vec::new(), to, runtime, write_timeout };
         // A broken flow drops the sender before the end mark: the client sees the answer break off.
         match produce(&*store, &mut sink) {
             Ok(ControlFlow::Continue(())) if sink.hand_over().is_continue() => drop(sink.send(Ok(Bytes::new()))),
