@@ -17,6 +17,7 @@ mod commands;
 mod cors;
 mod devices;
 mod docs;
+mod door;
 mod edge;
 mod enrol;
 mod error;
@@ -187,12 +188,14 @@ pub struct Options {
     pub workers: usize,
     /// Largest body of a request.
     pub body_limit_bytes: usize,
-    /// Most connections of a worker.
+    /// Connections open at once; further ones are closed at once.
     pub max_connections: usize,
+    /// The same of one address (IPv6: one /56); 0 = no limit.
+    pub max_connections_per_address: usize,
     /// Long reads at once; more wait.
     pub max_scans: usize,
-    /// A client that takes nothing of a long answer for so long is cut off.
-    pub stall_timeout: Duration,
+    /// A client that takes nothing of its answer for so long is cut off.
+    pub write_timeout: Duration,
     /// A client whose request line and headers take longer is refused.
     pub head_timeout: Duration,
     /// A body that takes longer to arrive is refused.
@@ -224,9 +227,10 @@ impl Default for Options {
         Self {
             workers: 2,
             body_limit_bytes: 1 << 20,
-            max_connections: 4096,
+            max_connections: 8000,
+            max_connections_per_address: 6400,
             max_scans: 16,
-            stall_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(15),

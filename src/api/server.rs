@@ -16,8 +16,9 @@ use actix_web::middleware::{Compress, from_fn};
 use actix_web::{App, web};
 use tokio::net::TcpStream;
 
+use super::door::Door;
 use super::socket::Socket;
-use super::wire::Wire;
+use super::wire::{Patience, Wire};
 use super::{Options, Services, Shared, State, edge, guard, pages, routes, wire};
 use crate::tls::Tls;
 
@@ -68,7 +69,8 @@ pub fn start(
     routes::show_in_metrics();
     let state = web::Data::new(State::new(services, options));
     let sweeper = Arc::downgrade(&state.clone().into_inner());
-    let server = serve(state, listener, secure)?;
+    let door = Door::new(&state.options, state.services.clock.clone());
+    let server = serve(state, listener, secure, Arc::clone(&door))?;
     let handle = server.handle();
     let running = async move {
         let mut server = server;
@@ -80,6 +82,7 @@ pub fn start(
                     if let Some(state) = sweeper.upgrade() {
                         state.limits.sweep();
                     }
+                    door.tell();
                 }
             }
         }
@@ -88,25 +91,26 @@ pub fn start(
 }
 
 /// The workers: what `actix_web::HttpServer` does, but for the [`Wire`] around each socket.
-fn serve(state: Shared, listener: TcpListener, secure: Option<SecureListener>) -> io::Result<Server> {
+fn serve(state: Shared, listener: TcpListener, secure: Option<SecureListener>, door: Arc<Door>) -> io::Result<Server> {
     let options = &state.options;
     let builder = Server::build()
         .workers(options.workers.max(1))
         // Long reads hold a thread each; ordinary calls always find one besides.
         .worker_max_blocking_threads(options.max_scans.max(1) + 16)
-        .max_concurrent_connections(options.max_connections)
+        // The door counts them, and refuses; the library would let them wait, and say nothing.
+        .max_concurrent_connections(usize::MAX)
         .shutdown_timeout(options.stop_timeout.as_secs().max(1))
         .disable_signals();
     let stopping = builder.graceful_shutdown_signal();
     let factory = |tls: Option<Tls>| {
-        let (state, stopping) = (state.clone(), stopping.clone());
+        let (state, stopping, door) = (state.clone(), stopping.clone(), Arc::clone(&door));
         move || {
             let stopping = stopping.clone();
             let stopped = move || {
                 let stopping = stopping.clone();
                 async move { stopping.notified().await }
             };
-            connections(state.clone(), tls.clone(), stopped)
+            connections(state.clone(), tls.clone(), Arc::clone(&door), stopped)
         }
     };
     let mut builder = builder.listen("api", listener, factory(None))?;
@@ -121,6 +125,7 @@ fn serve(state: Shared, listener: TcpListener, secure: Option<SecureListener>) -
 fn connections<F>(
     state: Shared,
     tls: Option<Tls>,
+    door: Arc<Door>,
     stopped: impl Fn() -> F + 'static,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()>
 where
@@ -128,13 +133,18 @@ where
 {
     let (head_timeout, idle_timeout) = (state.options.head_timeout, state.options.idle_timeout);
     // Longer than the library's own times, which end with a proper answer.
-    let patience = head_timeout + idle_timeout + DISCONNECT_TIMEOUT;
+    let patience = Patience {
+        idle: head_timeout + idle_timeout + DISCONNECT_TIMEOUT,
+        stalled: state.options.write_timeout,
+        farewell: DISCONNECT_TIMEOUT,
+    };
     let app = app(state).into_factory().map_err(|error| error.error_response());
     let http = HttpService::build()
         .graceful_shutdown_signal(stopped)
         .keep_alive(idle_timeout)
         .client_request_timeout(head_timeout)
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+        .h1_write_buffer_size(wire::PIECE_BYTES)
         .on_connect_ext(|wire: &Wire, connection| {
             connection.insert(wire.talk());
             if let Some(secure) = wire.socket().secure() {
@@ -144,9 +154,11 @@ where
         .finish(map_config(app, |()| AppConfig::default()));
     let accept = move |socket: TcpStream| {
         let (tls, peer) = (tls.clone(), Socket::address_of(&socket));
+        let place = peer.and_then(|peer| door.enter(peer.ip()));
         async move {
+            let Some(place) = place else { return Err(DispatchError::Io(io::ErrorKind::ConnectionRefused.into())) };
             let socket = Socket::accept(socket, tls, head_timeout).await.map_err(DispatchError::Io)?;
-            Ok((Wire::new(socket, patience), Protocol::Http1, peer))
+            Ok((Wire::new(socket, patience, Some(place)), Protocol::Http1, peer))
         }
     };
     fn_service(accept).and_then(http)

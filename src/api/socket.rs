@@ -4,20 +4,30 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::wire::Outgoing;
 use crate::tls::{Peer, Tls};
 
 /// See the module.
 pub(super) enum Socket {
-    Plain(TcpStream),
+    Plain(Tcp),
     /// In a box: most of a TLS stream is buffers, and most sockets have none.
-    InTls(Box<TlsStream<TcpStream>>, Option<Arc<Peer>>),
+    InTls(Box<TlsStream<Tcp>>, Option<Arc<Peer>>),
+}
+
+/// Most that TLS keeps of what is not sent.
+const UNSENT_BYTES: usize = 32 * 1024;
+
+/// TCP that counts what the network has taken: TLS takes what it is given, and sends it when it can.
+pub(super) struct Tcp {
+    stream: TcpStream,
+    sent: u64,
 }
 
 /// Set on connections in TLS.
@@ -30,9 +40,13 @@ pub(super) struct Secure {
 impl Socket {
     /// A handshake, if there is to be one, in so much time at most.
     pub(super) async fn accept(socket: TcpStream, tls: Option<Tls>, within: Duration) -> io::Result<Self> {
+        let socket = Tcp { stream: socket, sent: 0 };
         let Some(tls) = tls else { return Ok(Self::Plain(socket)) };
         match tokio::time::timeout(within, Box::pin(tls.accept(socket))).await {
-            Ok(Ok((stream, peer))) => Ok(Self::InTls(Box::new(stream), peer)),
+            Ok(Ok((mut stream, peer))) => {
+                stream.get_mut().1.set_buffer_limit(Some(UNSENT_BYTES));
+                Ok(Self::InTls(Box::new(stream), peer))
+            }
             Ok(Err(refusal)) => Err(io::Error::other(refusal)),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
@@ -49,6 +63,37 @@ impl Socket {
     /// The other end.
     pub(super) fn address_of(socket: &TcpStream) -> Option<SocketAddr> {
         socket.peer_addr().ok()
+    }
+}
+
+impl Outgoing for Socket {
+    fn sent(&self) -> u64 {
+        match self {
+            Self::Plain(tcp) => tcp.sent,
+            Self::InTls(stream, _) => stream.get_ref().0.sent,
+        }
+    }
+}
+
+impl AsyncRead for Tcp {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Tcp {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        self.sent += written as u64;
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

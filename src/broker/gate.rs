@@ -5,8 +5,6 @@
 //! dropped. Bounded: a count an address that has a connection, a rate for [`MAX_TRACKED`] addresses (beyond that the
 //! newcomers share one). Knows no sockets.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,10 +12,9 @@ use std::time::Duration;
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Options, Shared};
-use crate::domain::line_of;
+use crate::domain::{NoPlace, Places, line_of};
 
 /// Most addresses whose rate is told apart.
 const MAX_TRACKED: usize = 16_384;
@@ -62,10 +59,7 @@ pub(super) enum Full {
 
 /// See the module.
 pub(super) struct Gate {
-    places: Arc<Semaphore>,
-    /// Connections an address; 0 = no limit, and nothing is counted.
-    max_per_address: usize,
-    addresses: Mutex<HashMap<IpAddr, usize>>,
+    places: Mutex<Places>,
     address_rate: Option<DefaultKeyedRateLimiter<IpAddr>>,
     rate: Option<DefaultDirectRateLimiter>,
     /// Whose turn it is; waiters are served in order.
@@ -75,17 +69,13 @@ pub(super) struct Gate {
 /// A place inside, given back when dropped.
 pub(super) struct Permit {
     gate: Arc<Gate>,
-    /// Set where addresses are counted.
-    line: Option<IpAddr>,
-    _place: OwnedSemaphorePermit,
+    peer: IpAddr,
 }
 
 impl Gate {
     pub(super) fn new(options: &Options) -> Arc<Self> {
         Arc::new(Self {
-            places: Arc::new(Semaphore::new(options.max_connections.min(Semaphore::MAX_PERMITS))),
-            max_per_address: options.max_connections_per_address,
-            addresses: Mutex::default(),
+            places: Mutex::new(Places::new(options.max_connections, options.max_connections_per_address)),
             address_rate: options.address_connect_rate.map(|rate| RateLimiter::keyed(rate.quota())),
             rate: options.connect_rate.map(|rate| RateLimiter::direct(rate.quota())),
             turn: tokio::sync::Mutex::default(),
@@ -94,21 +84,14 @@ impl Gate {
 
     /// Takes a place for a connection from `peer`.
     pub(super) fn enter(self: &Arc<Self>, peer: IpAddr) -> Result<Permit, Full> {
-        let line = line_of(peer);
-        if self.address_rate.as_ref().is_some_and(|rate| !is_within(rate, line)) {
+        if self.address_rate.as_ref().is_some_and(|rate| !is_within(rate, line_of(peer))) {
             return Err(Full::AddressRate);
         }
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Full::Connections)?;
-        let line = (self.max_per_address > 0).then_some(line);
-        if let Some(line) = line {
-            let mut addresses = self.addresses();
-            let count = addresses.entry(line).or_default();
-            if *count >= self.max_per_address {
-                return Err(Full::Address);
-            }
-            *count += 1;
-        }
-        Ok(Permit { gate: Arc::clone(self), line, _place: place })
+        self.places().enter(peer).map_err(|none| match none {
+            NoPlace::Any => Full::Connections,
+            NoPlace::OfPeer => Full::Address,
+        })?;
+        Ok(Permit { gate: Arc::clone(self), peer })
     }
 
     /// Waits until one more may log in. `true` = it had to wait.
@@ -134,8 +117,8 @@ impl Gate {
         }
     }
 
-    fn addresses(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -146,18 +129,7 @@ fn is_within(rate: &DefaultKeyedRateLimiter<IpAddr>, line: IpAddr) -> bool {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Some(line) = self.line else { return };
-        let mut addresses = self.gate.addresses();
-        if let Entry::Occupied(mut entry) = addresses.entry(line) {
-            *entry.get_mut() -= 1;
-            if *entry.get() == 0 {
-                entry.remove();
-            }
-        }
-        // A storm from many addresses leaves no large table behind.
-        if addresses.capacity() > 1024 && addresses.len() < addresses.capacity() / 8 {
-            addresses.shrink_to_fit();
-        }
+        self.gate.places().leave(self.peer);
     }
 }
 
@@ -189,25 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn one_address_can_be_full_while_others_are_not() {
-        let gate = gate(Options { max_connections_per_address: 2, ..Options::default() });
-        let places: Vec<_> = (0..2).map(|_| gate.enter(address("2001:db8::1")).unwrap()).collect();
-        assert_eq!(full(&gate, "2001:db8::ff:2"), Some(Full::Address), "the same /56");
-        assert_eq!(full(&gate, "2001:db8:0:100::1"), None, "another one");
-        assert_eq!(full(&gate, "10.0.0.1"), None);
+    fn a_place_is_free_again_when_its_permit_is_dropped() {
+        let gate = gate(Options { max_connections: 3, max_connections_per_address: 2, ..Options::default() });
+        let mut places: Vec<_> = (0..2).map(|_| gate.enter(address("10.0.0.1")).unwrap()).collect();
+        assert_eq!(full(&gate, "10.0.0.1"), Some(Full::Address));
+        places.push(gate.enter(address("10.0.0.2")).unwrap());
+        assert_eq!(full(&gate, "10.0.0.3"), Some(Full::Connections));
         drop(places);
-        assert_eq!(full(&gate, "2001:db8::1"), None);
-        assert!(gate.addresses().is_empty(), "nothing is remembered of who has gone");
-    }
-
-    #[test]
-    fn without_a_limit_an_address_may_take_every_place() {
-        let gate = gate(Options { max_connections: 3, max_connections_per_address: 0, ..Options::default() });
-        let places: Vec<_> = (0..3).map(|_| gate.enter(address("10.0.0.1")).unwrap()).collect();
-        assert_eq!(full(&gate, "10.0.0.1"), Some(Full::Connections));
-        assert_eq!(full(&gate, "10.0.0.2"), Some(Full::Connections));
-        drop(places);
-        assert_eq!(full(&gate, "10.0.0.2"), None);
+        assert_eq!((full(&gate, "10.0.0.1"), gate.places().taken()), (None, 0));
     }
 
     #[test]

@@ -136,7 +136,7 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> anyhow::Result<ExitCode> 
     for (key, value, source) in loaded.effective.iter().filter(|(_, _, source)| *source != Source::Default) {
         tracing::debug!(key, %value, set_by = %source, "setting");
     }
-    raise_open_files(options.settings.mqtt.max_connections);
+    raise_open_files(options.settings.mqtt.max_connections + options.settings.http.max_connections);
     // Whatever is written from here on is for this user alone.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let ServeOptions { settings, open, demo } = options;
@@ -158,7 +158,7 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Open files beside the connections of MQTT clients: segments, the database, HTTP, listeners.
+/// Open files beside the connections of clients: segments, the database, listeners.
 const OTHER_FILES: u64 = 256;
 
 /// A socket counts as an open file, and many systems allow 1024 until a process asks for more.
@@ -170,7 +170,11 @@ fn raise_open_files(max_connections: usize) {
     let raised = Rlimit { current: Some(allowed), maximum: limit.maximum };
     let now = if rustix::process::setrlimit(Resource::Nofile, raised).is_ok() { allowed } else { soft };
     if now < wanted {
-        tracing::warn!(allowed = now, wanted, "fewer open files are allowed than mqtt.max_connections needs");
+        tracing::warn!(
+            allowed = now,
+            wanted,
+            "fewer open files are allowed than mqtt.max_connections and http.max_connections need"
+        );
     }
 }
 

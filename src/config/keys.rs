@@ -97,6 +97,13 @@ settings! {
         body_timeout_s: u64 = "30", int(1, 3600, "s");
         /// A connection without a request for so long is closed.
         idle_timeout_s: u64 = "15", int(1, 3600, "s");
+        /// A connection whose client takes nothing of its answer for so long is closed.
+        write_timeout_s: u64 = "30", int(1, 3600, "s");
+        /// Connections open at once; further ones are closed at once.
+        max_connections: usize = "8000", int(1, 1_000_000, "connections");
+        /// Connections of one address (IPv6: one /56) open at once; further ones are closed at once. 0 = no limit. The default
+        /// keeps a fifth of the places for others; what all comes through one proxy may need more.
+        max_connections_per_address: usize = "6400", int(0, 1_000_000, "connections");
         /// Longest path and query of a request.
         max_uri_bytes: usize = "8 KiB", size(256, 64 * KIB);
         /// Origins of other sites whose pages may call the API with a key, exactly as browsers write them; the console's
@@ -291,7 +298,7 @@ settings! {
     retention: Retention {
         /// Telemetry and events in the database; also the oldest message time accepted.
         telemetry_days: u64 = "400", int(1, 36_500, "days");
-        /// Entries of the audit log. What is left stays a chain that can be verified.
+        /// Entries of the audit log, by whole days. What is left stays a chain that can be verified.
         audit_days: u64 = "400", int(1, 36_500, "days");
         /// Alerts that were told to GitHub or given up (`GET /api/webhooks`).
         webhook_days: u64 = "90", int(1, 36_500, "days");

@@ -346,6 +346,12 @@ catalogue! {
         "Time from the head of a request to the end of its answer's head.";
     gauge HTTP_IN_FLIGHT = "http_requests_in_flight", "requests", [],
         "HTTP requests being answered now.";
+    gauge HTTP_CONNECTIONS = "http_connections", "connections", [],
+        "HTTP connections open now, idle ones included.";
+    counter HTTP_REFUSED = "http_refused_total", "connections", ["reason": ["connection_limit", "address_limit"]],
+        "HTTP connections closed at once (http.max_connections, http.max_connections_per_address).";
+    counter HTTP_CLOSED = "http_closed_total", "connections", ["reason": ["stalled"]],
+        "HTTP connections closed because the client took nothing of its answer (http.write_timeout_s).";
     counter HTTP_RATE_LIMITED = "http_rate_limited_total", "requests", ["limit": ["read", "write", "command", "login"]],
         "HTTP requests refused by a rate limit.";
 

@@ -188,7 +188,7 @@ fn a_certificate_that_is_not_in_the_register_is_revoked_by_its_serial() {
     app.api.get(&path).expect(404);
     let limited = app.api.post("/api/keys", &json!({"role": "operator", "devices": "m", "name": "some"})).expect(201);
     let limited = limited.json()["key"].as_str().unwrap().to_owned();
-    app.api.with_key(Some(&limited)).delete(&path).expect(404);
+    app.api.with_key(Some(&limited)).delete(&path).expect(403);
     first.ping();
 
     // As OpenSSL writes it.

@@ -110,6 +110,49 @@ fn what_is_too_large_is_refused_before_it_is_kept() {
     assert_eq!(exchange(to, chunks.as_bytes()).0, [413]);
 }
 
+#[test]
+fn nobody_is_asked_to_go_on_with_what_is_refused_already() {
+    let app = TestApp::builder().set("http.body_limit_bytes", "64 KiB").start();
+    let key = std::fs::read_to_string(app.data_dir().join("admin.key")).unwrap();
+    let key = format!("X-API-Key: {}\r\n", key.trim());
+    let begin = |path: &str, more: &str, length: usize| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{more}Content-Length: {length}\r\n\
+             Expect: 100-continue\r\n\r\n"
+        )
+    };
+    let refused = |head: String, status: u16| {
+        let (statuses, is_closed, text) = exchange(app.address("http"), head.as_bytes());
+        assert_eq!((statuses, is_closed), (vec![status], true), "{head} got {text}");
+    };
+    refused(begin("/api/devices", &key, 65 * 1024), 413);
+    refused(begin("/api/session", "", 33 * 1024), 413);
+    refused(begin("/api/devices", "", 100), 401);
+    refused(begin("/api/nothing", &key, 100), 404);
+    refused(begin("/api/devices", &key, 100).replace("application/json", "text/plain"), 415);
+    // Chunks say their length when it is too late to refuse them unasked.
+    let chunked = begin("/api/devices", &key, 1).replace("Content-Length: 1", "Transfer-Encoding: chunked");
+    let (statuses, _, text) = exchange(app.address("http"), chunked.as_bytes());
+    assert_eq!(statuses, [100], "{text}");
+
+    // Who may send it is asked to, and is answered on a connection that lives on.
+    let mut socket = TcpStream::connect(app.address("http")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+    let body = json!({"device_id": "m1", "device_name": "x".repeat(200)}).to_string();
+    for status in [201, 409] {
+        socket.write_all(begin("/api/devices", &key, body.len()).as_bytes()).unwrap();
+        let mut word = [0; 25];
+        socket.read_exact(&mut word).unwrap();
+        assert_eq!(&word, b"HTTP/1.1 100 Continue\r\n\r\n");
+        socket.write_all(body.as_bytes()).unwrap();
+        assert_eq!(read(&mut socket).0, [status]);
+    }
+    // One that does not wait needs no word.
+    let whole = format!("{}{body}", begin("/api/devices", &key, body.len()));
+    let (statuses, _, text) = exchange(app.address("http"), whole.as_bytes());
+    assert_eq!(statuses.last(), Some(&409), "{text}");
+}
+
 /// Sends a byte ten times a second until the server has closed; the first status, and how long it took.
 fn trickle(to: SocketAddr, begin: &str, byte: &[u8]) -> (Option<u16>, Duration) {
     let mut socket = TcpStream::connect(to).unwrap();

@@ -30,6 +30,7 @@ mod performance;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod presence;
+mod pressure;
 #[cfg(feature = "ops-tests")]
 mod promtool;
 mod rest;

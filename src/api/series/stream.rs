@@ -30,7 +30,7 @@ pub struct Sink {
     bytes: Vec<u8>,
     to: mpsc::Sender<Piece>,
     runtime: tokio::runtime::Handle,
-    stall_timeout: Duration,
+    write_timeout: Duration,
     /// The client has something already.
     is_begun: bool,
 }
@@ -66,7 +66,7 @@ impl Sink {
     }
 
     fn send(&self, piece: Piece) -> ControlFlow<()> {
-        let sent = self.runtime.block_on(async { tokio::time::timeout(self.stall_timeout, self.to.send(piece)).await });
+        let sent = self.runtime.block_on(async { tokio::time::timeout(self.write_timeout, self.to.send(piece)).await });
         if matches!(sent, Ok(Ok(()))) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 }
@@ -81,10 +81,10 @@ pub async fn respond(
     let (to, mut pieces) = mpsc::channel::<Piece>(WAITING);
     let store = state.services.store.clone();
     let runtime = tokio::runtime::Handle::current();
-    let stall_timeout = state.options.stall_timeout;
+    let write_timeout = state.options.write_timeout;
     tokio::task::spawn_blocking(trace::carry(move || {
         let _permit = permit;
-        let mut sink = Sink { buffer: String::new(), bytes: Vec::new(), to, runtime, stall_timeout, is_begun: false };
+        let mut sink = Sink { buffer: String::new(), bytes: Vec::new(), to, runtime, write_timeout, is_begun: false };
         // A broken flow drops the sender before the end mark: the client sees the answer break off.
         match produce(&*store, &mut sink) {
             Ok(ControlFlow::Continue(())) if sink.hand_over().is_continue() => drop(sink.send(Ok(Bytes::new()))),

@@ -22,6 +22,7 @@ pub struct Guarded {
     /// With the admin key.
     pub api: Api,
     pub mqtts: SocketAddr,
+    pub http: SocketAddr,
     pub https: SocketAddr,
     dir: tempfile::TempDir,
 }
@@ -53,7 +54,8 @@ impl Guarded {
         let address = |name: &str| announced[name].as_str().unwrap().parse().unwrap();
         let key = std::fs::read_to_string(data.join("admin.key")).unwrap();
         let api = server.api.with_key(Some(key.trim()));
-        Self { api, mqtts: address("mqtts"), https: address("https"), server, dir }
+        let [mqtts, http, https] = ["mqtts", "http", "https"].map(address);
+        Self { api, mqtts, http, https, server, dir }
     }
 
     /// Runs a subcommand on the same data directory.
