@@ -78,8 +78,8 @@ impl Door {
     fn tell_full(&self, connections: u64) {
         let last = lock(&self.last).map(tracing::field::display);
         tracing::warn!(
-            connections,
-            last,
+            count = connections,
+            peer = last,
             "HTTP connections closed at once: as many are open as http.max_connections allows"
         );
     }
@@ -87,8 +87,8 @@ impl Door {
     fn tell_peer_full(&self, connections: u64) {
         let last = lock(&self.last).map(tracing::field::display);
         tracing::warn!(
-            connections,
-            last,
+            count = connections,
+            peer = last,
             "HTTP connections closed at once: one address has as many open as http.max_connections_per_address allows"
         );
     }

@@ -29,7 +29,10 @@ fn the_load_generator_proves_in_tls_that_what_was_acknowledged_is_stored() {
     let proof = &report["verification"];
     assert_eq!((&proof["stored"], &proof["missing"], &proof["duplicated"]), (&json!(300), &json!(0), &json!(0)));
     let metrics = app.api.get("/metrics").expect(200).text();
-    assert!(metrics.contains("iot_meter_tls_handshakes_total{server=\"mqtt\",kind=\"full\"} 3"), "{metrics}");
+    assert!(
+        metrics.contains("iot_meter_tls_handshakes_total{server=\"mqtt\",kind=\"full\",version=\"1.3\"} 3"),
+        "{metrics}"
+    );
 
     // A server of another authority is talked to by nobody.
     let other = app.data().join("other.pem");

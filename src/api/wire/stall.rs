@@ -47,7 +47,7 @@ impl Stall {
             return Poll::Pending;
         }
         metrics::HTTP_CLOSED.increment(&[("reason", "stalled")], 1);
-        tracing::debug!(sent, "an HTTP client takes nothing of its answer; closed");
+        tracing::debug!(bytes = sent, "an HTTP client takes nothing of its answer; closed");
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
