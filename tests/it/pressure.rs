@@ -199,7 +199,8 @@ fn one_address_cannot_take_every_place_and_a_full_server_says_so_once() {
     assert_eq!(value("iot_meter_http_refused_total{reason=\"address_limit\"}"), 40.0);
     assert_eq!(value("iot_meter_http_refused_total{reason=\"connection_limit\"}"), 40.0);
     let lines = std::fs::read_to_string(&log).unwrap();
-    for (setting, first) in [("allows", "127.0.0.9"), ("http.max_connections allows", "127.0.2.1")] {
+    // (Which of those that came at once was the first is up to the workers.)
+    for (setting, first) in [("allows", "127.0.0.9"), ("http.max_connections allows", "127.0.2.")] {
         let found: Vec<&str> = lines.lines().filter(|l| l.contains(&format!("{setting}\""))).collect();
         let about = found.iter().filter(|l| l.contains(first)).count();
         assert_eq!(about, 1, "{setting} of {first} in {lines}");
