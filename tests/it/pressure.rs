@@ -128,7 +128,7 @@ fn requests_that_were_sent_at_once_are_answered_in_their_order() {
     let app = Guarded::start(&[]);
     let mut socket = connect(app.http);
     let body = format!("{{\"key\": \"{}\"}}", "x".repeat(20_000));
-    let post = format!("POST /api/session HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n");
+    let post = "POST /api/session HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n".to_owned();
     let mut all = String::new();
     for n in 0..50 {
         all += &format!("GET /healthz?{n} HTTP/1.1\r\nHost: x\r\nX-Request-Id: get-{n}\r\n\r\n");
