@@ -190,9 +190,14 @@ pub(super) fn revoke_all(
     Ok(serials)
 }
 
+/// One at a time, until the transaction ends.
+fn lock(connection: &mut PgConnection) -> QueryResult<()> {
+    sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(LOCK).execute(connection).map(drop)
+}
+
 fn note(connection: &mut PgConnection, kind: &str, subject: &str, at: Timestamp) -> QueryResult<()> {
     use credential_changes as changes;
-    sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(LOCK).execute(connection)?;
+    lock(connection)?;
     let is_old = changes::at.lt(Time(at.plus_us(-KEPT_US)));
     diesel::delete(changes::table.filter(is_old)).execute(connection)?;
     let row = (changes::at.eq(Time(at)), changes::kind.eq(kind), changes::subject.eq(subject));
@@ -304,6 +309,9 @@ impl Certificates for PostgresStore {
         until: Option<Timestamp>,
     ) -> Result<Option<Certificate>, Error> {
         self.write("revoke a certificate", |c| {
+            if until.is_some() {
+                lock(c)?; // two nodes may do it at once: the second finds what the first has kept
+            }
             revoke(c, serial, revocation)?;
             let found = find(c, serial)?;
             let Some(until) = until.filter(|_| found.is_none()) else { return Ok(found) };
