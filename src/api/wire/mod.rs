@@ -10,7 +10,7 @@
 //! - It says "100 Continue" before anybody has looked at the head. The connection says it when the body is asked for.
 //!
 //! Invariant: only what goes out while no request is being answered is touched, so what a handler says is never taken for
-//! an answer of the library, whatever it says. A request is being answered from the call of [`track`] until its whole body
+//! an answer of the library, whatever it says. A request is being answered from the call of [`track()`] until its whole body
 //! is flushed.
 
 mod head;
