@@ -31,6 +31,8 @@ pub mod oidc;
 
 pub mod archive;
 
+pub mod history;
+
 pub mod broker;
 
 pub mod collector;

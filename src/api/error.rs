@@ -11,7 +11,7 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{archive, notify, oidc, store, tls};
+use crate::{archive, history, notify, oidc, store, tls};
 
 /// A field, parameter or body member and what is wrong with it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
@@ -127,6 +127,11 @@ pub enum ApiError {
     /// The archive failed.
     #[error("the archive cannot be read now, try again")]
     Archive(#[from] archive::Error),
+    /// What only the archive has of a device's history cannot be read.
+    #[error(
+        "this range reaches back to what only the archive still has, and the archive cannot be read now: try again, or ask for a later start"
+    )]
+    Past(#[source] archive::Error),
     /// A task that must hear of it does not answer in time.
     #[error("the collector is busy, try again")]
     Busy,
@@ -142,6 +147,15 @@ pub enum ApiError {
     /// A defect of ours.
     #[error("internal error")]
     Internal(&'static str),
+}
+
+impl From<history::Error> for ApiError {
+    fn from(error: history::Error) -> Self {
+        match error {
+            history::Error::Store(error) => Self::Store(error),
+            history::Error::Archive(error) => Self::Past(error),
+        }
+    }
 }
 
 impl From<notify::Error> for ApiError {
@@ -190,7 +204,7 @@ impl ApiError {
         match self {
             Self::Store(error) => Some(chain(error)),
             Self::Authority(error) => Some(chain(error)),
-            Self::Archive(error) => Some(chain(error)),
+            Self::Archive(error) | Self::Past(error) => Some(chain(error)),
             Self::Issuer(error) => Some(chain(error)),
             Self::Spool(error) => Some(chain(error)),
             Self::Internal(detail) => Some((*detail).to_owned()),
@@ -250,6 +264,7 @@ impl ResponseError for ApiError {
             }
             Self::Store(_)
             | Self::Archive(_)
+            | Self::Past(_)
             | Self::Issuer(_)
             | Self::Busy
             | Self::OutboxFull

@@ -76,6 +76,7 @@ pub use scrape::{Render, start_metrics};
 pub use server::{SecureListener, start};
 
 use crate::domain::{Clock, DeviceId};
+use crate::history::History;
 use crate::observe::trace::Tracer;
 use crate::observe::{Board, Progress, Seldom};
 use crate::store::{DEFAULT_COMMAND_LIFE, SharedStore};
@@ -88,6 +89,8 @@ use crate::{collector, dispatch, journal, notify};
 #[allow(missing_docs)]
 pub struct Services {
     pub store: SharedStore,
+    /// Telemetry, wherever it is.
+    pub history: History,
     /// Received messages as they came: `Arc::new(archive_reader)`.
     pub raw: Arc<dyn RawMessages>,
     pub collector: collector::Handle,

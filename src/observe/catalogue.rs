@@ -55,7 +55,7 @@ impl MetricDef {
 }
 
 /// The rooms of the program, in the order of `lib.rs` (a test compares), and what is of none of them.
-pub const ROOMS: [&str; 26] = [
+pub const ROOMS: [&str; 27] = [
     "domain",
     "payload",
     "mqtt",
@@ -69,6 +69,7 @@ pub const ROOMS: [&str; 26] = [
     "fetch",
     "oidc",
     "archive",
+    "history",
     "broker",
     "collector",
     "dispatch",

@@ -25,6 +25,7 @@ use crate::collector::{self, Collector};
 use crate::config::{MetricsAccess, Settings, UnknownDevices as Unknown};
 use crate::dispatch::{self, Dispatcher};
 use crate::domain::Clock;
+use crate::history::History;
 use crate::journal::{self, Journal};
 use crate::observe::trace::Tracer;
 use crate::observe::{Board, Progress, metrics};
@@ -107,6 +108,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         notices,
         authenticator: Arc::new(access::authenticator(&settings, open, &clock, issuer)),
         store: Arc::clone(&parts.store),
+        history: History::new(Arc::clone(&parts.store)),
         raw: Arc::new(raw),
         collector,
         dispatch,

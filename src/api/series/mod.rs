@@ -261,10 +261,10 @@ pub async fn device_metrics(
     let query = Query::read(params, state.services.clock.now())?;
     let known = known_state(&state, &id).await?;
     let job = Job { device: id, range: query.range, span_us: known.span_us, wanted: query.wanted.clone() };
-    stream::respond(&state, query.format.content_type(), move |store, sink| {
+    stream::respond(&state, query.format.content_type(), move |history, sink| {
         let mut pipeline = Pipeline::new(&query, &job.device, sink);
         let mut flow = ControlFlow::Continue(());
-        source::read(store, &job, &mut |point, cadence_us| {
+        source::read(history, &job, &mut |point, cadence_us| {
             flow = pipeline.push(point, cadence_us);
             flow
         })?;

@@ -1,4 +1,4 @@
-//! A device's samples within a range of time, in order of sample time, from the store's rows.
+//! A device's samples within a range of time, in order of sample time, from the rows of its history.
 //!
 //! Reads the messages whose time lies up to the device's span outside the range, since a message holds samples of
 //! before or behind its own time. Blocks; memory is bounded by [`MAX_HELD`].
@@ -10,7 +10,8 @@ use super::quantity::{self, Quantity};
 use super::reorder::{Place, Reorder};
 use crate::api::range::Range;
 use crate::domain::{DeviceId, Telemetry, Timestamp};
-use crate::store::{Error, Store, TelemetryRow};
+use crate::history::{Error, History};
+use crate::store::TelemetryRow;
 
 /// Most samples held to bring them in order.
 const MAX_HELD: usize = 200_000;
@@ -32,7 +33,7 @@ pub struct Job {
 }
 
 /// Calls `each` with every sample in order, and with the sampling cadence seen so far in µs, until it breaks.
-pub fn read(store: &dyn Store, job: &Job, each: &mut dyn FnMut(Point, i64) -> ControlFlow<()>) -> Result<(), Error> {
+pub fn read(history: &History, job: &Job, each: &mut dyn FnMut(Point, i64) -> ControlFlow<()>) -> Result<(), Error> {
     let span = job.span_us.max(0);
     let mut reorder = Reorder::new(MAX_HELD);
     let mut cadence = Cadence::default();
@@ -40,7 +41,7 @@ pub fn read(store: &dyn Store, job: &Job, each: &mut dyn FnMut(Point, i64) -> Co
     let to = job.range.stop.plus_us(span);
     loop {
         let mut flow = ControlFlow::Continue(());
-        store.scan_telemetry(&job.device, from.plus_us(-span), to, &mut |row| {
+        history.scan_telemetry(&job.device, from.plus_us(-span), to, &mut |row| {
             cadence.see(row.ts, &row.values);
             let horizon = row.ts.plus_us(-span);
             while let Some((time, found)) = reorder.next_before(horizon) {
