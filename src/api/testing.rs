@@ -190,6 +190,12 @@ impl Store for FakeStore {
         }
         Ok(())
     }
+    fn reach(&self, _: &DeviceId) -> Result<Reach, Error> {
+        Ok(Reach::default())
+    }
+    fn note_purge(&self, _: &DeviceId, _: Timestamp) -> Result<(), Error> {
+        self.answer().map(drop)
+    }
     fn gaps(&self, _: &DeviceId, _: Timestamp, _: Timestamp, page: Page) -> Result<Listing<GapEntry>, Error> {
         Ok(part(self.answer()?.gaps.clone(), page))
     }

@@ -6,8 +6,8 @@
 //! Must not know: SQL, HTTP, the journal's files.
 //!
 //! ```text
-//! journal ─▶ log ─▶ archiver: classify ─▶ batch ─▶ encode ─▶ bucket (object store)
-//!              └──▶ reader: tail (journal) + walk ─▶ object ─▶ source ─▶ bucket
+//! journal ─▶ log ─▶ archiver: classify ─▶ batch ─▶ encode ─▶ bucket (object store) ◀── compact: merge, retention
+//!              └──▶ reader: tail (journal) + walk, past ─▶ object ─▶ source ─▶ bucket
 //! ```
 //!
 //! Start from [`Archiver`] (in) and [`Reader`] (out); both need a [`Bucket`]. `key` says how things are named.
@@ -16,10 +16,14 @@ mod archiver;
 mod batch;
 mod bucket;
 mod classify;
+mod compact;
 mod encode;
+mod full;
 mod key;
 mod log;
+mod merge;
 mod object;
+mod past;
 mod reader;
 mod recover;
 mod source;
@@ -35,7 +39,10 @@ use parquet::errors::ParquetError;
 
 pub use archiver::{Archiver, ArchiverOptions};
 pub use bucket::{Bucket, CloudOptions};
+pub use compact::{Done, TASK as UPKEEP_TASK, Upkeep, UpkeepOptions};
 pub use key::CATEGORIES;
+pub use object::PastMessage;
+pub use past::Past;
 pub use reader::{MAX_LIST, Reader, ReaderOptions};
 
 use crate::domain::Timestamp;
@@ -83,6 +90,9 @@ pub enum Error {
     Journal { source: journal::Error },
     #[error("reading the archive was cut short")]
     Interrupted,
+    /// The archive was away for so long that what it lacks cannot be read along.
+    #[error("too much is not yet in the archive: old telemetry can be read when it has caught up")]
+    Behind,
 }
 
 impl Error {

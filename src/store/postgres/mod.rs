@@ -27,6 +27,7 @@ mod gaps;
 mod migrations;
 mod outbox;
 mod partitions;
+mod reach;
 mod remembered;
 mod schema;
 mod services;
@@ -209,6 +210,14 @@ impl Store for PostgresStore {
         each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         telemetry::scan(&self.connections, id, from, to, each).map_err(|fault| fault.during("read telemetry"))
+    }
+
+    fn reach(&self, id: &DeviceId) -> Result<Reach, Error> {
+        self.read("read how far telemetry reaches", View::Statement, |c| Ok(reach::of(c, id)?))
+    }
+
+    fn note_purge(&self, id: &DeviceId, at: Timestamp) -> Result<(), Error> {
+        self.write("note a purge", |c| Ok(reach::purged(c, id, at)?))
     }
 
     fn gaps(&self, id: &DeviceId, from: Timestamp, to: Timestamp, page: Page) -> Result<Listing<GapEntry>, Error> {

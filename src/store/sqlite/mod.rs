@@ -28,6 +28,7 @@ mod events;
 mod gaps;
 mod migrations;
 mod outbox;
+mod reach;
 mod schema;
 mod services;
 mod sessions;
@@ -187,6 +188,14 @@ impl Store for SqliteStore {
         each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         telemetry::scan(&self.connections, id, from, to, each).map_err(|fault| fault.during("read telemetry"))
+    }
+
+    fn reach(&self, id: &DeviceId) -> Result<Reach, Error> {
+        self.read("read how far telemetry reaches", |c| Ok(reach::of(c, id)?))
+    }
+
+    fn note_purge(&self, id: &DeviceId, at: Timestamp) -> Result<(), Error> {
+        self.write("note a purge", |c| Ok(reach::purged(c, id, at)?))
     }
 
     fn gaps(&self, id: &DeviceId, from: Timestamp, to: Timestamp, page: Page) -> Result<Listing<GapEntry>, Error> {
