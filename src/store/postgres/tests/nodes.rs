@@ -14,7 +14,7 @@ fn a_duty_goes_to_another_node_when_its_holder_ends_or_loses_the_database() {
     // As a killed process, or a cut network, looks to the server.
     Server::shared().query(
         &url,
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND granted \
+        "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_locks WHERE locktype = 'advisory' AND granted \
          AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND pid <> pg_backend_pid()",
     );
     assert!(of_second.leads(&second).unwrap());
