@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::domain::Timestamp;
 use crate::observe::{Board, TaskState, backoff::Backoff};
-use crate::store::{self, SharedStore};
+use crate::store::{self, Duty, Leader, SharedStore};
 
 /// The name on the task board.
 pub const TASK: &str = "keeper";
@@ -35,6 +35,7 @@ pub async fn run(store: SharedStore, retention: Retention, board: Board, mut sto
     board.set(TASK, TaskState::Running);
     let mut backoff = BACKOFF;
     let mut pause = Duration::ZERO;
+    let leader = Leader::new(Duty::Retention);
     loop {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -42,7 +43,7 @@ pub async fn run(store: SharedStore, retention: Retention, board: Board, mut sto
         }
         pause = PERIOD;
         let now = board.clock().now();
-        match trim(&store, retention, now, &stop).await {
+        match trim(&store, &leader, retention, now, &stop).await {
             Ok(rows) => {
                 if rows > 0 {
                     tracing::info!(rows, "rows past their retention were deleted");
@@ -65,9 +66,10 @@ fn day_of(at: Timestamp) -> Timestamp {
     Timestamp(at.0 - at.0.rem_euclid(DAY_US))
 }
 
-/// Each kind in steps, until one finds less than it might have taken.
+/// Each kind in steps, until one finds less than it might have taken; nothing where another node does it.
 async fn trim(
     store: &SharedStore,
+    leader: &Leader,
     retention: Retention,
     now: Timestamp,
     stop: &watch::Receiver<bool>,
@@ -83,7 +85,9 @@ async fn trim(
                 1 => s.trim_outbox(webhooks, ROWS_A_STEP),
                 _ => s.trim(telemetry, ROWS_A_STEP),
             };
-            let rows = store::run(store, step).await?;
+            let leader = leader.clone();
+            let led = move |s: &dyn store::Store| if leader.leads(s)? { step(s).map(Some) } else { Ok(None) };
+            let Some(rows) = store::run(store, led).await? else { return Ok(total) };
             total += rows;
             if rows < ROWS_A_STEP {
                 break;

@@ -13,8 +13,10 @@ mod enrolment;
 mod error;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod fault;
+mod lease;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod listing;
+mod nodes;
 mod outbox;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -33,6 +35,8 @@ pub use certificates::*;
 pub use chain::AuditRow;
 pub use enrolment::*;
 pub use error::Error;
+pub use lease::{Duty, Leader, Lease};
+pub use nodes::*;
 pub use outbox::*;
 pub use proof::{Fault as AuditFault, Proof, Since};
 pub use rows::*;
@@ -52,7 +56,7 @@ pub type SharedStore = Arc<dyn Store>;
 /// What every database must do. One implementation a dialect; chosen at run time by the URL's scheme.
 ///
 /// Errors: [`Error::Unavailable`] is worth trying again (busy, away, disk full); anything else is not.
-pub trait Store: Access + Certificates + Enrolment + Outbox + Send + Sync + 'static {
+pub trait Store: Access + Certificates + Enrolment + Nodes + Outbox + Send + Sync + 'static {
     // ---- collector ---------------------------------------------------------------------------------------------
 
     /// The journal offset up to which (exclusive) everything is stored; `None` in a new database.

@@ -3,6 +3,7 @@
 mod access;
 mod certificates;
 mod enrolment;
+mod nodes;
 mod outbox;
 mod paging;
 mod registry;
@@ -64,6 +65,7 @@ pub(super) fn suite(store: &dyn Store) {
     certificates::every_right_taken_away_is_told_in_order(store);
     enrolment::all(store);
     outbox::all(store);
+    nodes::all(store);
     store.ping().unwrap();
 }
 
