@@ -55,7 +55,7 @@ impl MetricDef {
 }
 
 /// The rooms of the program, in the order of `lib.rs` (a test compares), and what is of none of them.
-pub const ROOMS: [&str; 27] = [
+pub const ROOMS: [&str; 28] = [
     "domain",
     "payload",
     "mqtt",
@@ -70,6 +70,7 @@ pub const ROOMS: [&str; 27] = [
     "oidc",
     "archive",
     "history",
+    "series",
     "broker",
     "collector",
     "dispatch",
@@ -416,6 +417,14 @@ catalogue! {
         "Threads of the process.";
     gauge PROCESS_OPEN_FDS = "process_open_fds", "descriptors", [],
         "Open file descriptors.";
+    counter ROLLUP_HOURS = "rollup_hours_total", "hours", ["kind": ["new", "late"]],
+        "Hours of devices that were rolled up: once over, and again for late data.";
+    gauge ROLLUP_WAITING_DEVICES = "rollup_waiting_devices", "devices", [],
+        "Devices with finished hours that are not rolled up yet (0 on nodes that do not do it).";
+    gauge ROLLUP_DIRTY_DAYS = "rollup_dirty_days", "days", [],
+        "Days of devices for which data came late and that are to be rolled up again.";
+    gauge ROLLUP_BEHIND_SECONDS = "rollup_behind_seconds", "seconds", [],
+        "Age of the oldest moment up to which every device is rolled up.";
     gauge PROCESS_MAX_FDS = "process_max_fds", "descriptors", [],
         "Most file descriptors the process may open.";
 }

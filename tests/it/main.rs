@@ -34,6 +34,7 @@ mod pressure;
 #[cfg(feature = "ops-tests")]
 mod promtool;
 mod rest;
+mod rollups;
 mod rolling;
 mod secrets;
 mod secure_fleet;

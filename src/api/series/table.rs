@@ -12,7 +12,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{Type, TypePtr};
 
-use super::Point;
+use crate::series::Point;
 
 /// Points of a row group.
 const GROUP_ROWS: usize = 16_384;
@@ -111,7 +111,7 @@ fn column<T: DataType>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::series::quantity::Quantity;
+    use crate::series::Quantity;
     use crate::domain::Timestamp;
     use parquet::file::reader::{FileReader, SerializedFileReader};
 

@@ -3,9 +3,9 @@
 //! A sample lies at most `span` from its message's time, so no later row holds one before `row.ts − span`: everything
 //! older leaves the buffer. Invariant: at most `capacity` samples are held. Should a span be so wide that this is not
 //! enough, the latest are put aside and [`Reorder::again`] says from where to read a second time; the order holds.
-//! Pure.
+//! Mostly samples come in their order; only the others pay for being sorted. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::quantity::Found;
 use crate::domain::Timestamp;
@@ -19,10 +19,16 @@ pub struct Place {
     pub slot: (u32, u32),
 }
 
+/// What stands at a place: a value, or nothing that is wanted (the instant counts all the same).
+type Item = Option<Found>;
+
 /// Samples that are not yet known to be in their turn.
 #[derive(Debug)]
 pub struct Reorder {
-    held: BTreeMap<Place, Found>,
+    /// Those that came behind all before them.
+    in_order: VecDeque<(Place, Item)>,
+    /// The others.
+    late: BTreeMap<Place, Item>,
     capacity: usize,
     /// Samples before it were given out in an earlier reading.
     floor: Option<Place>,
@@ -33,33 +39,58 @@ pub struct Reorder {
 impl Reorder {
     /// Holds at most `capacity` samples.
     pub fn new(capacity: usize) -> Self {
-        Self { held: BTreeMap::new(), capacity: capacity.max(1), floor: None, ceiling: None }
+        let (in_order, late) = (VecDeque::new(), BTreeMap::new());
+        Self { in_order, late, capacity: capacity.max(1), floor: None, ceiling: None }
     }
 
     /// Takes a sample.
-    pub fn insert(&mut self, place: Place, found: Found) {
+    pub fn insert(&mut self, place: Place, item: Item) {
         if self.floor.is_some_and(|floor| place < floor) || self.ceiling.is_some_and(|ceiling| place >= ceiling) {
             return;
         }
-        self.held.insert(place, found);
-        if self.held.len() > self.capacity {
-            self.ceiling = self.held.pop_last().map(|(place, _)| place);
+        match self.in_order.back() {
+            Some((last, _)) if *last >= place => {
+                self.late.insert(place, item);
+            }
+            _ => self.in_order.push_back((place, item)),
         }
+        if self.in_order.len() + self.late.len() > self.capacity {
+            self.ceiling = self.pop_last();
+        }
+    }
+
+    fn pop_last(&mut self) -> Option<Place> {
+        let (ordered, late) = (self.in_order.back().map(|(place, _)| *place), self.late.keys().next_back().copied());
+        if ordered > late {
+            self.in_order.pop_back();
+        } else {
+            self.late.pop_last();
+        }
+        ordered.max(late)
     }
 
     /// The next sample before `horizon`, in order.
-    pub fn next_before(&mut self, horizon: Timestamp) -> Option<(Timestamp, Found)> {
-        let first = self.held.first_entry()?;
-        if first.key().time >= horizon {
-            return None;
-        }
-        let (place, found) = first.remove_entry();
-        Some((place.time, found))
+    pub fn next_before(&mut self, horizon: Timestamp) -> Option<(Timestamp, Item)> {
+        let first = self.first().filter(|first| first.time < horizon)?;
+        self.take(first)
     }
 
     /// The next sample, when no more rows come.
-    pub fn next_at_end(&mut self) -> Option<(Timestamp, Found)> {
-        self.held.pop_first().map(|(place, found)| (place.time, found))
+    pub fn next_at_end(&mut self) -> Option<(Timestamp, Item)> {
+        self.take(self.first()?)
+    }
+
+    fn first(&self) -> Option<Place> {
+        let (ordered, late) = (self.in_order.front().map(|(place, _)| place), self.late.keys().next());
+        ordered.into_iter().chain(late).min().copied()
+    }
+
+    fn take(&mut self, place: Place) -> Option<(Timestamp, Item)> {
+        let item = match self.in_order.front() {
+            Some((first, _)) if *first == place => self.in_order.pop_front()?.1,
+            _ => self.late.remove(&place)?,
+        };
+        Some((place.time, item))
     }
 
     /// After a reading: the time from which to read again, if something had to be put aside.
@@ -72,7 +103,7 @@ impl Reorder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::series::quantity::Quantity;
+    use crate::series::quantity::Quantity;
     use proptest::prelude::*;
 
     fn found(value: f64) -> Found {
@@ -91,7 +122,7 @@ mod tests {
                 for (slot, time) in samples.iter().enumerate() {
                     let message = (Timestamp(*ts), seq as i64);
                     let place = Place { time: Timestamp(*time), message, slot: (slot as u32, 0) };
-                    reorder.insert(place, found(0.0));
+                    reorder.insert(place, Some(found(0.0)));
                 }
             }
             while let Some((time, _)) = reorder.next_at_end() {
