@@ -12,7 +12,7 @@ use crate::domain::{DeviceId, DeviceState, Metric, Sequence, Telemetry};
 use crate::history::History;
 use crate::keeper::rollups::{Rollups, step};
 use crate::observe::Progress;
-use crate::store::{self, Batch, SharedStore, Store, TelemetryRow};
+use crate::store::{self, Batch, SharedStore, TelemetryRow};
 
 /// A midnight.
 const T: i64 = 1_770_854_400_000_000;
@@ -51,7 +51,7 @@ fn said() -> impl Strategy<Value = Said> {
     let value = prop_oneof![(-900_i64..900).prop_map(|n| n as f64 / 10.0), Just(0.0), Just(-0.0)];
     let samples = prop::collection::vec((0..NAMES.len(), value), 1..25);
     let step_ms = prop_oneof![Just(1000_i64), Just(100), Just(7300), Just(45_000), Just(0)];
-    (at_s, step_ms, prop_oneof![0_i64..12, 0..4000], samples)
+    (at_s, step_ms, prop_oneof![0_i64..12, 0_i64..4000], samples)
         .prop_map(|(at_s, step_ms, back_s, samples)| Said { at_s, step_ms, back_s, samples })
 }
 
@@ -285,12 +285,13 @@ proptest! {
 }
 
 #[cfg(feature = "postgres")]
+#[path = "../../tests/it/support/postgres.rs"]
+#[allow(dead_code)]
+mod server;
+
+#[cfg(feature = "postgres")]
 mod postgres {
     use super::*;
-
-    #[path = "../../../tests/it/support/postgres.rs"]
-    #[allow(dead_code)]
-    mod server;
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 10, failure_persistence: None, ..ProptestConfig::default() })]
