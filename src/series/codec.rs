@@ -219,7 +219,8 @@ fn floats(out: &mut Vec<u8>, values: &[f64]) {
 /// The whole number that is `value` when divided by `power`, to the bit.
 fn decimal(value: f64, power: f64) -> Option<i64> {
     let whole = (value * power).round();
-    let is_same = whole.abs() <= EXACT && (whole / power).to_bits() == value.to_bits();
+    // (Not −0.)
+    let is_same = whole.abs() <= EXACT && (whole as i64 as f64 / power).to_bits() == value.to_bits();
     is_same.then_some(whole as i64)
 }
 

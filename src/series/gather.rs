@@ -46,7 +46,7 @@ impl Level {
 
     /// The beginning of the stretch a time lies in, in µs.
     pub fn start_of(self, us: i64) -> i64 {
-        us - us.rem_euclid(self.us())
+        us.saturating_sub(us.rem_euclid(self.us()))
     }
 }
 
