@@ -84,7 +84,11 @@ fn bench(
     let ask = Ask { api, runs };
     println!("\n{name}: {values} values, {days} days of the device asked for; median and longest of {runs}");
     println!("{:<44} {:>9} {:>9} {:>9} {:>7}", "", "median", "longest", "limit", "ratio");
-    let day = format!("/api/devices/{}/metrics?metric=voltage_dc&start={}&stop={MIDNIGHT}", device(0), MIDNIGHT.plus_us(-DAY_US));
+    let day = format!(
+        "/api/devices/{}/metrics?metric=voltage_dc&start={}&stop={MIDNIGHT}",
+        device(0),
+        MIDNIGHT.plus_us(-DAY_US)
+    );
     let limit = copied(url.unwrap_or_default()).unwrap_or_else(|| scanned(&*store)) + written();
     ask.row("a day, 86 400 points", &day, 86_400, Some(limit))?;
     let thinned = format!("{day}&max_points=500");
@@ -100,7 +104,11 @@ fn bench(
     let took = started.elapsed();
     ask.row("the same, rolled up", &thinned, 500, Some(limit))?;
     ask.row("a day in minutes", &format!("{day}&every=1m"), 1440, Some(limit))?;
-    let year = format!("/api/devices/{}/metrics?metric=voltage_dc&start={}&stop={MIDNIGHT}", device(0), MIDNIGHT.plus_us(-YEAR * DAY_US));
+    let year = format!(
+        "/api/devices/{}/metrics?metric=voltage_dc&start={}&stop={MIDNIGHT}",
+        device(0),
+        MIDNIGHT.plus_us(-YEAR * DAY_US)
+    );
     let shown = usize::try_from(days)?;
     ask.row(&format!("a year in days ({rest} of them empty)"), &format!("{year}&every=1d"), shown, Some(limit))?;
     ask.row("a year in hours", &format!("{year}&every=1h&fn=integral"), shown * 24, Some(limit))?;

@@ -24,8 +24,7 @@ impl Derived {
     pub const ALL: [Self; 3] = [Self::ActivePower, Self::ApparentPower, Self::ReactivePower];
 
     /// What they are derived from.
-    pub const INPUTS: [Known; 5] =
-        [Known::VoltageDc, Known::CurrentDc, Known::VoltageAc, Known::CurrentAc, Known::Pf];
+    pub const INPUTS: [Known; 5] = [Known::VoltageDc, Known::CurrentDc, Known::VoltageAc, Known::CurrentAc, Known::Pf];
 
     /// The quantity's name in the API.
     pub const fn name(self) -> &'static str {

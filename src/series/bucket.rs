@@ -190,8 +190,7 @@ mod tests {
         };
         let quantity = Quantity::parse("voltage_dc").unwrap();
         for (t, value) in samples {
-            let reading =
-                Reading { time: Timestamp(t * S), value: *value, unit: None, is_plausible: true, step_us: S };
+            let reading = Reading { time: Timestamp(t * S), value: *value, unit: None, is_plausible: true, step_us: S };
             let _ = buckets.push(&quantity, Summary::of(reading), &mut each);
         }
         let _ = buckets.finish(&mut each);

@@ -105,7 +105,8 @@ pub fn decode(bytes: &[u8], level: Level, row: Timestamp) -> Option<Vec<(usize, 
 
 /// Bits 0 to 3: whether the four readings are plausible.
 fn flags(summary: &Summary) -> i64 {
-    let four = readings(summary).into_iter().enumerate().map(|(n, reading)| i64::from(reading.is_plausible) << n).sum::<i64>();
+    let four =
+        readings(summary).into_iter().enumerate().map(|(n, reading)| i64::from(reading.is_plausible) << n).sum::<i64>();
     let all = if summary.is_plausible { IS_PLAUSIBLE } else { 0 };
     let area = if summary.area.is_some() { HAS_AREA } else { 0 };
     four | all | area
@@ -262,8 +263,15 @@ mod tests {
     fn summary() -> impl Strategy<Value = Summary> {
         let area = prop_oneof![Just(None), any::<f64>().prop_map(|a| Some(if a.is_finite() { a } else { 1.0 }))];
         ((reading(), reading(), reading(), reading()), any::<u32>(), -1e9..1e9, area, any::<bool>()).prop_map(
-            |((first, min, max, last), count, sum, area, is_plausible)| {
-                Summary { first, min, max, last, count: count.into(), sum, area, is_plausible }
+            |((first, min, max, last), count, sum, area, is_plausible)| Summary {
+                first,
+                min,
+                max,
+                last,
+                count: count.into(),
+                sum,
+                area,
+                is_plausible,
             },
         )
     }

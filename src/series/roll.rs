@@ -13,7 +13,7 @@ use super::summary::Summary;
 use super::{Range, codec};
 use crate::domain::Timestamp;
 use crate::history::{Error, History};
-use crate::store::{self, RollupRow, RollupWork, Rolled};
+use crate::store::{self, Rolled, RollupRow, RollupWork};
 
 const HOUR_US: i64 = 3_600_000_000;
 
@@ -24,8 +24,7 @@ type Row = Vec<(usize, Summary)>;
 pub fn roll(history: &History, work: &RollupWork) -> Result<Rolled, Error> {
     let mut minutes: BTreeMap<(i64, Quantity), Row> = BTreeMap::new();
     for range in ranges(work) {
-        let job =
-            Job { device: work.device.clone(), range, span_us: work.span_us, wanted: Wanted::Everything };
+        let job = Job { device: work.device.clone(), range, span_us: work.span_us, wanted: Wanted::Everything };
         let mut each = |start: i64, quantity: &Quantity, summary: Summary| {
             let hour = Level::Hours.start_of(start);
             let number = usize::try_from((start - hour) / Level::Minutes.us()).unwrap_or(0);

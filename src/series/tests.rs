@@ -51,8 +51,12 @@ fn said() -> impl Strategy<Value = Said> {
     let value = prop_oneof![(-900_i64..900).prop_map(|n| n as f64 / 10.0), Just(0.0), Just(-0.0)];
     let samples = prop::collection::vec((0..NAMES.len(), value), 1..25);
     let step_ms = prop_oneof![Just(1000_i64), Just(100), Just(7300), Just(45_000), Just(0)];
-    (at_s, step_ms, prop_oneof![0_i64..12, 0_i64..4000], samples)
-        .prop_map(|(at_s, step_ms, back_s, samples)| Said { at_s, step_ms, back_s, samples })
+    (at_s, step_ms, prop_oneof![0_i64..12, 0_i64..4000], samples).prop_map(|(at_s, step_ms, back_s, samples)| Said {
+        at_s,
+        step_ms,
+        back_s,
+        samples,
+    })
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -240,7 +244,11 @@ fn agree(world: &World, (start_s, length_s): (i64, i64), every_min: i64, wanted:
             assert_eq!(answer.keys().collect::<Vec<_>>(), model.keys().collect::<Vec<_>>(), "{name} {level:?}");
             for (key, value) in &answer {
                 let error = (value - model[key]).abs();
-                assert!(error <= 1e-9 * (1.0 + value.abs() + error), "{name} {level:?} {key:?}: {value} {}", model[key]);
+                assert!(
+                    error <= 1e-9 * (1.0 + value.abs() + error),
+                    "{name} {level:?} {key:?}: {value} {}",
+                    model[key]
+                );
             }
         }
     }

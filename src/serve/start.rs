@@ -15,8 +15,8 @@ use super::datadir::DataDir;
 use super::listeners::bind_all;
 use super::supervise::Tasks;
 use super::{
-    Parts, Running, Start, access, authority, certificates, credentials, demo, first_start, given_keys, notices, rollups,
-    sampler, secrets, sources, traces,
+    Parts, Running, Start, access, authority, certificates, credentials, demo, first_start, given_keys, notices,
+    rollups, sampler, secrets, sources, traces,
 };
 use crate::archive::{self, Archiver, Bucket, CloudOptions};
 use crate::broker::{self, Broker, Listener, Rate};

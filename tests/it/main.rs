@@ -34,8 +34,8 @@ mod pressure;
 #[cfg(feature = "ops-tests")]
 mod promtool;
 mod rest;
-mod rollups;
 mod rolling;
+mod rollups;
 mod secrets;
 mod secure_fleet;
 mod services;

@@ -34,12 +34,7 @@ enum Output {
 }
 
 /// Reads what is asked for and writes it; breaks when the client is gone.
-pub(super) fn answer(
-    history: &History,
-    query: &Query,
-    job: &Job,
-    sink: &mut Sink,
-) -> Result<ControlFlow<()>, Error> {
+pub(super) fn answer(history: &History, query: &Query, job: &Job, sink: &mut Sink) -> Result<ControlFlow<()>, Error> {
     let mut pipeline = Pipeline::new(query, &job.device, sink);
     let flow = match query.level() {
         Some(level) => {

@@ -111,8 +111,8 @@ fn column<T: DataType>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::series::Quantity;
     use crate::domain::Timestamp;
+    use crate::series::Quantity;
     use parquet::file::reader::{FileReader, SerializedFileReader};
 
     #[test]

@@ -15,8 +15,8 @@ use super::schema::staging_telemetry;
 use super::types::{Floats, JsonText, Longs, Time};
 use crate::domain::metric::Known;
 use crate::domain::{DeviceId, Sequence, Telemetry, Timestamp};
-use crate::store::{Columns, TelemetryRow};
 use crate::store::fault::Fault;
+use crate::store::{Columns, TelemetryRow};
 
 /// Rows read between two looks at the caller: bounds memory and the time a snapshot is held.
 const PAGE: i64 = 2000;

@@ -6,11 +6,11 @@
 use diesel::sql_types::{BigInt, Text, Timestamptz};
 use diesel::{ExpressionMethods, PgConnection, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 
-use super::{certificates, rollups};
 use super::connection::{Connections, View};
 use super::partitions::{Partitions, TABLES};
 use super::schema::{device_alerts, device_commands, device_sequence, devices, sequence_gaps};
 use super::types::Time;
+use super::{certificates, rollups};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::{Stats, listing};

@@ -183,13 +183,12 @@ fn page(
         .get_result::<At>(connection)
         .optional()?;
     let Some(rolled_until) = known.and_then(|known| known.at) else { return Ok(RollupPage::none()) };
-    let dirty: Vec<Dirty> = sql_query(
-        "SELECT day, hours FROM rollup_marks WHERE device_key = ? AND day > ? - 86400000000 AND day < ?",
-    )
-    .bind::<BigInt, _>(key)
-    .bind::<BigInt, _>(from.0)
-    .bind::<BigInt, _>(to.0)
-    .load(connection)?;
+    let dirty: Vec<Dirty> =
+        sql_query("SELECT day, hours FROM rollup_marks WHERE device_key = ? AND day > ? - 86400000000 AND day < ?")
+            .bind::<BigInt, _>(key)
+            .bind::<BigInt, _>(from.0)
+            .bind::<BigInt, _>(to.0)
+            .load(connection)?;
     // (Names hold nothing that JSON would have to escape.)
     let metrics = metrics.map(|all| format!("[\"{}\"]", all.join("\",\"")));
     let rows: Vec<Stored> = sql_query(
@@ -233,10 +232,12 @@ fn begin(connection: &mut SqliteConnection, new: &[Progress]) -> QueryResult<()>
             .bind::<BigInt, _>(device_key)
             .get_result(connection)?;
         let from = beginning(first.at.map(Timestamp), *span_us, Timestamp(kept_from), Timestamp(marked_until));
-        sql_query("INSERT INTO rollup_devices (device_key, rolled_until, epoch) VALUES (?, ?, 0) ON CONFLICT DO NOTHING")
-            .bind::<BigInt, _>(device_key)
-            .bind::<BigInt, _>(from.0)
-            .execute(connection)?;
+        sql_query(
+            "INSERT INTO rollup_devices (device_key, rolled_until, epoch) VALUES (?, ?, 0) ON CONFLICT DO NOTHING",
+        )
+        .bind::<BigInt, _>(device_key)
+        .bind::<BigInt, _>(from.0)
+        .execute(connection)?;
     }
     Ok(())
 }
@@ -247,12 +248,11 @@ const KNOWN: &str = "rollup_devices AS r JOIN device_keys AS k ON k.device_key =
 fn work(connection: &mut SqliteConnection, limit: i64) -> Result<Vec<RollupWork>, Fault> {
     const FIELDS: &str = "k.device_id, k.device_key, s.span_us, r.rolled_until, r.epoch";
     let marked_until = state(connection)?.marked_until;
-    let due: Vec<Progress> = sql_query(format!(
-        "SELECT {FIELDS} FROM {KNOWN} WHERE r.rolled_until < ? ORDER BY r.rolled_until LIMIT ?"
-    ))
-    .bind::<BigInt, _>(marked_until)
-    .bind::<BigInt, _>(limit)
-    .load(connection)?;
+    let due: Vec<Progress> =
+        sql_query(format!("SELECT {FIELDS} FROM {KNOWN} WHERE r.rolled_until < ? ORDER BY r.rolled_until LIMIT ?"))
+            .bind::<BigInt, _>(marked_until)
+            .bind::<BigInt, _>(limit)
+            .load(connection)?;
     let marks: Vec<Mark> = sql_query(format!(
         "SELECT {FIELDS}, m.day, m.hours, m.version FROM {KNOWN} JOIN rollup_marks AS m \
          ON m.device_key = r.device_key WHERE m.day < r.rolled_until LIMIT ?"

@@ -60,7 +60,10 @@ fn late_rows_mark_their_hours_and_others_none(store: &dyn Store) {
     assert_eq!(dirty.dirty, [(at(MIDNIGHT_S), 0b11 << 8)]);
     assert!(dirty.is_good(at(0)) && !dirty.is_good(at(-HOUR_S)) && !dirty.is_good(at(-2 * HOUR_S)));
     // What is stored already is no news.
-    assert_eq!(store.commit(&Batch { telemetry: vec![row("rolled", 0, 1)], ..Batch::default() }).unwrap().duplicates, 1);
+    assert_eq!(
+        store.commit(&Batch { telemetry: vec![row("rolled", 0, 1)], ..Batch::default() }).unwrap().duplicates,
+        1
+    );
     assert_eq!(page(store, "rolled").dirty, dirty.dirty);
     let work = work_of(store, "rolled").remove(0);
     assert_eq!((work.hours, work.rolled_until, work.day_rows.len()), (0b11 << 8, None, 0));
