@@ -10,6 +10,7 @@ pub mod alert;
 pub mod command;
 pub mod derived;
 pub mod device;
+pub mod hearing;
 pub mod ids;
 pub mod message;
 pub mod metric;

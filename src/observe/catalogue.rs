@@ -87,6 +87,8 @@ pub const ROOMS: [&str; 26] = [
 pub const MESSAGE_KINDS: [&str; 5] = ["telemetry", "hello", "status", "command_ack", "ota_status"];
 /// States of a task.
 pub const TASK_STATES: [&str; 5] = ["starting", "running", "retrying", "stopped", "failed"];
+/// What one node does for all (a test of `store::lease` compares).
+pub const DUTIES: [&str; 6] = ["retention", "rollups", "compaction", "energy", "presence", "rollouts"];
 /// Readers of the journal.
 pub const READERS: [&str; 2] = ["collector", "archiver"];
 
@@ -393,6 +395,10 @@ catalogue! {
             "result": ["ok", "away", "limited", "refused"]],
         "Requests to GitHub; limited = it wants us to wait.";
 
+    gauge NODES = "nodes", "nodes", ["state": ["alive", "dead", "stopped"]],
+        "Nodes on this database, this one included, as it saw them at its last heartbeat.";
+    gauge NODE_DUTY = "node_duty", "", ["duty": DUTIES],
+        "1 while this node does what one node does for all, 0 while another one does.";
     gauge READY = "ready", "", ["check": ["journal", "database", "archive", "collector"]],
         "1 while this part can do its work, 0 otherwise; the same that /readyz says.";
     gauge TASK_STATE = "task_state", "", ["task": OPEN, "state": TASK_STATES],

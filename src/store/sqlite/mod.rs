@@ -42,8 +42,8 @@ use std::time::Instant;
 use self::connection::{Connections, Sync};
 use super::{
     Alert, AlertFilter, ApiKey, Batch, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
-    DeviceCredential, DeviceFilter, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand, NewDevice, Nodes, Outcome, Page,
-    RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow, fault, listing,
+    DeviceCredential, DeviceFilter, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand, NewDevice, Nodes,
+    Outcome, Page, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow, fault, listing,
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::metrics;
