@@ -41,6 +41,8 @@ pub mod notify;
 
 pub mod keeper;
 
+pub mod backup;
+
 pub mod api;
 
 pub mod console;

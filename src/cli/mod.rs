@@ -7,6 +7,7 @@
 //! Start from [`main`].
 
 mod audit;
+mod backup;
 mod check_config;
 mod claim;
 mod client;
@@ -23,6 +24,8 @@ mod migrate;
 mod openapi;
 mod output;
 mod pki;
+mod progress;
+mod restore;
 mod runtime;
 mod serve;
 mod service;
@@ -73,6 +76,8 @@ enum Command {
     Claim(claim::ClaimArgs),
     Service(service::ServiceArgs),
     Journal(journal::JournalArgs),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
 }
@@ -106,6 +111,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Claim(args) => claim::run(args, global),
         Command::Service(args) => service::run(args, global),
         Command::Journal(args) => journal::run(args, global),
+        Command::Backup(args) => backup::run(args, global),
+        Command::Restore(args) => restore::run(args, global),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => completions::run_man(args, Cli::command()),
     }

@@ -102,6 +102,23 @@ pub fn effective_json(loaded: &Loaded) -> Json {
     Json::Object(loaded.effective.iter().map(entry).collect())
 }
 
+/// What in force differs from the defaults, as a file of settings. What is secret, or is told apart by its place in a list
+/// (external brokers), is named in a comment only.
+pub fn effective_toml(loaded: &Loaded) -> String {
+    let mut text = String::new();
+    for (key, value, source) in loaded.effective.iter().filter(|(_, _, source)| *source != super::Source::Default) {
+        match KEYS.iter().find(|known| known.path == key) {
+            Some(known) if !known.is_secret() => {
+                let _ = writeln!(text, "{key} = {value}  # {source}");
+            }
+            _ => {
+                let _ = writeln!(text, "# {key} was set, and is not kept here  # {source}");
+            }
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -55,7 +55,7 @@ impl MetricDef {
 }
 
 /// The rooms of the program, in the order of `lib.rs` (a test compares), and what is of none of them.
-pub const ROOMS: [&str; 26] = [
+pub const ROOMS: [&str; 27] = [
     "domain",
     "payload",
     "mqtt",
@@ -74,6 +74,7 @@ pub const ROOMS: [&str; 26] = [
     "dispatch",
     "notify",
     "keeper",
+    "backup",
     "api",
     "console",
     "config",

@@ -9,6 +9,7 @@
 mod access;
 mod certificates;
 pub mod chain;
+mod copy;
 mod enrolment;
 mod error;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -31,6 +32,7 @@ mod trimmed;
 pub use access::*;
 pub use certificates::*;
 pub use chain::AuditRow;
+pub use copy::*;
 pub use enrolment::*;
 pub use error::Error;
 pub use outbox::*;
@@ -242,6 +244,27 @@ pub fn migrate(url: &str, dry_run: bool) -> Result<Vec<String>, Error> {
         #[cfg(feature = "postgres")]
         Some(("postgres" | "postgresql", _)) => postgres::migrate(url, dry_run),
         other => Err(unknown(other)),
+    }
+}
+
+/// An extension of the database that spreads or cuts tables.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Engine {
+    /// `citus` or `timescaledb`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// What it has made of which tables, in words.
+    pub tables: Vec<String>,
+}
+
+/// Extensions that are there and what they have made of the tables.
+#[cfg_attr(not(feature = "postgres"), allow(unused_variables))]
+pub fn engines(url: &str) -> Result<Vec<Engine>, Error> {
+    match url.split_once("://") {
+        #[cfg(feature = "postgres")]
+        Some(("postgres" | "postgresql", _)) => postgres::engines(url),
+        _ => Ok(Vec::new()),
     }
 }
 

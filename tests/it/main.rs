@@ -6,6 +6,9 @@ mod access;
 #[cfg(all(feature = "ops-tests", feature = "postgres"))]
 mod alerting;
 mod audit;
+mod backup;
+#[cfg(feature = "postgres")]
+mod backup_postgres;
 mod broker;
 mod certificates;
 #[cfg(feature = "s3-tests")]
@@ -15,6 +18,8 @@ mod conformance;
 mod crash;
 mod deploy;
 mod docs;
+#[cfg(feature = "postgres")]
+mod engines;
 mod enrolment;
 mod faults;
 mod flow;

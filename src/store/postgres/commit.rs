@@ -12,7 +12,8 @@ use diesel::{
 use uuid::Uuid;
 
 use super::connection::Connections;
-use super::partitions::{self, Partitions, TABLES};
+use super::engines::Cut;
+use super::partitions::{self, Partitions};
 use super::schema::collector_checkpoint::dsl;
 use super::{alerts, commands, devices, events, gaps, states, telemetry};
 use crate::domain::{DeviceId, Timestamp};
@@ -29,10 +30,12 @@ pub(super) fn commit(
     let schema = *connections.schema()?;
     connections.with_bulk(|connection| {
         let mut attempt = || {
-            if schema.is_partitioned {
-                let [telemetry, events] = TABLES;
-                partitions.ensure(connection, telemetry, batch.telemetry.iter().map(|row| row.ts))?;
-                partitions.ensure(connection, events, batch.events.iter().map(|row| row.ts))?;
+            let [telemetry, events] = schema.tables;
+            if telemetry.cut == Cut::Days {
+                partitions.ensure(connection, telemetry.name, batch.telemetry.iter().map(|row| row.ts))?;
+            }
+            if events.cut == Cut::Days {
+                partitions.ensure(connection, events.name, batch.events.iter().map(|row| row.ts))?;
             }
             connection.transaction(|connection| store(connection, node, batch))
         };

@@ -17,7 +17,7 @@ use crate::domain::Timestamp;
 use crate::store::fault::Fault;
 use crate::store::listing;
 
-const DAY_US: i64 = 86_400_000_000;
+pub(super) const DAY_US: i64 = 86_400_000_000;
 /// The advisory lock of whoever makes or drops a partition.
 const LOCK: i64 = 0x0069_6f74_2d64_6179;
 /// From so many rows on the planner's estimate is good enough to say how many were dropped.
@@ -107,7 +107,8 @@ pub(super) fn is_missing(fault: &Fault) -> bool {
     matches!(fault, Fault::Sql(SqlError::DatabaseError(_, info)) if info.message().starts_with("no partition of relation"))
 }
 
-fn make(connection: &mut PgConnection, table: &str, day: i64) -> Result<(), Fault> {
+/// Makes the partition of a day since 1970, where it is missing.
+pub(super) fn make(connection: &mut PgConnection, table: &str, day: i64) -> Result<(), Fault> {
     let beyond = || Fault::Sql(SqlError::SerializationError("a time no partition can have".into()));
     let (date, next) = date(day).zip(date(day + 1)).ok_or_else(beyond)?;
     let name = format!("{table}_{}", date.format("%Y%m%d"));

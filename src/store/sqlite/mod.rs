@@ -21,6 +21,7 @@ mod certificates;
 mod commands;
 mod commit;
 mod connection;
+mod copy;
 mod credentials;
 mod devices;
 mod enrolment;
@@ -48,6 +49,8 @@ use super::{
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::metrics;
 use crate::observe::trace::{self, SpanKind};
+
+pub(super) use self::copy::{check_schema, copy_out, size_estimate};
 
 /// The store in a SQLite file.
 pub(super) struct SqliteStore {

@@ -113,6 +113,11 @@ impl Server {
         &self.dir
     }
 
+    /// Where its programs are.
+    pub fn programs(&self) -> &Path {
+        &self.bin
+    }
+
     /// The URL of a database.
     pub fn url(&self, database: &str) -> String {
         format!("postgres:///{database}?host={}&user=postgres", self.dir.display())
