@@ -33,3 +33,37 @@ pub fn find(store: &dyn Store, journal: &Journal, head: Offset) -> Result<Place,
     };
     Ok(Place { start, online: store.online_devices()? })
 }
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use super::*;
+    use crate::domain::Timestamp;
+    use crate::journal::{Entry, Flags, Options};
+    use crate::store;
+
+    #[tokio::test]
+    async fn a_checkpoint_of_another_journal_is_set_right_also_when_this_one_has_grown_past_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store::open(&format!("sqlite://{}", dir.path().join("a.db").display())).unwrap();
+        let set = |at: u64| store.commit(&Batch { checkpoint: Some(at), ..Batch::default() }).unwrap();
+        let options = Options {
+            dir: dir.path().join("journal"),
+            node_id: uuid::Uuid::nil(),
+            segment_bytes: 1 << 20,
+            max_bytes: 1 << 30,
+            queue_bytes: 1 << 20,
+        };
+        let (journal, _) = Journal::open(options).unwrap();
+        let head = journal.status().head;
+        let received_at = Timestamp(0);
+        let flags = Flags::default();
+        let entry = Entry { received_at, topic: "t", identity: "", content_type: "", flags, payload: b"x" };
+        let end = journal.append(&[entry; 10]).await.unwrap();
+        journal.wait_durable(end).await.unwrap();
+        set(5);
+        assert_eq!(find(&*store, &journal, head).unwrap().start, Offset(0), "it was at 0 when the process began");
+        assert_eq!(store.checkpoint().unwrap(), Some(0), "so that nothing is let go of by it");
+        set(5);
+        assert_eq!(find(&*store, &journal, end).unwrap().start, Offset(5), "its own");
+    }
+}

@@ -167,6 +167,11 @@ impl Collector {
             let batch =
                 self.cursor.next_batch(self.options.batch_records, self.options.batch_bytes).map_err(Error::Journal)?;
             if batch.is_empty() {
+                let position = self.cursor.position().0;
+                if position > self.progress.position() {
+                    // Only a hole was passed.
+                    self.progress.set(position, None);
+                }
                 self.check_presence(self.clock.now())?;
                 self.release_durable()?;
                 if self.cursor.is_finished() {

@@ -2,6 +2,8 @@
 //!
 //! Triggers are off while rows go in: what they would do is in the rows already, and the audit log lets nothing be moved.
 
+use std::collections::BTreeSet;
+
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::{BigInt, Bool, Text};
 use diesel::{Connection, PgConnection, QueryableByName, RunQueryDsl, sql_query};
@@ -91,15 +93,17 @@ fn fill(connection: &mut PgConnection, versions: &[String], give: &mut GivePart<
         ours.iter().map(|table| format!("{verb} {}{end};", quoted(table))).collect()
     };
     connection.batch_execute(&each("ALTER TABLE", " DISABLE TRIGGER USER")).map_err(sql)?;
-    let all: Vec<String> = ours.iter().map(|table| quoted(table)).collect();
-    connection.batch_execute(&format!("TRUNCATE {}", all.join(", "))).map_err(sql)?;
-    let mut left_out = Vec::new();
+    let (mut left_out, mut begun) = (Vec::new(), BTreeSet::new());
     while let Some((name, bytes)) = give()? {
         let table = name.split('/').next().unwrap_or_default();
         let text = String::from_utf8(bytes).map_err(|_| damaged(&name))?;
         if name == "sequences.json" {
             set_sequences(connection, &text)?;
         } else if ours.iter().any(|known| known == table) {
+            if begun.insert(table.to_owned()) {
+                // What a migration puts into a new one. Tables that were not copied keep it.
+                sql_query(format!("DELETE FROM {}", quoted(table))).execute(connection).map_err(sql)?;
+            }
             insert(connection, table, &text)?;
         } else if !left_out.iter().any(|known| known == table) {
             left_out.push(table.to_owned());

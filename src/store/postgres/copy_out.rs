@@ -10,6 +10,7 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel::{PgConnection, QueryableByName, RunQueryDsl, sql_query};
 
 use super::connection::Connections;
+use super::partitions::TABLES;
 use super::{cannot_open, migrations};
 use crate::store::fault::Fault;
 use crate::store::{CopyError, Options, Part, TakePart};
@@ -18,8 +19,10 @@ use crate::store::{CopyError, Options, Part, TakePart};
 const PART_BYTES: usize = 1 << 20;
 /// Rows the server hands over at a time.
 const ROWS: usize = 200;
-/// Tables that hold what meters said, and grow without an end; tables whose names begin so, too.
-const DATA: [&str; 3] = ["telemetry", "device_events", "rollup"];
+/// What tables hold what meters said, or is made of it, and grow without an end.
+fn is_data(table: &str) -> bool {
+    TABLES.contains(&table) || table.starts_with("rollup")
+}
 
 #[derive(QueryableByName)]
 struct Name {
@@ -76,7 +79,6 @@ fn read_all(
     if versions.is_empty() {
         return Err(CopyError::Missing { path: "this URL that iot-meter has made".to_owned() });
     }
-    let is_data = |name: &str| DATA.iter().any(|prefix| name.starts_with(prefix));
     for table in tables(connection).map_err(sql)? {
         if has_telemetry || !is_data(&table) {
             read_table(connection, &table, take)?;
@@ -133,8 +135,9 @@ fn read_table(connection: &mut PgConnection, table: &str, take: &mut TakePart<'_
             part.extend_from_slice(if part.is_empty() { b"[" } else { b",\n" });
             part.extend_from_slice(row.as_bytes());
         }
-        if part.len() >= PART_BYTES || is_end && !part.is_empty() {
-            part.push(b']');
+        // A table without rows has a part, too: it is one that was copied.
+        if part.len() >= PART_BYTES || is_end && (!part.is_empty() || number == 0) {
+            part.extend_from_slice(if part.is_empty() { b"[]" } else { b"]" });
             hand_over(take, format!("{table}/{number:08}.json"), &part)?;
             part.clear();
             number += 1;
