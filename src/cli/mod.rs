@@ -15,6 +15,7 @@ mod desk;
 mod device;
 mod global;
 mod healthcheck;
+mod import;
 mod journal;
 mod key;
 mod live;
@@ -73,6 +74,7 @@ enum Command {
     Claim(claim::ClaimArgs),
     Service(service::ServiceArgs),
     Journal(journal::JournalArgs),
+    Import(import::ImportArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
 }
@@ -106,6 +108,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Claim(args) => claim::run(args, global),
         Command::Service(args) => service::run(args, global),
         Command::Journal(args) => journal::run(args, global),
+        Command::Import(args) => import::run(args, global),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => completions::run_man(args, Cli::command()),
     }

@@ -55,7 +55,7 @@ impl MetricDef {
 }
 
 /// The rooms of the program, in the order of `lib.rs` (a test compares), and what is of none of them.
-pub const ROOMS: [&str; 26] = [
+pub const ROOMS: [&str; 27] = [
     "domain",
     "payload",
     "mqtt",
@@ -77,6 +77,7 @@ pub const ROOMS: [&str; 26] = [
     "api",
     "console",
     "config",
+    "import",
     "simulate",
     "load",
     "serve",

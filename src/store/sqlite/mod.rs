@@ -33,6 +33,7 @@ mod services;
 mod sessions;
 mod statement;
 mod states;
+mod takeover;
 mod telemetry;
 mod upkeep;
 
