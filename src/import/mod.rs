@@ -23,8 +23,6 @@ mod report;
 mod row;
 mod sort;
 mod tables;
-#[cfg(test)]
-mod tests;
 
 use std::path::PathBuf;
 

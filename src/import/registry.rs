@@ -73,7 +73,7 @@ impl<'a, 'b> Registrar<'a, 'b> {
             }),
         };
         if let Err((reason, detail)) = read {
-            self.ledger.refuse(kind, reason, &place, detail)?;
+            return self.ledger.refuse(kind, reason, &place, detail);
         }
         let ignored = self.ledger.ignored_columns.entry(table).or_default();
         for name in row.ignored() {

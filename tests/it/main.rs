@@ -16,10 +16,13 @@ mod crash;
 mod deploy;
 mod docs;
 mod enrolment;
+#[cfg(feature = "ops-tests")]
+mod examples;
 mod faults;
 mod flow;
 mod grafana;
 mod hardening;
+mod import;
 mod listeners;
 mod login;
 #[cfg(feature = "sqlite")]

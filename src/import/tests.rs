@@ -1,1 +1,0 @@
-//! An old installation, small but whole, taken over into a store and an archive of their own.
