@@ -29,7 +29,7 @@ pub(super) struct Rows {
     pub(super) telemetry: Vec<TelemetryRow>,
     pub(super) events: Vec<EventRow>,
     /// Firmware said by hellos, with their time of receipt.
-    firmware: HashMap<DeviceId, (Timestamp, String)>,
+    pub(super) firmware: HashMap<DeviceId, (Timestamp, String)>,
 }
 
 impl Rows {
