@@ -64,8 +64,8 @@ impl<'a, 'b> Registrar<'a, 'b> {
         let read = match kind {
             Kind::Devices => device(&mut row, self.now).map(|old| self.devices.push((place.clone(), old))),
             Kind::Configs => config(&mut row, self.now).map(|old| self.configs.push((place.clone(), old))),
-            Kind::Alerts => alert(&mut row).map(|old| self.alerts.push((place.clone(), old))),
-            _ => command(&mut row).map(|(old, was_open)| {
+            Kind::Alerts => alert(&mut row, self.meters.oldest).map(|old| self.alerts.push((place.clone(), old))),
+            _ => command(&mut row, self.meters.oldest).map(|(old, was_open)| {
                 if was_open {
                     self.ledger.note("commands that were still open are kept as cancelled; nothing is sent".to_owned());
                 }
@@ -258,13 +258,26 @@ fn created_at(row: &mut Row) -> Result<Timestamp, Wrong> {
     row.time(CREATED)?.ok_or(("missing_value", "created_at has no value".to_owned()))
 }
 
-fn alert(row: &mut Row) -> Result<OldAlert, Wrong> {
+/// Retention would delete at once what is over and as old as this: it is refused, so that somebody knows.
+fn is_kept(created_at: Timestamp, oldest: Timestamp) -> Result<(), Wrong> {
+    match created_at < oldest {
+        true => {
+            Err(("older_than_retention", format!("it is of {created_at}, and over: raise retention.telemetry_days")))
+        }
+        false => Ok(()),
+    }
+}
+
+fn alert(row: &mut Row, oldest: Timestamp) -> Result<OldAlert, Wrong> {
     let device = row.device()?;
     let created_at = created_at(row)?;
     let cleared_at = row.time(&["cleared_at", "resolved_at"])?;
     let seen_at = row.time(&["acknowledged_at"])?;
     let is_seen = row.flag(&["acknowledged"])?.unwrap_or(seen_at.is_some());
     let by = row.text(&["acknowledged_by"]).unwrap_or_else(|| BY.to_owned());
+    if is_seen || cleared_at.is_some() {
+        is_kept(created_at, oldest)?;
+    }
     row.pass_over(&["id"]);
     Ok(OldAlert {
         device,
@@ -278,13 +291,14 @@ fn alert(row: &mut Row) -> Result<OldAlert, Wrong> {
 }
 
 /// The command, and whether it was still open.
-fn command(row: &mut Row) -> Result<(OldCommand, bool), Wrong> {
+fn command(row: &mut Row, oldest: Timestamp) -> Result<(OldCommand, bool), Wrong> {
     let device = row.device()?;
     let id = row.text(&["cmd_id"]).ok_or(("missing_value", "cmd_id has no value".to_owned()))?;
     let cmd_id = CommandId::parse(&id).ok_or_else(|| ("bad_cmd_id", format!("{id:?} is not a UUID")))?;
     let cmd = row.text(CMD).ok_or(("missing_value", "cmd has no value".to_owned()))?;
     let params: Map<String, Value> = row.object(&["params", "parameters", "payload"])?;
     let created_at = created_at(row)?;
+    is_kept(created_at, oldest)?;
     let status = row.text(&["status", "state"]).unwrap_or_else(|| "pending".to_owned());
     let result = row.text(&["result", "ack_result"]);
     let ended = ended(&status, result.as_deref())?;

@@ -76,7 +76,7 @@ fn api(guarded: &Guarded, args: &[&str]) -> Output {
 fn a_meter_in_python_measures_in_tls_and_answers_signed_commands() {
     let guarded = Guarded::start(&[]);
     let token = guarded.register("py-1");
-    let key = guarded.api.post("/api/devices/py-1/command-key", &json!({})).expect(200).json();
+    let key = guarded.api.post("/api/devices/py-1/command-key", &json!({})).expect(201).json();
     let meter = Meter::new(&guarded, &token, key["command_key"].as_str().unwrap());
 
     let running = meter.start("py-1", 5, 2);

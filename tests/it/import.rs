@@ -90,18 +90,21 @@ impl Old {
              2,old-2,Second,ac_meter,,inactive,offline,,,2025-04-01 08:00:00+00,{},\n",
         );
         self.write("tables/device_configs.csv", "device_id,send_interval_s,hello_interval_s\nold-1,20,60\n");
+        let (first, later) = (self.at(-60_000), self.at(-50_000));
         self.write(
             "tables/device_alerts.csv",
-            "id,device_id,alert_type,severity,message,acknowledged,acknowledged_at,created_at\n\
-             1,old-1,overload,critical,\"too, much\",t,2025-05-01 10:05:00+00,2025-05-01 10:00:00+00\n\
-             2,old-2,temperature,warning,hot,f,,2025-05-02 10:00:00+00\n",
+            format!(
+                "id,device_id,alert_type,severity,message,acknowledged,acknowledged_at,created_at\n\
+                 1,old-1,overload,critical,\"too, much\",t,{later},{first}\n\
+                 2,old-2,temperature,warning,hot,f,,{first}\n"
+            ),
         );
         self.write(
             "tables/device_commands.csv",
             format!(
                 "cmd_id,device_id,cmd,params,status,result,detail,created_at,acked_at\n\
-                 {COMMAND},old-1,reboot,{{}},acked,rejected,busy,2025-06-01 10:00:00+00,2025-06-01 10:00:05+00\n\
-                 {OPEN_COMMAND},old-1,request_status,,pending,,,2025-06-02 10:00:00+00,\n"
+                 {COMMAND},old-1,reboot,{{}},acked,rejected,busy,{first},{later}\n\
+                 {OPEN_COMMAND},old-1,request_status,,pending,,,{first},\n"
             ),
         );
         self.path("tables")
@@ -188,7 +191,10 @@ fn what_users_see(app: &TestApp, old: &Old) {
 
     let alerts = app.api.get("/api/devices/old-1/alerts").expect(200).json();
     assert_eq!(alerts[0]["message"], "too, much");
-    assert_eq!((&alerts[0]["acknowledged"], &alerts[0]["created_at"]), (&json!(true), &json!("2025-05-01T10:00:00Z")));
+    assert_eq!(
+        (&alerts[0]["acknowledged"], &alerts[0]["created_at"]),
+        (&json!(true), &json!(old.at(-60_000).to_string()))
+    );
     let command = app.api.get(&format!("/api/commands/{COMMAND}")).expect(200).json();
     assert_eq!((&command["status"], &command["detail"]), (&json!("rejected"), &json!("busy")));
     let open = app.api.get(&format!("/api/commands/{OPEN_COMMAND}")).expect(200).json();
@@ -338,9 +344,11 @@ fn an_import_that_was_killed_goes_on() {
     }
 }
 
+/// Whole objects: one that is being written has another name.
 fn objects(dir: &Path) -> usize {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.map(|path| if path.is_dir() { objects(&path) } else { 1 }).sum()
+    let is_object = |path: &Path| path.extension().is_some_and(|extension| extension == "parquet");
+    entries.map(|path| if path.is_dir() { objects(&path) } else { usize::from(is_object(&path)) }).sum()
 }
 
 #[test]
@@ -354,9 +362,17 @@ fn what_cannot_be_taken_over_is_named_and_the_rest_goes_on() {
     old.write("t/device_configs.csv", "device_id,send_interval_s\ngood,0\n");
     old.write(
         "t/device_alerts.csv",
-        "device_id,alert_type,created_at\nnobody,x,2025-01-01\nnobody,x,2025-01-01 00:00:00\n",
+        "device_id,alert_type,created_at,acknowledged\nnobody,x,2025-01-01,f\nnobody,x,2025-01-01 00:00:00,f\n\
+         good,x,2025-01-01 00:00:00,t\n",
     );
-    old.write("t/device_commands.csv", "cmd_id,device_id,cmd,created_at\n7,good,reboot,2025-01-01 00:00:00\n");
+    old.write(
+        "t/device_commands.csv",
+        format!(
+            "cmd_id,device_id,cmd,created_at,status\n7,good,reboot,{now},\n{COMMAND},good,reboot,2025-01-01 00:00:00,acked\n\
+             {OPEN_COMMAND},good,reboot,{now},lost\n",
+            now = old.at(0)
+        ),
+    );
     old.put("good", "telemetry", old.at(0), &telemetry("good", old.at(0), 1, 1.0));
     old.put("good", "telemetry", old.at(1), &telemetry("other", old.at(0), 1, 1.0));
     old.put("good", "telemetry", old.at(2), "\"not json at all\"");
@@ -397,8 +413,8 @@ fn what_cannot_be_taken_over_is_named_and_the_rest_goes_on() {
         let reasons = |kind: &str| report["kinds"][kind]["refused"].clone();
         assert_eq!(reasons("devices"), json!({"bad_device_id": 1, "bad_json": 1, "bad_time": 1}));
         assert_eq!(reasons("configs"), json!({"bad_setting": 1}));
-        assert_eq!(reasons("alerts"), json!({"bad_time": 1, "unknown_device": 1}));
-        assert_eq!(reasons("commands"), json!({"bad_cmd_id": 1}));
+        assert_eq!(reasons("alerts"), json!({"bad_time": 1, "older_than_retention": 1, "unknown_device": 1}));
+        assert_eq!(reasons("commands"), json!({"bad_cmd_id": 1, "bad_status": 1, "older_than_retention": 1}));
         assert_eq!(
             reasons("raw"),
             json!({
