@@ -57,13 +57,13 @@ openapi: ## print the OpenAPI document
 demo: ## twenty simulated meters on this machine
 	$(CARGO) run --release -- serve --demo 20 --open
 
-examples: ## run the examples against a server (needs python3, curl, mosquitto-clients; fetches paho-mqtt once)
+examples: ## run the examples and the commands of the documentation (needs python3, curl, mosquitto-clients; fetches paho-mqtt once)
 	python3 -m venv $(HOME)/.cache/iot-meter/examples
 	$(HOME)/.cache/iot-meter/examples/bin/pip install --quiet --disable-pip-version-check -r examples/requirements.txt
-	$(CARGO) test --features ops-tests --test it examples::
+	$(CARGO) test --features ops-tests --test it -- examples:: handbook::
 
-pictures: ## take the pictures of docs/pictures anew, from a demo fleet (needs chromium, python3 with pillow)
-	docs/pictures/make
+pictures: ## take the pictures of docs/pictures anew, from a demo fleet (needs chromium, python3)
+	docs/pictures/make $(wildcard $(EXECUTABLE))
 
 rules: ## check the Prometheus rules, run their tests, check Alertmanager's routing (needs promtool, amtool)
 	promtool check rules deploy/prometheus/rules.yml

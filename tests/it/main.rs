@@ -21,6 +21,8 @@ mod examples;
 mod faults;
 mod flow;
 mod grafana;
+#[cfg(feature = "ops-tests")]
+mod handbook;
 mod hardening;
 mod import;
 mod listeners;
