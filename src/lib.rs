@@ -33,6 +33,8 @@ pub mod archive;
 
 pub mod history;
 
+pub mod energy;
+
 pub mod broker;
 
 pub mod collector;

@@ -19,6 +19,7 @@ mod devices;
 mod docs;
 mod door;
 mod edge;
+mod energy;
 mod enrol;
 mod error;
 mod etag;

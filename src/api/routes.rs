@@ -12,8 +12,8 @@ use utoipa::{Modify, OpenApi};
 use super::guard::kind_of;
 use super::limits::Kind;
 use super::{
-    alertmanager, alerts, audit, certificates, claims, command_key, commands, devices, docs, enrol, gaps, health, keys,
-    log_level, raw, series, services, session, stats, system, webhooks,
+    alertmanager, alerts, audit, certificates, claims, command_key, commands, devices, docs, energy, enrol, gaps,
+    health, keys, log_level, raw, series, services, session, stats, system, webhooks,
 };
 use crate::observe::metrics;
 use crate::store::Role;
@@ -99,6 +99,8 @@ routes! {
     OPERATOR devices::set_device_status,
     VIEWER series::device_metrics,
     VIEWER series::latest,
+    VIEWER energy::device_energy,
+    VIEWER energy::fleet_energy,
     VIEWER raw::list_raw_data,
     VIEWER raw::read_raw_data,
     VIEWER gaps::device_gaps,

@@ -55,7 +55,7 @@ impl MetricDef {
 }
 
 /// The rooms of the program, in the order of `lib.rs` (a test compares), and what is of none of them.
-pub const ROOMS: [&str; 27] = [
+pub const ROOMS: [&str; 28] = [
     "domain",
     "payload",
     "mqtt",
@@ -70,6 +70,7 @@ pub const ROOMS: [&str; 27] = [
     "oidc",
     "archive",
     "history",
+    "energy",
     "broker",
     "collector",
     "dispatch",

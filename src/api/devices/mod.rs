@@ -51,7 +51,7 @@ pub(super) async fn disconnect(state: &State, id: &DeviceId) {
 }
 
 /// Reads the filters of the device list.
-fn filter(params: &mut Params) -> DeviceFilter {
+pub(super) fn filter(params: &mut Params) -> DeviceFilter {
     let is_active = params.read("status", "active or inactive", |v| match v {
         "active" => Some(true),
         "inactive" => Some(false),

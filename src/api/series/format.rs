@@ -124,7 +124,7 @@ impl Writer {
 }
 
 /// As JSON writes it: the shortest text that reads back the same.
-fn number(value: f64, out: &mut String) {
+pub fn number(value: f64, out: &mut String) {
     match serde_json::Number::from_f64(value) {
         Some(number) => {
             let _ = write!(out, "{number}");
@@ -134,7 +134,7 @@ fn number(value: f64, out: &mut String) {
 }
 
 /// A CSV cell (RFC 4180), quoted where needed.
-fn cell(text: &str, out: &mut String) {
+pub fn cell(text: &str, out: &mut String) {
     if text.contains(['"', ',', '\n', '\r']) {
         out.push('"');
         out.push_str(&text.replace('"', "\"\""));

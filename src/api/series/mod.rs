@@ -3,7 +3,7 @@
 //! Promise: ordered by sample time; memory does not grow with the answer.
 
 mod bucket;
-mod format;
+pub(super) mod format;
 mod latest;
 mod lttb;
 mod quantity;
@@ -222,7 +222,7 @@ impl<'a> Pipeline<'a> {
 }
 
 /// What is known of a device that is registered or was heard of; 404 for any other.
-async fn known_state(state: &State, id: &DeviceId) -> Result<DeviceState, ApiError> {
+pub(super) async fn known_state(state: &State, id: &DeviceId) -> Result<DeviceState, ApiError> {
     let wanted = id.clone();
     let found = state
         .store(move |s| {
