@@ -7,6 +7,7 @@ use super::reorder::{Place, Reorder};
 use crate::domain::Timestamp;
 use crate::domain::energy::{Hour, Hours, Sample, is_clock_off, samples};
 use crate::history::{Error, History};
+use crate::observe::metrics;
 use crate::store::TelemetryRow;
 
 /// Most samples held to bring them in order.
@@ -24,6 +25,7 @@ pub fn hours(
     let mut flow = ControlFlow::Continue(());
     let mut give = |hour: Hour| {
         if flow.is_continue() {
+            metrics::ENERGY_HOURS.increment(&[], 1);
             flow = each(hour);
         }
         flow

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use super::metrics::{Counter, Gauge, Histogram};
 use crate::domain::Refusal;
 use crate::domain::command::{CommandKind, CommandStatus};
+use crate::domain::energy::Quality;
 
 /// What a metric is.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -122,6 +123,17 @@ const COMMAND_KINDS: [&str; CommandKind::ALL.len()] = {
     names
 };
 
+/// How good an interval of energy is.
+const QUALITIES: [&str; Quality::ALL.len()] = {
+    let mut names = [""; Quality::ALL.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = Quality::ALL[i].name();
+        i += 1;
+    }
+    names
+};
+
 const REQUEST_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const DISK_BUCKETS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 
@@ -226,6 +238,13 @@ catalogue! {
         "Duration of a database transaction of the collector.";
     counter COMMIT_FAILURES = "commit_failures_total", "transactions", [],
         "Transactions of the collector that failed and were tried again.";
+
+    counter ENERGY_INTERVALS = "energy_intervals_total", "intervals", ["quality": QUALITIES],
+        "Intervals of energy answered, by quality; of the fleet those of its groups.";
+    counter ENERGY_HOURS = "energy_hours_computed_total", "hours", [],
+        "Hours of devices with data whose energy was computed from telemetry; late data are in the next answer.";
+    histogram ENERGY_SECONDS (REQUEST_BUCKETS) = "energy_answer_duration_seconds", "seconds", ["of": ["device", "fleet"]],
+        "Time to compute and hand over an answer about energy.";
 
     gauge JOURNAL_HEAD = "journal_head_records", "records", [],
         "Records ever appended to the journal (exclusive end of its offsets).";

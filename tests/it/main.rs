@@ -15,6 +15,7 @@ mod conformance;
 mod crash;
 mod deploy;
 mod docs;
+mod energy;
 mod enrolment;
 mod faults;
 mod flow;

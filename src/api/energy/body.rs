@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use crate::api::series::format::{Format, cell, number};
 use crate::api::show::Time;
 use crate::domain::energy::{Doubts, Interval};
+use crate::observe::metrics;
 
 /// A row of an answer.
 pub trait Row: Serialize {
@@ -93,11 +94,13 @@ impl IntervalBody {
     pub const COLUMNS: &'static str =
         "start,end,import_wh,export_wh,apparent_vah,reactive_varh,coverage,quality,doubts";
 
-    /// The interval of `devices` devices together.
+    /// The interval of `devices` devices together. Counts it.
     pub fn of(interval: &Interval, devices: i64) -> Self {
         let Interval { start, end, totals } = interval;
         let length_us = end.0.saturating_sub(start.0).saturating_mul(devices);
         let Doubts { is_implausible, is_clock_off } = totals.doubts;
+        let quality = totals.quality(length_us).name();
+        metrics::ENERGY_INTERVALS.increment(&[("quality", quality)], 1);
         let is_incomplete = totals.covered_us > 0 && !totals.is_whole(length_us);
         let doubts = [(is_incomplete, "incomplete"), (is_implausible, "out_of_range"), (is_clock_off, "clock_off")];
         Self {
@@ -108,7 +111,7 @@ impl IntervalBody {
             apparent_vah: totals.apparent_vah(),
             reactive_varh: totals.reactive_varh(),
             coverage: totals.coverage(length_us),
-            quality: totals.quality(length_us).name(),
+            quality,
             doubts: doubts.into_iter().filter(|(holds, _)| *holds).map(|(_, word)| word).collect(),
         }
     }

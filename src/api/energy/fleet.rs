@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use actix_web::{HttpResponse, get, web};
 use serde::Serialize;
@@ -23,6 +24,7 @@ use crate::domain::energy::{Interval, Period, Periods, Totals};
 use crate::domain::{DeviceId, Timestamp};
 use crate::energy::{self, Job};
 use crate::history::{Error, History};
+use crate::observe::metrics;
 use crate::store::{Device, DeviceFilter, Page};
 
 /// Most devices that can be named.
@@ -231,6 +233,7 @@ pub async fn fleet_energy(
     }
     groups.values_mut().for_each(|sum| sum.intervals = vec![Totals::default(); intervals]);
     stream::respond(&state, query.format.content_type(), move |history, sink| {
+        let started = Instant::now();
         for some in devices.chunks(PAGE as usize) {
             if add(history, &query, some, &mut groups, &mut || sink.flow())?.is_break() {
                 return Ok(ControlFlow::Break(()));
@@ -248,6 +251,7 @@ pub async fn fleet_energy(
             }
         }
         writer.end(sink.buffer());
+        metrics::ENERGY_SECONDS.observe(&[("of", "fleet")], started.elapsed());
         Ok(sink.flow())
     })
     .await

@@ -5,6 +5,9 @@
 mod body;
 mod fleet;
 
+use std::ops::ControlFlow;
+use std::time::Instant;
+
 use actix_web::{HttpResponse, get, web};
 
 pub use body::IntervalBody;
@@ -21,6 +24,7 @@ use super::series::{known_state, stream};
 use crate::domain::Timestamp;
 use crate::domain::energy::{Period, Periods};
 use crate::energy::{self, Job};
+use crate::observe::metrics;
 
 /// Without `start`: the last hour.
 const DEFAULT_US: i64 = 3_600_000_000;
@@ -93,6 +97,7 @@ pub async fn device_energy(
     let known = known_state(&state, &id).await?;
     let job = Job { device: id, span_us: known.span_us };
     stream::respond(&state, format.content_type(), move |history, sink| {
+        let started = Instant::now();
         let mut writer = Writer::begin(format, IntervalBody::COLUMNS, sink.buffer());
         let mut periods = Periods::new(period, range.start, range.stop);
         let mut write = |interval| {
@@ -103,9 +108,10 @@ pub async fn device_energy(
             periods.push(piece, &mut write)
         })?;
         if flow.is_break() || periods.finish(&mut write).is_break() {
-            return Ok(std::ops::ControlFlow::Break(()));
+            return Ok(ControlFlow::Break(()));
         }
         writer.end(sink.buffer());
+        metrics::ENERGY_SECONDS.observe(&[("of", "device")], started.elapsed());
         Ok(sink.flow())
     })
     .await
