@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use super::metrics::{Counter, Gauge, Histogram};
 use crate::domain::Refusal;
 use crate::domain::command::{CommandKind, CommandStatus};
+use crate::domain::rollout::{RolloutState, UpdateState};
 
 /// What a metric is.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -105,6 +106,26 @@ const COMMAND_STATES: [&str; CommandStatus::ALL.len()] = {
     let mut i = 0;
     while i < names.len() {
         names[i] = CommandStatus::ALL[i].name();
+        i += 1;
+    }
+    names
+};
+
+const ROLLOUT_STATES: [&str; RolloutState::ALL.len()] = {
+    let mut names = [""; RolloutState::ALL.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = RolloutState::ALL[i].name();
+        i += 1;
+    }
+    names
+};
+
+const UPDATE_STATES: [&str; UpdateState::ALL.len()] = {
+    let mut names = [""; UpdateState::ALL.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = UpdateState::ALL[i].name();
         i += 1;
     }
     names
@@ -377,6 +398,17 @@ catalogue! {
         "Alerts nobody has acknowledged.";
     gauge COMMANDS = "commands", "commands", ["cmd": COMMAND_KINDS, "status": COMMAND_STATES],
         "Commands to meters by kind and by what has become of them.";
+
+    gauge ROLLOUTS = "rollouts", "rollouts", ["state": ROLLOUT_STATES],
+        "Staged firmware updates by state.";
+    gauge ROLLOUT_DEVICES = "rollout_devices", "devices", ["state": UPDATE_STATES],
+        "Devices of rollouts that are not over, by how far each has come.";
+    counter ROLLOUT_UPDATES = "rollout_updates_total", "devices", ["result": ["confirmed", "failed", "skipped"]],
+        "Devices of rollouts that came to an end, as far as this node saw it.";
+    counter FIRMWARE_DOWNLOADS = "firmware_downloads_total", "requests", ["result": ["whole", "part"]],
+        "Downloads of firmware images that were begun.";
+    counter FIRMWARE_SENT_BYTES = "firmware_sent_bytes_total", "bytes", [],
+        "Bytes of firmware images handed to downloads.";
 
     counter ALERT_NOTICES = "alert_notices_total", "alerts", ["result": ["queued", "repeated"]],
         "Alerts that Alertmanager told of: to be told to GitHub, or known already.";

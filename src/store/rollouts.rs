@@ -36,12 +36,8 @@ pub trait Rollouts {
     /// Rollouts, newest first, with their counts.
     fn rollouts(&self, state: Option<RolloutState>, page: Page) -> Result<Listing<Rollout>, Error>;
     /// Devices of a rollout, in their order.
-    fn rollout_devices(
-        &self,
-        id: i64,
-        state: Option<UpdateState>,
-        page: Page,
-    ) -> Result<Listing<RolloutDevice>, Error>;
+    fn rollout_devices(&self, id: i64, state: Option<UpdateState>, page: Page)
+    -> Result<Listing<RolloutDevice>, Error>;
     /// Rollouts that are not over, oldest first.
     fn open_rollouts(&self) -> Result<Vec<i64>, Error>;
     /// Steps a rollout (see `domain::rollout::step`); where nothing changes nothing is written. `None` = there is none.
@@ -220,9 +216,10 @@ pub(super) fn arrange(
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 fn hash(salt: u64, text: &str) -> u64 {
     let bytes = salt.to_le_bytes();
-    let hash = bytes.iter().chain(text.as_bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = bytes
+        .iter()
+        .chain(text.as_bytes())
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
     (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ (hash >> 32)
 }
 

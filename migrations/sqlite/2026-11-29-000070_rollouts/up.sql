@@ -56,7 +56,7 @@ CREATE TABLE rollout_devices (
     report_ts BIGINT,
     report_seq BIGINT,
     PRIMARY KEY (rollout_id, place)
-) WITHOUT ROWID;
+);
 -- A device is in one rollout at a time.
 CREATE UNIQUE INDEX rollout_devices_open ON rollout_devices (device_id)
     WHERE state IN ('waiting', 'sent', 'downloading', 'verifying', 'applying');

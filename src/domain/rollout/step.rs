@@ -4,9 +4,7 @@
 //! Invariants: a device is told only while the rollout runs, in its stage's turn, when it is online and a place is free; a
 //! device that has come to an end stays there, but for one that failed and says the new version after all.
 
-use super::{
-    Change, PauseReason, Plan, Progress, RolloutState, Step, Tally, Update, UpdateReason, UpdateState,
-};
+use super::{Change, PauseReason, Plan, Progress, RolloutState, Step, Tally, Update, UpdateReason, UpdateState};
 use crate::domain::Timestamp;
 use crate::domain::command::CommandStatus;
 use crate::domain::message::OtaState;

@@ -80,7 +80,8 @@ fn a_stage_is_passed_paused_or_waited_for_by_its_counts() {
         assert_eq!(step.progress.unwrap_or(progress), expected, "{tally:?}");
     };
     let begun = Progress::START;
-    let counts = |waiting, under_way, confirmed, failed| Tally { waiting, under_way, confirmed, failed, ..Tally::default() };
+    let counts =
+        |waiting, under_way, confirmed, failed| Tally { waiting, under_way, confirmed, failed, ..Tally::default() };
     let rest = counts(10, 0, 0, 0);
     let paused = |reason| Progress { state: RolloutState::Paused, pause: Some(reason), ..begun };
     check(&[counts(3, 0, 7, 0), rest], begun, 9, 0, begun);

@@ -372,3 +372,4 @@ diesel::table! {
 }
 
 diesel::allow_tables_to_appear_in_same_query!(devices, device_sequence);
+diesel::allow_tables_to_appear_in_same_query!(rollouts, rollout_devices);

@@ -1,9 +1,7 @@
 //! Staged updates on their way: what meters report, what a step changes, what people want.
 
 use diesel::sql_types::{BigInt, Bool, Double, Nullable, Text};
-use diesel::{
-    ExpressionMethods, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, SqliteConnection, sql_query,
-};
+use diesel::{ExpressionMethods, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, SqliteConnection, sql_query};
 
 use super::rollouts::{CORRUPT, find};
 use super::schema::rollout_devices::dsl as d;
@@ -17,9 +15,7 @@ use crate::domain::rollout::{
 use crate::domain::{CommandId, DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::rollouts::{Report, small};
-use crate::store::{
-    CommandChange, EventRow, Firmware, Order, Outcome, Rollout, RolloutFigures, Stepped,
-};
+use crate::store::{CommandChange, EventRow, Firmware, Order, Outcome, Rollout, RolloutFigures, Stepped};
 
 /// Writes what meters said of their updates. A report that came late, or again, changes nothing.
 pub(super) fn hear(connection: &mut SqliteConnection, events: &[EventRow]) -> QueryResult<()> {
@@ -161,7 +157,8 @@ fn apply(
 ) -> Result<(), Fault> {
     let row = d::rollout_devices.filter(d::rollout_id.eq(rollout.id)).filter(d::device_id.eq(change.device.as_str()));
     let reason = change.reason.map(|reason| reason.name());
-    let what = (d::state.eq(change.to.name()), d::reason.eq(reason), d::detail.eq(&change.detail), d::changed_at.eq(now.0));
+    let what =
+        (d::state.eq(change.to.name()), d::reason.eq(reason), d::detail.eq(&change.detail), d::changed_at.eq(now.0));
     diesel::update(row).set(what).execute(connection)?;
     if !matches!(change.to, UpdateState::Sent | UpdateState::Waiting) {
         return Ok(());
@@ -211,6 +208,12 @@ fn save(connection: &mut SqliteConnection, id: i64, progress: Progress, now: Tim
         .map(drop)
 }
 
+/// Lets those wait again that failed, but for those that another rollout has taken up.
+const RETRY: &str = "UPDATE rollout_devices SET state = 'waiting', reason = NULL, detail = NULL, cmd_id = NULL, \
+    is_forgiven = FALSE, sent_at = NULL, changed_at = ?, report = NULL, report_pct = NULL, report_detail = NULL, \
+    report_ts = NULL, report_seq = NULL WHERE rollout_id = ? AND state = 'failed' AND device_id NOT IN \
+    (SELECT device_id FROM rollout_devices WHERE state IN ('waiting', 'sent', 'downloading', 'verifying', 'applying'))";
+
 /// See [`Rollouts::act_on_rollout`](crate::store::Rollouts::act_on_rollout).
 pub(super) fn act(
     connection: &mut SqliteConnection,
@@ -227,15 +230,7 @@ pub(super) fn act(
             diesel::update(failed).set(d::is_forgiven.eq(true)).execute(connection)?;
         }
         Action::Resume { retry: true } => {
-            diesel::update(failed)
-                .set((
-                    d::state.eq(UpdateState::Waiting.name()),
-                    (d::reason.eq(None::<String>), d::detail.eq(None::<String>), d::cmd_id.eq(None::<String>)),
-                    (d::is_forgiven.eq(false), d::sent_at.eq(None::<i64>), d::changed_at.eq(now.0)),
-                    (d::report.eq(None::<String>), d::report_pct.eq(None::<f64>), d::report_detail.eq(None::<String>)),
-                    (d::report_ts.eq(None::<i64>), d::report_seq.eq(None::<i64>)),
-                ))
-                .execute(connection)?;
+            sql_query(RETRY).bind::<BigInt, _>(now.0).bind::<BigInt, _>(id).execute(connection)?;
         }
         Action::Abort => cancel(connection, id, now)?,
     }
@@ -257,7 +252,9 @@ fn cancel(connection: &mut SqliteConnection, id: i64, now: Timestamp) -> Result<
         let change = CommandChange { cmd_id, device: None, to: CommandStatus::Cancelled, detail, at: now };
         commands::advance(connection, &change)?;
     }
-    diesel::update(open).set((d::state.eq(UpdateState::Cancelled.name()), d::changed_at.eq(now.0))).execute(connection)?;
+    diesel::update(open)
+        .set((d::state.eq(UpdateState::Cancelled.name()), d::changed_at.eq(now.0)))
+        .execute(connection)?;
     Ok(())
 }
 

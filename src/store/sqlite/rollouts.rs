@@ -6,20 +6,18 @@ use diesel::prelude::Insertable;
 use diesel::sqlite::Sqlite;
 use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, Queryable, RunQueryDsl, SqliteConnection};
 
+use super::schema::devices as registry;
 use super::schema::rollout_devices::{self, dsl as devices_dsl};
 use super::schema::rollouts::{self, dsl};
-use super::schema::devices as registry;
 use super::{SqliteStore, devices, firmware, rollout_steps};
-use crate::domain::rollout::{
-    Action, Limits, PauseReason, Plan, Progress, RolloutState, Tally, UpdateReason, UpdateState,
-};
+use crate::domain::rollout::{Action, Limits, PauseReason, Progress, RolloutState, Tally, UpdateReason, UpdateState};
 use crate::domain::{CommandId, DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::listing::{self, Part};
 use crate::store::rollouts::{arrange, plan_of, small};
 use crate::store::{
-    Created, DeviceFilter, Error, Firmware, FirmwareFilter, Listing, MAX_ROLLOUT_DEVICES, NewFirmware, NewRollout, Order,
-    Outcome, Page, Place, Rollout, RolloutDevice, RolloutFigures, Rollouts, Stepped,
+    Created, DeviceFilter, Error, Firmware, FirmwareFilter, Listing, MAX_ROLLOUT_DEVICES, NewFirmware, NewRollout,
+    Order, Outcome, Page, Place, Rollout, RolloutDevice, RolloutFigures, Rollouts, Stepped,
 };
 
 pub(super) const CORRUPT: Fault = Fault::Corrupt("rollout");
@@ -59,7 +57,12 @@ impl Rollouts for SqliteStore {
         self.read("list rollouts", |c| list(c, state, page))
     }
 
-    fn rollout_devices(&self, id: i64, state: Option<UpdateState>, page: Page) -> Result<Listing<RolloutDevice>, Error> {
+    fn rollout_devices(
+        &self,
+        id: i64,
+        state: Option<UpdateState>,
+        page: Page,
+    ) -> Result<Listing<RolloutDevice>, Error> {
         self.read("list a rollout's devices", |c| list_devices(c, id, state, page))
     }
 
@@ -194,10 +197,12 @@ fn tallies(connection: &mut SqliteConnection, ids: &[i64]) -> QueryResult<HashMa
 fn with_tally(connection: &mut SqliteConnection, rows: Vec<Row>) -> Result<Vec<Rollout>, Fault> {
     let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
     let mut all = tallies(connection, &ids)?;
-    rows.into_iter().map(|row| {
-        let tally = all.remove(&row.id).unwrap_or_default();
-        read(row, tally)
-    }).collect()
+    rows.into_iter()
+        .map(|row| {
+            let tally = all.remove(&row.id).unwrap_or_default();
+            read(row, tally)
+        })
+        .collect()
 }
 
 /// See [`Rollouts::rollout`].
@@ -230,19 +235,8 @@ fn open(connection: &mut SqliteConnection) -> QueryResult<Vec<i64>> {
     dsl::rollouts.filter(dsl::state.eq_any(open)).order(dsl::id.asc()).select(dsl::id).load(connection)
 }
 
-type DeviceRow = (
-    i64,
-    String,
-    i64,
-    String,
-    Option<String>,
-    Option<String>,
-    Option<String>,
-    i64,
-    Option<f64>,
-    Option<i64>,
-    i64,
-);
+type DeviceRow =
+    (i64, String, i64, String, Option<String>, Option<String>, Option<String>, i64, Option<f64>, Option<i64>, i64);
 
 fn read_device(row: DeviceRow) -> Result<RolloutDevice, Fault> {
     let (place, device, stage, state, reason, detail, cmd_id, attempts, progress_pct, sent_at, changed_at) = row;
@@ -409,5 +403,6 @@ fn insert(connection: &mut SqliteConnection, new: &NewRollout, image: &Firmware,
         created_by: &new.created_by,
         changed_at: new.created_at.0,
     };
-    diesel::insert_into(dsl::rollouts).values(row).returning(dsl::id).get_result(connection)
+    diesel::insert_into(dsl::rollouts).values(row).execute(connection)?;
+    dsl::rollouts.select(dsl::id).order(dsl::id.desc()).first(connection)
 }

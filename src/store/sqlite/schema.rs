@@ -345,3 +345,4 @@ diesel::table! {
         report_seq -> Nullable<BigInt>,
     }
 }
+diesel::allow_tables_to_appear_in_same_query!(rollouts, rollout_devices);
