@@ -35,6 +35,8 @@ pub mod history;
 
 pub mod energy;
 
+pub mod series;
+
 pub mod broker;
 
 pub mod collector;

@@ -81,6 +81,8 @@ fn part<T: Clone>(all: Vec<T>, page: Page) -> Listing<T> {
     }
 }
 
+impl Nodes for FakeStore {}
+
 impl Store for FakeStore {
     fn checkpoint(&self) -> Result<Option<u64>, Error> {
         Ok(None)

@@ -300,6 +300,8 @@ settings! {
         telemetry_days: u64 = "400", int(1, 36_500, "days");
         /// Entries of the audit log, by whole days. What is left stays a chain that can be verified.
         audit_days: u64 = "400", int(1, 36_500, "days");
+        /// What minutes and hours of measurements come to (buckets and thinned lines of long ranges); longer than telemetry.
+        rollup_days: u64 = "1830", int(1, 36_500, "days");
         /// Alerts that were told to GitHub or given up (`GET /api/webhooks`).
         webhook_days: u64 = "90", int(1, 36_500, "days");
     }

@@ -18,6 +18,7 @@ pub mod metric;
 mod pattern;
 mod places;
 pub mod presence;
+pub mod reorder;
 mod rfc3339;
 pub mod sequence;
 pub mod time;

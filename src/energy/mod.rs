@@ -1,21 +1,26 @@
-//! A device's energy over time, from its telemetry.
+//! A device's energy over time: from its telemetry, or from the hours of it that are kept beside the rollups.
 //!
-//! Promise: the pieces of a range are exact at its borders: the neighbouring hours, whose samples reach into it, are read
-//! too. Memory does not grow with the range. Must not know: HTTP, SQL; the rules of energy are the domain's
-//! ([`domain::energy`](crate::domain::energy)).
+//! Promise: the pieces of a range are exact at its borders (the neighbouring hours, whose samples reach into it, are read
+//! too), and the same to the bit whether hours are kept or not. Memory does not grow with the range. Must not know: HTTP,
+//! SQL; the rules of energy are the domain's ([`domain::energy`](crate::domain::energy)).
 //!
-//! Start from [`pieces`].
+//! Start from [`pieces`]; [`Roll`] makes what is kept, in the same pass as the rollups.
 
-mod reorder;
+mod codec;
+mod kept;
+mod roll;
 mod source;
 
 use std::ops::ControlFlow;
 
-pub use source::hours;
+pub use roll::{Roll, hours_of};
 
 use crate::domain::energy::{HOUR_US, Join, Piece, hour_of, hours_for};
 use crate::domain::{DeviceId, Timestamp};
 use crate::history::{Error, History};
+
+/// Under which name hours are kept; no quantity is called so.
+pub const KEY: &str = "=energy";
 
 /// Of which device.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,8 +58,7 @@ pub fn pieces(
         flow
     };
     let mut join = Join::new(whole);
-    let (from, to) = hours_for(start, stop);
-    let read = hours(history, job, from, to, &mut |hour| {
+    let read = kept::hours(history, job, hours_for(start, stop), whole, &mut |hour| {
         let mut flow = ControlFlow::Continue(());
         join.push(hour, &mut |piece| flow = give(piece));
         flow

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 
 use crate::archive;
 use crate::domain::{DeviceId, Timestamp};
-use crate::store::{self, SharedStore, Store, TelemetryRow};
+use crate::store::{self, Columns, SharedStore, Store, TelemetryRow};
 
 /// History could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +57,18 @@ impl History {
         to: Timestamp,
         each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        Ok(self.store.scan_telemetry(id, from, to, each)?)
+        self.scan_columns(id, Columns::ALL, from, to, each)
+    }
+
+    /// The same, where of the types that have a column only these are needed: others may be left out.
+    pub fn scan_columns(
+        &self,
+        id: &DeviceId,
+        columns: Columns,
+        from: Timestamp,
+        to: Timestamp,
+        each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        Ok(self.store.scan_columns(id, columns, from, to, each)?)
     }
 }

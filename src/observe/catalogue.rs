@@ -56,7 +56,7 @@ impl MetricDef {
 }
 
 /// The rooms of the program, in the order of `lib.rs` (a test compares), and what is of none of them.
-pub const ROOMS: [&str; 28] = [
+pub const ROOMS: [&str; 29] = [
     "domain",
     "payload",
     "mqtt",
@@ -72,6 +72,7 @@ pub const ROOMS: [&str; 28] = [
     "archive",
     "history",
     "energy",
+    "series",
     "broker",
     "collector",
     "dispatch",
@@ -241,8 +242,10 @@ catalogue! {
 
     counter ENERGY_INTERVALS = "energy_intervals_total", "intervals", ["quality": QUALITIES],
         "Intervals of energy answered, by quality; of the fleet those of its groups.";
-    counter ENERGY_HOURS = "energy_hours_computed_total", "hours", [],
-        "Hours of devices with data whose energy was computed from telemetry; late data are in the next answer.";
+    counter ENERGY_HOURS = "energy_hours_computed_total", "hours", ["reason": ["answer", "new", "late"]],
+        "Hours of devices whose energy was computed from telemetry: for an answer, or to be kept: once over, or again for late data.";
+    counter ENERGY_HOURS_READ = "energy_hours_read_total", "hours", [],
+        "Hours of devices whose energy was kept and did not have to be computed for an answer.";
     histogram ENERGY_SECONDS (REQUEST_BUCKETS) = "energy_answer_duration_seconds", "seconds", ["of": ["device", "fleet"]],
         "Time to compute and hand over an answer about energy.";
 
@@ -436,6 +439,14 @@ catalogue! {
         "Threads of the process.";
     gauge PROCESS_OPEN_FDS = "process_open_fds", "descriptors", [],
         "Open file descriptors.";
+    counter ROLLUP_HOURS = "rollup_hours_total", "hours", ["kind": ["new", "late"]],
+        "Hours of devices that were rolled up: once over, and again for late data.";
+    gauge ROLLUP_WAITING_DEVICES = "rollup_waiting_devices", "devices", [],
+        "Devices with finished hours that are not rolled up yet (0 on nodes that do not do it).";
+    gauge ROLLUP_DIRTY_DAYS = "rollup_dirty_days", "days", [],
+        "Days of devices for which data came late and that are to be rolled up again.";
+    gauge ROLLUP_BEHIND_SECONDS = "rollup_behind_seconds", "seconds", [],
+        "Age of the oldest moment up to which every device is rolled up.";
     gauge PROCESS_MAX_FDS = "process_max_fds", "descriptors", [],
         "Most file descriptors the process may open.";
 }

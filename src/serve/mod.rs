@@ -18,6 +18,7 @@ mod first_start;
 mod given_keys;
 mod listeners;
 mod notices;
+mod rollups;
 mod sampler;
 mod secrets;
 mod sources;

@@ -16,7 +16,7 @@ use super::listeners::bind_all;
 use super::supervise::Tasks;
 use super::{
     Parts, Running, Start, access, authority, certificates, credentials, demo, first_start, given_keys, notices,
-    sampler, secrets, sources, traces,
+    rollups, sampler, secrets, sources, traces,
 };
 use crate::archive::{self, Archiver, Bucket, CloudOptions};
 use crate::broker::{self, Broker, Listener, Rate};
@@ -101,6 +101,8 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     tasks.spawn(secrets::TASK, behind(&doors, &stopping, sealing));
     let dispatch = start_dispatcher(&settings, &parts, &vault, &doors, &stopping, &mut tasks)?;
     start_upkeep(&settings, &parts, &stopping, &mut tasks);
+    let history = History::new(Arc::clone(&parts.store));
+    rollups::start(&settings, &parts, &history, &stopping, &mut tasks);
     start_credentials(&settings, open, &parts, &revocations, served, &doors, &stopping, &mut tasks);
     let notices = notices::start(&settings, &data, node_id, &parts, &stopping, &mut tasks)?;
     let journal_now = parts.journal.clone();
@@ -108,7 +110,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         notices,
         authenticator: Arc::new(access::authenticator(&settings, open, &clock, issuer)),
         store: Arc::clone(&parts.store),
-        history: History::new(Arc::clone(&parts.store)),
+        history,
         raw: Arc::new(raw),
         collector,
         dispatch,
@@ -376,6 +378,7 @@ fn start_upkeep(settings: &Settings, parts: &Parts, stopping: &watch::Receiver<b
         telemetry: retention(settings),
         audit: days(settings.retention.audit_days),
         webhooks: days(settings.retention.webhook_days),
+        rollups: days(settings.retention.rollup_days),
     };
     tasks.spawn(keeper::TASK, async move {
         keeper::run(store, retention, board, stop).await;

@@ -9,16 +9,20 @@
 mod access;
 mod certificates;
 pub mod chain;
+mod columns;
 mod enrolment;
 mod error;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod fault;
+mod lease;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod listing;
+mod nodes;
 mod outbox;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod proof;
+mod rollups;
 mod rows;
 mod saved;
 #[cfg(feature = "sqlite")]
@@ -31,10 +35,14 @@ mod trimmed;
 pub use access::*;
 pub use certificates::*;
 pub use chain::AuditRow;
+pub use columns::Columns;
 pub use enrolment::*;
 pub use error::Error;
+pub use lease::{Duty, Leader, Lease};
+pub use nodes::*;
 pub use outbox::*;
 pub use proof::{Fault as AuditFault, Proof, Since};
+pub use rollups::*;
 pub use rows::*;
 pub use saved::*;
 pub use trimmed::Trimmed;
@@ -52,7 +60,7 @@ pub type SharedStore = Arc<dyn Store>;
 /// What every database must do. One implementation a dialect; chosen at run time by the URL's scheme.
 ///
 /// Errors: [`Error::Unavailable`] is worth trying again (busy, away, disk full); anything else is not.
-pub trait Store: Access + Certificates + Enrolment + Outbox + Send + Sync + 'static {
+pub trait Store: Access + Certificates + Enrolment + Nodes + Outbox + Rollups + Send + Sync + 'static {
     // ---- collector ---------------------------------------------------------------------------------------------
 
     /// The journal offset up to which (exclusive) everything is stored; `None` in a new database.
@@ -112,6 +120,18 @@ pub trait Store: Access + Certificates + Enrolment + Outbox + Send + Sync + 'sta
         to: Timestamp,
         each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
     ) -> Result<(), Error>;
+    /// The same, where of the types that have a column only these are needed: others may be left out of `values.series`.
+    fn scan_columns(
+        &self,
+        id: &DeviceId,
+        columns: Columns,
+        from: Timestamp,
+        to: Timestamp,
+        each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let _ = columns;
+        self.scan_telemetry(id, from, to, each)
+    }
     /// Ledger entries of missing messages that touch `from..to` by time, newest first.
     fn gaps(&self, id: &DeviceId, from: Timestamp, to: Timestamp, page: Page) -> Result<Listing<GapEntry>, Error>;
     /// Hellos, status changes, acknowledgements and update progress, newest first.

@@ -3,9 +3,11 @@
 mod access;
 mod certificates;
 mod enrolment;
+mod nodes;
 mod outbox;
 mod paging;
 mod registry;
+mod rollups;
 mod sessions;
 
 use std::collections::BTreeMap;
@@ -64,6 +66,8 @@ pub(super) fn suite(store: &dyn Store) {
     certificates::every_right_taken_away_is_told_in_order(store);
     enrolment::all(store);
     outbox::all(store);
+    rollups::all(store);
+    nodes::all(store);
     store.ping().unwrap();
 }
 

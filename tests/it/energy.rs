@@ -248,3 +248,56 @@ fn a_key_limited_to_some_devices_adds_up_those_and_sees_no_other() {
     limited.get(&format!("/api/devices/ac-1/energy?{range}")).expect(403);
     assert_eq!(energy(&limited, "dc-1", &range).len(), 1);
 }
+
+/// The value of a series on the metrics page.
+fn counted(api: &Api, series: &str) -> f64 {
+    let page = api.get("/metrics").expect(200).text();
+    let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ').map(str::to_owned));
+    line.unwrap_or_else(|| panic!("no {series}")).parse().unwrap()
+}
+
+#[test]
+fn hours_that_are_kept_give_the_same_answers_and_late_data_change_them_at_once() {
+    let app = TestApp::builder().open().clock("2026-02-14T10:05:00Z").start();
+    app.register("m1");
+    let (mut meter, _) = app.mqtt(&Connect::id("m1"));
+    // Two days and a bit, a sample each 20 s, over every border of an hour but two.
+    let sample = |n: i64| {
+        let at = time("2026-02-12T09:30:00Z").plus_us(n * 20_000_000);
+        (at, vec![("voltage_dc", 750.0 + (n % 7) as f64 / 3.0), ("current_dc", 100.0 - ((n * 13) % 170) as f64)])
+    };
+    let all: Vec<_> = (0..48 * 180).map(sample).collect();
+    let (late, at_once): (Vec<_>, Vec<_>) = all.into_iter().enumerate().partition(|(n, _)| (4000..4050).contains(n));
+    let plain = |some: Vec<(usize, _)>| some.into_iter().map(|(_, sample)| sample).collect::<Vec<_>>();
+    publish(&mut meter, "m1", 0, &plain(at_once));
+    app.settled();
+    let range = "start=2026-02-12T08:10:00Z&stop=2026-02-14T10:00:00Z";
+    let ask = || {
+        let of_device = ["1m", "5m", "15m", "1h", "1d"]
+            .map(|period| app.api.get(&format!("/api/devices/m1/energy?{range}&period={period}")).expect(200).text());
+        let of_fleet = ["", "&group_by=period&period=1d"]
+            .map(|by| app.api.get(&format!("/api/energy?{range}{by}")).expect(200).text());
+        [of_device.to_vec(), of_fleet.to_vec()].concat()
+    };
+    let id = iot_meter::domain::DeviceId::parse("m1").unwrap();
+    let is_kept = || {
+        let (from, to) = (time("2026-02-12T00:00:00Z"), time("2026-02-15T00:00:00Z"));
+        let page = app.store().rollups(&id, 3600, Some(&["=energy".to_owned()]), from, to).unwrap();
+        page.dirty.is_empty() && page.rolled_until == time("2026-02-14T10:00:00Z") && page.rows.len() == 3
+    };
+    let before = ask();
+    app.eventually("its hours are kept", is_kept);
+    let (computed, read) =
+        (r#"iot_meter_energy_hours_computed_total{reason="late"}"#, "iot_meter_energy_hours_read_total");
+    let (late_before, read_before) = (counted(&app.api, computed), counted(&app.api, read));
+    assert_eq!(ask(), before, "to the bit");
+    // Seven answers of 49 hours each with something in them.
+    assert!(counted(&app.api, read) >= read_before + 7.0 * 48.0);
+    publish(&mut meter, "m1", 10_000, &plain(late));
+    app.settled();
+    let healed = ask();
+    assert_ne!(healed, before);
+    app.eventually("its hours are kept again", is_kept);
+    assert!(counted(&app.api, computed) >= late_before + 1.0);
+    assert_eq!(ask(), healed, "to the bit");
+}

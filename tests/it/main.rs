@@ -36,6 +36,7 @@ mod pressure;
 mod promtool;
 mod rest;
 mod rolling;
+mod rollups;
 mod secrets;
 mod secure_fleet;
 mod services;

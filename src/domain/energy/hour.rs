@@ -28,6 +28,13 @@ pub struct Hour {
 }
 
 impl Hour {
+    /// The hour of these minutes.
+    pub fn of(start: Timestamp, minutes: Vec<Totals>, ends: [Sample; 2]) -> Self {
+        let mut hour = Self { start, sum: Totals::default(), minutes, ends };
+        hour.minutes.iter().for_each(|minute| hour.sum.add(minute));
+        hour
+    }
+
     fn new(start: Timestamp, first: Sample) -> Self {
         Self { start, sum: Totals::default(), minutes: vec![Totals::default(); MINUTES], ends: [first; 2] }
     }
@@ -117,9 +124,8 @@ impl Hours {
         while !self.waiting.is_empty() {
             self.take();
         }
-        if let Some(mut hour) = self.hour.take() {
-            hour.minutes.iter().for_each(|minute| hour.sum.add(minute));
-            out(hour);
+        if let Some(hour) = self.hour.take() {
+            out(Hour::of(hour.start, hour.minutes, hour.ends));
         }
         *self = Self::default();
     }

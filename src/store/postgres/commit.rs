@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::connection::Connections;
 use super::partitions::{self, Partitions, TABLES};
 use super::schema::collector_checkpoint::dsl;
-use super::{alerts, commands, devices, events, gaps, states, telemetry};
+use super::{alerts, commands, devices, events, gaps, rollups, states, telemetry};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::{Batch, Committed};
@@ -57,6 +57,9 @@ fn store(connection: &mut PgConnection, node: Uuid, batch: &Batch) -> Result<Com
     gaps::upsert(connection, &batch.gaps)?;
     alerts::change(connection, &batch.alerts)?;
     commands::advance(connection, &batch.commands)?;
+    if telemetry > 0 {
+        rollups::mark(connection, &batch.telemetry)?;
+    }
     if let Some(offset) = batch.checkpoint {
         set_checkpoint(connection, node, offset)?;
     }

@@ -180,6 +180,11 @@ impl Connections {
         Ok(PgConnection::establish(&self.url)?)
     }
 
+    /// The same, as one of the calls that fail at once while the database is away.
+    pub(super) fn establish_if_there(&self) -> Result<PgConnection, Fault> {
+        if self.may_try() { self.note(self.establish()) } else { Err(away()) }
+    }
+
     fn open_bulk(&self) -> Result<PgConnection, Fault> {
         let mut connection = self.establish()?;
         connection.batch_execute(&self.session)?;

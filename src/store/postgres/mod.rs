@@ -24,10 +24,13 @@ mod devices;
 mod enrolment;
 mod events;
 mod gaps;
+mod leases;
 mod migrations;
+mod nodes;
 mod outbox;
 mod partitions;
 mod remembered;
+mod rollups;
 mod schema;
 mod services;
 mod sessions;
@@ -48,7 +51,7 @@ use self::partitions::Partitions;
 use self::remembered::Remembered;
 use super::fault::Fault;
 use super::{
-    Alert, AlertFilter, ApiKey, Batch, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
+    Alert, AlertFilter, ApiKey, Batch, Columns, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
     DeviceCredential, DeviceFilter, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand, NewDevice, Options,
     Outcome, Page, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
 };
@@ -208,7 +211,19 @@ impl Store for PostgresStore {
         to: Timestamp,
         each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        telemetry::scan(&self.connections, id, from, to, each).map_err(|fault| fault.during("read telemetry"))
+        self.scan_columns(id, Columns::ALL, from, to, each)
+    }
+
+    fn scan_columns(
+        &self,
+        id: &DeviceId,
+        columns: Columns,
+        from: Timestamp,
+        to: Timestamp,
+        each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let scanned = telemetry::scan(&self.connections, id, columns, from, to, each);
+        scanned.map_err(|fault| fault.during("read telemetry"))
     }
 
     fn gaps(&self, id: &DeviceId, from: Timestamp, to: Timestamp, page: Page) -> Result<Listing<GapEntry>, Error> {

@@ -6,11 +6,11 @@
 use diesel::sql_types::{BigInt, Text, Timestamptz};
 use diesel::{ExpressionMethods, PgConnection, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 
-use super::certificates;
 use super::connection::{Connections, View};
 use super::partitions::{Partitions, TABLES};
 use super::schema::{device_alerts, device_commands, device_sequence, devices, sequence_gaps};
 use super::types::Time;
+use super::{certificates, rollups};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::{Stats, listing};
@@ -76,7 +76,7 @@ pub(super) fn delete_device(connections: &Connections, id: &DeviceId, purge: boo
 /// Deletes a part of a device's data; how many rows. (By key, not by place: a place says nothing about which partition.)
 fn purge_part(connection: &mut PgConnection, id: &DeviceId) -> QueryResult<usize> {
     let gaps = diesel::delete(sequence_gaps::table.filter(sequence_gaps::device_id.eq(id.as_str())));
-    let mut deleted = gaps.execute(connection)?;
+    let mut deleted = gaps.execute(connection)? + rollups::purge(connection, id, PART)?;
     for table in TABLES {
         deleted += sql_query(format!(
             "DELETE FROM {table} WHERE device_id = $1 COLLATE \"C\" AND (ts, seq) IN \

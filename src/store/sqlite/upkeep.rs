@@ -8,7 +8,7 @@ use diesel::{ExpressionMethods, QueryDsl, QueryResult, QueryableByName, RunQuery
 use super::connection::{Connections, Sync};
 use super::fault::Fault;
 use super::schema::{collector_checkpoint, device_alerts, device_commands, device_sequence, devices, sequence_gaps};
-use super::{certificates, listing, telemetry};
+use super::{certificates, listing, rollups, telemetry};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::Stats;
 
@@ -75,6 +75,7 @@ fn purge_part(connection: &mut SqliteConnection, id: &DeviceId) -> QueryResult<u
     let gaps = diesel::delete(sequence_gaps::table.filter(sequence_gaps::device_id.eq(id.as_str())));
     let mut deleted = gaps.execute(connection)?;
     let Some(key) = telemetry::find_key(connection, id)? else { return Ok(deleted) };
+    deleted += rollups::purge(connection, key, PART)?;
     for table in ["telemetry", "device_events"] {
         let rows = format!("SELECT rowid FROM {table} WHERE device_key = ? LIMIT ?");
         deleted += sql_query(format!("DELETE FROM {table} WHERE rowid IN ({rows})"))

@@ -50,6 +50,11 @@ impl Thinner {
         }
     }
 
+    /// Lets go of a quantity's points.
+    pub fn forget(&mut self, quantity: &Quantity) {
+        self.series.remove(quantity);
+    }
+
     /// The chosen points of all quantities, in order of time.
     pub fn finish(self) -> Vec<Point> {
         let max_points = self.max_points;

@@ -1,14 +1,17 @@
-//! Samples gathered into buckets of equal length, aligned to the epoch; one value a bucket and quantity.
+//! Samples, or what samples come to, gathered into buckets of equal length, aligned to the epoch; one value a bucket and
+//! quantity.
 //!
 //! Bounded: only the buckets a coming sample can still touch are held: the newest, for an integral those of the longest
 //! hole that is bridged. The integral is the trapezoid between neighbouring samples, split exactly at the borders, and
-//! nothing across a hole longer than 3 × the sampling cadence. Pure.
+//! nothing across a hole (see [`summary`](super::summary)). Pure.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::Point;
 use super::quantity::Quantity;
+use super::summary::{MAX_CADENCE_US, Reading, Summary, add_area};
 use crate::domain::Timestamp;
 
 /// How the values of a bucket become one.
@@ -48,12 +51,9 @@ impl Function {
 /// What a bucket has gathered of one quantity.
 #[derive(Clone, Debug)]
 struct Gathered {
-    count: u64,
-    sum: f64,
-    min: f64,
-    max: f64,
-    first: f64,
-    last: f64,
+    /// `None` where only a line passes through.
+    samples: Option<Summary>,
+    /// Of the parts of lines that come from another bucket, or go there.
     area: Option<f64>,
     unit: Option<Arc<str>>,
     is_plausible: bool,
@@ -61,37 +61,38 @@ struct Gathered {
 
 impl Gathered {
     fn new(unit: Option<Arc<str>>) -> Self {
-        let (min, max) = (f64::INFINITY, f64::NEG_INFINITY);
-        Self { count: 0, sum: 0.0, min, max, first: 0.0, last: 0.0, area: None, unit, is_plausible: true }
+        Self { samples: None, area: None, unit, is_plausible: true }
     }
 
-    fn add(&mut self, value: f64, is_plausible: bool) {
-        if self.count == 0 {
-            self.first = value;
+    fn take(&mut self, summary: Summary) {
+        self.is_plausible &= summary.is_plausible;
+        match &mut self.samples {
+            Some(samples) => samples.merge(&summary),
+            None => self.samples = Some(summary),
         }
-        self.count += 1;
-        self.sum += value;
-        self.min = self.min.min(value);
-        self.max = self.max.max(value);
-        self.last = value;
-        self.is_plausible &= is_plausible;
     }
 
     fn value(&self, function: Function) -> Option<f64> {
         if function == Function::Integral {
-            return self.area;
+            let mut area = self.samples.as_ref().and_then(|samples| samples.area);
+            add_area(&mut area, self.area);
+            return area;
         }
-        (self.count > 0).then_some(match function {
-            Function::Mean => self.sum / self.count as f64,
-            Function::Min => self.min,
-            Function::Max => self.max,
-            Function::First => self.first,
-            Function::Last => self.last,
-            Function::Count => self.count as f64,
-            Function::Sum | Function::Integral => self.sum,
+        let samples = self.samples.as_ref()?;
+        Some(match function {
+            Function::Mean => samples.sum / samples.count as f64,
+            Function::Min => samples.min.value,
+            Function::Max => samples.max.value,
+            Function::First => samples.first.value,
+            Function::Last => samples.last.value,
+            Function::Count => samples.count as f64,
+            Function::Sum | Function::Integral => samples.sum,
         })
     }
 }
+
+/// Takes a bucket's value.
+pub type Each<'a> = dyn FnMut(Point) -> ControlFlow<()> + 'a;
 
 /// The buckets under way.
 #[derive(Debug)]
@@ -99,7 +100,7 @@ pub struct Buckets {
     every_us: i64,
     function: Function,
     open: BTreeMap<(i64, Quantity), Gathered>,
-    previous: BTreeMap<Quantity, (Timestamp, f64)>,
+    previous: BTreeMap<Quantity, Reading>,
 }
 
 impl Buckets {
@@ -108,55 +109,56 @@ impl Buckets {
         Self { every_us: every_us.max(1), function, open: BTreeMap::new(), previous: BTreeMap::new() }
     }
 
-    /// Takes a sample, in order of time; `hole_us` is the longest distance over which is integrated. Gives out what is
-    /// complete.
-    pub fn push(&mut self, point: Point, hole_us: i64, out: &mut dyn FnMut(Point)) {
+    /// Takes what lies in one bucket, in order of time. Gives out what is complete.
+    pub fn push(&mut self, quantity: &Quantity, summary: Summary, each: &mut Each<'_>) -> ControlFlow<()> {
         let is_integral = self.function == Function::Integral;
-        let slack = if is_integral { hole_us } else { 0 };
-        self.flush(point.time.0.saturating_sub(slack), out);
-        let start = self.start_of(point.time.0);
-        let unit = point.unit.clone();
+        let slack = if is_integral { 3 * MAX_CADENCE_US } else { 0 };
+        let time = summary.first.time.0;
+        self.flush(time.saturating_sub(slack), each)?;
+        let start = self.start_of(time);
         if is_integral {
-            let before = self.previous.insert(point.quantity.clone(), (point.time, point.value));
-            if let Some((t0, v0)) = before.filter(|(t0, _)| point.time.0 - t0.0 <= hole_us) {
-                self.integrate(&point, t0.0, v0);
+            let before = self.previous.insert(quantity.clone(), summary.last.clone());
+            if let Some(before) = before.filter(|before| before.is_bridged_to(&summary.first)) {
+                self.integrate(quantity, &before, &summary.first);
             }
         }
-        let gathered = self.open.entry((start, point.quantity)).or_insert_with(|| Gathered::new(unit));
-        gathered.add(point.value, point.is_plausible);
+        let unit = &summary.first.unit;
+        let gathered = self.open.entry((start, quantity.clone())).or_insert_with(|| Gathered::new(unit.clone()));
+        gathered.take(summary);
+        ControlFlow::Continue(())
     }
 
     /// Gives out the rest.
-    pub fn finish(&mut self, out: &mut dyn FnMut(Point)) {
-        self.flush(i64::MAX, out);
+    pub fn finish(&mut self, each: &mut Each<'_>) -> ControlFlow<()> {
+        self.flush(i64::MAX, each)
     }
 
     fn start_of(&self, t: i64) -> i64 {
         t.div_euclid(self.every_us).saturating_mul(self.every_us)
     }
 
-    /// Adds the area between the previous sample and this one to the buckets it lies in.
-    fn integrate(&mut self, point: &Point, t0: i64, v0: f64) {
-        let (t1, v1) = (point.time.0, point.value);
+    /// Adds the area between two samples to the buckets it lies in.
+    fn integrate(&mut self, quantity: &Quantity, before: &Reading, next: &Reading) {
+        let (t0, v0, t1, v1) = (before.time.0, before.value, next.time.0, next.value);
         let at = |t: i64| v0 + (v1 - v0) * ((t - t0) as f64 / (t1 - t0) as f64);
         let mut from = t0;
         while from < t1 {
             let start = self.start_of(from);
             let to = start.saturating_add(self.every_us).min(t1);
             let area = (at(from) + at(to)) / 2.0 * (to - from) as f64 / 1e6;
-            let key = (start, point.quantity.clone());
-            let gathered = self.open.entry(key).or_insert_with(|| Gathered::new(point.unit.clone()));
-            gathered.area = Some(gathered.area.unwrap_or(0.0) + area);
-            gathered.is_plausible &= point.is_plausible;
+            let gathered =
+                self.open.entry((start, quantity.clone())).or_insert_with(|| Gathered::new(next.unit.clone()));
+            add_area(&mut gathered.area, Some(area));
+            gathered.is_plausible &= next.is_plausible;
             from = to;
         }
     }
 
     /// Gives out the buckets that end at or before `end`.
-    fn flush(&mut self, end: i64, out: &mut dyn FnMut(Point)) {
+    fn flush(&mut self, end: i64, each: &mut Each<'_>) -> ControlFlow<()> {
         while let Some(entry) = self.open.first_entry() {
             if entry.key().0.saturating_add(self.every_us) > end {
-                return;
+                return ControlFlow::Continue(());
             }
             let ((start, quantity), gathered) = entry.remove_entry();
             let Some(value) = gathered.value(self.function) else { continue };
@@ -167,8 +169,9 @@ impl Buckets {
                 _ => gathered.unit.clone(),
             };
             let is_plausible = gathered.is_plausible;
-            out(Point { time: Timestamp(start), quantity, value, unit, is_plausible });
+            each(Point { time: Timestamp(start), quantity, value, unit, is_plausible })?;
         }
+        ControlFlow::Continue(())
     }
 }
 
@@ -181,13 +184,16 @@ mod tests {
     fn check(function: &str, samples: &[(i64, f64)], expected: &[(i64, f64)]) {
         let mut buckets = Buckets::new(10 * S, Function::from_name(function).unwrap());
         let mut got = Vec::new();
+        let mut each = |p: Point| {
+            got.push((p.time.0 / S, p.value));
+            ControlFlow::Continue(())
+        };
         let quantity = Quantity::parse("voltage_dc").unwrap();
         for (t, value) in samples {
-            let quantity = quantity.clone();
-            let point = Point { time: Timestamp(t * S), quantity, value: *value, unit: None, is_plausible: true };
-            buckets.push(point, 3 * S, &mut |p| got.push((p.time.0 / S, p.value)));
+            let reading = Reading { time: Timestamp(t * S), value: *value, unit: None, is_plausible: true, step_us: S };
+            let _ = buckets.push(&quantity, Summary::of(reading), &mut each);
         }
-        buckets.finish(&mut |p| got.push((p.time.0 / S, p.value)));
+        let _ = buckets.finish(&mut each);
         assert_eq!(got, expected, "{function}");
     }
 

@@ -7,6 +7,10 @@ use std::sync::Arc;
 use crate::domain::Telemetry;
 use crate::domain::derived::{Derived, Power};
 use crate::domain::metric::Metric;
+use crate::store::Columns;
+
+/// Before the key of a derived quantity: no metric's name begins so.
+const DERIVED: char = '=';
 
 /// A measured or derived quantity.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -28,6 +32,22 @@ impl Quantity {
         match self {
             Self::Measured(metric) => metric.name(),
             Self::Derived(derived) => derived.name(),
+        }
+    }
+
+    /// The name under which the store keeps its rollups: a meter may call what it measures by a derived quantity's name.
+    pub fn key(&self) -> String {
+        match self {
+            Self::Measured(metric) => metric.name().to_owned(),
+            Self::Derived(derived) => format!("{DERIVED}{}", derived.name()),
+        }
+    }
+
+    /// The inverse of [`key`](Self::key).
+    pub fn from_key(key: &str) -> Option<Self> {
+        match key.strip_prefix(DERIVED) {
+            Some(name) => Derived::from_name(name).map(Self::Derived),
+            None => Metric::parse(key).map(Self::Measured),
         }
     }
 
@@ -54,13 +74,48 @@ pub struct Found {
     pub is_plausible: bool,
 }
 
-/// Calls `each` with slot, ordinal within the slot, and value, for all that `wanted` asks of a datagram. Nothing wanted
-/// means all that was measured.
-pub fn find(values: &Telemetry, wanted: &[Quantity], each: &mut dyn FnMut(usize, u32, Found)) {
-    let is_wanted =
-        |m: &Metric| wanted.is_empty() || wanted.iter().any(|q| matches!(q, Quantity::Measured(w) if w == m));
+/// Which quantities are asked for.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Wanted {
+    /// All that was measured.
+    Measured,
+    /// All that was measured, and all that can be derived from it.
+    Everything,
+    /// These.
+    These(Vec<Quantity>),
+}
+
+impl Wanted {
+    fn is_measured(&self, metric: &Metric) -> bool {
+        match self {
+            Self::Measured | Self::Everything => true,
+            Self::These(all) => all.iter().any(|q| matches!(q, Quantity::Measured(wanted) if wanted == metric)),
+        }
+    }
+
+    fn derived(&self) -> impl Iterator<Item = Derived> + '_ {
+        Derived::ALL.into_iter().filter(move |derived| match self {
+            Self::Measured => false,
+            Self::Everything => true,
+            Self::These(all) => all.contains(&Quantity::Derived(*derived)),
+        })
+    }
+
+    /// The columns that hold it.
+    pub fn columns(&self) -> Columns {
+        let Self::These(all) = self else { return Columns::ALL };
+        all.iter().fold(Columns::NONE, |columns, quantity| match quantity {
+            Quantity::Measured(Metric::Known(known)) => columns.with(*known),
+            Quantity::Measured(Metric::Other(_)) => columns,
+            Quantity::Derived(_) => Derived::INPUTS.into_iter().fold(columns, Columns::with),
+        })
+    }
+}
+
+/// Calls `each` with slot, ordinal within the slot, and value, for all that is wanted of a datagram.
+pub fn find(values: &Telemetry, wanted: &Wanted, each: &mut dyn FnMut(usize, u32, Found)) {
     let mut ordinal = 0;
-    for series in values.series.iter().filter(|s| is_wanted(&s.metric)) {
+    for series in values.series.iter().filter(|s| wanted.is_measured(&s.metric)) {
         for (slot, value) in series.values.iter().enumerate().filter(|(_, v)| v.is_finite()) {
             let quantity = Quantity::Measured(series.metric.clone());
             let is_plausible = series.metric.is_plausible(*value);
@@ -68,7 +123,7 @@ pub fn find(values: &Telemetry, wanted: &[Quantity], each: &mut dyn FnMut(usize,
         }
         ordinal += 1;
     }
-    for derived in wanted.iter().filter_map(|q| if let Quantity::Derived(d) = q { Some(*d) } else { None }) {
+    for derived in wanted.derived() {
         for (slot, Power { value, is_plausible }) in derived.of_datagram(values) {
             each(slot, ordinal, Found { quantity: Quantity::Derived(derived), value, unit: None, is_plausible });
         }
@@ -90,6 +145,7 @@ mod tests {
 
     fn check(values: &[(i64, &str, f64)], wanted: &str, expected: &[(usize, f64)]) {
         let wanted: Vec<_> = wanted.split_whitespace().map(|n| Quantity::parse(n).unwrap()).collect();
+        let wanted = if wanted.is_empty() { Wanted::Measured } else { Wanted::These(wanted) };
         let mut got = Vec::new();
         find(&datagram(values), &wanted, &mut |slot, _, found| got.push((slot, found.value)));
         assert_eq!(got, expected);

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::domain::Timestamp;
+use super::time::Timestamp;
 
 /// Where a sample stands: time, then message time and number, then place in the message. Unique.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
