@@ -24,8 +24,10 @@ const PERIOD: Duration = Duration::from_secs(5);
 const GRACE_US: i64 = 120_000_000;
 const HOUR_US: i64 = 3_600_000_000;
 /// Days of devices asked for at once, and how long a step goes on with them.
-const WORKS_A_STEP: usize = 32;
+const WORKS_A_STEP: usize = 64;
 const STEP: Duration = Duration::from_millis(500);
+/// Rows written at once, about.
+const ROWS_A_WRITE: usize = 1000;
 /// The collector comes first when it is so far behind.
 const LAG_S: f64 = 5.0;
 /// Between tries while the store or the archive is away.
@@ -95,19 +97,24 @@ pub fn step(rollups: &Rollups, now: Timestamp, is_stopping: &dyn Fn() -> bool) -
     store.finish_hours(settled.plus_us(-settled.0.rem_euclid(HOUR_US)))?;
     let cut = now.plus_us(-i64::try_from(rollups.telemetry.as_micros()).unwrap_or(i64::MAX));
     let started = Instant::now();
-    let mut done = 0;
+    let (mut done, mut ready) = (0, Vec::new());
     for work in store.rollup_work(WORKS_A_STEP)? {
         if is_stopping() || started.elapsed() > STEP {
             break;
         }
         let rolled = rolled(rollups, &work, cut)?;
-        // Not written = somebody else was faster; what is left comes again.
-        if store.roll_up(&rolled)? {
-            let kind = if work.mark.is_some() { "late" } else { "new" };
-            metrics::ROLLUP_HOURS.increment(&[("kind", kind)], u64::from(work.hours.count_ones()));
-            metrics::ENERGY_HOURS.increment(&[("reason", kind)], energy::hours_of(&rolled.rows));
-        }
+        let kind = if work.mark.is_some() { "late" } else { "new" };
+        metrics::ROLLUP_HOURS.increment(&[("kind", kind)], u64::from(work.hours.count_ones()));
+        metrics::ENERGY_HOURS.increment(&[("reason", kind)], energy::hours_of(&rolled.rows));
+        ready.push(rolled);
         done += 1;
+        if ready.iter().map(|rolled| rolled.rows.len()).sum::<usize>() >= ROWS_A_WRITE {
+            store.roll_up(&std::mem::take(&mut ready))?;
+        }
+    }
+    // What is not written, as somebody else was faster, comes again if there is anything left.
+    if !ready.is_empty() {
+        store.roll_up(&ready)?;
     }
     Ok(done)
 }

@@ -6,10 +6,8 @@
 
 use std::fmt::Write as _;
 
+pub use super::labels::*;
 use super::metrics::{Counter, Gauge, Histogram};
-use crate::domain::Refusal;
-use crate::domain::command::{CommandKind, CommandStatus};
-use crate::domain::energy::Quality;
 
 /// What a metric is.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -87,54 +85,6 @@ pub const ROOMS: [&str; 29] = [
     "cli",
     "other",
 ];
-/// Kinds of message, as in the topics and the archive.
-pub const MESSAGE_KINDS: [&str; 5] = ["telemetry", "hello", "status", "command_ack", "ota_status"];
-/// States of a task.
-pub const TASK_STATES: [&str; 5] = ["starting", "running", "retrying", "stopped", "failed"];
-/// Readers of the journal.
-pub const READERS: [&str; 2] = ["collector", "archiver"];
-
-const REFUSALS: [&str; Refusal::ALL.len()] = {
-    let mut names = [""; Refusal::ALL.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = Refusal::ALL[i].name();
-        i += 1;
-    }
-    names
-};
-
-const COMMAND_STATES: [&str; CommandStatus::ALL.len()] = {
-    let mut names = [""; CommandStatus::ALL.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = CommandStatus::ALL[i].name();
-        i += 1;
-    }
-    names
-};
-
-const COMMAND_KINDS: [&str; CommandKind::ALL.len()] = {
-    let mut names = [""; CommandKind::ALL.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = CommandKind::ALL[i].name();
-        i += 1;
-    }
-    names
-};
-
-/// How good an interval of energy is.
-const QUALITIES: [&str; Quality::ALL.len()] = {
-    let mut names = [""; Quality::ALL.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = Quality::ALL[i].name();
-        i += 1;
-    }
-    names
-};
-
 const REQUEST_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const DISK_BUCKETS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 
@@ -204,11 +154,6 @@ pub(super) const PROCESS_CPU_SECONDS: &MetricDef = &MetricDef {
     labels: &[],
     help: "User and system processor time of the process.",
 };
-
-/// What speaks TLS.
-const TLS_SERVERS: [&str; 2] = ["mqtt", "https"];
-
-const OPEN: [&str; 0] = [];
 
 catalogue! {
     counter MESSAGES_RECEIVED = "messages_received_total", "messages", ["kind": MESSAGE_KINDS],

@@ -293,11 +293,6 @@ proptest! {
 }
 
 #[cfg(feature = "postgres")]
-#[path = "../../tests/it/support/postgres.rs"]
-#[allow(dead_code)]
-mod server;
-
-#[cfg(feature = "postgres")]
 mod postgres {
     use super::*;
 
@@ -305,7 +300,7 @@ mod postgres {
         #![proptest_config(ProptestConfig { cases: 10, failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
         fn answers_are_those_of_the_samples_in_postgres_too(script in script()) {
-            let store = store::open(&server::Server::shared().database()).unwrap();
+            let store = store::open(&store::test_server::Server::shared().database()).unwrap();
             run(&store, script);
         }
     }

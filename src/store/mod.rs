@@ -47,6 +47,9 @@ pub use rows::*;
 pub use saved::*;
 pub use trimmed::Trimmed;
 
+#[cfg(all(test, feature = "postgres"))]
+pub(crate) use postgres::tests::server as test_server;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;

@@ -30,11 +30,13 @@ pub trait Rollups {
     /// Says that the hours before `until` are finished: what is stored for them from now on is late. Never moves back.
     fn finish_hours(&self, until: Timestamp) -> Result<(), Error>;
 
-    /// What is to be rolled up, about `limit` days of devices at most: oldest finished hours first, and what has become dirty.
+    /// What is to be rolled up, about `limit` days of devices at most, of a device one: oldest finished hours first, and what
+    /// has become dirty.
     fn rollup_work(&self, limit: usize) -> Result<Vec<RollupWork>, Error>;
 
-    /// Writes what came of a work; `false` = somebody else has rolled up this device meanwhile, and nothing was written.
-    fn roll_up(&self, rolled: &Rolled) -> Result<bool, Error>;
+    /// Writes what came of works, each of another device, in one transaction; how many. What somebody else has rolled up
+    /// meanwhile is left out: it comes again if there is anything left.
+    fn roll_up(&self, rolled: &[Rolled]) -> Result<usize, Error>;
 
     /// Deletes rollups of before `before`, at most about `limit` rows a call; how many.
     fn trim_rollups(&self, before: Timestamp, limit: usize) -> Result<usize, Error>;
@@ -168,6 +170,14 @@ pub(in crate::store) fn next_work(
     let until = marked_until.min(day.plus_us(DAY_US));
     let hours = hours_of(rolled_until, until);
     RollupWork { device, span_us, day, hours, epoch, rolled_until: Some(until), mark: None, day_rows: Vec::new() }
+}
+
+/// The first work of each device.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(in crate::store) fn one_a_device(mut works: Vec<RollupWork>) -> Vec<RollupWork> {
+    let mut seen = std::collections::HashSet::new();
+    works.retain(|work| seen.insert(work.device.clone()));
+    works
 }
 
 /// Whether a mark's hours all lie before.

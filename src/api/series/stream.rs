@@ -18,7 +18,7 @@ use crate::history::{self, History};
 use crate::observe::trace;
 
 /// Text is handed over in pieces of about this size.
-const CHUNK_BYTES: usize = 32 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 /// Pieces that wait for the client.
 const WAITING: usize = 4;
 

@@ -50,7 +50,7 @@ impl Rollups for FakeStore {
     fn rollup_work(&self, limit: usize) -> Result<Vec<RollupWork>, Error> {
         self.real().rollup_work(limit)
     }
-    fn roll_up(&self, rolled: &Rolled) -> Result<bool, Error> {
+    fn roll_up(&self, rolled: &[Rolled]) -> Result<usize, Error> {
         self.real().roll_up(rolled)
     }
     fn trim_rollups(&self, before: Timestamp, limit: usize) -> Result<usize, Error> {

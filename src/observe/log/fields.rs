@@ -45,6 +45,7 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("data_dir", "the data directory"),
     ("device_id", "the device"),
     ("devices", "how many devices"),
+    ("duty", "what one node does at a time, for all of them"),
     ("elapsed_s", "seconds since the start of a simulation"),
     ("endpoint", "where spans are sent"),
     ("entries", "how many entries of the audit log"),

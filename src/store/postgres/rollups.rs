@@ -4,6 +4,8 @@
 //! takes it alone. So nothing is stored unmarked for an hour that somebody already reads. What is rolled up is computed again
 //! if it is lost: these commits do not wait for the disk.
 
+use std::collections::HashSet;
+
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, SmallInt, Text, Timestamptz};
 use diesel::{OptionalExtension, PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
@@ -14,7 +16,7 @@ use super::types::Time;
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::listing;
-use crate::store::rollups::{beginning, is_before, late_hours, new_version, next_work};
+use crate::store::rollups::{beginning, is_before, late_hours, new_version, next_work, one_a_device};
 use crate::store::{Error, Rolled, RollupFigures, RollupPage, RollupRow, RollupWork, Rollups, TelemetryRow};
 
 /// The advisory lock described above.
@@ -39,6 +41,32 @@ struct Progress {
     rolled_until: Time,
     #[diesel(sql_type = BigInt)]
     epoch: i64,
+}
+
+#[derive(QueryableByName)]
+struct New {
+    #[diesel(sql_type = Text)]
+    device_id: String,
+    #[diesel(sql_type = BigInt)]
+    span_us: i64,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    first: Option<Time>,
+}
+
+#[derive(QueryableByName)]
+struct DayRow {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+    #[diesel(sql_type = Text)]
+    metric: String,
+    #[diesel(sql_type = Binary)]
+    body: Vec<u8>,
+}
+
+#[derive(QueryableByName)]
+struct Taken {
+    #[diesel(sql_type = Text)]
+    device_id: String,
 }
 
 #[derive(QueryableByName)]
@@ -114,7 +142,7 @@ impl Rollups for PostgresStore {
         self.read("look for rollups", View::Snapshot, |c| work(c, limit))
     }
 
-    fn roll_up(&self, rolled: &Rolled) -> Result<bool, Error> {
+    fn roll_up(&self, rolled: &[Rolled]) -> Result<usize, Error> {
         self.write("write rollups", |c| Ok(roll_up(c, rolled)?))
     }
 
@@ -215,24 +243,24 @@ fn begin(connection: &mut PgConnection, limit: i64) -> QueryResult<()> {
     if marked_until.0 == NEVER {
         return Ok(());
     }
-    let new: Vec<Progress> = sql_query(
-        "SELECT s.device_id, s.span_us, now() AS rolled_until, 0::bigint AS epoch FROM device_sequence AS s \
-         LEFT JOIN rollup_devices AS r ON r.device_id = s.device_id WHERE r.device_id IS NULL ORDER BY 1 LIMIT $1",
+    let new: Vec<New> = sql_query(
+        "SELECT s.device_id, s.span_us, (SELECT min(t.ts) FROM telemetry AS t WHERE t.device_id = s.device_id) AS first \
+         FROM device_sequence AS s LEFT JOIN rollup_devices AS r ON r.device_id = s.device_id \
+         WHERE r.device_id IS NULL ORDER BY 1 LIMIT $1",
     )
     .bind::<BigInt, _>(limit)
     .load(connection)?;
-    for Progress { device_id, span_us, .. } in new {
-        let first: At = sql_query("SELECT min(ts) AS at FROM telemetry WHERE device_id = $1 COLLATE \"C\"")
-            .bind::<Text, _>(&device_id)
-            .get_result(connection)?;
-        let from = beginning(first.at.map(|at| at.0), span_us, kept_from.0, marked_until.0);
-        sql_query(
-            "INSERT INTO rollup_devices (device_id, rolled_until, epoch) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING",
-        )
-        .bind::<Text, _>(&device_id)
-        .bind::<Timestamptz, _>(Time(from))
-        .execute(connection)?;
+    if new.is_empty() {
+        return Ok(());
     }
+    let from = |new: &New| beginning(new.first.map(|at| at.0), new.span_us, kept_from.0, marked_until.0);
+    sql_query(
+        "INSERT INTO rollup_devices (device_id, rolled_until, epoch) SELECT d, t, 0 FROM unnest($1, $2) AS n (d, t) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind::<Array<Text>, _>(new.iter().map(|new| new.device_id.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(new.iter().map(|new| Time(from(new))).collect::<Vec<_>>())
+    .execute(connection)?;
     Ok(())
 }
 
@@ -265,51 +293,66 @@ fn work(connection: &mut PgConnection, limit: i64) -> Result<Vec<RollupWork>, Fa
             all.push(RollupWork { device, span_us, day, hours, epoch, rolled_until, mark, day_rows: Vec::new() });
         }
     }
-    for work in &mut all {
-        let rows: Vec<Stored> = sql_query(
-            "SELECT level, start, metric, body FROM rollups WHERE device_id = $1 COLLATE \"C\" AND level = 3600 \
-             AND start = $2",
-        )
-        .bind::<Text, _>(work.device.as_str())
-        .bind::<Timestamptz, _>(Time(work.day))
-        .load(connection)?;
-        work.day_rows = rows.into_iter().map(|row| (row.metric, row.body)).collect();
+    let mut all = one_a_device(all);
+    let days: Vec<DayRow> = sql_query(
+        "SELECT n.number, r.metric, r.body FROM unnest($1, $2) WITH ORDINALITY AS n (device_id, day, number) \
+         JOIN rollups AS r ON r.device_id = n.device_id COLLATE \"C\" AND r.level = 3600 AND r.start = n.day",
+    )
+    .bind::<Array<Text>, _>(all.iter().map(|work| work.device.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(all.iter().map(|work| Time(work.day)).collect::<Vec<_>>())
+    .load(connection)?;
+    for DayRow { number, metric, body } in days {
+        let work = usize::try_from(number - 1).ok().and_then(|at| all.get_mut(at));
+        work.ok_or(Fault::Corrupt("rollup"))?.day_rows.push((metric, body));
     }
     Ok(all)
 }
 
-fn roll_up(connection: &mut PgConnection, rolled: &Rolled) -> QueryResult<bool> {
+fn roll_up(connection: &mut PgConnection, rolled: &[Rolled]) -> QueryResult<usize> {
     connection.batch_execute("SET LOCAL synchronous_commit = off")?;
-    let taken = sql_query(
-        "UPDATE rollup_devices SET epoch = epoch + 1, rolled_until = greatest(rolled_until, $3) \
-         WHERE device_id = $1 COLLATE \"C\" AND epoch = $2",
+    let mut sorted: Vec<&Rolled> = rolled.iter().collect();
+    sorted.sort_unstable_by_key(|rolled| rolled.device.as_str());
+    let until = |rolled: &&Rolled| Time(rolled.rolled_until.unwrap_or(NEVER));
+    // Locked in key order: two nodes do not wait for each other in a circle.
+    let taken: Vec<Taken> = sql_query(
+        "WITH n AS (SELECT * FROM unnest($1, $2, $3) AS n (device_id, epoch, until)), \
+         locked AS (SELECT r.device_id, n.until FROM rollup_devices AS r JOIN n ON n.device_id = r.device_id \
+         AND n.epoch = r.epoch ORDER BY r.device_id FOR UPDATE OF r) \
+         UPDATE rollup_devices AS r SET epoch = r.epoch + 1, rolled_until = greatest(r.rolled_until, l.until) \
+         FROM locked AS l WHERE l.device_id = r.device_id RETURNING r.device_id",
     )
-    .bind::<Text, _>(rolled.device.as_str())
-    .bind::<BigInt, _>(rolled.epoch)
-    .bind::<Timestamptz, _>(Time(rolled.rolled_until.unwrap_or(NEVER)))
-    .execute(connection)?;
-    if taken == 0 {
-        return Ok(false);
+    .bind::<Array<Text>, _>(sorted.iter().map(|rolled| rolled.device.as_str()).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(sorted.iter().map(|rolled| rolled.epoch).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(sorted.iter().map(until).collect::<Vec<_>>())
+    .load(connection)?;
+    let taken: HashSet<&str> = taken.iter().map(|taken| taken.device_id.as_str()).collect();
+    sorted.retain(|rolled| taken.contains(rolled.device.as_str()));
+    let rows = || sorted.iter().flat_map(|rolled| rolled.rows.iter().map(|row| (rolled.device.as_str(), row)));
+    if rows().next().is_some() {
+        sql_query(
+            "INSERT INTO rollups (start, level, device_id, metric, body) \
+             SELECT s, l, d, m, b FROM unnest($1, $2, $3, $4, $5) AS n (s, l, d, m, b) \
+             ON CONFLICT (device_id, level, start, metric) DO UPDATE SET body = excluded.body",
+        )
+        .bind::<Array<Timestamptz>, _>(rows().map(|(_, row)| Time(row.start)).collect::<Vec<_>>())
+        .bind::<Array<SmallInt>, _>(rows().map(|(_, row)| row.level).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(rows().map(|(device, _)| device).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(rows().map(|(_, row)| row.metric.as_str()).collect::<Vec<_>>())
+        .bind::<Array<Binary>, _>(rows().map(|(_, row)| row.body.as_slice()).collect::<Vec<_>>())
+        .execute(connection)?;
     }
-    sql_query(
-        "INSERT INTO rollups (start, level, device_id, metric, body) \
-         SELECT s, l, $1, m, b FROM unnest($2, $3, $4, $5) AS n (s, l, m, b) \
-         ON CONFLICT (device_id, level, start, metric) DO UPDATE SET body = excluded.body",
-    )
-    .bind::<Text, _>(rolled.device.as_str())
-    .bind::<Array<Timestamptz>, _>(rolled.rows.iter().map(|row| Time(row.start)).collect::<Vec<_>>())
-    .bind::<Array<SmallInt>, _>(rolled.rows.iter().map(|row| row.level).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(rolled.rows.iter().map(|row| row.metric.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Binary>, _>(rolled.rows.iter().map(|row| row.body.as_slice()).collect::<Vec<_>>())
-    .execute(connection)?;
-    if let Some(version) = rolled.mark {
-        sql_query("DELETE FROM rollup_marks WHERE device_id = $1 COLLATE \"C\" AND day = $2 AND version = $3")
-            .bind::<Text, _>(rolled.device.as_str())
-            .bind::<Timestamptz, _>(Time(rolled.day))
-            .bind::<BigInt, _>(version)
-            .execute(connection)?;
+    let marks = || sorted.iter().filter_map(|rolled| Some((rolled.device.as_str(), rolled.day, rolled.mark?)));
+    if marks().next().is_some() {
+        sql_query(
+            "DELETE FROM rollup_marks AS m USING unnest($1, $2, $3) AS n (device_id, day, version) \
+             WHERE m.device_id = n.device_id COLLATE \"C\" AND m.day = n.day AND m.version = n.version",
+        )
+        .bind::<Array<Text>, _>(marks().map(|(device, ..)| device).collect::<Vec<_>>())
+        .bind::<Array<Timestamptz>, _>(marks().map(|(_, day, _)| Time(day)).collect::<Vec<_>>())
+        .bind::<Array<BigInt>, _>(marks().map(|(.., version)| version).collect::<Vec<_>>())
+        .execute(connection)?;
     }
-    Ok(true)
+    Ok(sorted.len())
 }
 
 fn trim(connection: &mut PgConnection, before: Timestamp, limit: usize) -> QueryResult<usize> {

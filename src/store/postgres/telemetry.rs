@@ -20,6 +20,8 @@ use crate::store::{Columns, TelemetryRow};
 
 /// Rows read between two looks at the caller: bounds memory and the time a snapshot is held.
 const PAGE: i64 = 2000;
+/// Days that one statement looks at: it opens every one it may have to, so not the whole year for a page of it.
+const DAYS: i64 = 2;
 const DAY_US: i64 = 86_400_000_000;
 /// What libpq is given at once.
 const CHUNK: usize = 256 << 10;
@@ -93,8 +95,8 @@ type F = Option<Floats>;
 struct Row {
     /// ts, seq, received_at, first_us, step_us, slots.
     fixed: (Time, i64, Time, Option<i64>, Option<i32>, i16),
-    /// offsets_us, and a column a type.
-    columns: (Option<Longs>, F, F, F, F, F, F, F, F, F, F),
+    offsets_us: Option<Longs>,
+    columns: (F, F, F, F, F, F, F, F, F, F),
     /// other, flagged, dropped.
     rest: (Option<JsonText>, Option<i16>, Option<i16>),
 }
@@ -112,7 +114,7 @@ type A = Nullable<Array<Nullable<Double>>>;
 type Fixed = (Timestamptz, BigInt, Timestamptz, Nullable<BigInt>, Nullable<Integer>, SmallInt);
 
 impl Query for SelectPage<'_> {
-    type SqlType = (Fixed, (Nullable<Array<BigInt>>, A, A, A, A, A, A, A, A, A, A), (Nullable<Json>, N, N));
+    type SqlType = (Fixed, Nullable<Array<BigInt>>, (A, A, A, A, A, A, A, A, A, A), (Nullable<Json>, N, N));
 }
 
 type N = Nullable<SmallInt>;
@@ -159,14 +161,13 @@ pub(super) fn scan(
 ) -> Result<(), Fault> {
     // The position before the first possible row of `from`.
     let (mut ts, mut seq) = (from, i64::MIN);
-    let mut days = 1;
+    let mut days = DAYS;
     loop {
-        // A statement opens every day it may have to look at: not the whole year for a page of it.
         let until = to.min(ts.plus_us(DAY_US.saturating_mul(days)));
         let select = SelectPage { columns, device_id: id.as_str(), ts: Time(ts), seq, to: Time(until) };
         let page: Vec<Row> = connections.read(View::Statement, |connection| Ok(select.load(connection)?))?;
         let is_whole = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
-        days = if page.is_empty() { days.saturating_mul(2) } else { 1 };
+        days = if page.is_empty() { days.saturating_mul(2) } else { DAYS };
         for row in page {
             (ts, seq) = (row.fixed.0.0, row.fixed.1);
             if each(read(id, row)?).is_break() {
@@ -184,12 +185,12 @@ pub(super) fn scan(
 
 fn read(id: &DeviceId, row: Row) -> Result<TelemetryRow, Fault> {
     let (ts, seq, received_at, first_us, step_us, slots) = row.fixed;
-    let (offsets_us, a, b, c, d, e, f, g, h, i, j) = row.columns;
+    let (a, b, c, d, e, f, g, h, i, j) = row.columns;
     let columns: [F; COLUMNS] = [a, b, c, d, e, f, g, h, i, j];
     let columns = columns.map(|column| column.map(|Floats(values)| values));
     let (other, flagged, dropped) = row.rest;
     let count = |stored: Option<i16>| u16::try_from(stored.unwrap_or(0)).map_err(|_| Fault::Corrupt("telemetry"));
-    let offsets_us = axis::offsets(slots, first_us, step_us, offsets_us.map(|Longs(each)| each))?;
+    let offsets_us = axis::offsets(slots, first_us, step_us, row.offsets_us.map(|Longs(each)| each))?;
     let series = axis::series(offsets_us.len(), columns, other.as_ref().map(|JsonText(text)| text.as_str()))?;
     let values = Telemetry { offsets_us, series, flagged: count(flagged)?, dropped: count(dropped)? };
     Ok(TelemetryRow { device: id.clone(), ts: ts.0, seq: Sequence::from_i64(seq), received_at: received_at.0, values })

@@ -9,7 +9,7 @@ use super::telemetry::{Keys, find_key};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::listing;
-use crate::store::rollups::{beginning, is_before, late_hours, new_version, next_work};
+use crate::store::rollups::{beginning, is_before, late_hours, new_version, next_work, one_a_device};
 use crate::store::{Error, Rolled, RollupFigures, RollupPage, RollupRow, RollupWork, Rollups, TelemetryRow};
 
 const NEVER: i64 = i64::MIN;
@@ -111,8 +111,10 @@ impl Rollups for SqliteStore {
         self.read("look for rollups", |c| work(c, limit))
     }
 
-    fn roll_up(&self, rolled: &Rolled) -> Result<bool, Error> {
-        self.write_lazily("write rollups", |c| Ok(roll_up(c, rolled)?))
+    fn roll_up(&self, rolled: &[Rolled]) -> Result<usize, Error> {
+        self.write_lazily("write rollups", |c| {
+            rolled.iter().try_fold(0, |done, rolled| Ok(done + usize::from(roll_up(c, rolled)?)))
+        })
     }
 
     fn trim_rollups(&self, before: Timestamp, limit: usize) -> Result<usize, Error> {
@@ -260,29 +262,31 @@ fn work(connection: &mut SqliteConnection, limit: i64) -> Result<Vec<RollupWork>
     .bind::<BigInt, _>(limit)
     .load(connection)?;
     let mut all = Vec::with_capacity(due.len() + marks.len());
-    for Progress { device_id, device_key, span_us, rolled_until, epoch } in due {
+    for Progress { device_id, span_us, rolled_until, epoch, .. } in due {
         let device = listing::device_id(&device_id)?;
         let work = next_work(device, span_us, epoch, Timestamp(rolled_until), Timestamp(marked_until));
-        all.push((device_key, work));
+        all.push(work);
     }
     for Mark { progress, dirty: Dirty { day, hours }, version } in marks {
-        let Progress { device_id, device_key, span_us, rolled_until, epoch } = progress;
+        let Progress { device_id, span_us, rolled_until, epoch, .. } = progress;
         if is_before(Timestamp(day), hours, Timestamp(rolled_until)) {
             let (device, day) = (listing::device_id(&device_id)?, Timestamp(day));
             let (rolled_until, mark, day_rows) = (None, Some(version), Vec::new());
-            all.push((device_key, RollupWork { device, span_us, day, hours, epoch, rolled_until, mark, day_rows }));
+            all.push(RollupWork { device, span_us, day, hours, epoch, rolled_until, mark, day_rows });
         }
     }
-    for (device_key, work) in &mut all {
+    let mut all = one_a_device(all);
+    for work in &mut all {
+        let device_key = find_key(connection, &work.device)?;
         let rows: Vec<Stored> = sql_query(
             "SELECT level, start, metric, body FROM rollups WHERE device_key = ? AND level = 3600 AND start = ?",
         )
-        .bind::<BigInt, _>(*device_key)
+        .bind::<Nullable<BigInt>, _>(device_key)
         .bind::<BigInt, _>(work.day.0)
         .load(connection)?;
         work.day_rows = rows.into_iter().map(|row| (row.metric, row.body)).collect();
     }
-    Ok(all.into_iter().map(|(_, work)| work).collect())
+    Ok(all)
 }
 
 fn roll_up(connection: &mut SqliteConnection, rolled: &Rolled) -> QueryResult<bool> {

@@ -32,7 +32,7 @@ fn body(work: &RollupWork, level: i16, start: Timestamp, text: &str) -> Rolled {
 /// Rolls up all there is of a device, without rows.
 fn settle(store: &dyn Store, device: &str) {
     while let Some(work) = work_of(store, device).pop() {
-        assert!(store.roll_up(&Rolled::of(&work)).unwrap());
+        assert_eq!(store.roll_up(&[Rolled::of(&work)]).unwrap(), 1);
     }
 }
 
@@ -48,7 +48,7 @@ fn late_rows_mark_their_hours_and_others_none(store: &dyn Store) {
     let work = work_of(store, "rolled").remove(0);
     let expected = (at(MIDNIGHT_S), 0x7ff, Some(at(HOUR_S)), None, 1_000_000);
     assert_eq!((work.day, work.hours, work.rolled_until, work.mark, work.span_us), expected, "from its first day on");
-    assert!(store.roll_up(&body(&work, 60, at(0), "ten")).unwrap());
+    assert_eq!(store.roll_up(&[body(&work, 60, at(0), "ten")]).unwrap(), 1);
     assert_eq!(work_of(store, "rolled"), []);
     assert!(page(store, "rolled").is_good(at(0)) && !page(store, "rolled").is_good(at(HOUR_S)));
     // Not over yet: nothing is marked.
@@ -67,7 +67,7 @@ fn late_rows_mark_their_hours_and_others_none(store: &dyn Store) {
     assert_eq!(page(store, "rolled").dirty, dirty.dirty);
     let work = work_of(store, "rolled").remove(0);
     assert_eq!((work.hours, work.rolled_until, work.day_rows.len()), (0b11 << 8, None, 0));
-    assert!(store.roll_up(&body(&work, 3600, at(MIDNIGHT_S), "day")).unwrap());
+    assert_eq!(store.roll_up(&[body(&work, 3600, at(MIDNIGHT_S), "day")]).unwrap(), 1);
     let page = page(store, "rolled");
     assert_eq!((page.dirty.len(), page.rows.len()), (0, 1));
     assert_eq!(page.rows[0], RollupRow { level: 60, start: at(0), metric: "voltage_dc".into(), body: "ten".into() });
@@ -88,19 +88,19 @@ fn a_mark_that_has_moved_on_stays(store: &dyn Store) {
     say(store, "moving", 60, 2);
     let seen = work_of(store, "moving").remove(0);
     say(store, "moving", 120, 3);
-    assert!(store.roll_up(&Rolled::of(&seen)).unwrap());
+    assert_eq!(store.roll_up(&[Rolled::of(&seen)]).unwrap(), 1);
     assert!(!page(store, "moving").is_good(at(0)), "something came between looking and writing");
     let again = work_of(store, "moving").remove(0);
     assert_ne!(again.mark, seen.mark);
-    assert!(store.roll_up(&Rolled::of(&again)).unwrap());
+    assert_eq!(store.roll_up(&[Rolled::of(&again)]).unwrap(), 1);
     assert!(page(store, "moving").is_good(at(0)));
 }
 
 fn who_comes_second_writes_nothing(store: &dyn Store) {
     say(store, "second", 0, 1);
     let (one, other) = (work_of(store, "second").remove(0), work_of(store, "second").remove(0));
-    assert!(store.roll_up(&body(&one, 60, at(0), "one")).unwrap());
-    assert!(!store.roll_up(&body(&other, 60, at(0), "other")).unwrap());
+    assert_eq!(store.roll_up(&[body(&one, 60, at(0), "one")]).unwrap(), 1);
+    assert_eq!(store.roll_up(&[body(&other, 60, at(0), "other")]).unwrap(), 0);
     assert_eq!(page(store, "second").rows[0].body, b"one");
 }
 
@@ -109,7 +109,7 @@ fn rollups_go_with_a_purge_and_by_their_own_retention(store: &dyn Store) {
         create(store, &new_device(device));
         say(store, device, 0, 1);
         let work = work_of(store, device).remove(0);
-        assert!(store.roll_up(&body(&work, 60, at(0), "ten")).unwrap());
+        assert_eq!(store.roll_up(&[body(&work, 60, at(0), "ten")]).unwrap(), 1);
         say(store, device, 30, 2);
         assert!(store.delete_device(&id(device), purge).unwrap());
         assert_eq!(work_of(store, device), [], "nobody asks for it any more");
