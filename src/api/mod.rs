@@ -30,6 +30,7 @@ pub mod key;
 pub mod keys;
 mod limits;
 mod log_level;
+mod nodes;
 mod oidc;
 mod origin;
 mod pages;
@@ -83,7 +84,7 @@ use crate::observe::{Board, Progress, Seldom};
 use crate::store::{DEFAULT_COMMAND_LIFE, SharedStore};
 use crate::tls::{OwnCa, Revocations};
 use crate::vault::Keyring;
-use crate::{collector, dispatch, journal, notify};
+use crate::{collector, dispatch, journal, keeper, notify};
 
 /// What the API stands on. Everything in it is shared.
 #[derive(Clone)]
@@ -107,6 +108,8 @@ pub struct Services {
     /// What of the requests is traced.
     pub tracer: Tracer,
     pub node_id: String,
+    /// The nodes on the same database.
+    pub peers: keeper::Peers,
     /// Who is asking; made with `open`, everybody is an administrator.
     pub authenticator: Arc<Authenticator>,
     /// Where writes, log-ins and refusals are noted.

@@ -13,7 +13,7 @@ use super::guard::kind_of;
 use super::limits::Kind;
 use super::{
     alertmanager, alerts, audit, certificates, claims, command_key, commands, devices, docs, energy, enrol, gaps,
-    health, keys, log_level, raw, series, services, session, stats, system, webhooks,
+    health, keys, log_level, nodes, raw, series, services, session, stats, system, webhooks,
 };
 use crate::observe::metrics;
 use crate::store::Role;
@@ -85,6 +85,7 @@ routes! {
     VIEWER docs::docs_entry,
     VIEWER docs::docs_page,
     VIEWER system::system_status,
+    VIEWER nodes::list_nodes,
     ADMIN log_level::get_log_level,
     ADMIN log_level::set_log_level,
     VIEWER stats::stats,

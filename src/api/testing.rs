@@ -381,6 +381,7 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
         metrics: Some(Arc::new(|_| "up 1\n".to_owned())),
         tracer: Default::default(),
         node_id: "n1".to_owned(),
+        peers: Default::default(),
         authenticator,
         audit,
         open: tokio::sync::watch::Sender::new(true).subscribe(),

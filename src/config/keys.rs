@@ -294,6 +294,16 @@ settings! {
         max_cached_devices: usize = "50000", int(1, 10_000_000, "devices");
     }
 
+    /// Several nodes on one Postgres database. Their clocks must agree to well below a second.
+    nodes: Nodes {
+        /// What this node is called in `GET /api/nodes`; empty = the machine's name.
+        name: String = "", Kind::Text(Rule::Any);
+        /// How often a node says that it is there.
+        heartbeat_s: u64 = "2", int(1, 60, "s");
+        /// A node silent for so long is taken for dead: its commands go to others. The same for all nodes.
+        timeout_s: u64 = "10", int(3, 600, "s");
+    }
+
     /// How long data is kept.
     retention: Retention {
         /// Telemetry and events in the database; also the oldest message time accepted.

@@ -12,6 +12,7 @@ pub mod command;
 pub mod derived;
 pub mod device;
 pub mod energy;
+pub mod hearing;
 pub mod ids;
 pub mod message;
 pub mod metric;

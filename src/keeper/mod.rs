@@ -3,9 +3,13 @@
 //! Promise: only rows older than `retention.telemetry_days` (the audit log: `retention.audit_days`, alerts told to GitHub:
 //! `retention.webhook_days`, rollups: `retention.rollup_days`) go (of alerts and commands only those that are over), and a
 //! step never holds the store for long.
+//! Of several nodes on one database one does it. `heart` says that a node is there.
 //! Must not know: HTTP, MQTT.
 
+mod heart;
 pub mod rollups;
+
+pub use heart::{Census, Heart, Peers, TASK as HEARTBEAT};
 
 use std::time::Duration;
 

@@ -362,6 +362,10 @@ catalogue! {
             "result": ["ok", "away", "limited", "refused"]],
         "Requests to GitHub; limited = it wants us to wait.";
 
+    gauge NODES = "nodes", "nodes", ["state": ["alive", "dead", "stopped"]],
+        "Nodes on this database, this one included, as it saw them at its last heartbeat.";
+    gauge NODE_DUTY = "node_duty", "", ["duty": DUTIES],
+        "1 while this node does what one node does for all, 0 while another one does.";
     gauge READY = "ready", "", ["check": ["journal", "database", "archive", "collector"]],
         "1 while this part can do its work, 0 otherwise; the same that /readyz says.";
     gauge TASK_STATE = "task_state", "", ["task": OPEN, "state": TASK_STATES],

@@ -17,6 +17,7 @@ mod demo;
 mod first_start;
 mod given_keys;
 mod listeners;
+mod nodes;
 mod notices;
 mod rollups;
 mod sampler;
@@ -42,6 +43,7 @@ use crate::broker::Broker;
 use crate::config::Settings;
 use crate::domain::Clock;
 use crate::journal::Journal;
+use crate::keeper::Peers;
 use crate::observe::{Board, Progress};
 use crate::store::SharedStore;
 use supervise::Tasks;
@@ -74,6 +76,7 @@ struct Parts {
     board: Board,
     collector_progress: Progress,
     archiver_progress: Progress,
+    peers: Peers,
 }
 
 /// The serving process.

@@ -94,6 +94,10 @@ fn sample(parts: &Parts) {
         }
     }
     sample_broker(&parts.broker.stats());
+    let nodes = parts.peers.census();
+    for (state, count) in [("alive", nodes.alive), ("dead", nodes.dead), ("stopped", nodes.stopped)] {
+        metrics::NODES.set(&[("state", state)], count as f64);
+    }
 }
 
 async fn sample_store(parts: &Parts) {

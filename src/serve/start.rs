@@ -15,7 +15,7 @@ use super::datadir::DataDir;
 use super::listeners::bind_all;
 use super::supervise::Tasks;
 use super::{
-    Parts, Running, Start, access, authority, certificates, credentials, demo, first_start, given_keys, notices,
+    Parts, Running, Start, access, authority, certificates, credentials, demo, first_start, given_keys, nodes, notices,
     rollups, sampler, secrets, sources, traces,
 };
 use crate::archive::{self, Archiver, Bucket, CloudOptions};
@@ -27,6 +27,7 @@ use crate::dispatch::{self, Dispatcher};
 use crate::domain::Clock;
 use crate::history::History;
 use crate::journal::{self, Journal};
+use crate::keeper::Peers;
 use crate::observe::trace::Tracer;
 use crate::observe::{Board, Progress, metrics};
 use crate::payload::Window;
@@ -84,7 +85,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     };
     let broker = start_broker(&settings, deps, sockets.mqtt).await?;
     let (collector_progress, archiver_progress) = (Progress::default(), Progress::default());
-    let parts = Parts { store, journal, broker, board, collector_progress, archiver_progress };
+    let parts = Parts { store, journal, broker, board, collector_progress, archiver_progress, peers: Peers::default() };
     let writing = audit::write(noted, Arc::clone(&parts.store), parts.board.clone(), audit_stopping);
     http.spawn(audit::TASK, async move {
         writing.await;
@@ -99,6 +100,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     tasks.spawn_thread(collector::TASK, move || collect(collecting))?;
     let sealing = secrets::seal_anew(Arc::clone(&parts.store), Arc::clone(&vault), stopping.clone());
     tasks.spawn(secrets::TASK, behind(&doors, &stopping, sealing));
+    nodes::start(&settings, &addresses, &parts, &stopping, &mut tasks);
     let dispatch = start_dispatcher(&settings, &parts, &vault, &doors, &stopping, &mut tasks)?;
     start_upkeep(&settings, &parts, &stopping, &mut tasks);
     let history = History::new(Arc::clone(&parts.store));
@@ -122,6 +124,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         metrics: Some(sampler::page(&parts)),
         tracer,
         node_id: node_id.to_string(),
+        peers: parts.peers.clone(),
         audit,
         vault,
         open: doors.open,
@@ -157,6 +160,7 @@ async fn open_store(settings: &Settings, node: uuid::Uuid) -> anyhow::Result<Sha
         pool_size: database.pool_size,
         connect_timeout: Duration::from_secs(database.connect_timeout_s),
         statement_timeout: Duration::from_secs(database.statement_timeout_s),
+        node_timeout: Duration::from_secs(settings.nodes.timeout_s),
         is_patient: true,
     };
     let url = database.url.clone();
@@ -307,6 +311,7 @@ fn open_collector(
         batch_bytes: settings.collector.batch_bytes,
         max_cached_devices: settings.collector.max_cached_devices,
         journal_max_bytes: settings.journal.max_bytes,
+        node_timeout: Duration::from_secs(settings.nodes.timeout_s),
         tracer,
     };
     let (handle, requests) = collector::Handle::channel();

@@ -8,6 +8,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Error, Store};
+use crate::observe::metrics;
 
 /// Work that is done by one node at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -97,11 +98,22 @@ impl Leader {
             (false, true) if store.is_shared() => tracing::info!(duty, "this node has a duty"),
             _ => {}
         }
+        metrics::NODE_DUTY.set(&[("duty", duty)], f64::from(u8::from(lease.is_some())));
         Ok(lease.is_some())
     }
 
     /// Gives the duty up, so that another node may have it.
     pub fn resign(&self) {
         self.lease.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_metric_knows_every_duty() {
+        assert_eq!(Duty::ALL.map(Duty::name), crate::observe::catalogue::DUTIES);
     }
 }

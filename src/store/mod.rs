@@ -19,6 +19,7 @@ mod lease;
 mod listing;
 mod nodes;
 mod outbox;
+mod planned;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod proof;
@@ -41,6 +42,7 @@ pub use error::Error;
 pub use lease::{Duty, Leader, Lease};
 pub use nodes::*;
 pub use outbox::*;
+pub use planned::{Fresh, Known, Planner};
 pub use proof::{Fault as AuditFault, Proof, Since};
 pub use rollups::*;
 pub use rows::*;
@@ -54,6 +56,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::domain::command::CommandStatus;
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::trace;
 
@@ -83,6 +86,14 @@ pub trait Store: Access + Certificates + Enrolment + Nodes + Outbox + Rollups + 
     /// Stores a batch: registrations, telemetry, events, states, gaps, alerts, command changes and the checkpoint, in one
     /// transaction. Rows whose identity is stored already are left as they are and counted as duplicates.
     fn commit(&self, batch: &Batch) -> Result<Committed, Error>;
+
+    /// [`commit`](Self::commit) of what `planner` makes of the states of `known` (each device once, in order of their ids),
+    /// which no other node changes meanwhile; see [`Planner`].
+    fn commit_planned(&self, known: &[Known], planner: &mut dyn Planner) -> Result<Committed, Error> {
+        let _ = known;
+        let batch = planner.plan(Vec::new());
+        if batch.is_empty() { Ok(Committed::default()) } else { self.commit(batch) }
+    }
 
     // ---- devices -----------------------------------------------------------------------------------------------
 
@@ -166,6 +177,32 @@ pub trait Store: Access + Certificates + Enrolment + Nodes + Outbox + Rollups + 
     fn advance_commands(&self, changes: &[CommandChange]) -> Result<Vec<Option<Outcome<Command>>>, Error> {
         changes.iter().map(|change| self.advance_command(change)).collect()
     }
+    /// What of the devices' commands is to be sent (pending or sent, not expired at `now`), oldest first, and is from now on
+    /// this node's to send; all of it `sent`. What another node sends that is there and holds the device's session is left
+    /// to it.
+    fn claim_commands(&self, devices: &[DeviceId], now: Timestamp) -> Result<Vec<Command>, Error> {
+        let mut claimed = Vec::new();
+        for device in devices {
+            claimed.extend(self.deliverable_commands(device, now)?);
+        }
+        let (to, detail) = (CommandStatus::Sent, None);
+        let pending = claimed.iter().filter(|c| c.status == CommandStatus::Pending).map(|c| c.cmd_id);
+        let changes: Vec<_> =
+            pending.map(|cmd_id| CommandChange { cmd_id, device: None, to, detail: detail.clone(), at: now }).collect();
+        if changes.is_empty() {
+            return Ok(claimed);
+        }
+        // One that is cancelled meanwhile is never sent.
+        let mut outcomes = self.advance_commands(&changes)?.into_iter();
+        let is_ours = |command: Command| match command.status {
+            CommandStatus::Pending => match outcomes.next() {
+                Some(Some(Outcome::Done(sent))) => Some(sent),
+                _ => None,
+            },
+            _ => Some(command),
+        };
+        Ok(claimed.into_iter().filter_map(is_ours).collect())
+    }
     /// Expires what is overdue at `now`: pending or sent past `expires_at` → expired; delivered before
     /// `delivered_before` and unanswered → timeout. Returns how many changed.
     fn expire_commands(&self, now: Timestamp, delivered_before: Timestamp) -> Result<usize, Error>;
@@ -214,6 +251,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// What takes longer is broken off.
     pub statement_timeout: Duration,
+    /// A node that has not said for so long that it is there is taken for dead.
+    pub node_timeout: Duration,
     /// A database that is away is waited for: the store is there at once, and its calls are [`Error::Unavailable`] until
     /// the database is.
     pub is_patient: bool,
@@ -226,6 +265,7 @@ impl Default for Options {
             pool_size: 8,
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(60),
+            node_timeout: Duration::from_secs(10),
             is_patient: false,
         }
     }

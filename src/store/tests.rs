@@ -168,6 +168,7 @@ fn states_come_back_whole(store: &dyn Store) {
         },
         connection: Connection::Online,
         last_seen: Some(at(10)),
+        heard: Default::default(),
         fw_version: Some("1.2".into()),
         latest: BTreeMap::from([
             (Metric::parse("voltage_dc").unwrap(), latest(0.1 + 0.2, None)),

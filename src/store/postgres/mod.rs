@@ -15,6 +15,7 @@ mod access;
 mod alerts;
 mod axis;
 mod certificates;
+mod claims;
 mod commands;
 mod commit;
 mod connection;
@@ -25,6 +26,7 @@ mod enrolment;
 mod events;
 mod gaps;
 mod leases;
+mod locks;
 mod migrations;
 mod nodes;
 mod outbox;
@@ -34,6 +36,7 @@ mod rollups;
 mod schema;
 mod services;
 mod sessions;
+mod shared;
 mod states;
 mod telemetry;
 mod text;
@@ -41,7 +44,7 @@ mod types;
 mod upkeep;
 
 use std::ops::ControlFlow;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use diesel::PgConnection;
 use uuid::Uuid;
@@ -52,8 +55,8 @@ use self::remembered::Remembered;
 use super::fault::Fault;
 use super::{
     Alert, AlertFilter, ApiKey, Batch, Columns, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
-    DeviceCredential, DeviceFilter, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand, NewDevice, Options,
-    Outcome, Page, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
+    DeviceCredential, DeviceFilter, Error, EventRow, Fresh, GapEntry, Known, Listing, NewAlert, NewCommand, NewDevice,
+    Options, Outcome, Page, Planner, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::metrics;
@@ -65,6 +68,7 @@ pub(super) struct PostgresStore {
     partitions: Partitions,
     remembered: Remembered,
     node: Uuid,
+    node_timeout: Duration,
 }
 
 /// Connects and brings the schema up to date. A patient caller gets a store also when the database is away: its calls are
@@ -75,6 +79,7 @@ pub(super) fn open(url: &str, options: &Options) -> Result<PostgresStore, Error>
         partitions: Partitions::default(),
         remembered: Remembered::default(),
         node: options.node,
+        node_timeout: options.node_timeout,
     };
     match store.connections.schema() {
         Ok(_) => Ok(store),
@@ -123,6 +128,10 @@ fn timed<T>(kind: &'static str, operation: &'static str, call: impl FnOnce() -> 
     })
 }
 
+fn without_revision(states: Vec<Fresh>) -> Vec<(DeviceId, DeviceState)> {
+    states.into_iter().map(|fresh| (fresh.device, fresh.state)).collect()
+}
+
 impl PostgresStore {
     fn read<T>(
         &self,
@@ -153,15 +162,20 @@ impl Store for PostgresStore {
     }
 
     fn device_states(&self, ids: &[DeviceId]) -> Result<Vec<(DeviceId, DeviceState)>, Error> {
-        self.read("read device states", View::Snapshot, |c| states::of(c, ids))
+        self.read("read device states", View::Snapshot, |c| states::of(c, self.node, ids)).map(without_revision)
     }
 
     fn online_devices(&self) -> Result<Vec<(DeviceId, DeviceState)>, Error> {
-        self.read("read device states", View::Snapshot, states::online)
+        self.read("read device states", View::Snapshot, |c| states::online(c, self.node)).map(without_revision)
     }
 
     fn commit(&self, batch: &Batch) -> Result<Committed, Error> {
         let done = commit::commit(&self.connections, &self.partitions, self.node, batch);
+        done.map_err(|fault| fault.during("store a batch"))
+    }
+
+    fn commit_planned(&self, known: &[Known], planner: &mut dyn Planner) -> Result<Committed, Error> {
+        let done = commit::commit_planned(&self.connections, &self.partitions, self.node, known, planner);
         done.map_err(|fault| fault.during("store a batch"))
     }
 
@@ -269,6 +283,10 @@ impl Store for PostgresStore {
 
     fn advance_commands(&self, changes: &[CommandChange]) -> Result<Vec<Option<Outcome<Command>>>, Error> {
         self.write("advance commands", |c| commands::advance(c, changes))
+    }
+
+    fn claim_commands(&self, devices: &[DeviceId], now: Timestamp) -> Result<Vec<Command>, Error> {
+        self.write("claim commands", |c| claims::claim(c, self.own(), devices, now))
     }
 
     fn expire_commands(&self, now: Timestamp, delivered_before: Timestamp) -> Result<usize, Error> {

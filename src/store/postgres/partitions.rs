@@ -14,6 +14,7 @@ use diesel::sql_types::{BigInt, Text};
 use diesel::{Connection, PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 
 use crate::domain::Timestamp;
+use crate::store::Batch;
 use crate::store::fault::Fault;
 use crate::store::listing;
 
@@ -63,6 +64,21 @@ impl Partitions {
             self.lock().insert((table, day));
         }
         Ok(())
+    }
+
+    /// Makes the partitions for the rows of a batch, where they are missing.
+    pub(super) fn ensure_for(&self, connection: &mut PgConnection, batch: &Batch) -> Result<(), Fault> {
+        let [telemetry, events] = TABLES;
+        self.ensure(connection, telemetry, batch.telemetry.iter().map(|row| row.ts))?;
+        self.ensure(connection, events, batch.events.iter().map(|row| row.ts))
+    }
+
+    /// Whether all of these partitions are known to be there.
+    pub(super) fn has_all_for(&self, batch: &Batch) -> bool {
+        let known = self.lock();
+        let [telemetry, events] = TABLES;
+        let has = |table, at: Timestamp| known.contains(&(table, at.0.div_euclid(DAY_US)));
+        batch.telemetry.iter().all(|row| has(telemetry, row.ts)) && batch.events.iter().all(|row| has(events, row.ts))
     }
 
     /// Another node may have dropped any of them.

@@ -60,13 +60,14 @@ pub(super) fn delete_device(connections: &Connections, id: &DeviceId, purge: boo
     }
     while purge && connections.write(|connection| Ok(purge_part(connection, id)?))? > 0 {}
     connections.write(|connection| {
+        let name = id.as_str();
+        // Its state first, as whoever stores what it says begins with it.
+        diesel::delete(device_sequence::table.find(name)).execute(connection)?;
         if purge {
             while purge_part(connection, id)? > 0 {}
         }
-        let name = id.as_str();
         diesel::delete(device_commands::table.filter(device_commands::device_id.eq(name))).execute(connection)?;
         diesel::delete(device_alerts::table.filter(device_alerts::device_id.eq(name))).execute(connection)?;
-        diesel::delete(device_sequence::table.find(name)).execute(connection)?;
         let removed = diesel::delete(devices::table.filter(devices::device_id.eq(name))).execute(connection)?;
         certificates::note_deleted(connection, id)?;
         Ok(removed == 1)
