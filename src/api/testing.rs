@@ -372,7 +372,7 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
     let notices = notify::Desk::open(Arc::clone(&store) as SharedStore, dir.path(), clock.clone(), false).unwrap();
     let services = Services {
         notices,
-        history: crate::history::History::new(Arc::clone(&store) as SharedStore),
+        history: crate::history::History::of_store(Arc::clone(&store) as SharedStore),
         store,
         raw: Arc::new(raw::FakeRaw),
         collector,

@@ -92,10 +92,7 @@ impl Upkeep {
             let now = self.options.board.clock().now();
             let is_daily = seen_all.is_none_or(|at| now.since(at) >= Duration::from_secs(86_400));
             match self.pass(now, is_daily, &stop) {
-                Ok(_) => {
-                    self.options.board.set(TASK, TaskState::Running);
-                    seen_all = if is_daily { Some(now) } else { seen_all };
-                }
+                Ok(_) => seen_all = if is_daily { Some(now) } else { seen_all },
                 Err(error) => {
                     counted!(
                         warn,
@@ -105,7 +102,8 @@ impl Upkeep {
                         error = &error as &dyn std::error::Error,
                         "the archive's upkeep failed; trying again later"
                     );
-                    self.options.board.set(TASK, TaskState::Retrying("the archive cannot be looked after".into()));
+                    // Nobody has to be sent elsewhere for it.
+                    self.options.board.note(TASK, "the archive cannot be looked after");
                 }
             }
             let pause = self.options.period;

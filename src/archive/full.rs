@@ -202,10 +202,7 @@ fn too_short() -> ParquetError {
 }
 
 /// The next `count` values of a column without nulls.
-pub(crate) fn required<T: DataType>(
-    reader: &mut ColumnReaderImpl<T>,
-    count: usize,
-) -> Result<Vec<T::T>, ParquetError> {
+pub(crate) fn required<T: DataType>(reader: &mut ColumnReaderImpl<T>, count: usize) -> Result<Vec<T::T>, ParquetError> {
     let mut values = Vec::with_capacity(count);
     reader.read_records(count, None, None, &mut values)?;
     (values.len() == count).then_some(values).ok_or_else(too_short)

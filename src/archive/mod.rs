@@ -29,6 +29,8 @@ mod recover;
 mod source;
 mod tail;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod walk;
 

@@ -132,7 +132,10 @@ impl<'a> Object<'a> {
     /// Ranges of offsets of what was put together into it.
     pub(crate) fn parts(&self) -> Vec<(u64, u64)> {
         let parts = self.entry(PARTS_KEY).unwrap_or_default().split_whitespace();
-        parts.filter_map(|part| part.split_once('-')).filter_map(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?))).collect()
+        parts
+            .filter_map(|part| part.split_once('-'))
+            .filter_map(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)))
+            .collect()
     }
 
     /// Rows in it.

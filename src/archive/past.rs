@@ -115,9 +115,8 @@ impl Past {
         let bucket = &self.inner.bucket;
         let first = Hour::of(self.at.plus_us(self.inner.ahead_us().saturating_neg())).date_folder();
         let listed = bucket.objects_from(&Path::from(ROOT), &first)?.into_iter();
-        let mut by_folder: Vec<(Hour, Listed)> = listed
-            .filter_map(|meta| Some((Hour::parse(&folder_of(&meta.location)?)?, Listed::new(meta)?)))
-            .collect();
+        let mut by_folder: Vec<(Hour, Listed)> =
+            listed.filter_map(|meta| Some((Hour::parse(&folder_of(&meta.location)?)?, Listed::new(meta)?))).collect();
         by_folder.sort_by_key(|(hour, _)| *hour);
         self.candidates.clear();
         for of_hour in by_folder.chunk_by(|a, b| a.0 == b.0) {
@@ -149,8 +148,7 @@ impl Past {
             // (Messages of one instant stay together: what orders them is in their payloads.)
             end = if *cut > start { *cut } else { start.plus_us(1) };
         }
-        let mut found: Vec<PastMessage> =
-            self.tail.iter().filter(|m| (start..end).contains(&m.ts)).cloned().collect();
+        let mut found: Vec<PastMessage> = self.tail.iter().filter(|m| (start..end).contains(&m.ts)).cloned().collect();
         for candidate in &self.candidates {
             let places = candidate.within(start, end);
             if !places.is_empty() {

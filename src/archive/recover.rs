@@ -68,8 +68,7 @@ fn batch_of(
     received_at: Timestamp,
 ) -> Result<Option<Written>, Error> {
     let objects = Shelf { bucket, footers }.objects(Hour::of(received_at))?;
-    let objects: Vec<Listed> =
-        objects.into_iter().filter(|l| l.name.node == node && l.name.last >= offset).collect();
+    let objects: Vec<Listed> = objects.into_iter().filter(|l| l.name.node == node && l.name.last >= offset).collect();
     let Some(Listed { key, size, .. }) = objects.first().filter(|l| l.name.spans(offset)) else { return Ok(None) };
     let Some(object) = Object::open(bucket, footers, key, *size)? else { return Ok(None) };
     // Another journal's object (the directory was emptied, the node id kept) spans the number but not the time.

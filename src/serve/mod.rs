@@ -8,6 +8,7 @@
 
 mod access;
 mod admission;
+mod archiving;
 pub mod authority;
 mod bind;
 mod certificates;

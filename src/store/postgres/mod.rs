@@ -51,7 +51,7 @@ use super::fault::Fault;
 use super::{
     Alert, AlertFilter, ApiKey, Batch, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
     DeviceCredential, DeviceFilter, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand, NewDevice, Options,
-    Outcome, Page, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
+    Outcome, Page, Reach, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::metrics;

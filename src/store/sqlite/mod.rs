@@ -44,7 +44,7 @@ use self::connection::{Connections, Sync};
 use super::{
     Alert, AlertFilter, ApiKey, Batch, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
     DeviceCredential, DeviceFilter, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand, NewDevice, Outcome, Page,
-    RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow, fault, listing,
+    Reach, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow, fault, listing,
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::metrics;
