@@ -19,6 +19,7 @@ mod classify;
 mod compact;
 mod encode;
 mod full;
+mod inspect;
 mod key;
 mod log;
 mod merge;
@@ -32,6 +33,7 @@ mod tail;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod walk;
 
 use std::path::PathBuf;
@@ -42,10 +44,14 @@ use parquet::errors::ParquetError;
 pub use archiver::{Archiver, ArchiverOptions};
 pub use bucket::{Bucket, CloudOptions};
 pub use compact::{Done, TASK as UPKEEP_TASK, Upkeep, UpkeepOptions};
+pub use inspect::{Archived, ObjectInfo, Part, first_day, messages, objects};
 pub use key::CATEGORIES;
+use key::message_name;
 pub use object::PastMessage;
 pub use past::Past;
 pub use reader::{MAX_LIST, Reader, ReaderOptions};
+
+pub use verify::{ArchiveFault, ArchiveReport, verify};
 
 use crate::domain::Timestamp;
 use crate::journal;

@@ -138,6 +138,11 @@ impl<'a> Object<'a> {
             .collect()
     }
 
+    /// Whether its statistics leave room for the device.
+    pub(crate) fn may_hold(&self, device: &str) -> bool {
+        self.groups().any(|group| may_hold(group, device))
+    }
+
     /// Rows in it.
     pub(crate) fn row_count(&self) -> u64 {
         u64::try_from(self.footer.metadata.file_metadata().num_rows()).unwrap_or(0)

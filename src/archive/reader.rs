@@ -130,6 +130,12 @@ impl Reader {
         self.blocking(move |inner| inner.read(&device, &name)).await
     }
 
+    /// [`read`](Self::read), on the caller's thread: it blocks.
+    pub fn read_blocking(&self, device: &DeviceId, filename: &str) -> Result<Option<(String, Vec<u8>)>, Error> {
+        let Some(name) = MessageName::parse(device, filename) else { return Ok(None) };
+        self.inner.read(device, &name)
+    }
+
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner) -> Result<T, Error> + Send + 'static,

@@ -39,6 +39,24 @@ pub enum Error {
     Archive(#[from] archive::Error),
 }
 
+/// Calls `each` with the telemetry rows that an archive alone has of a device, as [`History::scan_telemetry`] does; without a
+/// database, so that nothing is known of what somebody removed. Blocks.
+pub fn scan_archive(
+    archive: &Reader,
+    id: &DeviceId,
+    from: Timestamp,
+    to: Timestamp,
+    each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
+) -> Result<(), Error> {
+    let mut rows = PastRows::of_archive(archive, id, from..to)?;
+    while rows.peek()?.is_some() {
+        if rows.take().is_some_and(|row| each(row).is_break()) {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Reads telemetry, wherever it is. Clones are the same one.
 #[derive(Clone)]
 pub struct History {

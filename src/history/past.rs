@@ -50,6 +50,13 @@ impl PastRows {
         Ok(Self { past, device: id.clone(), state, window, purged_at, ready: VecDeque::new() })
     }
 
+    /// The same with nothing known of the device.
+    pub(super) fn of_archive(archive: &Reader, id: &DeviceId, range: Range<Timestamp>) -> Result<Self, Error> {
+        let past = archive.past(id, range.start, range.end)?;
+        let (device, state, window) = (id.clone(), DeviceState::default(), archive.window());
+        Ok(Self { past, device, state, window, purged_at: None, ready: VecDeque::new() })
+    }
+
     /// The next row without taking it.
     pub(super) fn peek(&mut self) -> Result<Option<&TelemetryRow>, Error> {
         while self.ready.is_empty() {

@@ -10,7 +10,7 @@ use crate::archive::{self, Archiver, Bucket, CloudOptions};
 use crate::config::Settings;
 
 /// Opens the object store that is configured.
-pub(super) async fn open_archive(settings: &Settings) -> anyhow::Result<Bucket> {
+pub async fn open_archive(settings: &Settings) -> anyhow::Result<Bucket> {
     let (url, runtime) = (settings.archive.url.clone(), tokio::runtime::Handle::current());
     let options = CloudOptions {
         endpoint: settings.archive.endpoint.clone(),

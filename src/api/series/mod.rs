@@ -3,6 +3,7 @@
 //! Promise: ordered by sample time; memory does not grow with the answer.
 
 mod bucket;
+mod export;
 mod format;
 mod latest;
 mod lttb;
@@ -19,6 +20,7 @@ use actix_web::{HttpResponse, get, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+pub use export::{ExportFault, Exporter};
 pub use latest::*;
 
 use super::State;
