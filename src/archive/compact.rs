@@ -131,6 +131,10 @@ impl Upkeep {
             } else if self.options.compacts && (is_whole || now.since(end) < RECENT) {
                 for folder in self.bucket.folders(&date)? {
                     let Some(hour) = Hour::parse(&folder).filter(|_| !*stop.borrow()) else { continue };
+                    if is_whole {
+                        // (What the archiver is writing there at this moment it writes again.)
+                        self.bucket.sweep(&folder, &self.node)?;
+                    }
                     if let Err(error) = self.hour(hour, now, &mut done) {
                         // A damaged object must not keep the others from being looked after.
                         failure.get_or_insert(error);

@@ -380,8 +380,7 @@ impl Bench {
         let key = Path::from(key);
         let get = async { self.store.get(&key).await?.bytes().await };
         let mut bytes = self.runtime.block_on(get).unwrap().to_vec();
-        let middle = bytes.len() / 3;
-        bytes[middle..middle + 8].iter_mut().for_each(|byte| *byte ^= 0xFF);
+        bytes[8..40].iter_mut().for_each(|byte| *byte ^= 0xFF);
         self.runtime.block_on(self.store.inner.put(&key, bytes.into())).unwrap();
     }
 

@@ -115,7 +115,7 @@ async fn open(settings: &Settings) -> anyhow::Result<Opened> {
 
 fn device(text: &str) -> Result<DeviceId, String> {
     DeviceId::parse(text)
-        .ok_or_else(|| "is no device id: 1 to 64 of A-Z a-z 0-9 . _ : -, beginning with a letter or digit".to_owned())
+        .ok_or_else(|| "is no device id: 1 to 128 of A-Z a-z 0-9 . _ -, beginning with none of . and -".to_owned())
 }
 
 fn category(text: &str) -> Result<String, String> {
