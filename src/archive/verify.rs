@@ -238,7 +238,7 @@ mod tests {
     proptest! {
         #[test]
         fn runs_are_the_set_of_their_offsets(adds in prop::collection::vec(prop::collection::btree_set(0u64..60, 0..20), 0..8)) {
-            let (mut runs, mut model, mut twice, mut expected) = (Runs::default(), BTreeSet::new(), Vec::new(), Vec::new());
+            let (mut runs, mut model, mut twice, mut expected) = (Runs::default(), BTreeSet::<u64>::new(), Vec::<u64>::new(), Vec::<u64>::new());
             for add in adds {
                 expected.extend(add.iter().filter(|offset| model.contains(*offset)));
                 runs.add(&add.iter().copied().collect::<Vec<_>>(), &mut |offset| twice.push(offset));
