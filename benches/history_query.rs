@@ -96,7 +96,7 @@ fn bench(
     clock.set(NOW);
     let started = Instant::now();
     let rollups = Rollups {
-        history: History::new(std::sync::Arc::clone(&store)),
+        history: History::of_store(std::sync::Arc::clone(&store)),
         telemetry: Duration::from_secs(400 * 86_400),
         progress: Progress::default(),
     };

@@ -75,6 +75,7 @@ pub use peer::{Proxies, ProxyHeader};
 pub use raw::{RawFuture, RawMessages};
 pub use routes::{Access, Route, document, routes};
 pub use scrape::{Render, start_metrics};
+pub use series::{ExportFault, Exporter};
 pub use server::{SecureListener, start};
 
 use crate::domain::{Clock, DeviceId};

@@ -192,6 +192,12 @@ impl Store for FakeStore {
         }
         Ok(())
     }
+    fn reach(&self, _: &DeviceId) -> Result<Reach, Error> {
+        Ok(Reach::default())
+    }
+    fn note_purge(&self, _: &DeviceId, _: Timestamp) -> Result<(), Error> {
+        self.answer().map(drop)
+    }
     fn gaps(&self, _: &DeviceId, _: Timestamp, _: Timestamp, page: Page) -> Result<Listing<GapEntry>, Error> {
         Ok(part(self.answer()?.gaps.clone(), page))
     }
@@ -368,7 +374,7 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
     let notices = notify::Desk::open(Arc::clone(&store) as SharedStore, dir.path(), clock.clone(), false).unwrap();
     let services = Services {
         notices,
-        history: crate::history::History::new(Arc::clone(&store) as SharedStore),
+        history: crate::history::History::of_store(Arc::clone(&store) as SharedStore),
         store,
         raw: Arc::new(raw::FakeRaw),
         collector,

@@ -142,6 +142,49 @@ impl Bucket {
         }
     }
 
+    /// The whole of an object.
+    pub(crate) fn get(&self, key: &Path) -> Result<Bytes, Error> {
+        let got = self.runtime.block_on(async { self.store.get(key).await?.bytes().await });
+        got.map_err(|source| Error::store("read", key, source))
+    }
+
+    /// Removes an object; one that is not there is as good as removed.
+    pub(crate) fn delete(&self, key: &Path) -> Result<(), Error> {
+        match self.runtime.block_on(self.store.delete(key)) {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(source) => Err(Error::store("delete", key, source)),
+        }
+    }
+
+    /// Removes a folder's directories, where the store is one; what is in them stays, and keeps its directory.
+    pub(crate) fn remove_empty(&self, folder: &Path) -> Result<(), Error> {
+        let Some(dir) = self.dir.as_ref().map(|dir| dir.join(folder.as_ref())) else { return Ok(()) };
+        let inner = std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        for dir in inner.filter(|path| path.is_dir()).collect::<Vec<_>>().iter().chain([&dir]) {
+            match std::fs::remove_dir(dir) {
+                Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
+                    return Err(Error::Directory { dir: dir.clone(), source: e });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Objects of a folder's folders from `first` (a folder in it) on.
+    pub(crate) fn objects_from(&self, folder: &Path, first: &Path) -> Result<Vec<ObjectMeta>, Error> {
+        if self.dir.is_some() {
+            let folders = self.folders(folder)?.into_iter().filter(|folder| folder >= first);
+            let each = folders.map(|folder| self.objects(&folder)).collect::<Result<Vec<_>, _>>()?;
+            return Ok(each.into_iter().flatten().collect());
+        }
+        let listed = self.store.list_with_offset(Some(folder), first).try_collect();
+        match self.runtime.block_on(listed) {
+            Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
+            other => other.map_err(|source| Error::store("list", folder, source)),
+        }
+    }
+
     /// Objects in a folder and below.
     pub(crate) fn objects(&self, folder: &Path) -> Result<Vec<ObjectMeta>, Error> {
         let listed = self.runtime.block_on(self.store.list(Some(folder)).try_collect());

@@ -32,6 +32,44 @@ pub(crate) trait Follow: Send {
     fn release(&self, below: u64);
 }
 
+/// No journal at all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoLog;
+
+impl Log for NoLog {
+    fn first(&self) -> u64 {
+        0
+    }
+
+    fn durable(&self) -> u64 {
+        0
+    }
+
+    fn hold(&self, _: u64) -> Result<Box<dyn Follow>, Error> {
+        Ok(Box::new(Self))
+    }
+
+    fn reader(&self, _: u64) -> Result<Box<dyn Follow>, Error> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl Follow for NoLog {
+    fn read(&mut self, _: usize, _: usize, _: &mut dyn FnMut(&Record<'_>)) -> Result<usize, Error> {
+        Ok(0)
+    }
+
+    fn wait(&self, _: Duration) -> bool {
+        false
+    }
+
+    fn is_finished(&self) -> bool {
+        true
+    }
+
+    fn release(&self, _: u64) {}
+}
+
 impl Log for Journal {
     fn first(&self) -> u64 {
         self.status().first.0

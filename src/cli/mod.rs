@@ -6,6 +6,7 @@
 //!
 //! Start from [`main`].
 
+mod archive;
 mod audit;
 mod check_config;
 mod claim;
@@ -73,6 +74,7 @@ enum Command {
     Claim(claim::ClaimArgs),
     Service(service::ServiceArgs),
     Journal(journal::JournalArgs),
+    Archive(archive::ArchiveArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
 }
@@ -106,6 +108,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Claim(args) => claim::run(args, global),
         Command::Service(args) => service::run(args, global),
         Command::Journal(args) => journal::run(args, global),
+        Command::Archive(args) => archive::run(args, global),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => completions::run_man(args, Cli::command()),
     }

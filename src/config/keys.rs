@@ -63,6 +63,11 @@ settings! {
         flush_age_s: u64 = "60", int(1, 86_400, "s");
         /// An object is written when its messages reach this size.
         flush_bytes: u64 = "16 MiB", size(64 * KIB, GIB);
+        /// Small objects of an hour that is over are put together.
+        compact: bool = "true", Kind::Bool;
+        /// How often that is done, and days past `retention.raw_days` are deleted. Also how long after its end an hour counts
+        /// as over, and how long objects that were put together stay for those who are reading them.
+        upkeep_s: u64 = "600", int(1, 86_400, "s");
     }
 
     /// The REST API, the console and the metrics page.
@@ -308,6 +313,8 @@ settings! {
     retention: Retention {
         /// Telemetry and events in the database; also the oldest message time accepted.
         telemetry_days: u64 = "400", int(1, 36_500, "days");
+        /// Received messages in the archive, by whole days of their receipt; 0 = for ever. History ends where they end.
+        raw_days: u64 = "0", int(0, 36_500, "days");
         /// Entries of the audit log, by whole days. What is left stays a chain that can be verified.
         audit_days: u64 = "400", int(1, 36_500, "days");
         /// What minutes and hours of measurements come to (buckets and thinned lines of long ranges); longer than telemetry.

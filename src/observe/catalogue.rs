@@ -237,6 +237,16 @@ catalogue! {
         "Duration of writing one object to the archive.";
     counter ARCHIVE_FAILURES = "archive_failures_total", "objects", [],
         "Writes to the archive that failed and were tried again.";
+    counter ARCHIVE_COMPACTED = "archive_compacted_total", "objects", [],
+        "Small objects of finished hours that were put together into larger ones.";
+    histogram ARCHIVE_COMPACT_SECONDS (REQUEST_BUCKETS) = "archive_compact_duration_seconds", "seconds", [],
+        "Duration of putting objects together into one.";
+    counter ARCHIVE_REMOVED = "archive_removed_total", "objects", ["why": ["compacted", "expired"]],
+        "Objects removed from the archive: they are in a larger one, or past retention.raw_days.";
+    counter ARCHIVE_UPKEEP_FAILURES = "archive_upkeep_failures_total", "passes", [],
+        "Passes over the archive (putting objects together, retention) that failed in part and are tried again.";
+    counter HISTORY_PAST = "history_archive_reads_total", "reads", ["result": ["read", "failed"]],
+        "Reads of telemetry that went back to what only the archive still has.";
 
     gauge MQTT_CONNECTIONS = "mqtt_connections", "connections", [],
         "MQTT clients connected now.";

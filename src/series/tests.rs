@@ -86,7 +86,7 @@ struct World {
 
 impl World {
     fn new(store: &SharedStore, device: &str) -> Self {
-        let history = History::new(Arc::clone(store));
+        let history = History::of_store(Arc::clone(store));
         Self { history, device: DeviceId::parse(device).unwrap(), rows: Vec::new(), span_us: 0 }
     }
 

@@ -8,6 +8,7 @@
 
 mod access;
 mod admission;
+mod archiving;
 pub mod authority;
 mod bind;
 mod certificates;
@@ -28,6 +29,7 @@ mod supervise;
 mod systemd;
 mod traces;
 
+pub use archiving::open_archive;
 pub use certificates::{CertificateFault, check as check_certificates, needing as needing_certificate};
 pub use datadir::{Addresses, DataDir, write_private};
 pub use start::start;

@@ -9,6 +9,7 @@ use anyhow::Context;
 use tokio::sync::watch;
 
 use super::admission::{self, Admission, Doors};
+use super::archiving::{archive_upkeep, open_archive, open_archiver};
 use super::certificates::Served;
 use super::credentials::Watch;
 use super::datadir::DataDir;
@@ -18,7 +19,7 @@ use super::{
     Parts, Running, Start, access, authority, certificates, credentials, demo, first_start, given_keys, nodes, notices,
     rollups, sampler, secrets, sources, traces,
 };
-use crate::archive::{self, Archiver, Bucket, CloudOptions};
+use crate::archive;
 use crate::broker::{self, Broker, Listener, Rate};
 use crate::collector::plan::UnknownDevices;
 use crate::collector::{self, Collector};
@@ -94,16 +95,22 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let issuer = access::start_issuer(&settings, &parts, &stopping, &mut tasks);
     sources::start(&settings, node_id, &parts, &mut tasks);
     // Both readers take their place in the journal before either of them releases anything.
+    let upkeep = archive_upkeep(&settings, node_id, bucket.clone(), &parts);
     let (archiver, raw) = open_archiver(&settings, node_id, bucket, &parts)?;
     let (collecting, collector) = open_collector(&settings, open, &parts, tracer.clone(), giving_up.clone())?;
     tasks.spawn_thread("archiver", move || Ok(archiver.run(giving_up)?))?;
     tasks.spawn_thread(collector::TASK, move || collect(collecting))?;
+    let until = stopping.clone();
+    tasks.spawn_thread(archive::UPKEEP_TASK, move || {
+        upkeep.run(until);
+        Ok(())
+    })?;
     let sealing = secrets::seal_anew(Arc::clone(&parts.store), Arc::clone(&vault), stopping.clone());
     tasks.spawn(secrets::TASK, behind(&doors, &stopping, sealing));
     nodes::start(&settings, &addresses, &parts, &stopping, &mut tasks);
     let dispatch = start_dispatcher(&settings, &parts, &vault, &doors, &stopping, &mut tasks)?;
     start_upkeep(&settings, &parts, &stopping, &mut tasks);
-    let history = History::new(Arc::clone(&parts.store));
+    let history = History::new(Arc::clone(&parts.store), raw.clone());
     rollups::start(&settings, &parts, &history, &stopping, &mut tasks);
     start_credentials(&settings, open, &parts, &revocations, served, &doors, &stopping, &mut tasks);
     let notices = notices::start(&settings, &data, node_id, &parts, &stopping, &mut tasks)?;
@@ -196,19 +203,6 @@ fn behind(
     async move { if doors.opened(&stopping).await { task.await } else { Ok(()) } }
 }
 
-async fn open_archive(settings: &Settings) -> anyhow::Result<Bucket> {
-    let (url, runtime) = (settings.archive.url.clone(), tokio::runtime::Handle::current());
-    let options = CloudOptions {
-        endpoint: settings.archive.endpoint.clone(),
-        region: settings.archive.region.clone(),
-        access_key_id: settings.archive.access_key_id.reveal().to_owned(),
-        secret_access_key: settings.archive.secret_access_key.reveal().to_owned(),
-        is_virtual_hosted: settings.archive.addressing == "virtual",
-    };
-    let opened = tokio::task::spawn_blocking(move || Bucket::open(&url, &options, runtime)).await;
-    Ok(opened.context("opening the archive panicked")??)
-}
-
 fn open_journal(settings: &Settings, data: &DataDir, node_id: uuid::Uuid) -> anyhow::Result<Journal> {
     let options = journal::Options {
         dir: data.path("journal"),
@@ -236,7 +230,7 @@ fn open_journal(settings: &Settings, data: &DataDir, node_id: uuid::Uuid) -> any
 }
 
 /// The accepted range of message times.
-fn window(settings: &Settings) -> Window {
+pub(super) fn window(settings: &Settings) -> Window {
     Window { past: retention(settings), future: Duration::from_secs(settings.ingest.future_s) }
 }
 
@@ -330,27 +324,6 @@ fn collect(collector: Collector) -> anyhow::Result<()> {
         }
         other => Ok(other?),
     }
-}
-
-fn open_archiver(
-    settings: &Settings,
-    node: uuid::Uuid,
-    bucket: Bucket,
-    parts: &Parts,
-) -> anyhow::Result<(Archiver, archive::Reader)> {
-    let (window, progress) = (window(settings), parts.archiver_progress.clone());
-    let options = archive::ArchiverOptions {
-        node,
-        flush_age: Duration::from_secs(settings.archive.flush_age_s),
-        flush_bytes: usize::try_from(settings.archive.flush_bytes).unwrap_or(usize::MAX),
-        clock: parts.board.clock().clone(),
-        window,
-        progress: progress.clone(),
-        board: parts.board.clone(),
-    };
-    let archiver = Archiver::new(options, bucket.clone(), &parts.journal)?;
-    let reader = archive::Reader::new(archive::ReaderOptions { node, window, progress }, bucket, &parts.journal);
-    Ok((archiver, reader))
 }
 
 fn start_dispatcher(

@@ -146,6 +146,11 @@ pub trait Store: Access + Certificates + Enrolment + Nodes + Outbox + Rollups + 
         let _ = columns;
         self.scan_telemetry(id, from, to, each)
     }
+    /// What of the device's telemetry the database may have no longer. Asked after rows were read, it says of which of them
+    /// some may have been missing already: whoever takes rows away says so in the same transaction.
+    fn reach(&self, id: &DeviceId) -> Result<Reach, Error>;
+    /// Notes that the device's data are removed: what was received of it before `at` is not to be shown from anywhere.
+    fn note_purge(&self, id: &DeviceId, at: Timestamp) -> Result<(), Error>;
     /// Ledger entries of missing messages that touch `from..to` by time, newest first.
     fn gaps(&self, id: &DeviceId, from: Timestamp, to: Timestamp, page: Page) -> Result<Listing<GapEntry>, Error>;
     /// Hellos, status changes, acknowledgements and update progress, newest first.

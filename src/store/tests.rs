@@ -334,8 +334,19 @@ fn old_rows_are_trimmed_in_parts(store: &dyn Store) {
     let telemetry = (0..10).map(|n| TelemetryRow { ts: old(n), ..row("aged", n, 1) }).collect();
     let events = (0..10).map(|n| EventRow { ts: old(n), ..event("aged", n, 2, "hello") }).collect();
     store.commit(&Batch { telemetry, events, ..Batch::default() }).unwrap();
+    let reach = || store.reach(&id("aged")).unwrap();
+    assert_eq!(store.trim(old(0), 10).unwrap(), 0);
+    assert_eq!(reach(), Reach::default(), "nothing was taken");
     assert_eq!(store.trim(old(8), 10).unwrap(), 10);
+    assert_eq!(reach().trimmed_before, Some(old(8)), "said with the first rows that go");
     assert_eq!(store.trim(old(8), 10).unwrap(), 6);
+    assert_eq!(store.trim(old(7), 10).unwrap(), 0);
+    assert_eq!(reach().trimmed_before, Some(old(8)), "it never goes back");
+    for (noted, kept) in [(5, 5), (3, 5), (6, 6)] {
+        store.note_purge(&id("aged"), at(noted)).unwrap();
+        assert_eq!(reach().purged_at, Some(at(kept)));
+    }
+    assert_eq!(store.reach(&id("another")).unwrap().purged_at, None);
     assert_eq!(store.trim(old(8), 10).unwrap(), 0);
     assert_eq!(store.events(&id("aged"), None, ALL).unwrap().total, Some(2));
     assert_eq!(scan(store, "aged", -40 * DAY_S, 0).len(), 2);

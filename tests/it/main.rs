@@ -21,6 +21,7 @@ mod faults;
 mod flow;
 mod grafana;
 mod hardening;
+mod history;
 mod listeners;
 mod login;
 #[cfg(feature = "sqlite")]

@@ -2,6 +2,7 @@
 //!
 //! Promise: ordered by sample time; memory does not grow with the answer.
 
+mod export;
 pub(super) mod format;
 mod latest;
 mod pipeline;
@@ -12,6 +13,7 @@ use actix_web::{HttpResponse, get, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+pub use export::{ExportFault, Exporter};
 pub use latest::*;
 
 use super::State;

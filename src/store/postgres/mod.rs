@@ -31,6 +31,7 @@ mod migrations;
 mod nodes;
 mod outbox;
 mod partitions;
+mod reach;
 mod remembered;
 mod rollups;
 mod schema;
@@ -56,7 +57,7 @@ use super::fault::Fault;
 use super::{
     Alert, AlertFilter, ApiKey, Batch, Columns, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
     DeviceCredential, DeviceFilter, Error, EventRow, Fresh, GapEntry, Known, Listing, NewAlert, NewCommand, NewDevice,
-    Options, Outcome, Page, Planner, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
+    Options, Outcome, Page, Planner, Reach, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::metrics;
@@ -238,6 +239,14 @@ impl Store for PostgresStore {
     ) -> Result<(), Error> {
         let scanned = telemetry::scan(&self.connections, id, columns, from, to, each);
         scanned.map_err(|fault| fault.during("read telemetry"))
+    }
+
+    fn reach(&self, id: &DeviceId) -> Result<Reach, Error> {
+        self.read("read how far telemetry reaches", View::Statement, |c| Ok(reach::of(c, id)?))
+    }
+
+    fn note_purge(&self, id: &DeviceId, at: Timestamp) -> Result<(), Error> {
+        self.write("note a purge", |c| Ok(reach::purged(c, id, at)?))
     }
 
     fn gaps(&self, id: &DeviceId, from: Timestamp, to: Timestamp, page: Page) -> Result<Listing<GapEntry>, Error> {

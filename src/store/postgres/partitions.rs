@@ -25,7 +25,9 @@ const LOCK: i64 = 0x0069_6f74_2d64_6179;
 const MANY: f32 = 100_000.0;
 
 /// The tables that are cut by day.
-pub(super) const TABLES: [&str; 2] = ["telemetry", "device_events"];
+pub(super) const TABLES: [&str; 2] = [TELEMETRY, "device_events"];
+/// Of which it is noted what has gone.
+pub(super) const TELEMETRY: &str = "telemetry";
 
 /// The partitions known to be there.
 #[derive(Default)]
@@ -98,10 +100,9 @@ impl Partitions {
         let mut dropped = 0;
         for partition in attached(connection, table)? {
             let day = partition.name.strip_prefix(table).and_then(|rest| day_of(rest.strip_prefix('_')?));
-            if dropped >= limit || day.is_none_or(|day| (day + 1).saturating_mul(DAY_US) > before.0) {
-                continue;
-            }
-            match drop_one(connection, &partition) {
+            let end = day.map(|day| Timestamp((day + 1).saturating_mul(DAY_US)));
+            let Some(end) = end.filter(|end| dropped < limit && *end <= before) else { continue };
+            match drop_one(connection, &partition, (table == TELEMETRY).then_some(end)) {
                 Ok(rows) => dropped += rows,
                 Err(error) if is_lock_timeout(&error) => {
                     tracing::info!(partition = partition.name, "a day past its retention is in use; dropped later");
@@ -153,7 +154,8 @@ fn attached(connection: &mut PgConnection, table: &str) -> QueryResult<Vec<Parti
     .load(connection)
 }
 
-fn drop_one(connection: &mut PgConnection, partition: &Partition) -> QueryResult<usize> {
+/// `end`: of telemetry, the end of its day.
+fn drop_one(connection: &mut PgConnection, partition: &Partition, end: Option<Timestamp>) -> QueryResult<usize> {
     connection.transaction(|connection| {
         let name = &partition.name;
         connection.batch_execute("SET LOCAL lock_timeout = '1s'")?;
@@ -164,6 +166,9 @@ fn drop_one(connection: &mut PgConnection, partition: &Partition) -> QueryResult
             sql_query(format!("SELECT count(*) FROM {name}")).get_result::<Count>(connection)?.count
         };
         connection.batch_execute(&format!("DROP TABLE {name}"))?;
+        if let Some(end) = end {
+            super::reach::trimmed(connection, end)?;
+        }
         Ok(usize::try_from(listing::count(rows)).unwrap_or(usize::MAX))
     })
 }

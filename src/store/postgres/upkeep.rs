@@ -4,10 +4,13 @@
 //! deleted but dropped, and a day goes when all of it is past its retention.
 
 use diesel::sql_types::{BigInt, Text, Timestamptz};
-use diesel::{ExpressionMethods, PgConnection, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query};
+use diesel::{
+    Connection, ExpressionMethods, PgConnection, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query,
+};
 
 use super::connection::{Connections, View};
-use super::partitions::{Partitions, TABLES};
+use super::partitions::{Partitions, TABLES, TELEMETRY};
+use super::reach;
 use super::schema::{device_alerts, device_commands, device_sequence, devices, sequence_gaps};
 use super::types::Time;
 use super::{certificates, rollups};
@@ -104,7 +107,7 @@ pub(super) fn trim(
             if deleted < limit {
                 deleted += match schema.is_partitioned {
                     true => partitions.drop_before(connection, table, before, limit - deleted)?,
-                    false => delete_before(connection, table, "ts < $1", before, limit - deleted)?,
+                    false => delete_rows_before(connection, table, before, limit - deleted)?,
                 };
             }
         }
@@ -112,6 +115,22 @@ pub(super) fn trim(
             if deleted < limit {
                 deleted += delete_before(connection, table, is_over, before, limit - deleted)?;
             }
+        }
+        Ok(deleted)
+    })
+}
+
+/// Rows of a table that is not cut by day; a transaction, so that it shows with the rows that some have gone.
+fn delete_rows_before(
+    connection: &mut PgConnection,
+    table: &str,
+    before: Timestamp,
+    limit: usize,
+) -> QueryResult<usize> {
+    connection.transaction(|connection| {
+        let deleted = delete_before(connection, table, "ts < $1", before, limit)?;
+        if table == TELEMETRY && deleted > 0 {
+            reach::trimmed(connection, before)?;
         }
         Ok(deleted)
     })

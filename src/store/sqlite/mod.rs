@@ -28,6 +28,7 @@ mod events;
 mod gaps;
 mod migrations;
 mod outbox;
+mod reach;
 mod rollups;
 mod schema;
 mod services;
@@ -44,7 +45,7 @@ use self::connection::{Connections, Sync};
 use super::{
     Alert, AlertFilter, ApiKey, Batch, Columns, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
     DeviceCredential, DeviceFilter, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand, NewDevice, Nodes,
-    Outcome, Page, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow, fault, listing,
+    Outcome, Page, Reach, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow, fault, listing,
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::metrics;
@@ -214,6 +215,14 @@ impl Store for SqliteStore {
     ) -> Result<(), Error> {
         let scanned = telemetry::scan(&self.connections, id, columns, from, to, each);
         scanned.map_err(|fault| fault.during("read telemetry"))
+    }
+
+    fn reach(&self, id: &DeviceId) -> Result<Reach, Error> {
+        self.read("read how far telemetry reaches", |c| Ok(reach::of(c, id)?))
+    }
+
+    fn note_purge(&self, id: &DeviceId, at: Timestamp) -> Result<(), Error> {
+        self.write("note a purge", |c| Ok(reach::purged(c, id, at)?))
     }
 
     fn gaps(&self, id: &DeviceId, from: Timestamp, to: Timestamp, page: Page) -> Result<Listing<GapEntry>, Error> {

@@ -8,7 +8,7 @@ use diesel::{ExpressionMethods, QueryDsl, QueryResult, QueryableByName, RunQuery
 use super::connection::{Connections, Sync};
 use super::fault::Fault;
 use super::schema::{collector_checkpoint, device_alerts, device_commands, device_sequence, devices, sequence_gaps};
-use super::{certificates, listing, rollups, telemetry};
+use super::{certificates, listing, reach, rollups, telemetry};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::Stats;
 
@@ -98,6 +98,9 @@ pub(super) fn trim(connection: &mut SqliteConnection, before: Timestamp, limit: 
             .bind::<BigInt, _>(before.0)
             .bind::<BigInt, _>(i64::try_from(limit - deleted).unwrap_or(i64::MAX))
             .execute(connection)?;
+        if table == "telemetry" && deleted > 0 {
+            reach::trimmed(connection, before)?;
+        }
     }
     for (table, is_over) in OVER {
         let rows = format!("SELECT rowid FROM {table} WHERE {is_over} LIMIT ?");
