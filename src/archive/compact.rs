@@ -189,7 +189,14 @@ impl Upkeep {
         let range = (listed.name.first, listed.name.last);
         // (One of the same range as its cover is that cover's only part.)
         if !whole.parts().contains(&range) {
-            tracing::error!(key = %listed.key, "an archive object lies within another one without being a part of it");
+            counted!(
+                error,
+                metrics::ARCHIVE_UPKEEP_FAILURES,
+                [],
+                1,
+                key = %listed.key,
+                "an archive object lies within another one without being a part of it"
+            );
             return Ok(false);
         }
         self.bucket.delete(&listed.key)?;

@@ -64,16 +64,16 @@ impl Bench {
         self.store.commit(&batch).unwrap();
     }
 
-    fn expected(&self, from: i64, to: i64) -> Vec<TelemetryRow> {
-        self.model.range((from, i64::MIN)..(to, i64::MIN)).map(|(_, row)| row.clone()).collect()
+    fn expected(&self, from: i64, to: i64) -> Vec<String> {
+        self.model.range((from, i64::MIN)..(to, i64::MIN)).map(|(_, row)| show(row)).collect()
     }
 
     /// Reads a range; calls `meanwhile` with the number of rows so far before each row is taken.
-    fn read(&self, from: i64, to: i64, mut meanwhile: impl FnMut(usize)) -> Result<Vec<TelemetryRow>, Error> {
+    fn read(&self, from: i64, to: i64, mut meanwhile: impl FnMut(usize)) -> Result<Vec<String>, Error> {
         let mut rows = Vec::new();
         self.history.scan_telemetry(&self.device, Timestamp(from), Timestamp(to), &mut |row| {
             meanwhile(rows.len());
-            rows.push(row);
+            rows.push(show(&row));
             ControlFlow::Continue(())
         })?;
         Ok(rows)
@@ -92,6 +92,12 @@ impl Bench {
         self.store.scan_telemetry(&self.device, Timestamp(i64::MIN), Timestamp(i64::MAX), &mut each).unwrap();
         count
     }
+}
+
+/// A row, to compare: an instant without a value equals itself. (Of a message that came twice, the database keeps the one
+/// that was stored first, so the time of receipt is left out.)
+fn show(row: &TelemetryRow) -> String {
+    format!("{} {:?} {:?}", row.ts, row.seq, row.values)
 }
 
 /// Messages a minute apart, received as they were made.
@@ -174,7 +180,11 @@ fn what_somebody_removed_does_not_come_back_from_the_archive() {
     bench.receive(&[(T + 8 * MINUTE, T + MINUTE, 99)]);
     bench.trim(T + 5 * MINUTE, 1000);
     let rows = bench.read(T - DAY, T + 5 * MINUTE, |_| ()).unwrap();
-    assert_eq!(rows.iter().map(|r| r.ts.0).collect::<Vec<_>>(), [T + MINUTE], "received after the removal");
+    assert_eq!(
+        (rows.len(), rows[0].starts_with(&Timestamp(T + MINUTE).to_string())),
+        (1, true),
+        "received after the removal: {rows:?}"
+    );
 }
 
 #[derive(Clone, Debug)]
@@ -231,10 +241,7 @@ proptest! {
                             bench.shelf.look_after();
                         }
                     });
-                    // (Of a message that came twice, the database keeps the one that was stored first.)
-                    let show = |r: &TelemetryRow| (r.ts, r.seq, r.values.clone());
-                    let rows: Vec<_> = rows.unwrap().iter().map(show).collect();
-                    prop_assert_eq!(rows, bench.expected(from, to).iter().map(show).collect::<Vec<_>>());
+                    prop_assert_eq!(rows.unwrap(), bench.expected(from, to));
                 }
             }
         }

@@ -187,9 +187,9 @@ catalogue! {
 
     counter ENERGY_INTERVALS = "energy_intervals_total", "intervals", ["quality": QUALITIES],
         "Intervals of energy answered, by quality; of the fleet those of its groups.";
-    counter ENERGY_HOURS = "energy_hours_computed_total", "hours", ["reason": ["answer", "new", "late"]],
+    counter ENERGY_HOURS = "energy_parts_computed_total", "hours", ["reason": ["answer", "new", "late"]],
         "Hours of devices whose energy was computed from telemetry: for an answer, or to be kept: once over, or again for late data.";
-    counter ENERGY_HOURS_READ = "energy_hours_read_total", "hours", [],
+    counter ENERGY_HOURS_READ = "energy_parts_read_total", "hours", [],
         "Hours of devices whose energy was kept and did not have to be computed for an answer.";
     histogram ENERGY_SECONDS (REQUEST_BUCKETS) = "energy_answer_duration_seconds", "seconds", ["of": ["device", "fleet"]],
         "Time to compute and hand over an answer about energy.";
@@ -398,11 +398,11 @@ catalogue! {
         "Threads of the process.";
     gauge PROCESS_OPEN_FDS = "process_open_fds", "descriptors", [],
         "Open file descriptors.";
-    counter ROLLUP_HOURS = "rollup_hours_total", "hours", ["kind": ["new", "late"]],
+    counter ROLLUP_HOURS = "rollup_parts_total", "hours", ["kind": ["new", "late"]],
         "Hours of devices that were rolled up: once over, and again for late data.";
     gauge ROLLUP_WAITING_DEVICES = "rollup_waiting_devices", "devices", [],
         "Devices with finished hours that are not rolled up yet (0 on nodes that do not do it).";
-    gauge ROLLUP_DIRTY_DAYS = "rollup_dirty_days", "days", [],
+    gauge ROLLUP_DIRTY_DAYS = "rollup_dirty_partitions", "days", [],
         "Days of devices for which data came late and that are to be rolled up again.";
     gauge ROLLUP_BEHIND_SECONDS = "rollup_behind_seconds", "seconds", [],
         "Age of the oldest moment up to which every device is rolled up.";

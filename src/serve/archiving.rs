@@ -37,6 +37,7 @@ pub(super) fn open_archiver(
         flush_bytes: usize::try_from(settings.archive.flush_bytes).unwrap_or(usize::MAX),
         clock: parts.board.clock().clone(),
         window,
+        keep: keep(settings),
         progress: progress.clone(),
         board: parts.board.clone(),
     };
@@ -45,14 +46,19 @@ pub(super) fn open_archiver(
     Ok((archiver, reader))
 }
 
+/// How long a day of receipt is kept.
+fn keep(settings: &Settings) -> Option<Duration> {
+    let days = settings.retention.raw_days;
+    (days > 0).then(|| Duration::from_secs(days * 86_400))
+}
+
 /// What looks after the objects.
 pub(super) fn archive_upkeep(settings: &Settings, node: uuid::Uuid, bucket: Bucket, parts: &Parts) -> archive::Upkeep {
-    let raw_days = settings.retention.raw_days;
     let options = archive::UpkeepOptions {
         node,
         period: Duration::from_secs(settings.archive.upkeep_s),
         compacts: settings.archive.compact,
-        keep: (raw_days > 0).then(|| Duration::from_secs(raw_days * 86_400)),
+        keep: keep(settings),
         board: parts.board.clone(),
     };
     archive::Upkeep::new(options, bucket)

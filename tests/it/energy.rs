@@ -288,7 +288,7 @@ fn hours_that_are_kept_give_the_same_answers_and_late_data_change_them_at_once()
     let before = ask();
     app.eventually("its hours are kept", is_kept);
     let (computed, read) =
-        (r#"iot_meter_energy_hours_computed_total{reason="late"}"#, "iot_meter_energy_hours_read_total");
+        (r#"iot_meter_energy_parts_computed_total{reason="late"}"#, "iot_meter_energy_parts_read_total");
     let (late_before, read_before) = (counted(&app.api, computed), counted(&app.api, read));
     assert_eq!(ask(), before, "to the bit");
     // Seven answers of 49 hours each with something in them.

@@ -123,11 +123,17 @@ fn answers_are_the_same_from_a_bucket_and_a_bucket_that_is_away_is_said() {
     let problem = app.0.api.get("/api/devices/m1/metrics?start=2026-02-11T00:00:00Z").expect(503).json();
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains("archive") && detail.contains("later start"), "{detail}");
-    let recent = app.0.api.get("/api/devices/m1/metrics?start=-1h&stop=2026-03-01T00:00:00Z").expect(200).json();
+    let recent = app
+        .0
+        .api
+        .get("/api/devices/m1/metrics?metric=voltage_dc&start=-1h&stop=2026-03-01T00:00:00Z")
+        .expect(200)
+        .json();
     assert_eq!(recent.as_array().unwrap().len(), 1, "{recent}");
     app.1.be(Mood::Well);
-    let all =
-        app.0.api.get("/api/devices/m1/metrics?start=2026-02-11T00:00:00Z&stop=2026-03-01T00:00:00Z&format=ndjson");
+    let all = app.0.api.get(
+        "/api/devices/m1/metrics?metric=voltage_dc&start=2026-02-11T00:00:00Z&stop=2026-03-01T00:00:00Z&format=ndjson",
+    );
     assert_eq!(all.expect(200).text().lines().count(), COUNT as usize + 1);
 }
 
@@ -136,7 +142,7 @@ fn what_was_purged_does_not_come_back_with_the_device() {
     let mut app = builder().start();
     fill(&app);
     outlive(&mut app);
-    let all = "/api/devices/m1/metrics?start=2026-02-11T00:00:00Z&stop=2026-02-14T00:00:00Z";
+    let all = "/api/devices/m1/metrics?metric=voltage_dc&start=2026-02-11T00:00:00Z&stop=2026-02-14T00:00:00Z";
     assert_eq!(app.api.get(all).expect(200).json().as_array().unwrap().len(), COUNT as usize);
     app.api.delete("/api/devices/m1?purge=true").expect(200);
     app.register("m1");
@@ -157,7 +163,7 @@ fn raw_data_end_where_their_retention_ends_and_so_does_history() {
     app.eventually("the day is deleted", || dates(&app) == 0);
     let text = app.api.get("/metrics").expect(200).text();
     assert!(text.contains("iot_meter_archive_removed_total{why=\"expired\"}"), "{text}");
-    let all = "/api/devices/m1/metrics?start=2026-02-11T00:00:00Z&stop=2026-02-14T00:00:00Z";
+    let all = "/api/devices/m1/metrics?metric=voltage_dc&start=2026-02-11T00:00:00Z&stop=2026-02-14T00:00:00Z";
     assert_eq!(app.api.get(all).expect(200).json().as_array().unwrap().len(), 0);
 }
 
@@ -270,12 +276,12 @@ fn a_server_killed_while_it_puts_objects_together_loses_and_doubles_nothing() {
     app.restart_while(|| {
         let before = objects(&dir).len();
         assert!(before > 20, "{before} objects");
-        for round in 0..12 {
+        for round in 0..12u64 {
             let mut command = command(&dir);
             command.env("IOT_METER__ARCHIVE__UPKEEP_S", "1").env("IOT_METER__ARCHIVE__FLUSH_AGE_S", "1");
             let server = Server::start_with(&mut command, &dir);
             assert_eq!(names(&server.api), expected, "round {round}");
-            std::thread::sleep(std::time::Duration::from_millis((round * 37 % 400) as u64));
+            std::thread::sleep(std::time::Duration::from_millis(round * 37 % 400));
             server.kill();
             assert_eq!(text(&archive(&dir, &["cat"])).lines().count(), COUNT as usize + 1, "round {round}");
             text(&archive(&dir, &["verify"]));

@@ -82,8 +82,8 @@ fn a_long_range_is_answered_the_same_rolled_up_or_not_and_late_data_show_at_once
         let line = metrics.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}"));
         line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
     };
-    assert!(value("iot_meter_rollup_hours_total{kind=\"new\"}") >= HOURS as f64);
-    assert!(value("iot_meter_rollup_hours_total{kind=\"late\"}") >= 1.0);
+    assert!(value("iot_meter_rollup_parts_total{kind=\"new\"}") >= HOURS as f64);
+    assert!(value("iot_meter_rollup_parts_total{kind=\"late\"}") >= 1.0);
     assert_eq!(app.api.get("/api/system/status").expect(200).json()["tasks"]["rollups"]["state"], "running");
     // A device that goes with its data leaves none of it.
     app.api.delete("/api/devices/m1?purge=true").expect(200);

@@ -37,8 +37,8 @@ def board():
     page.row("How it is made").add(
         lines("Intervals answered", "By quality.", zero(f"sum by (quality) (rate(@energy_intervals_total{RATE}))", "{{quality}}")),
         lines("Hours computed", "Hours of devices whose energy was computed from telemetry: for an answer, to be kept, or again for late data; and those that were kept.",
-              zero(f"sum by (reason) (rate(@energy_hours_computed_total{RATE}))", "{{reason}}"), zero(f"sum(rate(@energy_hours_read_total{RATE}))", "kept")),
-        lines("Waiting", "Days of devices with late data whose energy and rollups are to be computed again.", zero("sum(@rollup_dirty_days)", "late days"), w=12),
+              zero(f"sum by (reason) (rate(@energy_parts_computed_total{RATE}))", "{{reason}}"), zero(f"sum(rate(@energy_parts_read_total{RATE}))", "kept")),
+        lines("Waiting", "Days of devices with late data whose energy and rollups are to be computed again.", zero("sum(@rollup_dirty_partitions)", "late days"), w=12),
         lines("Behind", "Age of the oldest moment up to which every device is rolled up; an hour and some minutes when all is well.", zero("max(@rollup_behind_seconds)", "behind"), unit="s", w=12),
         lines("Time of an answer", "Of a device and of the fleet.", *quantiles("energy_answer_duration_seconds", "of"), unit="s"),
     )

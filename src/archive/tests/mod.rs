@@ -318,6 +318,7 @@ impl Bench {
             flush_bytes: self.flush_bytes,
             clock: self.log.clock.clone(),
             window: WINDOW,
+            keep: None,
             progress: self.progress.clone(),
             board: self.board.clone(),
         };

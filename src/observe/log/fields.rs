@@ -69,6 +69,7 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("ms", "how long it took, in milliseconds"),
     ("name", "what it is called"),
     ("names", "what it is called, all names"),
+    ("objects", "how many objects of the archive"),
     ("of", "whose it is"),
     ("offset", "journal offset"),
     ("open", "whether nobody is asked for credentials"),
