@@ -46,9 +46,9 @@ fn time(text: &str) -> Option<Timestamp> {
     if text.bytes().all(|b| b.is_ascii_digit()) && (10..=19).contains(&text.len()) && text.len() != 14 {
         let number: i64 = text.parse().ok()?;
         return Some(Timestamp(match text.len() {
-            ..=11 => number.checked_mul(1_000_000)?,
-            ..=14 => number.checked_mul(1000)?,
-            ..=17 => number,
+            10..=11 => number.checked_mul(1_000_000)?,
+            12..=14 => number.checked_mul(1000)?,
+            15..=17 => number,
             _ => number / 1000,
         }));
     }
