@@ -49,6 +49,8 @@ pub mod console;
 
 pub mod config;
 
+pub mod import;
+
 pub mod simulate;
 
 pub mod load;

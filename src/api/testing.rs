@@ -5,6 +5,7 @@ mod certificates;
 mod enrolment;
 mod outbox;
 mod raw;
+mod takeover;
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -12,6 +12,7 @@
 //!
 //! Start from [`Archiver`] (in) and [`Reader`] (out); both need a [`Bucket`]. `key` says how things are named.
 
+mod adopt;
 mod archiver;
 mod batch;
 mod bucket;
@@ -33,6 +34,7 @@ use std::path::PathBuf;
 use object_store::path::Path;
 use parquet::errors::ParquetError;
 
+pub use adopt::{Adopted, Adopter};
 pub use archiver::{Archiver, ArchiverOptions};
 pub use bucket::{Bucket, CloudOptions};
 pub use key::CATEGORIES;

@@ -16,6 +16,7 @@ mod desk;
 mod device;
 mod global;
 mod healthcheck;
+mod import;
 mod journal;
 mod key;
 mod live;
@@ -78,6 +79,7 @@ enum Command {
     Journal(journal::JournalArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
+    Import(import::ImportArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
 }
@@ -113,6 +115,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Journal(args) => journal::run(args, global),
         Command::Backup(args) => backup::run(args, global),
         Command::Restore(args) => restore::run(args, global),
+        Command::Import(args) => import::run(args, global),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => completions::run_man(args, Cli::command()),
     }

@@ -55,7 +55,7 @@ impl MetricDef {
 }
 
 /// The rooms of the program, in the order of `lib.rs` (a test compares), and what is of none of them.
-pub const ROOMS: [&str; 27] = [
+pub const ROOMS: [&str; 28] = [
     "domain",
     "payload",
     "mqtt",
@@ -78,6 +78,7 @@ pub const ROOMS: [&str; 27] = [
     "api",
     "console",
     "config",
+    "import",
     "simulate",
     "load",
     "serve",

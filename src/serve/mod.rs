@@ -28,7 +28,7 @@ mod traces;
 
 pub use certificates::{CertificateFault, check as check_certificates, needing as needing_certificate};
 pub use datadir::{Addresses, DataDir, write_private};
-pub use start::start;
+pub use start::{cloud_options, start};
 
 use std::time::Duration;
 

@@ -188,15 +188,20 @@ fn behind(
     async move { if doors.opened(&stopping).await { task.await } else { Ok(()) } }
 }
 
-async fn open_archive(settings: &Settings) -> anyhow::Result<Bucket> {
-    let (url, runtime) = (settings.archive.url.clone(), tokio::runtime::Handle::current());
-    let options = CloudOptions {
+/// How the settings reach the archive's store.
+pub fn cloud_options(settings: &Settings) -> CloudOptions {
+    CloudOptions {
         endpoint: settings.archive.endpoint.clone(),
         region: settings.archive.region.clone(),
         access_key_id: settings.archive.access_key_id.reveal().to_owned(),
         secret_access_key: settings.archive.secret_access_key.reveal().to_owned(),
         is_virtual_hosted: settings.archive.addressing == "virtual",
-    };
+    }
+}
+
+async fn open_archive(settings: &Settings) -> anyhow::Result<Bucket> {
+    let (url, runtime) = (settings.archive.url.clone(), tokio::runtime::Handle::current());
+    let options = cloud_options(settings);
     let opened = tokio::task::spawn_blocking(move || Bucket::open(&url, &options, runtime)).await;
     Ok(opened.context("opening the archive panicked")??)
 }

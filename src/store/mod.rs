@@ -24,6 +24,7 @@ mod rows;
 mod saved;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod takeover;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ pub use outbox::*;
 pub use proof::{Fault as AuditFault, Proof, Since};
 pub use rows::*;
 pub use saved::*;
+pub use takeover::*;
 pub use trimmed::Trimmed;
 
 use std::ops::ControlFlow;
@@ -54,7 +56,7 @@ pub type SharedStore = Arc<dyn Store>;
 /// What every database must do. One implementation a dialect; chosen at run time by the URL's scheme.
 ///
 /// Errors: [`Error::Unavailable`] is worth trying again (busy, away, disk full); anything else is not.
-pub trait Store: Access + Certificates + Enrolment + Outbox + Send + Sync + 'static {
+pub trait Store: Access + Certificates + Enrolment + Outbox + Takeover + Send + Sync + 'static {
     // ---- collector ---------------------------------------------------------------------------------------------
 
     /// The journal offset up to which (exclusive) everything is stored; `None` in a new database.

@@ -7,6 +7,7 @@ mod outbox;
 mod paging;
 mod registry;
 mod sessions;
+mod takeover;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -64,6 +65,7 @@ pub(super) fn suite(store: &dyn Store) {
     certificates::every_right_taken_away_is_told_in_order(store);
     enrolment::all(store);
     outbox::all(store);
+    takeover::all(store);
     store.ping().unwrap();
 }
 

@@ -21,10 +21,15 @@ mod docs;
 #[cfg(feature = "postgres")]
 mod engines;
 mod enrolment;
+#[cfg(feature = "ops-tests")]
+mod examples;
 mod faults;
 mod flow;
 mod grafana;
+#[cfg(feature = "ops-tests")]
+mod handbook;
 mod hardening;
+mod import;
 mod listeners;
 mod login;
 #[cfg(feature = "sqlite")]

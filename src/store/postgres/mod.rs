@@ -35,6 +35,7 @@ mod schema;
 mod services;
 mod sessions;
 mod states;
+mod takeover;
 mod telemetry;
 mod text;
 mod types;

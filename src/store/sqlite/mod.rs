@@ -34,6 +34,7 @@ mod services;
 mod sessions;
 mod statement;
 mod states;
+mod takeover;
 mod telemetry;
 mod upkeep;
 

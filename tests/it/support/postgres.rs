@@ -129,6 +129,21 @@ impl Server {
         self.psql(database, statement).unwrap()
     }
 
+    /// What pg_dump writes of a database.
+    pub fn dump(&self, url: &str, how: &[&str]) -> String {
+        let database = url.trim_start_matches("postgres:///").split('?').next().unwrap();
+        let how = how.iter().filter(|word| !word.is_empty());
+        let done = Command::new(self.bin.join("pg_dump"))
+            .args(["-U", "postgres", "-h"])
+            .arg(&self.dir)
+            .args(how)
+            .arg(database)
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    }
+
     /// Stops it; clients are cut off.
     pub fn stop(&self) {
         self.tell("stop");
