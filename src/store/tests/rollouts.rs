@@ -1,6 +1,7 @@
 //! Firmware and staged updates. Each test leaves no rollout that is open.
 
 use super::*;
+use crate::domain::command::CommandStatus;
 use crate::domain::rollout::{Action, Limits, PauseReason, RolloutState, StageFault, StageSize, UpdateReason, UpdateState};
 
 pub(super) fn all(store: &dyn Store) {
