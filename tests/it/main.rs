@@ -17,6 +17,7 @@ mod deploy;
 mod docs;
 mod enrolment;
 mod faults;
+mod firmware;
 mod flow;
 mod grafana;
 mod hardening;
