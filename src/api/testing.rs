@@ -382,19 +382,12 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
         authenticator,
         audit,
         open: tokio::sync::watch::Sender::new(true).subscribe(),
-        campaigns: campaigns(dir.path()),
+        campaigns: rollouts::campaigns(dir.path()),
         vault: Arc::new(crate::vault::Keyring::of_new_key()),
         mqtt_port: 1883,
         pki: certificates::pki(),
     };
     (services, Ends { told, asked, connected, noted, _dir: dir })
-}
-
-/// Images in a directory, for meters that reach this server by a name.
-fn campaigns(dir: &std::path::Path) -> dispatch::rollouts::Campaigns {
-    let runtime = tokio::runtime::Handle::current();
-    let images = crate::archive::Images::open("file:///", &dir.join("firmware"), &Default::default(), runtime);
-    dispatch::rollouts::Campaigns::new(images.unwrap(), Some("http://meters.example".to_owned()))
 }
 
 /// The ends of the channels.

@@ -16,7 +16,7 @@ use crate::archive::{self, Images};
 use crate::domain::command::CommandKind;
 use crate::domain::rollout::{RolloutState, UpdateState};
 use crate::domain::{CommandId, DeviceId, Timestamp};
-use crate::observe::{Board, TaskState, metrics};
+use crate::observe::{Board, TaskState, counted, metrics};
 use crate::store::{self, Firmware, NewCommand, Rollout, SharedStore, Stepped};
 use crate::vault::Keyring;
 
@@ -135,12 +135,30 @@ impl Rollouts {
             let reason = change.reason.map(|reason| reason.name());
             match change.to {
                 UpdateState::Confirmed | UpdateState::Skipped => {
-                    metrics::ROLLOUT_UPDATES.increment(&[("result", state)], 1);
-                    tracing::info!(rollout = id, device_id = %device, state, reason, "update of a device ended");
+                    counted!(
+                        info,
+                        metrics::ROLLOUT_UPDATES,
+                        [("result", state)],
+                        1,
+                        rollout = id,
+                        device_id = %device,
+                        state,
+                        reason,
+                        "update of a device ended"
+                    );
                 }
                 UpdateState::Failed => {
-                    metrics::ROLLOUT_UPDATES.increment(&[("result", state)], 1);
-                    tracing::warn!(rollout = id, device_id = %device, state, reason, "update of a device failed");
+                    counted!(
+                        warn,
+                        metrics::ROLLOUT_UPDATES,
+                        [("result", state)],
+                        1,
+                        rollout = id,
+                        device_id = %device,
+                        state,
+                        reason,
+                        "update of a device failed"
+                    );
                 }
                 UpdateState::Sent => self.dispatch.ask(Request::Deliver(change.device)).await,
                 _ => tracing::debug!(rollout = id, device_id = %device, state, "update of a device goes on"),

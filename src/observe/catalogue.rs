@@ -91,55 +91,24 @@ pub const TASK_STATES: [&str; 5] = ["starting", "running", "retrying", "stopped"
 /// Readers of the journal.
 pub const READERS: [&str; 2] = ["collector", "archiver"];
 
-const REFUSALS: [&str; Refusal::ALL.len()] = {
-    let mut names = [""; Refusal::ALL.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = Refusal::ALL[i].name();
-        i += 1;
-    }
-    names
-};
+/// The names of all values of a type.
+macro_rules! names {
+    ($kind:ident) => {{
+        let mut names = [""; $kind::ALL.len()];
+        let mut i = 0;
+        while i < names.len() {
+            names[i] = $kind::ALL[i].name();
+            i += 1;
+        }
+        names
+    }};
+}
 
-const COMMAND_STATES: [&str; CommandStatus::ALL.len()] = {
-    let mut names = [""; CommandStatus::ALL.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = CommandStatus::ALL[i].name();
-        i += 1;
-    }
-    names
-};
-
-const ROLLOUT_STATES: [&str; RolloutState::ALL.len()] = {
-    let mut names = [""; RolloutState::ALL.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = RolloutState::ALL[i].name();
-        i += 1;
-    }
-    names
-};
-
-const UPDATE_STATES: [&str; UpdateState::ALL.len()] = {
-    let mut names = [""; UpdateState::ALL.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = UpdateState::ALL[i].name();
-        i += 1;
-    }
-    names
-};
-
-const COMMAND_KINDS: [&str; CommandKind::ALL.len()] = {
-    let mut names = [""; CommandKind::ALL.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = CommandKind::ALL[i].name();
-        i += 1;
-    }
-    names
-};
+const REFUSALS: [&str; Refusal::ALL.len()] = names!(Refusal);
+const COMMAND_STATES: [&str; CommandStatus::ALL.len()] = names!(CommandStatus);
+const ROLLOUT_STATES: [&str; RolloutState::ALL.len()] = names!(RolloutState);
+const UPDATE_STATES: [&str; UpdateState::ALL.len()] = names!(UpdateState);
+const COMMAND_KINDS: [&str; CommandKind::ALL.len()] = names!(CommandKind);
 
 const REQUEST_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const DISK_BUCKETS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];

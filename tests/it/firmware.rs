@@ -25,7 +25,7 @@ fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
     body
 }
 
-fn upload(api: &Api, parts: &[(&str, &[u8])]) -> Answer {
+pub fn upload(api: &Api, parts: &[(&str, &[u8])]) -> Answer {
     let kind = [("Content-Type", "multipart/form-data; boundary=XX")];
     api.send("POST", "/api/firmware", &kind, Some(form(parts)))
 }
@@ -105,7 +105,10 @@ fn a_bad_upload_is_refused_by_name_and_leaves_nothing() {
     check(&[("version", b"1"), ("device_type", b"dc750")], &["file"]);
     check(&[("version", b"1"), ("device_type", b"dc750"), ("file", b"")], &["file"]);
     check(&[("version", &[b'x'; 65]), ("device_type", b"a\x01b"), ("file", &bytes)], &["version", "device_type"]);
-    check(&[("version", b"1"), ("version", b"2"), ("colour", b"red"), ("device_type", b"a"), ("file", &bytes)], &["version", "colour"]);
+    check(
+        &[("version", b"1"), ("version", b"2"), ("colour", b"red"), ("device_type", b"a"), ("file", &bytes)],
+        &["version", "colour"],
+    );
     let large = image(101 << 10);
     upload(&app.api, &[("version", b"1"), ("device_type", b"a"), ("file", &large)]).expect(413);
     let huge = image(300 << 10);
@@ -113,7 +116,9 @@ fn a_bad_upload_is_refused_by_name_and_leaves_nothing() {
     app.api.post("/api/firmware", &json!({"version": "1"})).expect(415);
     let mut cut = form(&[("version", b"1"), ("device_type", b"a"), ("file", &bytes)]);
     cut.truncate(40_000);
-    app.api.send("POST", "/api/firmware", &[("Content-Type", "multipart/form-data; boundary=XX")], Some(cut)).expect(400);
+    app.api
+        .send("POST", "/api/firmware", &[("Content-Type", "multipart/form-data; boundary=XX")], Some(cut))
+        .expect(400);
     // A client that goes away in the middle.
     let mut socket = std::net::TcpStream::connect(app.address("http")).unwrap();
     let key = std::fs::read_to_string(app.data_dir().join("admin.key")).unwrap();
@@ -132,9 +137,11 @@ fn a_bad_upload_is_refused_by_name_and_leaves_nothing() {
 
 #[test]
 fn a_meters_link_opens_its_image_without_a_credential_until_its_time_is_over() {
-    let app = TestApp::builder().clock("2026-02-12T10:00:00Z").set("http.public_url", "http://meters.example/iot/").start();
+    let app =
+        TestApp::builder().clock("2026-02-12T10:00:00Z").set("http.public_url", "http://meters.example/iot/").start();
     let bytes = image(1000);
-    let made = upload(&app.api, &[("version", b"2.0.0"), ("device_type", b"dc750"), ("file", &bytes)]).expect(201).json();
+    let made =
+        upload(&app.api, &[("version", b"2.0.0"), ("device_type", b"dc750"), ("file", &bytes)]).expect(201).json();
     let new = json!({"device_id": "m1", "device_name": "m1", "device_type": "dc750"});
     app.api.post("/api/devices", &new).expect(201);
     let rollout = json!({"firmware_id": made["id"], "stages": ["100%"], "device_timeout_s": 60});
@@ -221,8 +228,7 @@ fn fail_check(server: &Server, device: &str) -> Value {
         other => panic!("{other:?}"),
     };
     let mut say = |topic: &str, seq: u32, kind: &str, more: Value| {
-        let mut message =
-            json!({"v": 2, "device_id": device, "ts": now(), "seq": seq, "msg_type": kind, "cmd_id": command["cmd_id"]});
+        let mut message = json!({"v": 2, "device_id": device, "ts": now(), "seq": seq, "msg_type": kind, "cmd_id": command["cmd_id"]});
         message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         meter.publish(&format!("iot/{device}/{topic}"), message.to_string().as_bytes(), 1);
     };
@@ -251,14 +257,22 @@ fn a_rollout_goes_over_a_fleet_through_a_killed_server_and_a_meter_that_fails() 
     let bytes = image(300_000);
     let parts: [(&str, &[u8]); 3] = [("version", b"2.0.0"), ("device_type", device_type.as_bytes()), ("file", &bytes)];
     let firmware = upload(&server.api, &parts).expect(201).json();
-    let rollout = json!({"firmware_id": firmware["id"], "stages": [2, "100%"], "max_parallel": 1, "min_confirmed_pct": 50});
+    let rollout =
+        json!({"firmware_id": firmware["id"], "stages": [2, "100%"], "max_parallel": 1, "min_confirmed_pct": 50});
     let rollout = server.api.post("/api/rollouts", &rollout).expect(201).json();
     let path = format!("/api/rollouts/{}", rollout["id"]);
     assert_eq!(rollout["stages"].as_array().unwrap().len(), 2, "{rollout}");
     let show = |api: &Api| api.get(&path).expect(200).json();
     let confirmed = |api: &Api, wanted: u64| {
         let seen = || show(api).to_string();
-        let is_so = || show(api)["counts"]["confirmed"].as_u64() >= Some(wanted);
+        let is_so = || {
+            let now = show(api);
+            if now["state"] == "paused" {
+                // The meter whose download the kill broke off: it is tried again.
+                api.post(&format!("{path}/resume"), &json!({"retry_failed": true})).expect(200);
+            }
+            now["counts"]["confirmed"].as_u64() >= Some(wanted)
+        };
         eventually_within(PATIENCE, "devices confirm", is_so, seen);
     };
     confirmed(&server.api, 1);
@@ -269,7 +283,8 @@ fn a_rollout_goes_over_a_fleet_through_a_killed_server_and_a_meter_that_fails() 
     let waiting = show(&server.api);
     assert_eq!((&waiting["state"], &waiting["counts"]["waiting"]), (&json!("running"), &json!(1)), "{waiting}");
     assert_eq!(waiting["stage"], 2);
-    let versions: Vec<Value> = online(&server.api).as_array().unwrap().iter().map(|d| d["fw_version"].clone()).collect();
+    let versions: Vec<Value> =
+        online(&server.api).as_array().unwrap().iter().map(|d| d["fw_version"].clone()).collect();
     assert!(versions.iter().all(|version| version == "2.0.0"), "{versions:?}");
 
     let told = fail_check(&server, "hand-1");
@@ -279,7 +294,11 @@ fn a_rollout_goes_over_a_fleet_through_a_killed_server_and_a_meter_that_fails() 
     let paused = show(&server.api);
     assert_eq!((&paused["reason"], &paused["counts"]["failed"]), (&json!("too_many_failed"), &json!(1)), "{paused}");
     let failed = server.api.get(&format!("{path}/devices?state=failed")).expect(200).json();
-    assert_eq!((&failed[0]["device_id"], &failed[0]["reason"]), (&json!("hand-1"), &json!("update_failed")), "{failed}");
+    assert_eq!(
+        (&failed[0]["device_id"], &failed[0]["reason"]),
+        (&json!("hand-1"), &json!("update_failed")),
+        "{failed}"
+    );
     assert_eq!(failed[0]["detail"], "SHA-256 does not match");
     server.api.post(&format!("{path}/pause"), &json!({})).expect(409);
     server.api.post(&format!("{path}/resume"), &json!({"retry": true})).expect(422);

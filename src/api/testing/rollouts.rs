@@ -1,6 +1,8 @@
 //! Another part of the fake store that is real: firmware and rollouts.
 
 use super::FakeStore;
+use crate::archive::{CloudOptions, Images};
+use crate::dispatch::rollouts::Campaigns;
 use crate::domain::Timestamp;
 use crate::domain::rollout::{Action, RolloutState, UpdateState};
 use crate::store::*;
@@ -51,4 +53,11 @@ impl Rollouts for FakeStore {
     fn rollout_figures(&self) -> Result<RolloutFigures, Error> {
         self.real().rollout_figures()
     }
+}
+
+/// Images in a directory, for meters that reach this server by a name.
+pub fn campaigns(dir: &std::path::Path) -> Campaigns {
+    let runtime = tokio::runtime::Handle::current();
+    let images = Images::open("file:///", &dir.join("firmware"), &CloudOptions::default(), runtime);
+    Campaigns::new(images.unwrap(), Some("http://meters.example".to_owned()))
 }

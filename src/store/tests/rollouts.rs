@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::domain::command::CommandStatus;
-use crate::domain::rollout::{Action, Limits, PauseReason, RolloutState, StageFault, StageSize, UpdateReason, UpdateState};
+use crate::domain::rollout::{
+    Action, Limits, PauseReason, RolloutState, StageFault, StageSize, UpdateReason, UpdateState,
+};
 
 pub(super) fn all(store: &dyn Store) {
     a_version_of_a_type_is_stored_once(store);
@@ -219,7 +221,11 @@ fn a_rollout_goes_stage_by_stage_and_confirms_by_hello(store: &dyn Store) {
     report(store, &sent, 4, 8, "success");
     step(store, &rollout, 6);
     let applied = device(store, &rollout, &first);
-    assert_eq!((applied.state, applied.progress_pct), (UpdateState::Applying, Some(50.0)), "success is not yet confirmed");
+    assert_eq!(
+        (applied.state, applied.progress_pct),
+        (UpdateState::Applying, Some(50.0)),
+        "success is not yet confirmed"
+    );
     hello(store, first.as_str(), "2.0");
     let passed = step(store, &rollout, 7);
     assert_eq!((passed.is_changed, passed.rollout.progress.stage), (true, 1));
