@@ -103,7 +103,7 @@ pub struct NewRollout {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Created {
     /// It runs.
-    Done(Rollout),
+    Done(Box<Rollout>),
     /// There is no such image.
     NoFirmware,
     /// No device is selected.

@@ -47,7 +47,7 @@ pub async fn create_rollout(
     let new = body.into_new(state.services.clock.now(), principal.name)?;
     let firmware = new.firmware;
     let rollout = match state.store(move |s| s.create_rollout(&new)).await? {
-        Created::Done(rollout) => rollout,
+        Created::Done(rollout) => *rollout,
         refused => return Err(refusal(refused, firmware)),
     };
     state.services.campaigns.wake();

@@ -381,7 +381,7 @@ fn create(connection: &mut SqliteConnection, new: &NewRollout) -> Result<Created
             .collect();
         diesel::insert_into(rollout_devices::table).values(rows).execute(connection)?;
     }
-    find(connection, id)?.map(Created::Done).ok_or(CORRUPT)
+    find(connection, id)?.map(|made| Created::Done(Box::new(made))).ok_or(CORRUPT)
 }
 
 fn insert(connection: &mut SqliteConnection, new: &NewRollout, image: &Firmware, ends: &[u32]) -> QueryResult<i64> {

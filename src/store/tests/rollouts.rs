@@ -108,7 +108,7 @@ fn new(firmware: &Firmware, stages: &[&str]) -> NewRollout {
 
 fn create(store: &dyn Store, new: &NewRollout) -> Rollout {
     match store.create_rollout(new).unwrap() {
-        Created::Done(rollout) => rollout,
+        Created::Done(rollout) => *rollout,
         other => panic!("{other:?}"),
     }
 }
