@@ -83,7 +83,8 @@ impl Bucket {
         Self::open(url, options, runtime)
     }
 
-    fn open_dir(dir: &FilePath, runtime: Handle) -> Result<Self, Error> {
+    /// A directory, made if missing.
+    pub(crate) fn open_dir(dir: &FilePath, runtime: Handle) -> Result<Self, Error> {
         let failed = |source| Error::Directory { dir: dir.to_owned(), source };
         make_dir(dir).map_err(failed)?;
         let store = LocalFileSystem::new_with_prefix(dir).map_err(|e| failed(std::io::Error::other(e)))?;
@@ -99,6 +100,11 @@ impl Bucket {
     #[cfg(test)]
     pub(crate) fn over(store: Arc<dyn ObjectStore>, runtime: Handle) -> Self {
         Self { store, runtime, dir: None, single_put_bytes: SINGLE_PUT_BYTES }
+    }
+
+    /// The store itself.
+    pub(crate) fn store(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.store)
     }
 
     /// The runtime that drives its requests.

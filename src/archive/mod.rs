@@ -10,7 +10,8 @@
 //!              └──▶ reader: tail (journal) + walk ─▶ object ─▶ source ─▶ bucket
 //! ```
 //!
-//! Start from [`Archiver`] (in) and [`Reader`] (out); both need a [`Bucket`]. `key` says how things are named.
+//! Start from [`Archiver`] (in) and [`Reader`] (out); both need a [`Bucket`]. `key` says how things are named. Beside the
+//! messages, in a folder of their own, [`Images`] keeps firmware.
 
 mod adopt;
 mod archiver;
@@ -18,6 +19,7 @@ mod batch;
 mod bucket;
 mod classify;
 mod encode;
+mod images;
 mod key;
 mod log;
 mod object;
@@ -37,6 +39,7 @@ use parquet::errors::ParquetError;
 pub use adopt::{Adopted, Adopter};
 pub use archiver::{Archiver, ArchiverOptions};
 pub use bucket::{Bucket, CloudOptions};
+pub use images::{Images, Stored, Upload};
 pub use key::CATEGORIES;
 pub use reader::{MAX_LIST, Reader, ReaderOptions};
 

@@ -5,8 +5,9 @@
 //! (the meter ignores a `cmd_id` it has done), it is never lost. A device that has a command key hears signed commands only.
 //! Must not know: HTTP, packets.
 //!
-//! Start from [`Dispatcher`]; [`Handle`] is what the REST API holds.
+//! Start from [`Dispatcher`]; [`Handle`] is what the REST API holds. [`rollouts`] gives the commands of staged updates.
 
+pub mod rollouts;
 mod task;
 
 pub use task::{Dispatcher, Options, TASK};

@@ -1,4 +1,5 @@
-//! What the system is about, without any input or output: ids, time, messages, sequence and gaps, presence, commands.
+//! What the system is about, without any input or output: ids, time, messages, sequence and gaps, presence, commands,
+//! rollouts.
 //!
 //! Promise: every function here is pure, `(state, input, now) → (state, effects)`. A value of these types is valid by
 //! construction. Must not know: files, sockets, JSON, SQL, MQTT.
@@ -17,6 +18,7 @@ mod pattern;
 mod places;
 pub mod presence;
 mod rfc3339;
+pub mod rollout;
 pub mod sequence;
 pub mod time;
 

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use super::metrics::{Counter, Gauge, Histogram};
 use crate::domain::Refusal;
 use crate::domain::command::{CommandKind, CommandStatus};
+use crate::domain::rollout::{RolloutState, UpdateState};
 
 /// What a metric is.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -92,35 +93,24 @@ pub const TASK_STATES: [&str; 5] = ["starting", "running", "retrying", "stopped"
 /// Readers of the journal.
 pub const READERS: [&str; 2] = ["collector", "archiver"];
 
-const REFUSALS: [&str; Refusal::ALL.len()] = {
-    let mut names = [""; Refusal::ALL.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = Refusal::ALL[i].name();
-        i += 1;
-    }
-    names
-};
+/// The names of all values of a type.
+macro_rules! names {
+    ($kind:ident) => {{
+        let mut names = [""; $kind::ALL.len()];
+        let mut i = 0;
+        while i < names.len() {
+            names[i] = $kind::ALL[i].name();
+            i += 1;
+        }
+        names
+    }};
+}
 
-const COMMAND_STATES: [&str; CommandStatus::ALL.len()] = {
-    let mut names = [""; CommandStatus::ALL.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = CommandStatus::ALL[i].name();
-        i += 1;
-    }
-    names
-};
-
-const COMMAND_KINDS: [&str; CommandKind::ALL.len()] = {
-    let mut names = [""; CommandKind::ALL.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = CommandKind::ALL[i].name();
-        i += 1;
-    }
-    names
-};
+const REFUSALS: [&str; Refusal::ALL.len()] = names!(Refusal);
+const COMMAND_STATES: [&str; CommandStatus::ALL.len()] = names!(CommandStatus);
+const ROLLOUT_STATES: [&str; RolloutState::ALL.len()] = names!(RolloutState);
+const UPDATE_STATES: [&str; UpdateState::ALL.len()] = names!(UpdateState);
+const COMMAND_KINDS: [&str; CommandKind::ALL.len()] = names!(CommandKind);
 
 const REQUEST_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const DISK_BUCKETS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
@@ -379,6 +369,17 @@ catalogue! {
         "Alerts nobody has acknowledged.";
     gauge COMMANDS = "commands", "commands", ["cmd": COMMAND_KINDS, "status": COMMAND_STATES],
         "Commands to meters by kind and by what has become of them.";
+
+    gauge ROLLOUTS = "rollouts", "rollouts", ["state": ROLLOUT_STATES],
+        "Staged firmware updates by state.";
+    gauge ROLLOUT_DEVICES = "rollout_devices", "devices", ["state": UPDATE_STATES],
+        "Devices of rollouts that are not over, by how far each has come.";
+    counter ROLLOUT_UPDATES = "rollout_updates_total", "devices", ["result": ["confirmed", "failed", "skipped"]],
+        "Devices of rollouts that came to an end, as far as this node saw it.";
+    counter FIRMWARE_DOWNLOADS = "firmware_downloads_total", "requests", ["result": ["whole", "part"]],
+        "Downloads of firmware images that were begun.";
+    counter FIRMWARE_SENT_BYTES = "firmware_sent_bytes_total", "bytes", [],
+        "Bytes of firmware images handed to downloads.";
 
     counter ALERT_NOTICES = "alert_notices_total", "alerts", ["result": ["queued", "repeated"]],
         "Alerts that Alertmanager told of: to be told to GitHub, or known already.";

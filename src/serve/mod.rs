@@ -14,6 +14,7 @@ mod certificates;
 mod credentials;
 mod datadir;
 mod demo;
+mod firmware;
 mod first_start;
 mod given_keys;
 mod listeners;

@@ -15,8 +15,8 @@ use super::datadir::DataDir;
 use super::listeners::bind_all;
 use super::supervise::Tasks;
 use super::{
-    Parts, Running, Start, access, authority, certificates, credentials, demo, first_start, given_keys, notices,
-    sampler, secrets, sources, traces,
+    Parts, Running, Start, access, authority, certificates, credentials, demo, firmware, first_start, given_keys,
+    notices, sampler, secrets, sources, traces,
 };
 use crate::archive::{self, Archiver, Bucket, CloudOptions};
 use crate::broker::{self, Broker, Listener, Rate};
@@ -99,6 +99,9 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let sealing = secrets::seal_anew(Arc::clone(&parts.store), Arc::clone(&vault), stopping.clone());
     tasks.spawn(secrets::TASK, behind(&doors, &stopping, sealing));
     let dispatch = start_dispatcher(&settings, &parts, &vault, &doors, &stopping, &mut tasks)?;
+    let campaigns =
+        firmware::start(&settings, &data, &addresses, &parts, (&vault, &dispatch), &doors, &stopping, &mut tasks)
+            .await?;
     start_upkeep(&settings, &parts, &stopping, &mut tasks);
     start_credentials(&settings, open, &parts, &revocations, served, &doors, &stopping, &mut tasks);
     let notices = notices::start(&settings, &data, node_id, &parts, &stopping, &mut tasks)?;
@@ -119,6 +122,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         tracer,
         node_id: node_id.to_string(),
         audit,
+        campaigns,
         vault,
         open: doors.open,
         mqtt_port: addresses.mqtts.unwrap_or(addresses.mqtt).port(),
@@ -179,7 +183,7 @@ async fn admit(
 }
 
 /// A task that begins when the doors open.
-fn behind(
+pub(super) fn behind(
     doors: &Doors,
     stopping: &watch::Receiver<bool>,
     task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
@@ -188,7 +192,14 @@ fn behind(
     async move { if doors.opened(&stopping).await { task.await } else { Ok(()) } }
 }
 
-/// How the settings reach the archive's store.
+async fn open_archive(settings: &Settings) -> anyhow::Result<Bucket> {
+    let (url, runtime) = (settings.archive.url.clone(), tokio::runtime::Handle::current());
+    let options = cloud_options(settings);
+    let opened = tokio::task::spawn_blocking(move || Bucket::open(&url, &options, runtime)).await;
+    Ok(opened.context("opening the archive panicked")??)
+}
+
+/// How the settings reach the object store.
 pub fn cloud_options(settings: &Settings) -> CloudOptions {
     CloudOptions {
         endpoint: settings.archive.endpoint.clone(),
@@ -197,13 +208,6 @@ pub fn cloud_options(settings: &Settings) -> CloudOptions {
         secret_access_key: settings.archive.secret_access_key.reveal().to_owned(),
         is_virtual_hosted: settings.archive.addressing == "virtual",
     }
-}
-
-async fn open_archive(settings: &Settings) -> anyhow::Result<Bucket> {
-    let (url, runtime) = (settings.archive.url.clone(), tokio::runtime::Handle::current());
-    let options = cloud_options(settings);
-    let opened = tokio::task::spawn_blocking(move || Bucket::open(&url, &options, runtime)).await;
-    Ok(opened.context("opening the archive panicked")??)
 }
 
 fn open_journal(settings: &Settings, data: &DataDir, node_id: uuid::Uuid) -> anyhow::Result<Journal> {
@@ -455,6 +459,7 @@ fn start_http(
         proxies: api::Proxies { trusted: http.trusted_proxies.clone(), header: http.proxy_header },
         workers: if http.workers == 0 { processors() } else { http.workers },
         body_limit_bytes: http.body_limit_bytes,
+        max_firmware_bytes: settings.firmware.max_bytes,
         limits: api::LimitOptions {
             read: Some(api::Allowance::new(http.read_per_s, http.read_burst)),
             write: Some(api::Allowance::new(http.write_per_s, http.write_burst)),

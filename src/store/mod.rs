@@ -20,6 +20,7 @@ mod outbox;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod proof;
+mod rollouts;
 mod rows;
 mod saved;
 #[cfg(feature = "sqlite")]
@@ -38,6 +39,7 @@ pub use enrolment::*;
 pub use error::Error;
 pub use outbox::*;
 pub use proof::{Fault as AuditFault, Proof, Since};
+pub use rollouts::*;
 pub use rows::*;
 pub use saved::*;
 pub use takeover::*;
@@ -56,7 +58,7 @@ pub type SharedStore = Arc<dyn Store>;
 /// What every database must do. One implementation a dialect; chosen at run time by the URL's scheme.
 ///
 /// Errors: [`Error::Unavailable`] is worth trying again (busy, away, disk full); anything else is not.
-pub trait Store: Access + Certificates + Enrolment + Outbox + Takeover + Send + Sync + 'static {
+pub trait Store: Access + Certificates + Enrolment + Outbox + Rollouts + Takeover + Send + Sync + 'static {
     // ---- collector ---------------------------------------------------------------------------------------------
 
     /// The journal offset up to which (exclusive) everything is stored; `None` in a new database.

@@ -6,6 +6,7 @@ mod enrolment;
 mod outbox;
 mod paging;
 mod registry;
+mod rollouts;
 mod sessions;
 mod takeover;
 
@@ -65,6 +66,7 @@ pub(super) fn suite(store: &dyn Store) {
     certificates::every_right_taken_away_is_told_in_order(store);
     enrolment::all(store);
     outbox::all(store);
+    rollouts::all(store);
     takeover::all(store);
     store.ping().unwrap();
 }

@@ -11,6 +11,7 @@
 //! Start from [`Keyring`]; [`token`] makes and judges tokens.
 
 mod key;
+mod link;
 pub mod token;
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};

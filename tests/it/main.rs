@@ -24,6 +24,7 @@ mod enrolment;
 #[cfg(feature = "ops-tests")]
 mod examples;
 mod faults;
+mod firmware;
 mod flow;
 mod grafana;
 #[cfg(feature = "ops-tests")]

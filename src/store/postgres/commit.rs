@@ -15,7 +15,7 @@ use super::connection::Connections;
 use super::engines::Cut;
 use super::partitions::{self, Partitions};
 use super::schema::collector_checkpoint::dsl;
-use super::{alerts, commands, devices, events, gaps, states, telemetry};
+use super::{alerts, commands, devices, events, gaps, rollout_steps, states, telemetry};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::{Batch, Committed};
@@ -60,6 +60,7 @@ fn store(connection: &mut PgConnection, node: Uuid, batch: &Batch) -> Result<Com
     gaps::upsert(connection, &batch.gaps)?;
     alerts::change(connection, &batch.alerts)?;
     commands::advance(connection, &batch.commands)?;
+    rollout_steps::hear(connection, &batch.events)?;
     if let Some(offset) = batch.checkpoint {
         set_checkpoint(connection, node, offset)?;
     }

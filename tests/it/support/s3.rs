@@ -97,7 +97,7 @@ fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
         let path = entry.path();
         match path.is_dir() {
             true => walk(&path, found),
-            false if path.extension().is_some_and(|e| e == "parquet") => found.push(path),
+            false if path.extension().is_none_or(|e| e == "parquet") => found.push(path),
             false => {}
         }
     }
