@@ -47,11 +47,15 @@ pub mod notify;
 
 pub mod keeper;
 
+pub mod backup;
+
 pub mod api;
 
 pub mod console;
 
 pub mod config;
+
+pub mod import;
 
 pub mod simulate;
 

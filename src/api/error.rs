@@ -109,6 +109,17 @@ pub enum ApiError {
     /// The body is not JSON.
     #[error("the body must be application/json, without content encoding")]
     UnsupportedMedia,
+    /// The body is not a form with a file.
+    #[error(
+        "the body must be multipart/form-data with the parts version, device_type and file, without content encoding"
+    )]
+    FormNeeded,
+    /// A range of bytes that is not there.
+    #[error("there are {size_bytes} bytes only")]
+    NoSuchRange {
+        /// How many there are.
+        size_bytes: u64,
+    },
     /// Too many requests of this kind.
     #[error("too many requests; try again in {retry_after_s} s")]
     TooMany {
@@ -221,6 +232,9 @@ impl ApiError {
                 HeaderValue::from_static("Bearer realm=\"iot-meter\", Basic realm=\"iot-meter\", charset=\"UTF-8\""),
             )),
             Self::TooMany { retry_after_s } => Some((name("retry-after"), HeaderValue::from(*retry_after_s))),
+            Self::NoSuchRange { size_bytes } => {
+                HeaderValue::from_str(&format!("bytes */{size_bytes}")).ok().map(|v| (name("content-range"), v))
+            }
             Self::MethodNotAllowed(allow) => HeaderValue::from_str(allow).ok().map(|v| (name("allow"), v)),
             _ if self.status_code() == StatusCode::SERVICE_UNAVAILABLE => {
                 Some((name("retry-after"), HeaderValue::from_static("1")))
@@ -257,7 +271,8 @@ impl ResponseError for ApiError {
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Stale => StatusCode::PRECONDITION_FAILED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NoSuchRange { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::UnsupportedMedia | Self::FormNeeded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Store(error) if !error.is_transient() && !matches!(error, store::Error::Interrupted) => {
                 StatusCode::INTERNAL_SERVER_ERROR

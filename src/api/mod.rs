@@ -23,6 +23,7 @@ mod energy;
 mod enrol;
 mod error;
 mod etag;
+mod firmware;
 mod gaps;
 mod guard;
 mod health;
@@ -41,6 +42,7 @@ mod query;
 mod range;
 mod raw;
 mod record;
+mod rollouts;
 mod routes;
 mod scrape;
 mod series;
@@ -119,6 +121,8 @@ pub struct Services {
     pub open: watch::Receiver<bool>,
     /// Where alerts come in.
     pub notices: notify::Desk,
+    /// Firmware images, and who is to know of new rollouts.
+    pub campaigns: dispatch::rollouts::Campaigns,
     /// Seals what is kept of secrets.
     pub vault: Arc<Keyring>,
     /// Where this server's MQTT is, for meters that enrol.
@@ -196,6 +200,8 @@ pub struct Options {
     pub workers: usize,
     /// Largest body of a request.
     pub body_limit_bytes: usize,
+    /// Largest firmware image.
+    pub max_firmware_bytes: u64,
     /// Connections open at once; further ones are closed at once.
     pub max_connections: usize,
     /// The same of one address (IPv6: one /56); 0 = no limit.
@@ -235,6 +241,7 @@ impl Default for Options {
         Self {
             workers: 2,
             body_limit_bytes: 1 << 20,
+            max_firmware_bytes: 64 << 20,
             max_connections: 8000,
             max_connections_per_address: 6400,
             max_scans: 16,

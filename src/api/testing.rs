@@ -6,6 +6,8 @@ mod data;
 mod enrolment;
 mod outbox;
 mod raw;
+mod rollouts;
+mod takeover;
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -392,6 +394,7 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
         authenticator,
         audit,
         open: tokio::sync::watch::Sender::new(true).subscribe(),
+        campaigns: rollouts::campaigns(dir.path()),
         vault: Arc::new(crate::vault::Keyring::of_new_key()),
         mqtt_port: 1883,
         pki: certificates::pki(),

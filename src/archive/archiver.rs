@@ -179,10 +179,15 @@ impl Archiver {
                     return Ok(());
                 }
                 since = None;
-            } else if reader.wait(left.min(WAIT)) && self.read(reader, &mut pending, &mut 0, u64::MAX)? > 0 {
-                since = since.or(Some(now));
-                last = self.options.clock.now();
-                self.options.progress.set(self.options.progress.position(), pending.oldest());
+            } else if reader.wait(left.min(WAIT)) {
+                if self.read(reader, &mut pending, &mut 0, u64::MAX)? > 0 {
+                    since = since.or(Some(now));
+                    last = self.options.clock.now();
+                    self.options.progress.set(self.options.progress.position(), pending.oldest());
+                } else if pending.oldest().is_none() {
+                    // Only a hole was passed.
+                    self.released(reader.position(), None);
+                }
             }
         }
         Ok(())

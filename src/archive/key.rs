@@ -42,6 +42,11 @@ impl Hour {
         Self(t.0.clamp(0, MAX_US) / HOUR_US)
     }
 
+    /// Hours since 1970.
+    pub(crate) const fn index(self) -> u64 {
+        self.0.unsigned_abs()
+    }
+
     /// The first instant of the next hour.
     pub(crate) const fn end(self) -> Timestamp {
         Timestamp((self.0 + 1) * HOUR_US)

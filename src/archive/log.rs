@@ -24,6 +24,8 @@ pub(crate) trait Follow: Send {
     /// Hands the next durable records to `each`, within the limits but at least one if there is any; returns how many.
     fn read(&mut self, max_records: usize, max_bytes: usize, each: &mut dyn FnMut(&Record<'_>))
     -> Result<usize, Error>;
+    /// Offset of the next record to read.
+    fn position(&self) -> u64;
     /// Waits until there is something to read (`true`) or the journal is closed or the time is over.
     fn wait(&self, timeout: Duration) -> bool;
     /// Whether the journal is closed and read to its end.
@@ -55,6 +57,10 @@ impl Log for NoLog {
 }
 
 impl Follow for NoLog {
+    fn position(&self) -> u64 {
+        0
+    }
+
     fn read(&mut self, _: usize, _: usize, _: &mut dyn FnMut(&Record<'_>)) -> Result<usize, Error> {
         Ok(0)
     }
@@ -98,6 +104,10 @@ impl Follow for Cursor {
         let batch = self.next_batch(max_records, max_bytes)?;
         batch.iter().for_each(|record| each(&record));
         Ok(batch.len())
+    }
+
+    fn position(&self) -> u64 {
+        Self::position(self).0
     }
 
     fn wait(&self, timeout: Duration) -> bool {

@@ -10,8 +10,10 @@
 //!              └──▶ reader: tail (journal) + walk, past ─▶ object ─▶ source ─▶ bucket
 //! ```
 //!
-//! Start from [`Archiver`] (in) and [`Reader`] (out); both need a [`Bucket`]. `key` says how things are named.
+//! Start from [`Archiver`] (in) and [`Reader`] (out); both need a [`Bucket`]. `key` says how things are named. Beside the
+//! messages, in a folder of their own, [`Images`] keeps firmware.
 
+mod adopt;
 mod archiver;
 mod batch;
 mod bucket;
@@ -19,6 +21,7 @@ mod classify;
 mod compact;
 mod encode;
 mod full;
+mod images;
 mod inspect;
 mod key;
 mod log;
@@ -41,9 +44,11 @@ use std::path::PathBuf;
 use object_store::path::Path;
 use parquet::errors::ParquetError;
 
+pub use adopt::{Adopted, Adopter};
 pub use archiver::{Archiver, ArchiverOptions};
 pub use bucket::{Bucket, CloudOptions};
 pub use compact::{Done, TASK as UPKEEP_TASK, Upkeep, UpkeepOptions};
+pub use images::{Images, Stored, Upload};
 pub use inspect::{Archived, ObjectInfo, Part, first_day, messages, objects};
 pub use key::CATEGORIES;
 use key::message_name;

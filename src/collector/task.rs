@@ -71,6 +71,8 @@ pub struct Collector {
     started_at: Timestamp,
     /// Whether the store has said where to go on.
     is_placed: bool,
+    /// Where the journal ended when this process began.
+    head_at_start: Offset,
 }
 
 /// The collector cannot go on.
@@ -98,7 +100,8 @@ impl Collector {
         board: Board,
         progress: Progress,
     ) -> Result<Self, Error> {
-        let found = match place::find(&*store, journal) {
+        let head = journal.status().head;
+        let found = match place::find(&*store, journal, head) {
             Ok(place) => Some(place),
             Err(error) if error.is_transient() => None,
             Err(error) => return Err(Error::Store(error)),
@@ -124,6 +127,7 @@ impl Collector {
             states: States::default(),
             deadlines: Deadlines::default(),
             is_placed: found.is_some(),
+            head_at_start: head,
         };
         if let Some(place) = found {
             collector.watch_online(&place);
@@ -134,7 +138,7 @@ impl Collector {
 
     /// Goes to its place once the store is there.
     fn take_place(&mut self) -> Result<(), Error> {
-        let place = self.retry("find its place", |c| place::find(&*c.store, &c.journal))?;
+        let place = self.retry("find its place", |c| place::find(&*c.store, &c.journal, c.head_at_start))?;
         // The hold stays while nobody has it.
         self.cursor = self.journal.reader(place.start).map_err(Error::Journal)?;
         self.cursor = self.journal.cursor(TASK, place.start).map_err(Error::Journal)?;
@@ -166,6 +170,11 @@ impl Collector {
             let batch =
                 self.cursor.next_batch(self.options.batch_records, self.options.batch_bytes).map_err(Error::Journal)?;
             if batch.is_empty() {
+                let position = self.cursor.position().0;
+                if position > self.progress.position() {
+                    // Only a hole was passed.
+                    self.progress.set(position, None);
+                }
                 self.check_presence(self.clock.now())?;
                 self.release_durable()?;
                 if self.cursor.is_finished() {

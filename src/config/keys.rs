@@ -76,6 +76,9 @@ settings! {
         listen: SocketAddr = "127.0.0.1:8080", Kind::Listen { may_be_off: false }, "--http-listen";
         /// Address of the same in TLS, with the certificates of `mqtt.tls_…`.
         tls_listen: Option<SocketAddr> = "off", Kind::Listen { may_be_off: true }, "--https-listen";
+        /// How meters and other machines reach this server over HTTP, such as https://meters.example.org; it stands before the
+        /// path in the links that meters download firmware by. Empty = the listener's own address, where that says it.
+        public_url: String = "", Kind::Text(Rule::HttpUrl);
         /// Largest request body accepted.
         body_limit_bytes: usize = "1 MiB", size(KIB, 64 * MIB);
         /// Threads that answer requests; 0 = one a processor.
@@ -329,6 +332,12 @@ settings! {
         ack_timeout_s: u64 = "60", int(1, 86_400, "s");
         /// An undelivered command becomes `expired` after this, unless its sender said otherwise.
         default_expires_s: u64 = "86400", int(1, 31_536_000, "s");
+    }
+
+    /// Firmware images.
+    firmware: Firmware {
+        /// Largest image that is taken.
+        max_bytes: u64 = "64 MiB", size(KIB, 4 * GIB);
     }
 
     /// Secrets that are kept in the database are sealed by a key that is not in it.

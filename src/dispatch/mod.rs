@@ -6,8 +6,9 @@
 //! when that one dies or loses the meter, another one that reaches it delivers it again. A device that has a command key hears signed commands only.
 //! Must not know: HTTP, packets.
 //!
-//! Start from [`Dispatcher`]; [`Handle`] is what the REST API holds.
+//! Start from [`Dispatcher`]; [`Handle`] is what the REST API holds. [`rollouts`] gives the commands of staged updates.
 
+pub mod rollouts;
 mod sessions;
 mod task;
 

@@ -1,5 +1,5 @@
 //! What the system is about, without any input or output: ids, time, messages, sequence and gaps, presence, commands,
-//! energy.
+//! energy, rollouts.
 //!
 //! Promise: every function here is pure, `(state, input, now) → (state, effects)`. A value of these types is valid by
 //! construction. Must not know: files, sockets, JSON, SQL, MQTT.
@@ -21,6 +21,7 @@ mod places;
 pub mod presence;
 pub mod reorder;
 mod rfc3339;
+pub mod rollout;
 pub mod sequence;
 pub mod time;
 

@@ -176,7 +176,7 @@ fn what_somebody_removed_does_not_come_back_from_the_archive() {
     bench.trim(T + 5 * MINUTE, 1000);
     bench.store.note_purge(&bench.device, Timestamp(T + 7 * MINUTE)).unwrap();
     let rows = bench.read(T - DAY, T + 5 * MINUTE, |_| ()).unwrap();
-    assert_eq!(rows, []);
+    assert_eq!(rows, Vec::<String>::new());
     bench.receive(&[(T + 8 * MINUTE, T + MINUTE, 99)]);
     bench.trim(T + 5 * MINUTE, 1000);
     let rows = bench.read(T - DAY, T + 5 * MINUTE, |_| ()).unwrap();

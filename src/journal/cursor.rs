@@ -121,6 +121,10 @@ impl Cursor {
             fault,
         };
         let available = segment.bytes.saturating_sub(place.at);
+        if available == 0 && self.position >= segment.end {
+            // A hole at the journal's end was entered in its middle.
+            return Ok(Batch::default());
+        }
         let wanted = (max_records as u64).saturating_mul(self.record_bytes + self.record_bytes / 4).max(LEAST_READ);
         let mut len = wanted.min(max_bytes).min(available);
         loop {

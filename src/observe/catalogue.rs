@@ -54,7 +54,7 @@ impl MetricDef {
 }
 
 /// The rooms of the program, in the order of `lib.rs` (a test compares), and what is of none of them.
-pub const ROOMS: [&str; 29] = [
+pub const ROOMS: [&str; 31] = [
     "domain",
     "payload",
     "mqtt",
@@ -76,9 +76,11 @@ pub const ROOMS: [&str; 29] = [
     "dispatch",
     "notify",
     "keeper",
+    "backup",
     "api",
     "console",
     "config",
+    "import",
     "simulate",
     "load",
     "serve",
@@ -356,6 +358,17 @@ catalogue! {
         "Alerts nobody has acknowledged.";
     gauge COMMANDS = "commands", "commands", ["cmd": COMMAND_KINDS, "status": COMMAND_STATES],
         "Commands to meters by kind and by what has become of them.";
+
+    gauge ROLLOUTS = "rollouts", "rollouts", ["state": ROLLOUT_STATES],
+        "Staged firmware updates by state.";
+    gauge ROLLOUT_DEVICES = "rollout_devices", "devices", ["state": UPDATE_STATES],
+        "Devices of rollouts that are not over, by how far each has come.";
+    counter ROLLOUT_UPDATES = "rollout_updates_total", "devices", ["result": ["confirmed", "failed", "skipped"]],
+        "Devices of rollouts that came to an end, as far as this node saw it.";
+    counter FIRMWARE_DOWNLOADS = "firmware_downloads_total", "requests", ["result": ["whole", "part"]],
+        "Downloads of firmware images that were begun.";
+    counter FIRMWARE_SENT_BYTES = "firmware_sent_bytes_total", "bytes", [],
+        "Bytes of firmware images handed to downloads.";
 
     counter ALERT_NOTICES = "alert_notices_total", "alerts", ["result": ["queued", "repeated"]],
         "Alerts that Alertmanager told of: to be told to GitHub, or known already.";

@@ -3,6 +3,7 @@
 use crate::domain::Refusal;
 use crate::domain::command::{CommandKind, CommandStatus};
 use crate::domain::energy::Quality;
+use crate::domain::rollout::{RolloutState, UpdateState};
 
 /// Kinds of message, as in the topics and the archive.
 pub const MESSAGE_KINDS: [&str; 5] = ["telemetry", "hello", "status", "command_ack", "ota_status"];
@@ -13,49 +14,34 @@ pub const DUTIES: [&str; 6] = ["retention", "rollups", "compaction", "energy", "
 /// Readers of the journal.
 pub const READERS: [&str; 2] = ["collector", "archiver"];
 
+/// The names of all values of a type.
+macro_rules! names {
+    ($kind:ident) => {{
+        let mut names = [""; $kind::ALL.len()];
+        let mut i = 0;
+        while i < names.len() {
+            names[i] = $kind::ALL[i].name();
+            i += 1;
+        }
+        names
+    }};
+}
+
 /// Why a message was refused.
-pub const REFUSALS: [&str; Refusal::ALL.len()] = {
-    let mut names = [""; Refusal::ALL.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = Refusal::ALL[i].name();
-        i += 1;
-    }
-    names
-};
+pub const REFUSALS: [&str; Refusal::ALL.len()] = names!(Refusal);
 
 /// What has become of a command.
-pub const COMMAND_STATES: [&str; CommandStatus::ALL.len()] = {
-    let mut names = [""; CommandStatus::ALL.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = CommandStatus::ALL[i].name();
-        i += 1;
-    }
-    names
-};
+pub const COMMAND_STATES: [&str; CommandStatus::ALL.len()] = names!(CommandStatus);
 
 /// What commands there are.
-pub const COMMAND_KINDS: [&str; CommandKind::ALL.len()] = {
-    let mut names = [""; CommandKind::ALL.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = CommandKind::ALL[i].name();
-        i += 1;
-    }
-    names
-};
+pub const COMMAND_KINDS: [&str; CommandKind::ALL.len()] = names!(CommandKind);
 
+/// States of a rollout.
+pub const ROLLOUT_STATES: [&str; RolloutState::ALL.len()] = names!(RolloutState);
+/// What has become of an update of a device.
+pub const UPDATE_STATES: [&str; UpdateState::ALL.len()] = names!(UpdateState);
 /// How good an interval of energy is.
-pub const QUALITIES: [&str; Quality::ALL.len()] = {
-    let mut names = [""; Quality::ALL.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = Quality::ALL[i].name();
-        i += 1;
-    }
-    names
-};
+pub const QUALITIES: [&str; Quality::ALL.len()] = names!(Quality);
 
 /// What speaks TLS.
 pub const TLS_SERVERS: [&str; 2] = ["mqtt", "https"];

@@ -12,15 +12,20 @@ use crate::config::Settings;
 /// Opens the object store that is configured.
 pub async fn open_archive(settings: &Settings) -> anyhow::Result<Bucket> {
     let (url, runtime) = (settings.archive.url.clone(), tokio::runtime::Handle::current());
-    let options = CloudOptions {
+    let options = cloud_options(settings);
+    let opened = tokio::task::spawn_blocking(move || Bucket::open(&url, &options, runtime)).await;
+    Ok(opened.context("opening the archive panicked")??)
+}
+
+/// How the settings reach the object store.
+pub fn cloud_options(settings: &Settings) -> CloudOptions {
+    CloudOptions {
         endpoint: settings.archive.endpoint.clone(),
         region: settings.archive.region.clone(),
         access_key_id: settings.archive.access_key_id.reveal().to_owned(),
         secret_access_key: settings.archive.secret_access_key.reveal().to_owned(),
         is_virtual_hosted: settings.archive.addressing == "virtual",
-    };
-    let opened = tokio::task::spawn_blocking(move || Bucket::open(&url, &options, runtime)).await;
-    Ok(opened.context("opening the archive panicked")??)
+    }
 }
 
 /// The archiver, which takes its place in the journal, and the reader beside it.

@@ -15,6 +15,7 @@ mod certificates;
 mod credentials;
 mod datadir;
 mod demo;
+mod firmware;
 mod first_start;
 mod given_keys;
 mod listeners;
@@ -29,7 +30,7 @@ mod supervise;
 mod systemd;
 mod traces;
 
-pub use archiving::open_archive;
+pub use archiving::{cloud_options, open_archive};
 pub use certificates::{CertificateFault, check as check_certificates, needing as needing_certificate};
 pub use datadir::{Addresses, DataDir, write_private};
 pub use start::start;

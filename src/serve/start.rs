@@ -16,8 +16,8 @@ use super::datadir::DataDir;
 use super::listeners::bind_all;
 use super::supervise::Tasks;
 use super::{
-    Parts, Running, Start, access, authority, certificates, credentials, demo, first_start, given_keys, nodes, notices,
-    rollups, sampler, secrets, sources, traces,
+    Parts, Running, Start, access, authority, certificates, credentials, demo, firmware, first_start, given_keys,
+    nodes, notices, rollups, sampler, secrets, sources, traces,
 };
 use crate::archive;
 use crate::broker::{self, Broker, Listener, Rate};
@@ -109,6 +109,9 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     tasks.spawn(secrets::TASK, behind(&doors, &stopping, sealing));
     nodes::start(&settings, &addresses, &parts, &stopping, &mut tasks);
     let dispatch = start_dispatcher(&settings, &parts, &vault, &doors, &stopping, &mut tasks)?;
+    let campaigns =
+        firmware::start(&settings, &data, &addresses, &parts, (&vault, &dispatch), &doors, &stopping, &mut tasks)
+            .await?;
     start_upkeep(&settings, &parts, &stopping, &mut tasks);
     let history = History::new(Arc::clone(&parts.store), raw.clone());
     rollups::start(&settings, &parts, &history, &stopping, &mut tasks);
@@ -133,6 +136,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         node_id: node_id.to_string(),
         peers: parts.peers.clone(),
         audit,
+        campaigns,
         vault,
         open: doors.open,
         mqtt_port: addresses.mqtts.unwrap_or(addresses.mqtt).port(),
@@ -194,7 +198,7 @@ async fn admit(
 }
 
 /// A task that begins when the doors open.
-fn behind(
+pub(super) fn behind(
     doors: &Doors,
     stopping: &watch::Receiver<bool>,
     task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
@@ -433,6 +437,7 @@ fn start_http(
         proxies: api::Proxies { trusted: http.trusted_proxies.clone(), header: http.proxy_header },
         workers: if http.workers == 0 { processors() } else { http.workers },
         body_limit_bytes: http.body_limit_bytes,
+        max_firmware_bytes: settings.firmware.max_bytes,
         limits: api::LimitOptions {
             read: Some(api::Allowance::new(http.read_per_s, http.read_burst)),
             write: Some(api::Allowance::new(http.write_per_s, http.write_burst)),

@@ -10,6 +10,7 @@ mod access;
 mod certificates;
 pub mod chain;
 mod columns;
+mod copy;
 mod enrolment;
 mod error;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -23,11 +24,13 @@ mod planned;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod proof;
+mod rollouts;
 mod rollups;
 mod rows;
 mod saved;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod takeover;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 #[cfg(test)]
 mod tests;
@@ -37,6 +40,7 @@ pub use access::*;
 pub use certificates::*;
 pub use chain::AuditRow;
 pub use columns::Columns;
+pub use copy::*;
 pub use enrolment::*;
 pub use error::Error;
 pub use lease::{Duty, Leader, Lease};
@@ -44,9 +48,11 @@ pub use nodes::*;
 pub use outbox::*;
 pub use planned::{Fresh, Known, Planner};
 pub use proof::{Fault as AuditFault, Proof, Since};
+pub use rollouts::*;
 pub use rollups::*;
 pub use rows::*;
 pub use saved::*;
+pub use takeover::*;
 pub use trimmed::Trimmed;
 
 #[cfg(all(test, feature = "postgres"))]
@@ -66,7 +72,9 @@ pub type SharedStore = Arc<dyn Store>;
 /// What every database must do. One implementation a dialect; chosen at run time by the URL's scheme.
 ///
 /// Errors: [`Error::Unavailable`] is worth trying again (busy, away, disk full); anything else is not.
-pub trait Store: Access + Certificates + Enrolment + Nodes + Outbox + Rollups + Send + Sync + 'static {
+pub trait Store:
+    Access + Certificates + Enrolment + Nodes + Outbox + Rollouts + Rollups + Takeover + Send + Sync + 'static
+{
     // ---- collector ---------------------------------------------------------------------------------------------
 
     /// The journal offset up to which (exclusive) everything is stored; `None` in a new database.
@@ -310,6 +318,27 @@ pub fn migrate(url: &str, dry_run: bool) -> Result<Vec<String>, Error> {
         #[cfg(feature = "postgres")]
         Some(("postgres" | "postgresql", _)) => postgres::migrate(url, dry_run),
         other => Err(unknown(other)),
+    }
+}
+
+/// An extension of the database that spreads or cuts tables.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Engine {
+    /// `citus` or `timescaledb`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// What it has made of which tables, in words.
+    pub tables: Vec<String>,
+}
+
+/// Extensions that are there and what they have made of the tables.
+#[cfg_attr(not(feature = "postgres"), allow(unused_variables))]
+pub fn engines(url: &str) -> Result<Vec<Engine>, Error> {
+    match url.split_once("://") {
+        #[cfg(feature = "postgres")]
+        Some(("postgres" | "postgresql", _)) => postgres::engines(url),
+        _ => Ok(Vec::new()),
     }
 }
 

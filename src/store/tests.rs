@@ -7,8 +7,10 @@ mod nodes;
 mod outbox;
 mod paging;
 mod registry;
+mod rollouts;
 mod rollups;
 mod sessions;
+mod takeover;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -68,6 +70,8 @@ pub(super) fn suite(store: &dyn Store) {
     outbox::all(store);
     rollups::all(store);
     nodes::all(store);
+    rollouts::all(store);
+    takeover::all(store);
     store.ping().unwrap();
 }
 

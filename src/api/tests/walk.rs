@@ -26,6 +26,8 @@ pub(super) fn example(pattern: &str, alert: &str, command: &str) -> String {
         .replace("{serial}", "0a0b")
         .replace("{name}", "grafana")
         .replace("{webhook_id}", "1")
+        .replace("{firmware_id}", "1")
+        .replace("{rollout_id}", "1")
 }
 
 /// A body that passes where one is needed, so that what refuses is not the body.
@@ -150,6 +152,7 @@ fn needed(route: &Route) -> Option<Role> {
         Access::Open | Access::Certificate => None,
         Access::Metrics => Some(Role::Viewer),
         Access::Alertmanager => Some(Role::Operator),
+        Access::Link => Some(Role::Admin),
         Access::Role(role) => Some(role),
     }
 }

@@ -170,6 +170,10 @@ impl Follow for Place {
         Ok(count)
     }
 
+    fn position(&self) -> u64 {
+        self.next
+    }
+
     fn wait(&self, timeout: Duration) -> bool {
         if self.next < self.log.durable() {
             return true;

@@ -5,6 +5,7 @@ import { devicePage } from './device.js';
 import { notice } from './dom.js';
 import { energyPage } from './energy.js';
 import { fleetPage } from './fleet.js';
+import { rolloutsPage } from './rollouts.js';
 
 const EVERY_MS = 3000;
 const main = document.getElementById('main');
@@ -90,7 +91,7 @@ async function refresh() {
 
 function route() {
   const [, page, id] = location.hash.split('/');
-  const current = ['alerts', 'energy'].includes(page) ? page : page === 'device' ? '' : 'fleet';
+  const current = ['alerts', 'energy', 'rollouts'].includes(page) ? page : page === 'device' ? '' : 'fleet';
   for (const link of document.querySelectorAll('nav a[data-page]')) {
     if (link.dataset.page === current) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
@@ -98,6 +99,7 @@ function route() {
   if (page === 'device' && id) show = devicePage(main, decodeURIComponent(id), refresh);
   else if (page === 'alerts') show = alertsPage(main, refresh);
   else if (page === 'energy') show = energyPage(main, refresh);
+  else if (page === 'rollouts') show = rolloutsPage(main, refresh);
   else show = fleetPage(main, refresh);
   refresh();
 }

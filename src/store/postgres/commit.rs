@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::connection::Connections;
 use super::partitions::{self, Partitions};
 use super::schema::collector_checkpoint::dsl;
-use super::{alerts, commands, devices, events, gaps, locks, rollups, states, telemetry};
+use super::{alerts, commands, devices, events, gaps, locks, rollout_steps, rollups, states, telemetry};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::{Batch, Committed, Known, Planner};
@@ -30,9 +30,7 @@ pub(super) fn commit(
     let schema = *connections.schema()?;
     connections.with_bulk(|connection| {
         let mut attempt = || {
-            if schema.is_partitioned {
-                partitions.ensure_for(connection, batch)?;
-            }
+            partitions.ensure_for(connection, &schema, batch)?;
             connection.transaction(|connection| store(connection, node, batch))
         };
         match attempt() {
@@ -63,7 +61,7 @@ pub(super) fn commit_planned(
             let done = connection.transaction(|connection| {
                 let locked = locks::take(connection, node, known)?;
                 let batch = planner.plan(locked.fresh);
-                lacks_days = schema.is_partitioned && !partitions.has_all_for(batch);
+                lacks_days = !partitions.has_all_for(&schema, batch);
                 if lacks_days {
                     return Err(Fault::Sql(diesel::result::Error::RollbackTransaction));
                 }
@@ -71,7 +69,7 @@ pub(super) fn commit_planned(
                 if batch.is_empty() { Ok(Committed::default()) } else { store(connection, node, batch) }
             });
             match done {
-                Err(_) if lacks_days => partitions.ensure_for(connection, planner.plan(Vec::new()))?,
+                Err(_) if lacks_days => partitions.ensure_for(connection, &schema, planner.plan(Vec::new()))?,
                 // Another node has dropped the day; late data make it again.
                 Err(fault) if partitions::is_missing(&fault) && !was_dropped => {
                     was_dropped = true;
@@ -96,6 +94,7 @@ fn store(connection: &mut PgConnection, node: Uuid, batch: &Batch) -> Result<Com
     if telemetry > 0 {
         rollups::mark(connection, &batch.telemetry)?;
     }
+    rollout_steps::hear(connection, &batch.events)?;
     if let Some(offset) = batch.checkpoint {
         set_checkpoint(connection, node, offset)?;
     }

@@ -20,10 +20,14 @@ mod commands;
 mod commit;
 mod connection;
 mod copy;
+mod copy_in;
+mod copy_out;
 mod credentials;
 mod devices;
+mod engines;
 mod enrolment;
 mod events;
+mod firmware;
 mod gaps;
 mod leases;
 mod locks;
@@ -33,12 +37,15 @@ mod outbox;
 mod partitions;
 mod reach;
 mod remembered;
+mod rollout_steps;
+mod rollouts;
 mod rollups;
 mod schema;
 mod services;
 mod sessions;
 mod shared;
 mod states;
+mod takeover;
 mod telemetry;
 mod text;
 mod types;
@@ -56,12 +63,16 @@ use self::remembered::Remembered;
 use super::fault::Fault;
 use super::{
     Alert, AlertFilter, ApiKey, Batch, Columns, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
-    DeviceCredential, DeviceFilter, Error, EventRow, Fresh, GapEntry, Known, Listing, NewAlert, NewCommand, NewDevice,
-    Options, Outcome, Page, Planner, Reach, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
+    DeviceCredential, DeviceFilter, Engine, Error, EventRow, Fresh, GapEntry, Known, Listing, NewAlert, NewCommand,
+    NewDevice, Options, Outcome, Page, Planner, Reach, RetainedChange, SavedSession, SessionChange, Stats, Store,
+    TelemetryRow,
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::metrics;
 use crate::observe::trace::{self, SpanKind};
+
+pub(super) use self::copy_in::{check_empty, copy_in};
+pub(super) use self::copy_out::copy_out;
 
 /// The store in a Postgres database.
 pub(super) struct PostgresStore {
@@ -101,6 +112,18 @@ pub(super) fn migrate(url: &str, dry_run: bool) -> Result<Vec<String>, Error> {
         false => migrations::run(&mut connection),
     };
     connections.establish().and_then(work).map_err(|fault| cannot_open(url, fault))
+}
+
+/// See [`engines`](super::engines).
+pub(super) fn engines(url: &str) -> Result<Vec<Engine>, Error> {
+    let connections = Connections::new(url, &Options { pool_size: 1, ..Options::default() });
+    let looked = connections.establish().and_then(|mut connection| Ok(engines::engines(&mut connection)?));
+    looked.map_err(|fault| cannot_open(url, fault))
+}
+
+/// See [`check_schema`](super::check_schema).
+pub(super) fn check_schema(versions: &[String]) -> Result<(), Error> {
+    migrations::check(versions).map_err(|fault| fault.during("compare versions of the schema"))
 }
 
 fn cannot_open(url: &str, fault: Fault) -> Error {

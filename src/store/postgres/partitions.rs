@@ -13,12 +13,13 @@ use diesel::result::Error as SqlError;
 use diesel::sql_types::{BigInt, Text};
 use diesel::{Connection, PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 
+use super::engines::{Cut, Schema, Table};
 use crate::domain::Timestamp;
 use crate::store::Batch;
 use crate::store::fault::Fault;
 use crate::store::listing;
 
-const DAY_US: i64 = 86_400_000_000;
+pub(super) const DAY_US: i64 = 86_400_000_000;
 /// The advisory lock of whoever makes or drops a partition.
 const LOCK: i64 = 0x0069_6f74_2d64_6179;
 /// From so many rows on the planner's estimate is good enough to say how many were dropped.
@@ -69,17 +70,29 @@ impl Partitions {
     }
 
     /// Makes the partitions for the rows of a batch, where they are missing.
-    pub(super) fn ensure_for(&self, connection: &mut PgConnection, batch: &Batch) -> Result<(), Fault> {
-        let [telemetry, events] = TABLES;
-        self.ensure(connection, telemetry, batch.telemetry.iter().map(|row| row.ts))?;
-        self.ensure(connection, events, batch.events.iter().map(|row| row.ts))
+    pub(super) fn ensure_for(
+        &self,
+        connection: &mut PgConnection,
+        schema: &Schema,
+        batch: &Batch,
+    ) -> Result<(), Fault> {
+        let [telemetry, events] = schema.tables;
+        if telemetry.cut == Cut::Days {
+            self.ensure(connection, telemetry.name, batch.telemetry.iter().map(|row| row.ts))?;
+        }
+        if events.cut == Cut::Days {
+            self.ensure(connection, events.name, batch.events.iter().map(|row| row.ts))?;
+        }
+        Ok(())
     }
 
     /// Whether all of these partitions are known to be there.
-    pub(super) fn has_all_for(&self, batch: &Batch) -> bool {
+    pub(super) fn has_all_for(&self, schema: &Schema, batch: &Batch) -> bool {
         let known = self.lock();
-        let [telemetry, events] = TABLES;
-        let has = |table, at: Timestamp| known.contains(&(table, at.0.div_euclid(DAY_US)));
+        let [telemetry, events] = schema.tables;
+        let has = |table: Table, at: Timestamp| {
+            table.cut != Cut::Days || known.contains(&(table.name, at.0.div_euclid(DAY_US)))
+        };
         batch.telemetry.iter().all(|row| has(telemetry, row.ts)) && batch.events.iter().all(|row| has(events, row.ts))
     }
 
@@ -124,7 +137,8 @@ pub(super) fn is_missing(fault: &Fault) -> bool {
     matches!(fault, Fault::Sql(SqlError::DatabaseError(_, info)) if info.message().starts_with("no partition of relation"))
 }
 
-fn make(connection: &mut PgConnection, table: &str, day: i64) -> Result<(), Fault> {
+/// Makes the partition of a day since 1970, where it is missing.
+pub(super) fn make(connection: &mut PgConnection, table: &str, day: i64) -> Result<(), Fault> {
     let beyond = || Fault::Sql(SqlError::SerializationError("a time no partition can have".into()));
     let (date, next) = date(day).zip(date(day + 1)).ok_or_else(beyond)?;
     let name = format!("{table}_{}", date.format("%Y%m%d"));

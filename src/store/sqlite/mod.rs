@@ -21,20 +21,25 @@ mod certificates;
 mod commands;
 mod commit;
 mod connection;
+mod copy;
 mod credentials;
 mod devices;
 mod enrolment;
 mod events;
+mod firmware;
 mod gaps;
 mod migrations;
 mod outbox;
 mod reach;
+mod rollout_steps;
+mod rollouts;
 mod rollups;
 mod schema;
 mod services;
 mod sessions;
 mod statement;
 mod states;
+mod takeover;
 mod telemetry;
 mod upkeep;
 
@@ -50,6 +55,8 @@ use super::{
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::metrics;
 use crate::observe::trace::{self, SpanKind};
+
+pub(super) use self::copy::{check_schema, copy_out, size_estimate};
 
 /// The store in a SQLite file.
 pub(super) struct SqliteStore {

@@ -113,11 +113,13 @@ pub(super) fn trim(connection: &mut SqliteConnection, before: Timestamp, limit: 
 }
 
 /// What besides measurements grows with time, and when nobody needs it any more: alerts that are over or seen, commands
-/// that can go no further, missing messages whose time has passed.
-const OVER: [(&str, &str); 3] = [
+/// that can go no further, missing messages whose time has passed, rollouts that have ended.
+const OVER: [(&str, &str); 5] = [
     ("device_alerts", "created_at < ? AND (cleared_at IS NOT NULL OR acknowledged_at IS NOT NULL)"),
     ("device_commands", "created_at < ? AND status NOT IN ('pending', 'sent', 'delivered')"),
     ("sequence_gaps", "before_ts < ?"),
+    ("rollout_devices", "rollout_id IN (SELECT id FROM rollouts WHERE ended_at < ?)"),
+    ("rollouts", "ended_at < ? AND NOT EXISTS (SELECT 1 FROM rollout_devices AS d WHERE d.rollout_id = rollouts.id)"),
 ];
 
 /// Writes the checkpoint as it is, to see whether writing works; returns it.
