@@ -26,6 +26,8 @@ pub(crate) trait Follow: Send {
     -> Result<usize, Error>;
     /// Offset of the next record to read.
     fn position(&self) -> u64;
+    /// The first offset of the hole in whose middle this place lay when it was first read from.
+    fn hole(&self) -> Option<u64>;
     /// Waits until there is something to read (`true`) or the journal is closed or the time is over.
     fn wait(&self, timeout: Duration) -> bool;
     /// Whether the journal is closed and read to its end.
@@ -108,6 +110,10 @@ impl Follow for Cursor {
 
     fn position(&self) -> u64 {
         Self::position(self).0
+    }
+
+    fn hole(&self) -> Option<u64> {
+        Self::hole(self).map(|at| at.0)
     }
 
     fn wait(&self, timeout: Duration) -> bool {

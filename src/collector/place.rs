@@ -34,7 +34,8 @@ pub fn find(store: &dyn Store, journal: &Journal, head: Offset) -> Result<Place,
     Ok(Place { start, online: store.online_devices()? })
 }
 
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(feature = "sqlite")]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::Timestamp;

@@ -86,13 +86,29 @@ fn try_copy(dir: &Path) -> Result<Option<Copied>, Error> {
     Ok(node_id.map(|node_id| Copied { node_id, first: Offset(first), head: Offset(head), segments }))
 }
 
-/// How many bytes of the segment are records; the one that is written right now is none yet.
+/// How many bytes of the segment are records; the one that is written right now is none yet. The writer cuts off the space
+/// that it took ahead when it seals a segment, also while it is read here: then it is read again, to its new end.
 fn whole_records(file: &File, path: &Path, first: u64, node: uuid::Uuid, head: &mut u64) -> Result<u64, Error> {
-    let len = file.metadata().map_err(Error::io("inspect", path))?.len();
-    let mut scanner = Scanner::new(file, SEGMENT_HEADER as u64, len, first, format::seed(node));
-    while let Step::Record(..) = scanner.step().map_err(Error::io("read", path))? {}
-    *head = scanner.expected;
-    Ok(scanner.position)
+    let length = || Ok(file.metadata().map_err(Error::io("inspect", path))?.len());
+    let mut len = length()?;
+    loop {
+        let mut scanner = Scanner::new(file, SEGMENT_HEADER as u64, len, first, format::seed(node));
+        let scanned = loop {
+            match scanner.step() {
+                Ok(Step::Record(..)) => {}
+                Ok(Step::End | Step::Bad(_)) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        let Err(error) = scanned else {
+            *head = scanner.expected;
+            return Ok(scanner.position);
+        };
+        let before = std::mem::replace(&mut len, length()?);
+        if error.kind() != io::ErrorKind::UnexpectedEof || len >= before {
+            return Err(Error::io("read", path)(error));
+        }
+    }
 }
 
 /// Lets the journal in `dir`, a copy at rest, go on at the next multiple of [`LIFE`]; returns that offset. In between lies

@@ -108,6 +108,11 @@ impl Memory {
         self.state.lock().unwrap().records.pop_last();
     }
 
+    /// Goes on at `next`, as a restored journal does.
+    pub(super) fn skip_to(&self, next: u64) {
+        self.state.lock().unwrap().durable = next;
+    }
+
     /// Forgets everything below `below`, as trimming does.
     pub(super) fn trim(&self, below: u64) {
         let mut state = self.state.lock().unwrap();
@@ -123,6 +128,7 @@ impl Memory {
 struct Place {
     log: Memory,
     next: u64,
+    hole: Option<u64>,
 }
 
 impl Log for Memory {
@@ -136,7 +142,7 @@ impl Log for Memory {
         self.reader(at)
     }
     fn reader(&self, at: u64) -> Result<Box<dyn Follow>, journal::Error> {
-        Ok(Box::new(Place { log: self.clone(), next: at }))
+        Ok(Box::new(Place { log: self.clone(), next: at, hole: None }))
     }
 }
 
@@ -149,6 +155,10 @@ impl Follow for Place {
     ) -> Result<usize, journal::Error> {
         let state = self.log.state.lock().unwrap();
         let (mut count, mut bytes) = (0, 0);
+        if !state.records.contains_key(&self.next) {
+            let before = state.records.range(..self.next).next_back().map_or(state.first, |(offset, _)| offset + 1);
+            self.hole = (before < self.next).then_some(before);
+        }
         for (&offset, r) in state.records.range(self.next..).take(max_records) {
             if count > 0 && bytes + r.payload.len() > max_bytes {
                 break;
@@ -172,6 +182,10 @@ impl Follow for Place {
 
     fn position(&self) -> u64 {
         self.next
+    }
+
+    fn hole(&self) -> Option<u64> {
+        self.hole
     }
 
     fn wait(&self, timeout: Duration) -> bool {

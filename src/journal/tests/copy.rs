@@ -58,6 +58,12 @@ async fn copies_taken_while_it_is_written_have_all_that_was_durable_and_open_sou
         // A place inside of what was skipped is where a checkpoint of a later snapshot lies.
         let behind = drain(&mut again.cursor("collector", Offset(head.0 + 5)).unwrap());
         assert_eq!(behind.len(), 3);
+        // Who looks backwards from there is told where the hole begins; at its beginning, and behind it, there is none.
+        for (at, hole) in [(head.0 + 5, Some(head)), (next.0 - 1, Some(head)), (head.0, None), (next.0 + 1, None)] {
+            let mut reader = again.reader(Offset(at)).unwrap();
+            reader.next_batch(1, 1).unwrap();
+            assert_eq!(reader.hole(), hole, "round {round}, at {at}");
+        }
         again.close().await.unwrap();
         drop(again);
         assert!(verify(&to.dir, |_, _| ()).unwrap().is_sound(), "round {round}");
