@@ -63,6 +63,10 @@ impl Follow for NoLog {
         0
     }
 
+    fn hole(&self) -> Option<u64> {
+        None
+    }
+
     fn read(&mut self, _: usize, _: usize, _: &mut dyn FnMut(&Record<'_>)) -> Result<usize, Error> {
         Ok(0)
     }

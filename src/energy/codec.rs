@@ -85,7 +85,7 @@ fn put_ends(out: &mut Vec<u8>, hour: &Hour) {
 
 fn bits_of(doubts: Doubts) -> u8 {
     let Doubts { is_implausible, is_clock_off } = doubts;
-    u8::from(is_implausible) * IMPLAUSIBLE | u8::from(is_clock_off) * CLOCK_OFF
+    (u8::from(is_implausible) * IMPLAUSIBLE) | (u8::from(is_clock_off) * CLOCK_OFF)
 }
 
 fn doubts_of(bits: u8) -> Doubts {
@@ -97,7 +97,7 @@ fn put_totals(out: &mut Vec<u8>, totals: &Totals, length_us: i64) {
     let mut flags = bits_of(totals.doubts);
     flags |= (0..4).filter(|n| sums[*n].to_bits() != 0).fold(0, |bits, n| bits | 1 << n);
     let is_all = totals.covered_us == length_us;
-    out.push(flags | u8::from(is_all) * ALL_COVERED);
+    out.push(flags | (u8::from(is_all) * ALL_COVERED));
     sums.iter().filter(|sum| sum.to_bits() != 0).for_each(|sum| out.extend(sum.to_le_bytes()));
     if !is_all {
         put_us(out, totals.covered_us);

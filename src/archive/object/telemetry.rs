@@ -113,13 +113,13 @@ impl Object<'_> {
         let source = Arc::new(self.source(group)?);
         let mut received = open::<Int64Type>(&source, group, Column::ReceivedAt, None)?;
         let mut types = open::<ByteArrayType>(&source, group, Column::ContentType, None)?;
-        let received = picked(&mut received, places, |reader, count| required(reader, count))?;
-        let types = picked(&mut types, places, |reader, count| optional(reader, count))?;
+        let received = picked(&mut received, places, required)?;
+        let types = picked(&mut types, places, optional)?;
         let pages = self.footer.metadata.page_index_for_row_group(index);
         let pages = pages.page_locations(Column::Payload as usize).cloned();
         let source = self.payload_source(&pages, first.row..last.row + 1)?.map_or(source, Arc::new);
         let mut payloads = open::<ByteArrayType>(&source, group, Column::Payload, pages)?;
-        let payloads = picked(&mut payloads, places, |reader, count| required(reader, count))?;
+        let payloads = picked(&mut payloads, places, required)?;
         let columns = received.into_iter().zip(types).zip(payloads).zip(places);
         found.extend(columns.map(|(((received_at, kind), payload), place)| PastMessage {
             ts: place.ts,

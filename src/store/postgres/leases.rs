@@ -33,6 +33,15 @@ impl Held for Session {
     }
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        // The server notices a closed connection some time later; who asks next must not find it taken until then.
+        if let Err(error) = self.0.batch_execute("SELECT pg_advisory_unlock_all()") {
+            tracing::debug!(%error, "a lease ends with its connection");
+        }
+    }
+}
+
 /// See [`Nodes::try_lead`](crate::store::Nodes::try_lead).
 pub(super) fn try_lead(connections: &Connections, duty: Duty) -> Result<Option<Lease>, Fault> {
     connections.schema()?;

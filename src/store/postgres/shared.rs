@@ -85,11 +85,11 @@ mod tests {
         }
         let (here, there) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let word = |connection, at| Hearing { connection, at: Timestamp(at) };
-        let own = Some(word(Connection::Online, 5));
-        let both = Hearings { own, elsewhere: vec![(there, word(Connection::Offline, 6))] };
+        let own = word(Connection::Online, 5);
+        let both = Hearings { own: Some(own), elsewhere: vec![(there, word(Connection::Offline, 6))] };
         let text = heard_text(here, &both).unwrap();
         assert_eq!(heard(here, &text).unwrap(), both);
-        let seen_there = Hearings { own: Some(both.elsewhere[0].1), elsewhere: vec![(here, own.unwrap())] };
+        let seen_there = Hearings { own: Some(both.elsewhere[0].1), elsewhere: vec![(here, own)] };
         assert_eq!(heard(there, &text).unwrap(), seen_there);
         assert_eq!(heard_text(here, &Hearings::default()), None);
     }
