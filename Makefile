@@ -10,7 +10,7 @@ ARCH ?= amd64
 OVERLAY ?= development
 EXECUTABLE ?= $(or $(CARGO_TARGET_DIR),target)/release/iot-meter
 
-.PHONY: help build test test-postgres test-alerts test-observe lint fmt fmt-fix bench doc docs-update openapi demo rules dashboards deny sbom fuzz coverage \
+.PHONY: help build test test-postgres test-alerts test-observe examples pictures lint fmt fmt-fix bench doc docs-update openapi demo rules dashboards deny sbom fuzz coverage \
   image image-test image-push image-index secrets deploy-check prometheus-rule deploy deb deb-test manual dist checksums \
   release-notes release-check ci clean
 
@@ -56,6 +56,14 @@ openapi: ## print the OpenAPI document
 
 demo: ## twenty simulated meters on this machine
 	$(CARGO) run --release -- serve --demo 20 --open
+
+examples: ## run the examples and the commands of the documentation (needs python3, curl, mosquitto-clients; fetches paho-mqtt once)
+	python3 -m venv $(HOME)/.cache/iot-meter/examples
+	$(HOME)/.cache/iot-meter/examples/bin/pip install --quiet --disable-pip-version-check -r examples/requirements.txt
+	$(CARGO) test --features ops-tests --test it -- examples:: handbook::
+
+pictures: ## take the pictures of docs/pictures anew, from a demo fleet (needs chromium, python3)
+	docs/pictures/make $(wildcard $(EXECUTABLE))
 
 rules: ## check the Prometheus rules, run their tests, check Alertmanager's routing (needs promtool, amtool)
 	promtool check rules deploy/prometheus/rules.yml
@@ -153,7 +161,7 @@ release-check: ## whether a tag (TAG=v0.1.0) is the version of Cargo.toml, and C
 	@test '$(TAG)' = 'v$(VERSION)' || { echo "$(TAG) is not v$(VERSION), the version of Cargo.toml" >&2; exit 1; }
 	@test -n "$$($(MAKE) --silent release-notes TAG=$(TAG))" || { echo "CHANGELOG.md has no section of $(VERSION)" >&2; exit 1; }
 
-ci: fmt lint doc test test-postgres test-alerts test-observe rules dashboards deny deploy-check ## everything the continuous integration checks
+ci: fmt lint doc test test-postgres test-alerts test-observe examples rules dashboards deny deploy-check ## everything the continuous integration checks
 
 clean: ## remove what was built
 	$(CARGO) clean

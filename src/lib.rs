@@ -31,6 +31,12 @@ pub mod oidc;
 
 pub mod archive;
 
+pub mod history;
+
+pub mod energy;
+
+pub mod series;
+
 pub mod broker;
 
 pub mod collector;
@@ -41,11 +47,15 @@ pub mod notify;
 
 pub mod keeper;
 
+pub mod backup;
+
 pub mod api;
 
 pub mod console;
 
 pub mod config;
+
+pub mod import;
 
 pub mod simulate;
 

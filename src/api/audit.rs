@@ -101,14 +101,14 @@ pub async fn list_audit(
         let listing = state.store(move |s| s.audit(&filter, paging.part())).await?;
         return Ok(show::list(&request, paging, listing, AuditBody::from));
     }
-    series::stream::respond(&state, "application/x-ndjson", move |store, sink| {
+    series::stream::respond(&state, "application/x-ndjson", move |history, sink| {
         let mut flow = ControlFlow::Continue(());
         let mut each = |row| {
             sink.buffer().push_str(&line(row));
             flow = sink.flow();
             flow
         };
-        store.scan_audit(&filter, &mut each)?;
+        history.store().scan_audit(&filter, &mut each)?;
         Ok(flow)
     })
     .await

@@ -11,7 +11,7 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{archive, notify, oidc, store, tls};
+use crate::{archive, history, notify, oidc, store, tls};
 
 /// A field, parameter or body member and what is wrong with it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
@@ -109,6 +109,17 @@ pub enum ApiError {
     /// The body is not JSON.
     #[error("the body must be application/json, without content encoding")]
     UnsupportedMedia,
+    /// The body is not a form with a file.
+    #[error(
+        "the body must be multipart/form-data with the parts version, device_type and file, without content encoding"
+    )]
+    FormNeeded,
+    /// A range of bytes that is not there.
+    #[error("there are {size_bytes} bytes only")]
+    NoSuchRange {
+        /// How many there are.
+        size_bytes: u64,
+    },
     /// Too many requests of this kind.
     #[error("too many requests; try again in {retry_after_s} s")]
     TooMany {
@@ -127,6 +138,11 @@ pub enum ApiError {
     /// The archive failed.
     #[error("the archive cannot be read now, try again")]
     Archive(#[from] archive::Error),
+    /// What only the archive has of a device's history cannot be read.
+    #[error(
+        "this range reaches back to what only the archive still has, and the archive cannot be read now: try again, or ask for a later start"
+    )]
+    Past(#[source] archive::Error),
     /// A task that must hear of it does not answer in time.
     #[error("the collector is busy, try again")]
     Busy,
@@ -142,6 +158,15 @@ pub enum ApiError {
     /// A defect of ours.
     #[error("internal error")]
     Internal(&'static str),
+}
+
+impl From<history::Error> for ApiError {
+    fn from(error: history::Error) -> Self {
+        match error {
+            history::Error::Store(error) => Self::Store(error),
+            history::Error::Archive(error) => Self::Past(error),
+        }
+    }
 }
 
 impl From<notify::Error> for ApiError {
@@ -190,7 +215,7 @@ impl ApiError {
         match self {
             Self::Store(error) => Some(chain(error)),
             Self::Authority(error) => Some(chain(error)),
-            Self::Archive(error) => Some(chain(error)),
+            Self::Archive(error) | Self::Past(error) => Some(chain(error)),
             Self::Issuer(error) => Some(chain(error)),
             Self::Spool(error) => Some(chain(error)),
             Self::Internal(detail) => Some((*detail).to_owned()),
@@ -207,6 +232,9 @@ impl ApiError {
                 HeaderValue::from_static("Bearer realm=\"iot-meter\", Basic realm=\"iot-meter\", charset=\"UTF-8\""),
             )),
             Self::TooMany { retry_after_s } => Some((name("retry-after"), HeaderValue::from(*retry_after_s))),
+            Self::NoSuchRange { size_bytes } => {
+                HeaderValue::from_str(&format!("bytes */{size_bytes}")).ok().map(|v| (name("content-range"), v))
+            }
             Self::MethodNotAllowed(allow) => HeaderValue::from_str(allow).ok().map(|v| (name("allow"), v)),
             _ if self.status_code() == StatusCode::SERVICE_UNAVAILABLE => {
                 Some((name("retry-after"), HeaderValue::from_static("1")))
@@ -243,13 +271,15 @@ impl ResponseError for ApiError {
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Stale => StatusCode::PRECONDITION_FAILED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NoSuchRange { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::UnsupportedMedia | Self::FormNeeded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Store(error) if !error.is_transient() && !matches!(error, store::Error::Interrupted) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Self::Store(_)
             | Self::Archive(_)
+            | Self::Past(_)
             | Self::Issuer(_)
             | Self::Busy
             | Self::OutboxFull

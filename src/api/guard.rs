@@ -19,7 +19,7 @@ use super::peer::Peer;
 use super::record::Draft;
 use super::routes::{Access, Verdict};
 use super::socket::Secure;
-use super::{State, cors, origin};
+use super::{State, cors, firmware, origin};
 use crate::observe::metrics;
 use crate::store::{self, Role};
 
@@ -165,6 +165,14 @@ async fn admit(
             return Ok(Some(principal));
         }
         Access::Alertmanager => Role::Operator,
+        Access::Link => match firmware::is_signed(state, request.path(), request.query_string()) {
+            Some(true) => return Ok(None),
+            Some(false) => {
+                let text = "this link is not valid, or its time is over";
+                return Err(ApiError::Forbidden(text.to_owned()).into());
+            }
+            None => Role::Admin,
+        },
         Access::Certificate => {
             return match has_certificate(state, request) {
                 true => Ok(None),

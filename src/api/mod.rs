@@ -19,9 +19,11 @@ mod devices;
 mod docs;
 mod door;
 mod edge;
+mod energy;
 mod enrol;
 mod error;
 mod etag;
+mod firmware;
 mod gaps;
 mod guard;
 mod health;
@@ -29,6 +31,7 @@ pub mod key;
 pub mod keys;
 mod limits;
 mod log_level;
+mod nodes;
 mod oidc;
 mod origin;
 mod pages;
@@ -39,6 +42,7 @@ mod query;
 mod range;
 mod raw;
 mod record;
+mod rollouts;
 mod routes;
 mod scrape;
 mod series;
@@ -73,21 +77,25 @@ pub use peer::{Proxies, ProxyHeader};
 pub use raw::{RawFuture, RawMessages};
 pub use routes::{Access, Route, document, routes};
 pub use scrape::{Render, start_metrics};
+pub use series::{ExportFault, Exporter};
 pub use server::{SecureListener, start};
 
 use crate::domain::{Clock, DeviceId};
+use crate::history::History;
 use crate::observe::trace::Tracer;
 use crate::observe::{Board, Progress, Seldom};
 use crate::store::{DEFAULT_COMMAND_LIFE, SharedStore};
 use crate::tls::{OwnCa, Revocations};
 use crate::vault::Keyring;
-use crate::{collector, dispatch, journal, notify};
+use crate::{collector, dispatch, journal, keeper, notify};
 
 /// What the API stands on. Everything in it is shared.
 #[derive(Clone)]
 #[allow(missing_docs)]
 pub struct Services {
     pub store: SharedStore,
+    /// Telemetry, wherever it is.
+    pub history: History,
     /// Received messages as they came: `Arc::new(archive_reader)`.
     pub raw: Arc<dyn RawMessages>,
     pub collector: collector::Handle,
@@ -103,6 +111,8 @@ pub struct Services {
     /// What of the requests is traced.
     pub tracer: Tracer,
     pub node_id: String,
+    /// The nodes on the same database.
+    pub peers: keeper::Peers,
     /// Who is asking; made with `open`, everybody is an administrator.
     pub authenticator: Arc<Authenticator>,
     /// Where writes, log-ins and refusals are noted.
@@ -111,6 +121,8 @@ pub struct Services {
     pub open: watch::Receiver<bool>,
     /// Where alerts come in.
     pub notices: notify::Desk,
+    /// Firmware images, and who is to know of new rollouts.
+    pub campaigns: dispatch::rollouts::Campaigns,
     /// Seals what is kept of secrets.
     pub vault: Arc<Keyring>,
     /// Where this server's MQTT is, for meters that enrol.
@@ -188,6 +200,8 @@ pub struct Options {
     pub workers: usize,
     /// Largest body of a request.
     pub body_limit_bytes: usize,
+    /// Largest firmware image.
+    pub max_firmware_bytes: u64,
     /// Connections open at once; further ones are closed at once.
     pub max_connections: usize,
     /// The same of one address (IPv6: one /56); 0 = no limit.
@@ -227,6 +241,7 @@ impl Default for Options {
         Self {
             workers: 2,
             body_limit_bytes: 1 << 20,
+            max_firmware_bytes: 64 << 20,
             max_connections: 8000,
             max_connections_per_address: 6400,
             max_scans: 16,

@@ -33,6 +33,9 @@ pub enum List {
     Keys,
     Audit,
     Outbox,
+    Firmware,
+    Rollouts,
+    RolloutDevices,
 }
 
 impl List {
@@ -46,6 +49,9 @@ impl List {
             Self::Keys => b'k',
             Self::Audit => b'l',
             Self::Outbox => b'o',
+            Self::Firmware => b'f',
+            Self::Rollouts => b'r',
+            Self::RolloutDevices => b'u',
         }
     }
 

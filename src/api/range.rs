@@ -5,17 +5,10 @@
 use crate::domain::Timestamp;
 
 use super::query::Params;
+pub use crate::series::Range;
 
 /// What a time parameter may be, for error messages.
 const TIME: &str = "-30s, -15m, -1h or -7d, now(), an RFC 3339 time, or epoch milliseconds";
-
-/// A half-open range of time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
-pub struct Range {
-    pub start: Timestamp,
-    pub stop: Timestamp,
-}
 
 /// Microseconds of `30s`, `15m`, `1h`, `7d`.
 pub fn parse_length_us(text: &str) -> Option<i64> {
@@ -57,11 +50,6 @@ impl Range {
             params.fault("start", "must not be later than stop");
         }
         Self { start, stop }
-    }
-
-    /// Whether `t` lies in the range.
-    pub fn contains(self, t: Timestamp) -> bool {
-        self.start <= t && t < self.stop
     }
 }
 

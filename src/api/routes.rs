@@ -12,8 +12,8 @@ use utoipa::{Modify, OpenApi};
 use super::guard::kind_of;
 use super::limits::Kind;
 use super::{
-    alertmanager, alerts, audit, certificates, claims, command_key, commands, devices, docs, enrol, gaps, health, keys,
-    log_level, raw, series, services, session, stats, system, webhooks,
+    alertmanager, alerts, audit, certificates, claims, command_key, commands, devices, docs, energy, enrol, firmware,
+    gaps, health, keys, log_level, nodes, raw, rollouts, series, services, session, stats, system, webhooks,
 };
 use crate::observe::metrics;
 use crate::store::Role;
@@ -29,6 +29,8 @@ pub enum Access {
     Metrics,
     /// Alertmanager, by the token that is configured for it; else an operator of all devices.
     Alertmanager,
+    /// Whoever brings a signed link that is not over; else an administrator of all devices.
+    Link,
     /// A key with this role or a greater one.
     Role(Role),
 }
@@ -37,6 +39,7 @@ const OPEN: Access = Access::Open;
 const METRICS: Access = Access::Metrics;
 const CERTIFICATE: Access = Access::Certificate;
 const ALERTMANAGER: Access = Access::Alertmanager;
+const LINK: Access = Access::Link;
 const VIEWER: Access = Access::Role(Role::Viewer);
 const OPERATOR: Access = Access::Role(Role::Operator);
 const ADMIN: Access = Access::Role(Role::Admin);
@@ -85,6 +88,7 @@ routes! {
     VIEWER docs::docs_entry,
     VIEWER docs::docs_page,
     VIEWER system::system_status,
+    VIEWER nodes::list_nodes,
     ADMIN log_level::get_log_level,
     ADMIN log_level::set_log_level,
     VIEWER stats::stats,
@@ -99,6 +103,8 @@ routes! {
     OPERATOR devices::set_device_status,
     VIEWER series::device_metrics,
     VIEWER series::latest,
+    VIEWER energy::device_energy,
+    VIEWER energy::fleet_energy,
     VIEWER raw::list_raw_data,
     VIEWER raw::read_raw_data,
     VIEWER gaps::device_gaps,
@@ -112,6 +118,17 @@ routes! {
     OPERATOR commands::cancel_command,
     OPERATOR commands::acknowledge_command,
     OPERATOR command_key::create_command_key,
+    VIEWER firmware::list_firmware,
+    ADMIN firmware::upload_firmware,
+    ADMIN firmware::delete_firmware,
+    LINK firmware::download_firmware,
+    VIEWER rollouts::list_rollouts,
+    ADMIN rollouts::create_rollout,
+    VIEWER rollouts::get_rollout,
+    VIEWER rollouts::rollout_devices,
+    ADMIN rollouts::pause_rollout,
+    ADMIN rollouts::resume_rollout,
+    ADMIN rollouts::abort_rollout,
     OPEN enrol::enrol,
     ADMIN enrol::allow_enrolment,
     ADMIN claims::list_claims,
@@ -189,6 +206,7 @@ fn complete(operation: &mut utoipa::openapi::path::Operation) {
     let role = match access {
         Some(Access::Role(role)) => Some(role),
         Some(Access::Alertmanager) => Some(Role::Operator),
+        Some(Access::Link) => Some(Role::Admin),
         _ => None,
     };
     if let Some(role) = role {

@@ -28,6 +28,7 @@ pub struct SystemStatus {
     journal: JournalStatus,
     collector: ReaderStatus,
     archiver: ReaderStatus,
+    nodes: NodesStatus,
     tasks: BTreeMap<&'static str, TaskStatus>,
 }
 
@@ -45,6 +46,16 @@ pub struct JournalStatus {
     /// Why nothing can be written now (a full disk); it is tried again and again.
     stalled: Option<String>,
     failed: bool,
+}
+
+/// Nodes on the same database, this one included; see `GET /api/nodes`.
+#[derive(Serialize, ToSchema)]
+pub struct NodesStatus {
+    alive: usize,
+    /// Silent for longer than nodes.timeout_s.
+    dead: usize,
+    /// Stopped in good order.
+    stopped: usize,
 }
 
 /// A reader of the journal.
@@ -107,6 +118,7 @@ pub async fn system_status(state: web::Data<State>, principal: Principal) -> Res
             last_error_at: time(at),
         }
     };
+    let nodes = services.peers.census();
     let status = SystemStatus {
         service: "iot-meter",
         version: env!("CARGO_PKG_VERSION"),
@@ -125,6 +137,7 @@ pub async fn system_status(state: web::Data<State>, principal: Principal) -> Res
             failed: journal.failed.is_some(),
             stalled: journal.stalled,
         },
+        nodes: NodesStatus { alive: nodes.alive, dead: nodes.dead, stopped: nodes.stopped },
         tasks: tasks.iter().map(|(name, entry)| (*name, task(entry))).collect(),
     };
     Ok(json(StatusCode::OK, &status))

@@ -2,9 +2,12 @@
 
 mod access;
 mod certificates;
+mod data;
 mod enrolment;
 mod outbox;
 mod raw;
+mod rollouts;
+mod takeover;
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -80,6 +83,8 @@ fn part<T: Clone>(all: Vec<T>, page: Page) -> Listing<T> {
         }
     }
 }
+
+impl Nodes for FakeStore {}
 
 impl Store for FakeStore {
     fn checkpoint(&self) -> Result<Option<u64>, Error> {
@@ -189,6 +194,12 @@ impl Store for FakeStore {
             }
         }
         Ok(())
+    }
+    fn reach(&self, _: &DeviceId) -> Result<Reach, Error> {
+        Ok(Reach::default())
+    }
+    fn note_purge(&self, _: &DeviceId, _: Timestamp) -> Result<(), Error> {
+        self.answer().map(drop)
     }
     fn gaps(&self, _: &DeviceId, _: Timestamp, _: Timestamp, page: Page) -> Result<Listing<GapEntry>, Error> {
         Ok(part(self.answer()?.gaps.clone(), page))
@@ -366,6 +377,7 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
     let notices = notify::Desk::open(Arc::clone(&store) as SharedStore, dir.path(), clock.clone(), false).unwrap();
     let services = Services {
         notices,
+        history: crate::history::History::of_store(Arc::clone(&store) as SharedStore),
         store,
         raw: Arc::new(raw::FakeRaw),
         collector,
@@ -378,9 +390,11 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
         metrics: Some(Arc::new(|_| "up 1\n".to_owned())),
         tracer: Default::default(),
         node_id: "n1".to_owned(),
+        peers: Default::default(),
         authenticator,
         audit,
         open: tokio::sync::watch::Sender::new(true).subscribe(),
+        campaigns: rollouts::campaigns(dir.path()),
         vault: Arc::new(crate::vault::Keyring::of_new_key()),
         mqtt_port: 1883,
         pki: certificates::pki(),
@@ -454,31 +468,6 @@ impl Bench {
 
     pub async fn add_device(&self, id: &str) {
         assert_eq!(self.post("/api/devices", json!({"device_id": id, "device_name": "M"})).await.status, 201);
-    }
-
-    /// Stores a datagram of (offset in ms, type, value) and widens the device's span to hold it.
-    pub fn add_datagram(&self, id: &str, ts: Timestamp, seq: u32, samples: &[(i64, &str, f64)]) {
-        let mut values = Telemetry::default();
-        for (ms, name, value) in samples {
-            values.push(ms * 1000, Metric::parse(name).unwrap(), None, *value);
-        }
-        let device = DeviceId::parse(id).unwrap();
-        let span = samples.iter().map(|(ms, ..)| ms.abs() * 1000).max().unwrap_or(0);
-        let mut content = self.store.lock();
-        let seq = Sequence::Counted(seq);
-        content.telemetry.push(TelemetryRow { device: device.clone(), ts, seq, received_at: ts, values });
-        match content.states.iter_mut().find(|(d, _)| *d == device) {
-            Some((_, state)) => state.span_us = state.span_us.max(span),
-            None => content.states.push((device, DeviceState { span_us: span, ..DeviceState::default() })),
-        }
-    }
-
-    pub fn with_state(&self, id: &str, state: DeviceState) {
-        self.store.lock().states.push((DeviceId::parse(id).unwrap(), state));
-    }
-
-    pub fn add_gap(&self, entry: GapEntry) {
-        self.store.lock().gaps.push(entry);
     }
 
     pub fn add_key(&self, role: Role, prefix: Option<&str>) -> String {

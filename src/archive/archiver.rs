@@ -28,6 +28,7 @@ use crate::payload::Window;
 
 /// Its name on the task board.
 const TASK: &str = "archiver";
+const DAY_US: i64 = 86_400_000_000;
 /// Limits of one read of the journal.
 const READ_RECORDS: usize = 4096;
 const READ_BYTES: usize = 1024 * 1024;
@@ -52,6 +53,8 @@ pub struct ArchiverOptions {
     pub clock: Clock,
     /// Accepted range of `ts`.
     pub window: Window,
+    /// How long days of receipt are kept once they are over, as upkeep has it; `None` = for ever.
+    pub keep: Option<Duration>,
     /// Where to say how far it has come.
     pub progress: Progress,
     /// Where to say how it is.
@@ -110,6 +113,7 @@ impl Archiver {
     fn work(&mut self, abandon: &mut watch::Receiver<bool>) -> Result<(), Error> {
         let found = self.persist(abandon, |a| resume(&a.bucket, &a.footers, &*a.log, &a.node))?;
         let Some(Resume { next, redo_until }) = found else { return Ok(()) };
+        let (next, redo_until) = self.pass_expired(next, redo_until)?;
         self.released(next, None);
         self.sweep(next);
         self.options.board.set(TASK, TaskState::Running);
@@ -119,6 +123,32 @@ impl Archiver {
             return Ok(());
         }
         self.follow(&mut *self.log.reader(redo_until.unwrap_or(next))?, abandon)
+    }
+
+    /// Passes over what would be deleted at once: its objects have gone, and with them what says that it was archived.
+    fn pass_expired(&self, next: u64, redo_until: Option<u64>) -> Result<(u64, Option<u64>), Error> {
+        let Some(keep) = self.options.keep else { return Ok((next, redo_until)) };
+        let now = self.options.clock.now();
+        let is_expired =
+            |received: Timestamp| Timestamp((received.0.div_euclid(DAY_US) + 1) * DAY_US).plus(keep) <= now;
+        let mut reader = self.log.reader(next)?;
+        let (mut at, mut is_past) = (next, true);
+        while is_past {
+            let read = reader.read(READ_RECORDS, READ_BYTES, &mut |record| {
+                is_past = is_past && is_expired(record.received_at);
+                if is_past {
+                    at = record.offset.0 + 1;
+                }
+            })?;
+            if read == 0 {
+                break;
+            }
+        }
+        // (A batch that is to be written again is written as a whole.)
+        match redo_until {
+            Some(end) if at < end => Ok((next, redo_until)),
+            _ => Ok((at, None)),
+        }
     }
 
     /// The records in `first..end`, which once were a batch.
@@ -149,10 +179,15 @@ impl Archiver {
                     return Ok(());
                 }
                 since = None;
-            } else if reader.wait(left.min(WAIT)) && self.read(reader, &mut pending, &mut 0, u64::MAX)? > 0 {
-                since = since.or(Some(now));
-                last = self.options.clock.now();
-                self.options.progress.set(self.options.progress.position(), pending.oldest());
+            } else if reader.wait(left.min(WAIT)) {
+                if self.read(reader, &mut pending, &mut 0, u64::MAX)? > 0 {
+                    since = since.or(Some(now));
+                    last = self.options.clock.now();
+                    self.options.progress.set(self.options.progress.position(), pending.oldest());
+                } else if pending.oldest().is_none() {
+                    // Only a hole was passed.
+                    self.released(reader.position(), None);
+                }
             }
         }
         Ok(())

@@ -129,7 +129,8 @@ impl Batch {
 
     fn part(&self, node: &str, hour: Hour, mut order: Vec<usize>) -> Part {
         let bound = |index: Option<&usize>| index.map_or(0, |&i| self.rows[i].offset);
-        let name = ObjectName { node: node.to_owned(), first: bound(order.first()), last: bound(order.last()) };
+        let name =
+            ObjectName { node: node.to_owned(), first: bound(order.first()), last: bound(order.last()), times: None };
         let key = |&i: &usize| (&self.text[self.rows[i].device.clone()], self.rows[i].received_at, self.rows[i].offset);
         order.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
         Part { hour, name, order }

@@ -12,7 +12,7 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
@@ -26,6 +26,8 @@ pub use cloud::CloudOptions;
 const SINGLE_PUT_BYTES: usize = 64 * 1024 * 1024;
 /// One of these parts.
 const PART_BYTES: usize = 16 * 1024 * 1024;
+/// Objects read at once when many are wanted.
+const READS: usize = 16;
 
 /// An open object store. Clones share it. Its calls block: never call them on an async worker.
 #[derive(Clone)]
@@ -71,7 +73,18 @@ impl Bucket {
         }
     }
 
-    fn open_dir(dir: &FilePath, runtime: Handle) -> Result<Self, Error> {
+    /// Opens a store that belongs to somebody else, to be read: a directory must be there and stays as it is.
+    pub fn open_foreign(url: &str, options: &CloudOptions, runtime: Handle) -> Result<Self, Error> {
+        if let Some(dir) = url.strip_prefix("file://").and_then(percent_decoded).map(PathBuf::from)
+            && let Err(source) = std::fs::read_dir(&dir)
+        {
+            return Err(Error::Directory { dir, source });
+        }
+        Self::open(url, options, runtime)
+    }
+
+    /// A directory, made if missing.
+    pub(crate) fn open_dir(dir: &FilePath, runtime: Handle) -> Result<Self, Error> {
         let failed = |source| Error::Directory { dir: dir.to_owned(), source };
         make_dir(dir).map_err(failed)?;
         let store = LocalFileSystem::new_with_prefix(dir).map_err(|e| failed(std::io::Error::other(e)))?;
@@ -87,6 +100,11 @@ impl Bucket {
     #[cfg(test)]
     pub(crate) fn over(store: Arc<dyn ObjectStore>, runtime: Handle) -> Self {
         Self { store, runtime, dir: None, single_put_bytes: SINGLE_PUT_BYTES }
+    }
+
+    /// The store itself.
+    pub(crate) fn store(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.store)
     }
 
     /// The runtime that drives its requests.
@@ -142,6 +160,49 @@ impl Bucket {
         }
     }
 
+    /// The whole of an object.
+    pub(crate) fn get(&self, key: &Path) -> Result<Bytes, Error> {
+        let got = self.runtime.block_on(async { self.store.get(key).await?.bytes().await });
+        got.map_err(|source| Error::store("read", key, source))
+    }
+
+    /// Removes an object; one that is not there is as good as removed.
+    pub(crate) fn delete(&self, key: &Path) -> Result<(), Error> {
+        match self.runtime.block_on(self.store.delete(key)) {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(source) => Err(Error::store("delete", key, source)),
+        }
+    }
+
+    /// Removes a folder's directories, where the store is one; what is in them stays, and keeps its directory.
+    pub(crate) fn remove_empty(&self, folder: &Path) -> Result<(), Error> {
+        let Some(dir) = self.dir.as_ref().map(|dir| dir.join(folder.as_ref())) else { return Ok(()) };
+        let inner = std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        for dir in inner.filter(|path| path.is_dir()).collect::<Vec<_>>().iter().chain([&dir]) {
+            match std::fs::remove_dir(dir) {
+                Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
+                    return Err(Error::Directory { dir: dir.clone(), source: e });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Objects of a folder's folders from `first` (a folder in it) on.
+    pub(crate) fn objects_from(&self, folder: &Path, first: &Path) -> Result<Vec<ObjectMeta>, Error> {
+        if self.dir.is_some() {
+            let folders = self.folders(folder)?.into_iter().filter(|folder| folder >= first);
+            let each = folders.map(|folder| self.objects(&folder)).collect::<Result<Vec<_>, _>>()?;
+            return Ok(each.into_iter().flatten().collect());
+        }
+        let listed = self.store.list_with_offset(Some(folder), first).try_collect();
+        match self.runtime.block_on(listed) {
+            Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
+            other => other.map_err(|source| Error::store("list", folder, source)),
+        }
+    }
+
     /// Objects in a folder and below.
     pub(crate) fn objects(&self, folder: &Path) -> Result<Vec<ObjectMeta>, Error> {
         let listed = self.runtime.block_on(self.store.list(Some(folder)).try_collect());
@@ -149,6 +210,31 @@ impl Bucket {
             Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
             other => other.map_err(|source| Error::store("list", folder, source)),
         }
+    }
+
+    /// Calls `each` with every object of the store, in no order, until it fails.
+    pub(crate) fn each_object<E: From<Error>>(
+        &self,
+        mut each: impl FnMut(ObjectMeta) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut listed = self.store.list(None);
+        while let Some(meta) = self.runtime.block_on(listed.next()) {
+            each(meta.map_err(|source| Error::store("list", &Path::default(), source))?)?;
+        }
+        Ok(())
+    }
+
+    /// The bytes of many objects, in their order; a few requests run at once.
+    pub(crate) fn get_all(&self, keys: &[Path]) -> Vec<Result<Bytes, Error>> {
+        let get = |key: &Path| {
+            let (store, key) = (Arc::clone(&self.store), key.clone());
+            async move {
+                let got = async { store.get(&key).await?.bytes().await };
+                got.await.map_err(|source| Error::store("read", &key, source))
+            }
+        };
+        let all: Vec<_> = keys.iter().map(get).collect();
+        self.runtime.block_on(futures_util::stream::iter(all).buffered(READS).collect())
     }
 
     /// Folders directly in a folder, in order.

@@ -23,10 +23,11 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
 use super::batch::{Batch, Part, Row};
+use super::full::Full;
 use crate::journal::large;
 
 /// Rows a row group has at most.
-const GROUP_ROWS: usize = 8192;
+pub(crate) const GROUP_ROWS: usize = 8192;
 /// Rows a payload page has at most: what is decompressed to read one message.
 const PAGE_ROWS: usize = 128;
 /// Bytes at which a page is closed.
@@ -34,6 +35,8 @@ const PAGE_BYTES: usize = 256 * 1024;
 
 /// Key of the metadata entry that names all objects of a batch.
 pub(crate) const BATCH_KEY: &str = "iot-meter.batch";
+/// Key of the metadata entry of an object that was put together: the ranges of offsets of what went into it, `first-last`.
+pub(crate) const PARTS_KEY: &str = "iot-meter.parts";
 /// Key of the metadata entry with the checksum of the records.
 pub(crate) const DIGEST_KEY: &str = "iot-meter.digest";
 
@@ -45,7 +48,14 @@ pub(crate) enum Column {
     ReceivedAt = 2,
     JournalOffset = 3,
     SizeBytes = 4,
+    Topic = 5,
+    Ts = 6,
+    Seq = 7,
+    Reason = 8,
+    Qos = 9,
+    Retain = 10,
     ContentType = 11,
+    Node = 12,
     /// The last one.
     Payload = 13,
 }
@@ -87,7 +97,7 @@ static SCHEMA: LazyLock<TypePtr> = LazyLock::new(|| {
     Arc::new(schema.expect("a group of primitive fields is a schema"))
 });
 
-fn properties(metadata: Vec<KeyValue>) -> WriterPropertiesPtr {
+static PROPERTIES: LazyLock<WriterPropertiesPtr> = LazyLock::new(|| {
     let payload = ColumnPath::from("payload");
     let sorting = [Column::DeviceId, Column::ReceivedAt].map(|c| SortingColumn {
         column_idx: c as i32,
@@ -101,7 +111,6 @@ fn properties(metadata: Vec<KeyValue>) -> WriterPropertiesPtr {
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_statistics_truncate_length(None)
         .set_sorting_columns(Some(sorting.to_vec()))
-        .set_key_value_metadata(Some(metadata))
         .set_column_dictionary_enabled(payload.clone(), false)
         .set_column_statistics_enabled(payload.clone(), EnabledStatistics::None)
         .set_column_data_page_row_count_limit(payload, PAGE_ROWS);
@@ -111,65 +120,116 @@ fn properties(metadata: Vec<KeyValue>) -> WriterPropertiesPtr {
             .set_column_encoding(ColumnPath::from(numbers), Encoding::DELTA_BINARY_PACKED);
     }
     Arc::new(builder.build())
+});
+
+/// Checksum (CRC-32C) over offset, time of receipt and payload of rows in their order: whether two objects hold the same
+/// records.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Digest(u32);
+
+impl Digest {
+    /// One more row.
+    pub(crate) fn add(&mut self, offset: i64, received_at: i64, payload: &[u8]) {
+        let sum = crc32c::crc32c_append(self.0, &offset.to_le_bytes());
+        let sum = crc32c::crc32c_append(sum, &received_at.to_le_bytes());
+        self.0 = crc32c::crc32c_append(sum, payload);
+    }
+
+    /// As in the metadata.
+    pub(crate) fn text(self) -> String {
+        format!("{:08x}", self.0)
+    }
 }
 
-/// Checksum (CRC-32C) over offset, time and payload of a part's rows: whether two objects hold the same records.
+/// The checksum of a part's rows.
 pub(crate) fn digest(batch: &Batch, part: &Part) -> String {
-    let sum = part.order.iter().fold(0, |sum, &i| {
-        let row = batch.row(i);
-        let sum = crc32c::crc32c_append(sum, &row.offset.to_le_bytes());
-        let sum = crc32c::crc32c_append(sum, &row.received_at.0.to_le_bytes());
-        crc32c::crc32c_append(sum, &batch.bytes(&row.payload))
-    });
-    format!("{sum:08x}")
+    let mut digest = Digest::default();
+    for &index in &part.order {
+        let row = batch.row(index);
+        digest.add(row.offset.cast_signed(), row.received_at.0, &batch.bytes(&row.payload));
+    }
+    digest.text()
 }
 
 /// The object of `part`. `siblings`: keys of all objects of the batch, kept in it so that a restart can tell whether all
 /// of them were written.
 pub(crate) fn encode(batch: &Batch, part: &Part, siblings: &str, digest: String) -> Result<Bytes, ParquetError> {
-    let entry = |key: &str, value: String| KeyValue { key: key.to_owned(), value: Some(value) };
-    let metadata = vec![entry(BATCH_KEY, siblings.to_owned()), entry(DIGEST_KEY, digest)];
-    let mut object = Vec::new();
-    large::reserve(&mut object, batch.payload_bytes(part));
-    let mut file = SerializedFileWriter::new(object, Arc::clone(&SCHEMA), properties(metadata))?;
+    let mut writer = Writer::new(batch.payload_bytes(part))?;
     let node = ByteArray::from(Bytes::copy_from_slice(part.name.node.as_bytes()));
     for indices in part.order.chunks(GROUP_ROWS) {
-        let rows: Vec<&Row> = indices.iter().map(|&i| batch.row(i)).collect();
-        let mut group = file.next_row_group()?;
-        write_group(&mut group, batch, &rows, &node)?;
-        group.close()?;
+        let rows: Vec<Full> = indices.iter().map(|&i| full(batch, batch.row(i), &node)).collect();
+        writer.group(&rows)?;
     }
-    Ok(file.into_inner()?.into())
+    writer.finish(vec![(BATCH_KEY, siblings.to_owned()), (DIGEST_KEY, digest)])
+}
+
+/// An object being written, row group by row group.
+pub(crate) struct Writer(SerializedFileWriter<Vec<u8>>);
+
+impl Writer {
+    /// An empty one, about so large before compression.
+    pub(crate) fn new(bytes: usize) -> Result<Self, ParquetError> {
+        let mut object = Vec::new();
+        large::reserve(&mut object, bytes);
+        Ok(Self(SerializedFileWriter::new(object, Arc::clone(&SCHEMA), Arc::clone(&PROPERTIES))?))
+    }
+
+    /// A row group, at most [`GROUP_ROWS`] rows in their order.
+    pub(crate) fn group(&mut self, rows: &[Full]) -> Result<(), ParquetError> {
+        let mut group = self.0.next_row_group()?;
+        write_group(&mut group, rows)?;
+        group.close().map(drop)
+    }
+
+    /// The object's bytes, with these entries in its metadata.
+    pub(crate) fn finish(mut self, entries: Vec<(&str, String)>) -> Result<Bytes, ParquetError> {
+        for (key, value) in entries {
+            self.0.append_key_value_metadata(KeyValue { key: key.to_owned(), value: Some(value) });
+        }
+        Ok(self.0.into_inner()?.into())
+    }
+}
+
+fn full(batch: &Batch, row: &Row, node: &ByteArray) -> Full {
+    let text = |range: &Range<usize>| ByteArray::from(batch.bytes(range));
+    let fixed = |text: &'static str| ByteArray::from(Bytes::from_static(text.as_bytes()));
+    Full {
+        device: text(&row.device),
+        category: fixed(row.class.category),
+        received_at: row.received_at.0,
+        offset: row.offset.cast_signed(),
+        size: i32::try_from(row.payload.len()).unwrap_or(i32::MAX),
+        topic: text(&row.topic),
+        ts: row.class.ts.map(|t| t.0),
+        seq: row.class.seq,
+        reason: row.class.reason.map(fixed),
+        qos: i32::from(row.qos),
+        retain: row.retain,
+        content_type: (!row.content_type.is_empty()).then(|| text(&row.content_type)),
+        node: node.clone(),
+        payload: text(&row.payload),
+    }
 }
 
 /// Writes the columns in the order of the schema.
-fn write_group(
-    group: &mut SerializedRowGroupWriter<'_, Vec<u8>>,
-    batch: &Batch,
-    rows: &[&Row],
-    node: &ByteArray,
-) -> Result<(), ParquetError> {
-    let text = |range: &Range<usize>| ByteArray::from(batch.bytes(range));
-    let fixed = |text: &'static str| ByteArray::from(Bytes::from_static(text.as_bytes()));
-    let all = |f: &dyn Fn(&Row) -> ByteArray| rows.iter().map(|row| f(row)).collect::<Vec<_>>();
-    let big = |f: &dyn Fn(&Row) -> i64| rows.iter().map(|row| f(row)).collect::<Vec<_>>();
-
-    write::<ByteArrayType>(group, &all(&|r| text(&r.device)))?;
-    write::<ByteArrayType>(group, &all(&|r| fixed(r.class.category)))?;
-    write::<Int64Type>(group, &big(&|r| r.received_at.0))?;
-    write::<Int64Type>(group, &big(&|r| r.offset.cast_signed()))?;
-    let sizes = rows.iter().map(|r| i32::try_from(r.payload.len()).unwrap_or(i32::MAX));
-    write::<Int32Type>(group, &sizes.collect::<Vec<_>>())?;
-    write::<ByteArrayType>(group, &all(&|r| text(&r.topic)))?;
-    write_some::<Int64Type>(group, rows.iter().map(|r| r.class.ts.map(|t| t.0)))?;
-    write_some::<Int64Type>(group, rows.iter().map(|r| r.class.seq))?;
-    write_some::<ByteArrayType>(group, rows.iter().map(|r| r.class.reason.map(fixed)))?;
-    write::<Int32Type>(group, &rows.iter().map(|r| i32::from(r.qos)).collect::<Vec<_>>())?;
-    write::<BoolType>(group, &rows.iter().map(|r| r.retain).collect::<Vec<_>>())?;
-    let said = rows.iter().map(|r| (!r.content_type.is_empty()).then(|| text(&r.content_type)));
-    write_some::<ByteArrayType>(group, said)?;
-    write::<ByteArrayType>(group, &vec![node.clone(); rows.len()])?;
-    write::<ByteArrayType>(group, &all(&|r| text(&r.payload)))
+fn write_group(group: &mut SerializedRowGroupWriter<'_, Vec<u8>>, rows: &[Full]) -> Result<(), ParquetError> {
+    fn all<T>(rows: &[Full], f: impl Fn(&Full) -> T) -> Vec<T> {
+        rows.iter().map(f).collect()
+    }
+    write::<ByteArrayType>(group, &all(rows, |r| r.device.clone()))?;
+    write::<ByteArrayType>(group, &all(rows, |r| r.category.clone()))?;
+    write::<Int64Type>(group, &all(rows, |r| r.received_at))?;
+    write::<Int64Type>(group, &all(rows, |r| r.offset))?;
+    write::<Int32Type>(group, &all(rows, |r| r.size))?;
+    write::<ByteArrayType>(group, &all(rows, |r| r.topic.clone()))?;
+    write_some::<Int64Type>(group, rows.iter().map(|r| r.ts))?;
+    write_some::<Int64Type>(group, rows.iter().map(|r| r.seq))?;
+    write_some::<ByteArrayType>(group, rows.iter().map(|r| r.reason.clone()))?;
+    write::<Int32Type>(group, &all(rows, |r| r.qos))?;
+    write::<BoolType>(group, &all(rows, |r| r.retain))?;
+    write_some::<ByteArrayType>(group, rows.iter().map(|r| r.content_type.clone()))?;
+    write::<ByteArrayType>(group, &all(rows, |r| r.node.clone()))?;
+    write::<ByteArrayType>(group, &all(rows, |r| r.payload.clone()))
 }
 
 fn write<T: DataType>(group: &mut SerializedRowGroupWriter<'_, Vec<u8>>, values: &[T::T]) -> Result<(), ParquetError> {
@@ -198,7 +258,8 @@ mod tests {
 
     #[test]
     fn the_columns_read_back_are_where_the_schema_has_them() {
-        use Column::{Category, ContentType, DeviceId, JournalOffset, Payload, ReceivedAt, SizeBytes};
+        use Column::{Category, ContentType, DeviceId, JournalOffset, Node, Payload, Qos};
+        use Column::{Reason, ReceivedAt, Retain, Seq, SizeBytes, Topic, Ts};
         let names: Vec<&str> = SCHEMA.get_fields().iter().map(|field| field.name()).collect();
         let check = |column: Column, name: &str| assert_eq!(names[column as usize], name);
         check(DeviceId, "device_id");
@@ -206,7 +267,14 @@ mod tests {
         check(ReceivedAt, "received_at");
         check(JournalOffset, "journal_offset");
         check(SizeBytes, "size_bytes");
+        check(Topic, "topic");
+        check(Ts, "ts");
+        check(Seq, "seq");
+        check(Reason, "reason");
+        check(Qos, "qos");
+        check(Retain, "retain");
         check(ContentType, "content_type");
+        check(Node, "node");
         check(Payload, "payload");
         assert_eq!(names.len(), Payload as usize + 1);
     }

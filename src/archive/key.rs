@@ -2,15 +2,22 @@
 //!
 //! ```text
 //! raw/v1/date=2026-02-12/hour=10/<node>-<first>-<last>.parquet     object; offsets as 20 digits, so that names sort
+//!                               …/<node>-<first>-<last>-<oldest>-<newest>.parquet     several of them put together
 //! <device_id>/<category>/2026-02-12T10-00-10.123456Z-<offset>.json message; the time is that of receipt
 //! ```
 //!
 //! Invariant: a message's name is a function of its journal record alone, so it is the same before and after archiving,
 //! and it says where to look: the time gives the folder, the offset the object. Does not know what is in an object.
+//!
+//! An object that was put together names the oldest and newest message time of telemetry in it (µs since 1970), so that a
+//! listing is all it takes to know where the data of a time are, however late they came. Everything in its range of
+//! offsets, of its node and folder, is in it: whoever lists a folder passes such objects over ([`standing`]).
 
+use std::cmp::Reverse;
 use std::fmt;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat};
+use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use crate::domain::{DeviceId, Timestamp};
@@ -33,6 +40,11 @@ impl Hour {
     /// The hour `t` lies in; times outside 1970…9999 are filed in the first or last hour of that range.
     pub(crate) fn of(t: Timestamp) -> Self {
         Self(t.0.clamp(0, MAX_US) / HOUR_US)
+    }
+
+    /// Hours since 1970.
+    pub(crate) const fn index(self) -> u64 {
+        self.0.unsigned_abs()
     }
 
     /// The first instant of the next hour.
@@ -62,17 +74,68 @@ impl Hour {
     }
 }
 
+/// The end of the day of a date's folder.
+pub(crate) fn date_of(folder: &Path) -> Option<Timestamp> {
+    let first = Hour::parse(&folder.clone().join("hour=00"))?;
+    Some(Hour(first.0 + 23).end())
+}
+
 /// What an object's name says: who wrote it and the lowest and highest offset in it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct ObjectName {
     pub(crate) node: String,
     pub(crate) first: u64,
     pub(crate) last: u64,
+    /// Of one that was put together: oldest and newest message time of its telemetry (the first later than the second =
+    /// there is none).
+    pub(crate) times: Option<(Timestamp, Timestamp)>,
+}
+
+/// A folder's object, as listed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Listed {
+    pub(crate) name: ObjectName,
+    pub(crate) key: Path,
+    pub(crate) size: u64,
+    /// When it was written, by the clock of the object store.
+    pub(crate) written_at: Timestamp,
+}
+
+impl Listed {
+    /// `None` for anything this room did not write.
+    pub(crate) fn new(meta: ObjectMeta) -> Option<Self> {
+        let name = ObjectName::parse(&meta.location)?;
+        let written_at = Timestamp(meta.last_modified.timestamp_micros());
+        Some(Self { name, key: meta.location, size: meta.size, written_at })
+    }
+}
+
+/// The objects of one folder in two parts, each sorted by node and first offset: those to be read, and those of which all is
+/// in one of the former.
+pub(crate) fn standing(mut objects: Vec<Listed>) -> (Vec<Listed>, Vec<Listed>) {
+    // Of those with one beginning the longest stands first, so that whatever covers an object stands before it.
+    let order = |l: &Listed| (l.name.first, Reverse(l.name.last), Reverse(l.name.times));
+    objects.sort_unstable_by(|a, b| a.name.node.cmp(&b.name.node).then_with(|| order(a).cmp(&order(b))));
+    let mut cover: Option<ObjectName> = None;
+    objects.into_iter().partition(|listed| {
+        if cover.as_ref().is_some_and(|cover| cover.covers(&listed.name)) {
+            return false;
+        }
+        let reaches_on = cover.as_ref().is_none_or(|c| c.node != listed.name.node || c.last < listed.name.last);
+        if listed.name.times.is_some() && reaches_on {
+            cover = Some(listed.name.clone());
+        }
+        true
+    })
 }
 
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{:020}-{:020}.parquet", self.node, self.first, self.last)
+        write!(f, "{}-{:020}-{:020}", self.node, self.first, self.last)?;
+        if let Some((oldest, newest)) = self.times {
+            write!(f, "-{:020}-{:020}", oldest.0.max(0), newest.0.max(0))?;
+        }
+        f.write_str(".parquet")
     }
 }
 
@@ -85,17 +148,34 @@ impl ObjectName {
     /// Reads the last segment of a key; `None` for anything this room did not write.
     pub(crate) fn parse(key: &Path) -> Option<Self> {
         let stem = key.filename()?.strip_suffix(".parquet")?;
-        let mut parts = stem.rsplitn(3, '-');
-        let last = offset(parts.next()?, 20)?;
-        let first = offset(parts.next()?, 20)?;
-        let node = parts.next().filter(|n| !n.is_empty())?.to_owned();
-        (first <= last).then_some(Self { node, first, last })
+        let (rest, last) = number(stem)?;
+        let (node, first) = number(rest)?;
+        // (Four numbers: the node's id ends with fewer digits than a number has.)
+        let (node, first, last, times) = match number(node).and_then(|(rest, n)| Some((number(rest)?, n))) {
+            Some(((node, all_first), all_last)) => {
+                let time = |us: u64| i64::try_from(us).map(Timestamp).ok();
+                (node, all_first, all_last, Some((time(first)?, time(last)?)))
+            }
+            None => (node, first, last, None),
+        };
+        (first <= last && !node.is_empty()).then(|| Self { node: node.to_owned(), first, last, times })
+    }
+
+    /// Whether everything of another object of its folder is in it too.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        self.times.is_some() && self.node == other.node && self.first <= other.first && other.last <= self.last
     }
 
     /// Whether the offset lies between its lowest and highest.
     pub(crate) const fn spans(&self, offset: u64) -> bool {
         self.first <= offset && offset <= self.last
     }
+}
+
+/// Takes a number of 20 digits off the end.
+fn number(text: &str) -> Option<(&str, u64)> {
+    let (rest, digits) = text.rsplit_once('-')?;
+    Some((rest, offset(digits, 20)?))
 }
 
 /// A decimal number of exactly `digits` (or, with 0, any) digits in its shortest form.
@@ -146,16 +226,23 @@ mod tests {
 
     #[test]
     fn an_object_key_says_hour_node_and_offsets_and_reads_back() {
-        let name = ObjectName { node: "9b2e-aa".into(), first: 7, last: 1200 };
+        let name = ObjectName { node: "9b2e-aa".into(), first: 7, last: 1200, times: None };
         let hour = Hour::of(at("2026-02-12T10:59:59.999999Z"));
         let key = name.key(hour);
         assert_eq!(
             key.as_ref(),
             "raw/v1/date=2026-02-12/hour=10/9b2e-aa-00000000000000000007-00000000000000001200.parquet"
         );
-        assert_eq!(ObjectName::parse(&key), Some(name));
+        assert_eq!(ObjectName::parse(&key), Some(name.clone()));
+        let whole = ObjectName { times: Some((Timestamp(5), Timestamp(60))), ..name };
+        let key = whole.key(hour);
+        let end = "-00000000000000001200-00000000000000000005-00000000000000000060.parquet";
+        assert!(key.as_ref().ends_with(end), "{key}");
+        assert_eq!(ObjectName::parse(&key), Some(whole));
         assert_eq!(Hour::parse(&hour.folder()), Some(hour));
         assert_eq!(hour.end(), at("2026-02-12T11:00:00Z"));
+        assert_eq!(date_of(&hour.date_folder()), Some(at("2026-02-13T00:00:00Z")));
+        assert_eq!(date_of(&Path::from("raw/v1/date=2026-02-30")), None);
     }
 
     #[test]
@@ -194,6 +281,33 @@ mod tests {
         ] {
             assert_eq!(MessageName::parse(&device, junk), None, "{junk}");
         }
+    }
+
+    #[test]
+    fn what_was_put_together_stands_for_all_in_its_range_of_its_node() {
+        let check = |objects: &[(&str, u64, u64, bool)], expected: &[(&str, u64, u64, bool)]| {
+            let listed = objects.iter().map(|&(node, first, last, is_whole)| {
+                let times = is_whole.then_some((Timestamp(1), Timestamp(2)));
+                let name = ObjectName { node: node.into(), first, last, times };
+                Listed { key: name.key(Hour(0)), name, size: 1, written_at: Timestamp(0) }
+            });
+            let (stand, covered) = standing(listed.collect());
+            let show = |l: &Listed| (l.name.node.clone(), l.name.first, l.name.last, l.name.times.is_some());
+            let expected: Vec<_> = expected.iter().map(|&(n, f, l, w)| (n.to_owned(), f, l, w)).collect();
+            assert_eq!(stand.iter().map(show).collect::<Vec<_>>(), expected, "{objects:?}");
+            assert_eq!(stand.len() + covered.len(), objects.len());
+        };
+        check(&[("a", 0, 9, false), ("a", 10, 19, false)], &[("a", 0, 9, false), ("a", 10, 19, false)]);
+        check(&[("a", 0, 9, false), ("a", 10, 19, false), ("a", 0, 19, true)], &[("a", 0, 19, true)]);
+        check(&[("a", 0, 9, false), ("a", 0, 9, true)], &[("a", 0, 9, true)]);
+        check(&[("a", 0, 9, false), ("b", 0, 19, true)], &[("a", 0, 9, false), ("b", 0, 19, true)]);
+        check(&[("a", 0, 30, false), ("a", 10, 19, false)], &[("a", 0, 30, false), ("a", 10, 19, false)]);
+        let of_two_ages = [("a", 0, 19, true), ("a", 20, 29, false), ("a", 0, 29, true), ("a", 30, 31, false)];
+        check(&of_two_ages, &[("a", 0, 29, true), ("a", 30, 31, false)]);
+        check(
+            &[("a", 0, 19, true), ("a", 12, 25, false), ("a", 14, 18, false)],
+            &[("a", 0, 19, true), ("a", 12, 25, false)],
+        );
     }
 
     proptest! {

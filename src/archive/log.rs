@@ -24,12 +24,62 @@ pub(crate) trait Follow: Send {
     /// Hands the next durable records to `each`, within the limits but at least one if there is any; returns how many.
     fn read(&mut self, max_records: usize, max_bytes: usize, each: &mut dyn FnMut(&Record<'_>))
     -> Result<usize, Error>;
+    /// Offset of the next record to read.
+    fn position(&self) -> u64;
+    /// The first offset of the hole in whose middle this place lay when it was first read from.
+    fn hole(&self) -> Option<u64>;
     /// Waits until there is something to read (`true`) or the journal is closed or the time is over.
     fn wait(&self, timeout: Duration) -> bool;
     /// Whether the journal is closed and read to its end.
     fn is_finished(&self) -> bool;
     /// Everything below may be trimmed as far as this place is concerned.
     fn release(&self, below: u64);
+}
+
+/// No journal at all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoLog;
+
+impl Log for NoLog {
+    fn first(&self) -> u64 {
+        0
+    }
+
+    fn durable(&self) -> u64 {
+        0
+    }
+
+    fn hold(&self, _: u64) -> Result<Box<dyn Follow>, Error> {
+        Ok(Box::new(Self))
+    }
+
+    fn reader(&self, _: u64) -> Result<Box<dyn Follow>, Error> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl Follow for NoLog {
+    fn position(&self) -> u64 {
+        0
+    }
+
+    fn hole(&self) -> Option<u64> {
+        None
+    }
+
+    fn read(&mut self, _: usize, _: usize, _: &mut dyn FnMut(&Record<'_>)) -> Result<usize, Error> {
+        Ok(0)
+    }
+
+    fn wait(&self, _: Duration) -> bool {
+        false
+    }
+
+    fn is_finished(&self) -> bool {
+        true
+    }
+
+    fn release(&self, _: u64) {}
 }
 
 impl Log for Journal {
@@ -60,6 +110,14 @@ impl Follow for Cursor {
         let batch = self.next_batch(max_records, max_bytes)?;
         batch.iter().for_each(|record| each(&record));
         Ok(batch.len())
+    }
+
+    fn position(&self) -> u64 {
+        Self::position(self).0
+    }
+
+    fn hole(&self) -> Option<u64> {
+        Self::hole(self).map(|at| at.0)
     }
 
     fn wait(&self, timeout: Duration) -> bool {

@@ -6,26 +6,37 @@
 //! Must not know: SQL, HTTP, the journal's files.
 //!
 //! ```text
-//! journal ─▶ log ─▶ archiver: classify ─▶ batch ─▶ encode ─▶ bucket (object store)
-//!              └──▶ reader: tail (journal) + walk ─▶ object ─▶ source ─▶ bucket
+//! journal ─▶ log ─▶ archiver: classify ─▶ batch ─▶ encode ─▶ bucket (object store) ◀── compact: merge, retention
+//!              └──▶ reader: tail (journal) + walk, past ─▶ object ─▶ source ─▶ bucket
 //! ```
 //!
-//! Start from [`Archiver`] (in) and [`Reader`] (out); both need a [`Bucket`]. `key` says how things are named.
+//! Start from [`Archiver`] (in) and [`Reader`] (out); both need a [`Bucket`]. `key` says how things are named. Beside the
+//! messages, in a folder of their own, [`Images`] keeps firmware.
 
+mod adopt;
 mod archiver;
 mod batch;
 mod bucket;
 mod classify;
+mod compact;
 mod encode;
+mod full;
+mod images;
+mod inspect;
 mod key;
 mod log;
+mod merge;
 mod object;
+mod past;
 mod reader;
 mod recover;
 mod source;
 mod tail;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
+mod verify;
 mod walk;
 
 use std::path::PathBuf;
@@ -33,10 +44,19 @@ use std::path::PathBuf;
 use object_store::path::Path;
 use parquet::errors::ParquetError;
 
+pub use adopt::{Adopted, Adopter};
 pub use archiver::{Archiver, ArchiverOptions};
 pub use bucket::{Bucket, CloudOptions};
+pub use compact::{Done, TASK as UPKEEP_TASK, Upkeep, UpkeepOptions};
+pub use images::{Images, Stored, Upload};
+pub use inspect::{Archived, ObjectInfo, Part, first_day, messages, objects};
 pub use key::CATEGORIES;
+use key::message_name;
+pub use object::PastMessage;
+pub use past::Past;
 pub use reader::{MAX_LIST, Reader, ReaderOptions};
+
+pub use verify::{ArchiveFault, ArchiveReport, verify};
 
 use crate::domain::Timestamp;
 use crate::journal;
@@ -83,6 +103,9 @@ pub enum Error {
     Journal { source: journal::Error },
     #[error("reading the archive was cut short")]
     Interrupted,
+    /// The archive was away for so long that what it lacks cannot be read along.
+    #[error("too much is not yet in the archive: old telemetry can be read when it has caught up")]
+    Behind,
 }
 
 impl Error {

@@ -5,6 +5,8 @@
 //!
 //! Invariant: reads no payload page but the one asked for. Does not know where an object lies in time.
 
+mod telemetry;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -23,10 +25,12 @@ use quick_cache::{Weighter, sync::Cache};
 
 use super::Error;
 use super::bucket::Bucket;
-use super::encode::{BATCH_KEY, Column, DIGEST_KEY};
+use super::encode::{BATCH_KEY, Column, DIGEST_KEY, PARTS_KEY};
 use super::key::MessageName;
 use super::source::Source;
 use crate::domain::Timestamp;
+pub use telemetry::PastMessage;
+pub(crate) use telemetry::Place;
 
 /// Bytes read from an object's end in the hope of its whole footer.
 const TAIL_BYTES: u64 = 32 * 1024;
@@ -123,6 +127,25 @@ impl<'a> Object<'a> {
     /// Keys of all objects of its batch.
     pub(crate) fn batch(&self) -> Vec<Path> {
         self.entry(BATCH_KEY).unwrap_or_default().split_whitespace().map(Path::from).collect()
+    }
+
+    /// Ranges of offsets of what was put together into it.
+    pub(crate) fn parts(&self) -> Vec<(u64, u64)> {
+        let parts = self.entry(PARTS_KEY).unwrap_or_default().split_whitespace();
+        parts
+            .filter_map(|part| part.split_once('-'))
+            .filter_map(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)))
+            .collect()
+    }
+
+    /// Whether its statistics leave room for the device.
+    pub(crate) fn may_hold(&self, device: &str) -> bool {
+        self.groups().any(|group| may_hold(group, device))
+    }
+
+    /// Rows in it.
+    pub(crate) fn row_count(&self) -> u64 {
+        u64::try_from(self.footer.metadata.file_metadata().num_rows()).unwrap_or(0)
     }
 
     /// Checksum of its records.

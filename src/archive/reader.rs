@@ -9,18 +9,22 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
+use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
 use super::bucket::Bucket;
 use super::classify::{Classify, classify, device_of};
 use super::key::{MessageName, message_name};
-use super::log::Log;
-use super::object::{Entry, Footers, footers};
+use super::log::{Log, NoLog};
+use super::object::{Entry, Footers, PastMessage, footers};
+use super::past::{Past, Span};
 use super::tail::{Judge, Tail, Wanted, scan};
 use super::walk::{Newest, Shelf};
 use super::{Error, RawEntry};
-use crate::domain::DeviceId;
+use crate::domain::{DeviceId, Timestamp};
 use crate::journal::Journal;
 use crate::observe::{Progress, trace};
 use crate::payload::Window;
@@ -29,6 +33,15 @@ use crate::payload::Window;
 pub const MAX_LIST: usize = 10_000;
 /// Reads that run at once; others wait.
 const READS: usize = 4;
+/// Objects of which it is remembered which message times are in them.
+const KNOWN_TIMES: usize = 20_000;
+/// A message counts as possibly received so long before its own time, whatever the settings of now say.
+const LEAST_AHEAD: Duration = Duration::from_secs(86_400);
+/// The journal's tail is read in steps of so many records and bytes.
+const TAIL_RECORDS: usize = 4096;
+const TAIL_STEP: usize = 4 * 1024 * 1024;
+/// Bytes of one device's old telemetry that the tail may hold.
+const MAX_TAIL: usize = 64 * 1024 * 1024;
 
 /// What a reader needs to know.
 #[derive(Clone, Debug)]
@@ -48,12 +61,14 @@ pub struct Reader {
     permits: Arc<Semaphore>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     node: String,
     judge: Judge,
     progress: Progress,
-    bucket: Bucket,
-    footers: Footers,
+    pub(super) bucket: Bucket,
+    pub(super) footers: Footers,
+    /// Message times in objects whose names do not say them.
+    pub(super) times: Cache<String, Option<(Timestamp, Timestamp)>>,
     log: Arc<dyn Log>,
 }
 
@@ -69,6 +84,23 @@ impl Reader {
         Self::over(options, bucket, Arc::new(journal.clone()), classify)
     }
 
+    /// A reader of a bucket alone, with no journal at hand.
+    pub fn of_bucket(bucket: Bucket, window: Window) -> Self {
+        let options = ReaderOptions { node: uuid::Uuid::nil(), window, progress: Progress::default() };
+        Self::over(options, bucket, Arc::new(NoLog), classify)
+    }
+
+    /// The device's telemetry with a message time in `from..to`, piece by piece. Blocks: call it, and what it gives, on
+    /// threads that may.
+    pub fn past(&self, device: &DeviceId, from: Timestamp, to: Timestamp) -> Result<Past, Error> {
+        Past::open(Arc::clone(&self.inner), Span { device: device.clone(), from, to })
+    }
+
+    /// What it takes a message's time to be judged by.
+    pub fn window(&self) -> Window {
+        self.inner.judge.window
+    }
+
     pub(crate) fn over(options: ReaderOptions, bucket: Bucket, log: Arc<dyn Log>, classify: Classify) -> Self {
         let inner = Inner {
             node: options.node.hyphenated().to_string(),
@@ -76,6 +108,7 @@ impl Reader {
             progress: options.progress,
             bucket,
             footers: footers(),
+            times: Cache::new(KNOWN_TIMES),
             log,
         };
         Self { inner: Arc::new(inner), permits: Arc::new(Semaphore::new(READS)) }
@@ -97,6 +130,12 @@ impl Reader {
         self.blocking(move |inner| inner.read(&device, &name)).await
     }
 
+    /// [`read`](Self::read), on the caller's thread: it blocks.
+    pub fn read_blocking(&self, device: &DeviceId, filename: &str) -> Result<Option<(String, Vec<u8>)>, Error> {
+        let Some(name) = MessageName::parse(device, filename) else { return Ok(None) };
+        self.inner.read(device, &name)
+    }
+
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner) -> Result<T, Error> + Send + 'static,
@@ -113,6 +152,45 @@ impl Reader {
 }
 
 impl Inner {
+    /// How long before its own time a message may have been received, in µs.
+    pub(super) fn ahead_us(&self) -> i64 {
+        let future = self.judge.window.future.max(LEAST_AHEAD);
+        i64::try_from(future.as_micros()).unwrap_or(i64::MAX)
+    }
+
+    /// What of it is in the journal only.
+    pub(super) fn tail_of(&self, span: &Span) -> Result<Vec<PastMessage>, Error> {
+        let (start, end) = (self.progress.position().max(self.log.first()), self.log.durable());
+        let (mut found, mut bytes, mut at) = (Vec::new(), 0, start);
+        let mut reader = self.log.reader(start)?;
+        while at < end {
+            let read = reader.read(TAIL_RECORDS, TAIL_STEP, &mut |record| {
+                at = record.offset.0 + 1;
+                if device_of(record) != span.device.as_str() {
+                    return;
+                }
+                let class = (self.judge.classify)(record, self.judge.window);
+                let ts = class.ts.filter(|ts| class.category == "telemetry" && (span.from..span.to).contains(ts));
+                if let Some(ts) = ts {
+                    bytes += record.payload.len();
+                    found.push(PastMessage {
+                        ts,
+                        received_at: record.received_at,
+                        content_type: record.content_type.to_owned(),
+                        payload: Bytes::copy_from_slice(record.payload),
+                    });
+                }
+            })?;
+            if bytes > MAX_TAIL {
+                return Err(Error::Behind);
+            }
+            if read == 0 {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
     const fn shelf(&self) -> Shelf<'_> {
         Shelf { bucket: &self.bucket, footers: &self.footers }
     }

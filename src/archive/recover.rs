@@ -15,9 +15,10 @@ use object_store::path::Path;
 
 use super::Error;
 use super::bucket::Bucket;
-use super::key::{Hour, ObjectName};
+use super::key::{Hour, Listed, ObjectName};
 use super::log::Log;
 use super::object::{Footers, Object};
+use super::walk::Shelf;
 use crate::domain::Timestamp;
 
 /// What to do next.
@@ -66,33 +67,41 @@ fn batch_of(
     offset: u64,
     received_at: Timestamp,
 ) -> Result<Option<Written>, Error> {
-    let mut objects: Vec<(ObjectName, u64, Path)> = bucket
-        .objects(&Hour::of(received_at).folder())?
-        .into_iter()
-        .filter_map(|meta| Some((ObjectName::parse(&meta.location)?, meta.size, meta.location)))
-        .filter(|(name, ..)| name.node == node && name.last >= offset)
-        .collect();
-    objects.sort_unstable();
-    let Some((name, size, key)) = objects.first().filter(|(name, ..)| name.spans(offset)) else { return Ok(None) };
+    let objects = Shelf { bucket, footers }.objects(Hour::of(received_at))?;
+    let objects: Vec<Listed> = objects.into_iter().filter(|l| l.name.node == node && l.name.last >= offset).collect();
+    let Some(Listed { key, size, .. }) = objects.first().filter(|l| l.name.spans(offset)) else { return Ok(None) };
     let Some(object) = Object::open(bucket, footers, key, *size)? else { return Ok(None) };
     // Another journal's object (the directory was emptied, the node id kept) spans the number but not the time.
     if !object.received().is_some_and(|(oldest, newest)| oldest <= received_at && received_at <= newest) {
         return Ok(None);
     }
-    let mut last = (name, *size, key);
-    for (name, size, key) in &objects[1..] {
-        if name.first != last.0.last + 1 {
+    let mut last = &objects[0];
+    for next in &objects[1..] {
+        if next.name.first != last.name.last + 1 {
             break;
         }
-        last = (name, *size, key);
+        last = next;
     }
-    let Some(object) = Object::open(bucket, footers, last.2, last.1)? else { return Ok(None) };
-    let mut written = Written { first: last.0.first, end: last.0.last + 1, complete: true };
-    for sibling in object.batch() {
-        let Some(name) = ObjectName::parse(&sibling) else { continue };
-        written.first = written.first.min(name.first);
+    let Some(object) = Object::open(bucket, footers, &last.key, last.size)? else { return Ok(None) };
+    // (What was put together names the last batch in it: more than that is not to be written again.)
+    let siblings: Vec<_> = object.batch().into_iter().filter_map(|key| Some((ObjectName::parse(&key)?, key))).collect();
+    let first = siblings.iter().map(|(name, _)| name.first).min().unwrap_or(last.name.first);
+    let mut written = Written { first, end: last.name.last + 1, complete: true };
+    for (name, sibling) in siblings {
         written.end = written.end.max(name.last + 1);
-        written.complete &= bucket.size(&sibling)?.is_some();
+        written.complete &= is_there(bucket, footers, &sibling, &name)?;
     }
     Ok(Some(written))
+}
+
+/// Whether an object of a batch is there, or what it was put together into.
+fn is_there(bucket: &Bucket, footers: &Footers, key: &Path, name: &ObjectName) -> Result<bool, Error> {
+    if bucket.size(key)?.is_some() {
+        return Ok(true);
+    }
+    let Some(hour) = key.as_ref().rsplit_once('/').and_then(|(folder, _)| Hour::parse(&Path::from(folder))) else {
+        return Ok(false);
+    };
+    let objects = Shelf { bucket, footers }.objects(hour)?;
+    Ok(objects.iter().any(|listed| listed.name.covers(name)))
 }

@@ -1,6 +1,6 @@
 //! Messages of one device that are in the journal, newest first.
 //!
-//! Costs: the journal is scanned backwards in steps of [`STEP`] records, only until enough are found. Normally all of it
+//! Costs: the journal is scanned backwards in steps of [`STEP`] records, only until enough are found; holes are stepped over. Normally all of it
 //! is one step: what is not archived is at most a minute old. While the archive is away the tail grows with the journal,
 //! and a device with few messages makes a listing read all of it.
 //!
@@ -57,15 +57,15 @@ pub(crate) fn scan(log: &dyn Log, archived: u64, wanted: Wanted<'_>, judge: Judg
     let first = archived.max(log.first());
     while end > first && tail.entries.len() < wanted.limit {
         let start = end.saturating_sub(STEP).max(first);
-        step(log, start..end, wanted, judge, &mut tail)?;
-        end = start;
+        end = step(log, start..end, wanted, judge, &mut tail)?;
     }
     Ok(tail)
 }
 
-fn step(log: &dyn Log, range: Range<u64>, wanted: Wanted<'_>, judge: Judge, tail: &mut Tail) -> Result<(), Error> {
+/// Looks at the records in `range`; returns below where there may be more.
+fn step(log: &dyn Log, range: Range<u64>, wanted: Wanted<'_>, judge: Judge, tail: &mut Tail) -> Result<u64, Error> {
     let mut reader = log.reader(range.start)?;
-    let mut next = range.start;
+    let (mut next, mut below) = (range.start, range.start);
     while next < range.end {
         let most = READ_RECORDS.min(usize::try_from(range.end - next).unwrap_or(READ_RECORDS));
         let read = reader.read(most, READ_BYTES, &mut |record| {
@@ -92,9 +92,11 @@ fn step(log: &dyn Log, range: Range<u64>, wanted: Wanted<'_>, judge: Judge, tail
                 });
             }
         })?;
+        // Where a restored journal goes on lies a hole that in steps would have no end.
+        below = below.min(reader.hole().unwrap_or(below));
         if read == 0 {
             break;
         }
     }
-    Ok(())
+    Ok(below)
 }

@@ -9,22 +9,23 @@
 //! Invariant: an object of a node with higher offsets than another in the same hour is taken to be newer.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 
 use object_store::path::Path;
 
 use super::Error;
 use super::bucket::Bucket;
-use super::key::{Hour, MessageName, ObjectName, ROOT};
+use super::key::{Hour, Listed, MessageName, ROOT, standing};
 use super::object::{Entry, Footers, Object};
 use super::tail::Wanted;
 use crate::domain::Timestamp;
 
 /// Objects a listing opens at most.
 pub(crate) const MAX_OBJECTS: usize = 10_000;
+/// Listings of one folder while objects of it are put together and removed.
+const TRIES: usize = 5;
 
 /// The newest messages seen so far.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Newest {
     limit: usize,
     entries: Vec<Entry>,
@@ -61,12 +62,6 @@ pub(crate) struct Shelf<'a> {
     pub(crate) footers: &'a Footers,
 }
 
-struct Listed {
-    name: ObjectName,
-    key: Path,
-    size: u64,
-}
-
 impl<'a> Shelf<'a> {
     /// Adds the device's messages to `newest`, but those for which `skip(node, offset)`.
     pub(crate) fn list(
@@ -100,58 +95,87 @@ impl<'a> Shelf<'a> {
         skip: &dyn Fn(&str, u64) -> bool,
         budget: &mut usize,
     ) -> Result<(), Error> {
-        let mut nodes: BTreeMap<String, Vec<Listed>> = BTreeMap::new();
-        for listed in self.objects(hour)? {
-            nodes.entry(listed.name.node.clone()).or_default().push(listed);
+        for _ in 0..TRIES {
+            let mut found = newest.clone();
+            if self.try_hour(hour, wanted, &mut found, skip, budget)?.is_some() {
+                *newest = found;
+                return Ok(());
+            }
         }
+        Err(Error::Interrupted)
+    }
+
+    /// `None`: an object has gone since the listing; another listing shows in which one its messages are now.
+    fn try_hour(
+        self,
+        hour: Hour,
+        wanted: Wanted<'_>,
+        newest: &mut Newest,
+        skip: &dyn Fn(&str, u64) -> bool,
+        budget: &mut usize,
+    ) -> Result<Option<()>, Error> {
         let mut heads = Vec::new();
-        for mut listed in nodes.into_values() {
-            listed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-            heads.extend(self.head(listed, budget)?);
+        for of_node in self.objects(hour)?.chunk_by(|a, b| a.name.node == b.name.node) {
+            let Some(head) = self.head(of_node.to_vec(), budget)? else { return Ok(None) };
+            heads.extend(head);
         }
         while let Some(index) = (0..heads.len()).max_by_key(|&i| heads[i].newest) {
             let Head { newest: time, node, object, rest } = heads.swap_remove(index);
             if newest.is_beyond(time) {
                 break;
             }
-            let rows = tolerate(object.rows_of(wanted.device.as_str()))?.unwrap_or_default().into_iter();
-            let rows = rows.map(|found| found.entry).filter(|e| wanted.category.is_none_or(|c| c == e.category));
+            let Some(rows) = tolerate(object.rows_of(wanted.device.as_str()))? else { return Ok(None) };
+            let rows = rows.unwrap_or_default().into_iter().map(|found| found.entry);
+            let rows = rows.filter(|e| wanted.category.is_none_or(|c| c == e.category));
             newest.add(rows.filter(|entry| !skip(&node, entry.offset)));
-            heads.extend(self.head(rest, budget)?);
+            let Some(head) = self.head(rest, budget)? else { return Ok(None) };
+            heads.extend(head);
         }
-        Ok(())
+        Ok(Some(()))
     }
 
-    /// Opens the last of a node's objects.
-    fn head(self, mut rest: Vec<Listed>, budget: &mut usize) -> Result<Option<Head<'a>>, Error> {
-        while let Some(Listed { name, key, size }) = rest.pop().filter(|_| *budget > 0) {
+    /// Opens the last of a node's objects, if there is one. `None`: it has gone since the listing.
+    fn head(self, mut rest: Vec<Listed>, budget: &mut usize) -> Result<Option<Option<Head<'a>>>, Error> {
+        while let Some(Listed { name, key, size, .. }) = rest.pop().filter(|_| *budget > 0) {
             *budget -= 1;
-            let object = tolerate(Object::open(self.bucket, self.footers, &key, size))?;
+            let Some(object) = tolerate(Object::open(self.bucket, self.footers, &key, size))? else { return Ok(None) };
             if let Some((object, (_, newest))) = object.and_then(|o| o.received().map(|range| (o, range))) {
-                return Ok(Some(Head { newest, node: name.node, object, rest }));
+                return Ok(Some(Some(Head { newest, node: name.node, object, rest })));
             }
         }
-        Ok(None)
+        Ok(Some(None))
     }
 
     /// Content type and payload of a message.
     pub(crate) fn find(self, device: &str, name: &MessageName) -> Result<Option<(String, Vec<u8>)>, Error> {
-        let objects = self.objects(Hour::of(name.received_at))?;
-        for listed in objects.into_iter().filter(|listed| listed.name.spans(name.offset)) {
-            let Some(object) = Object::open(self.bucket, self.footers, &listed.key, listed.size)? else { continue };
-            let rows = object.rows_of(device)?.unwrap_or_default();
-            if let Some(found) = rows.iter().find(|found| found.entry.has_name(name)) {
-                return object.content(found);
+        for _ in 0..TRIES {
+            if let Some(found) = self.try_find(device, name)? {
+                return Ok(found);
             }
         }
-        Ok(None)
+        Err(Error::Interrupted)
     }
 
-    fn objects(self, hour: Hour) -> Result<impl Iterator<Item = Listed>, Error> {
+    /// Outside `None`: an object has gone since the listing. Inside `None`: there is no such message.
+    #[allow(clippy::type_complexity, reason = "an answer within an answer")]
+    fn try_find(self, device: &str, name: &MessageName) -> Result<Option<Option<(String, Vec<u8>)>>, Error> {
+        let objects = self.objects(Hour::of(name.received_at))?;
+        for listed in objects.into_iter().filter(|listed| listed.name.spans(name.offset)) {
+            let Some(object) = Object::open(self.bucket, self.footers, &listed.key, listed.size)? else {
+                return Ok(None);
+            };
+            let Some(rows) = object.rows_of(device)? else { return Ok(None) };
+            if let Some(found) = rows.iter().find(|found| found.entry.has_name(name)) {
+                return Ok(object.content(found)?.map(Some));
+            }
+        }
+        Ok(Some(None))
+    }
+
+    /// What is to be read of an hour, by node and first offset.
+    pub(crate) fn objects(self, hour: Hour) -> Result<Vec<Listed>, Error> {
         let objects = self.bucket.objects(&hour.folder())?.into_iter();
-        Ok(objects.filter_map(|meta| {
-            Some(Listed { name: ObjectName::parse(&meta.location)?, key: meta.location, size: meta.size })
-        }))
+        Ok(standing(objects.filter_map(Listed::new).collect()).0)
     }
 }
 
@@ -163,13 +187,13 @@ struct Head<'a> {
     rest: Vec<Listed>,
 }
 
-/// One damaged object must not hide all others from a listing: it is reported and passed over.
-fn tolerate<T>(result: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+/// One damaged object must not hide all others from a listing: it is reported and passed over (inside `None`).
+fn tolerate<T>(result: Result<Option<T>, Error>) -> Result<Option<Option<T>>, Error> {
     match result {
         Err(Error::Damaged { key, source }) => {
             tracing::error!(%key, error = %source, "an archive object is damaged; its messages are not listed");
-            Ok(None)
+            Ok(Some(None))
         }
-        other => other,
+        other => Ok(other?.map(Some)),
     }
 }

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::global::{Global, Output};
 use super::output;
+use super::progress::{bar, show};
 use crate::journal::{self, Finding, Offset, Record, Report};
 use crate::serve::DataDir;
 
@@ -80,8 +80,8 @@ pub(super) fn run(args: JournalArgs, global: &Global) -> anyhow::Result<ExitCode
 }
 
 fn verify(dir: &Path, output: Output) -> anyhow::Result<ExitCode> {
-    let bar = progress();
-    let report = journal::verify(dir, |done, all| show_progress(&bar, done, all));
+    let bar = bar();
+    let report = journal::verify(dir, |done, all| show(&bar, done, all));
     bar.finish_and_clear();
     let report = report.with_context(|| format!("cannot read the journal in {}", dir.display()))?;
     output::print(output, &report_json(&report), || describe(&report))?;
@@ -89,8 +89,8 @@ fn verify(dir: &Path, output: Output) -> anyhow::Result<ExitCode> {
 }
 
 fn salvage(dir: &Path, global: &Global) -> anyhow::Result<ExitCode> {
-    let bar = progress();
-    let done = journal::salvage(dir, |done, all| show_progress(&bar, done, all));
+    let bar = bar();
+    let done = journal::salvage(dir, |done, all| show(&bar, done, all));
     bar.finish_and_clear();
     let done = done.with_context(|| format!("cannot salvage the journal in {}", dir.display()))?;
     let replaced: Vec<_> = done.replaced.iter().map(|(new, old)| json!({"segment": new, "damaged": old})).collect();
@@ -144,17 +144,6 @@ fn line(record: &Record<'_>, output: Output) -> String {
             format!("{} {} {topic} {} B {short}", record.offset, record.received_at, record.payload.len())
         }
     }
-}
-
-fn progress() -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {eta}");
-    // Drawn on stderr, and only when that is a terminal.
-    ProgressBar::new(0).with_style(style.unwrap_or(ProgressStyle::default_bar()))
-}
-
-fn show_progress(bar: &ProgressBar, done: u64, all: u64) {
-    bar.set_length(all);
-    bar.set_position(done);
 }
 
 fn report_json(report: &Report) -> Value {

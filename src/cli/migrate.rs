@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::global::{Global, make_data_dir};
 use super::output;
-use crate::store;
+use crate::store::{self, Engine};
 
 /// Bring the database's tables up to this version (`serve` does it too when it starts)
 #[derive(Debug, Args)]
@@ -31,8 +31,12 @@ pub(super) fn run(args: MigrateArgs, global: &Global) -> anyhow::Result<ExitCode
     }
     let names =
         store::migrate(url.reveal(), args.dry_run).with_context(|| format!("cannot migrate {}", url.redacted()))?;
-    let answer = json!({"database": url.redacted(), "dry_run": args.dry_run, "migrations": names});
-    output::print(global.output, &answer, || describe(&names, args.dry_run))?;
+    let engines =
+        store::engines(url.reveal()).with_context(|| format!("cannot look at the tables of {}", url.redacted()))?;
+    let shown: Vec<_> =
+        engines.iter().map(|e| json!({"name": e.name, "version": e.version, "tables": e.tables})).collect();
+    let answer = json!({"database": url.redacted(), "dry_run": args.dry_run, "migrations": names, "extensions": shown});
+    output::print(global.output, &answer, || describe(&names, args.dry_run) + &describe_engines(&engines))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -42,4 +46,13 @@ fn describe(names: &[String], dry_run: bool) -> String {
         true => "the database is up to date\n".to_owned(),
         false => names.iter().map(|name| format!("{verb} {name}\n")).collect(),
     }
+}
+
+/// `timescaledb 2.17.2: telemetry hypertable, device_events hypertable`
+fn describe_engines(engines: &[Engine]) -> String {
+    let line = |engine: &Engine| match engine.tables.is_empty() {
+        true => format!("{} {}: no table is spread or cut by it; see deploy/sql\n", engine.name, engine.version),
+        false => format!("{} {}: {}\n", engine.name, engine.version, engine.tables.join(", ")),
+    };
+    engines.iter().map(line).collect()
 }

@@ -6,7 +6,9 @@
 //!
 //! Start from [`main`].
 
+mod archive;
 mod audit;
+mod backup;
 mod check_config;
 mod claim;
 mod client;
@@ -15,6 +17,7 @@ mod desk;
 mod device;
 mod global;
 mod healthcheck;
+mod import;
 mod journal;
 mod key;
 mod live;
@@ -23,6 +26,8 @@ mod migrate;
 mod openapi;
 mod output;
 mod pki;
+mod progress;
+mod restore;
 mod runtime;
 mod serve;
 mod service;
@@ -73,6 +78,10 @@ enum Command {
     Claim(claim::ClaimArgs),
     Service(service::ServiceArgs),
     Journal(journal::JournalArgs),
+    Archive(archive::ArchiveArgs),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
+    Import(import::ImportArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
 }
@@ -106,6 +115,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Claim(args) => claim::run(args, global),
         Command::Service(args) => service::run(args, global),
         Command::Journal(args) => journal::run(args, global),
+        Command::Archive(args) => archive::run(args, global),
+        Command::Backup(args) => backup::run(args, global),
+        Command::Restore(args) => restore::run(args, global),
+        Command::Import(args) => import::run(args, global),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => completions::run_man(args, Cli::command()),
     }

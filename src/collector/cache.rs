@@ -1,40 +1,55 @@
 //! The device states in memory: a bounded write-through cache of the store's.
 //!
-//! Invariant: outside of a batch in work, every cached state equals what is committed; any entry may be dropped at any
-//! time and read again. So memory grows with the devices that speak, up to a limit, not with devices ever seen.
+//! Invariant: outside of a batch in work, every cached state equals what was committed as its revision; any entry may be
+//! dropped at any time and read again. So memory grows with the devices that speak, up to a limit, not with devices ever seen.
+//! Where other nodes change states too, the store says at each commit which revisions are not the latest any more.
 
 use std::collections::HashMap;
 
 use crate::domain::{DeviceId, DeviceState};
 use crate::journal::Offset;
-use crate::store::{Error, Store};
+use crate::store::{Error, Fresh, Known, Store};
 
 /// States by device, and which of them the batch in work has changed.
 #[derive(Debug, Default)]
 pub struct States {
-    known: HashMap<DeviceId, DeviceState>,
+    known: HashMap<DeviceId, (DeviceState, u64)>,
     changed: HashMap<DeviceId, DeviceState>,
     /// Deleted devices with the journal's end at that moment, until it has been read.
     buried: HashMap<DeviceId, Offset>,
 }
 
 impl States {
-    /// Makes sure that the state of every one of `ids` is at hand, reading what is missing in one query.
+    /// Makes sure that the state of every one of `ids` is at hand, reading what is missing in one query. Where nodes share
+    /// the store nothing is read: what is missing comes with the commit, in its last version.
     pub fn load(&mut self, store: &dyn Store, mut ids: Vec<DeviceId>) -> Result<(), Error> {
+        if store.is_shared() {
+            return Ok(());
+        }
         ids.retain(|id| !self.known.contains_key(id));
         if ids.is_empty() {
             return Ok(());
         }
         let found = store.device_states(&ids)?;
-        self.known.extend(ids.into_iter().map(|id| (id, DeviceState::default())));
-        self.known.extend(found);
+        self.known.extend(ids.into_iter().map(|id| (id, (DeviceState::default(), 0))));
+        self.known.extend(found.into_iter().map(|(id, state)| (id, (state, 0))));
         Ok(())
+    }
+
+    /// The devices of `ids` with the revisions that are known of them.
+    pub fn revisions(&self, ids: &[DeviceId]) -> Vec<Known> {
+        ids.iter().map(|id| (id.clone(), self.known.get(id).map_or(0, |(_, revision)| *revision))).collect()
+    }
+
+    /// Takes over states that another node has changed.
+    pub fn refresh(&mut self, fresh: Vec<Fresh>) {
+        self.known.extend(fresh.into_iter().map(|f| (f.device, (f.state, f.revision))));
     }
 
     /// The state of a loaded device, to be changed by the batch in work.
     pub fn edit(&mut self, id: &DeviceId) -> &mut DeviceState {
         if !self.changed.contains_key(id) {
-            let state = self.known.get(id).cloned().unwrap_or_default();
+            let state = self.known.get(id).map(|(state, _)| state.clone()).unwrap_or_default();
             self.changed.insert(id.clone(), state);
         }
         self.changed.get_mut(id).expect("inserted above")
@@ -42,7 +57,7 @@ impl States {
 
     /// The state of a loaded device as the batch in work sees it.
     pub fn get(&self, id: &DeviceId) -> Option<&DeviceState> {
-        self.changed.get(id).or_else(|| self.known.get(id))
+        self.changed.get(id).or_else(|| self.known.get(id).map(|(state, _)| state))
     }
 
     /// The states the batch in work has changed, in the order of their ids.
@@ -54,10 +69,16 @@ impl States {
 
     /// The batch is committed: its states are the known ones now. Drops the others when there are more than `max`.
     pub fn settle(&mut self, max: usize) {
-        if self.known.len() + self.changed.len() > max {
+        let number = |id: &DeviceId, known: &HashMap<_, (DeviceState, u64)>| known.get(id).map_or(0, |(_, n)| *n);
+        let changed = self.changed.drain().map(|(id, state)| {
+            let revision = number(&id, &self.known) + 1;
+            (id, (state, revision))
+        });
+        let changed: Vec<_> = changed.collect();
+        if self.known.len() + changed.len() > max {
             self.known.clear();
         }
-        self.known.extend(self.changed.drain());
+        self.known.extend(changed);
     }
 
     /// The batch in work came to nothing: its changes are undone.

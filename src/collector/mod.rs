@@ -12,6 +12,7 @@ mod place;
 pub mod plan;
 #[cfg(test)]
 mod plan_tests;
+mod planning;
 mod requests;
 mod task;
 

@@ -1,11 +1,12 @@
 //! What the REST API says about devices, brought into the one place that owns device state.
 
 use super::plan::{Plan, UnknownDevices};
+use super::planning::Planning;
 use super::{RequestKind, cache::States};
 use crate::domain::presence::Connection;
 use crate::domain::{DeviceId, Timestamp};
 use crate::journal::Offset;
-use crate::store::{Error, Store};
+use crate::store::{Batch, Error, Store};
 
 /// Most requests answered by one commit, between two reads of the journal.
 pub const MAX_AT_ONCE: usize = 256;
@@ -26,14 +27,28 @@ pub fn apply(
             states.bury(device, head);
         }
     }
-    let told: Vec<DeviceId> = requests.iter().filter(|(_, kind)| kind.says_something()).map(|r| r.0.clone()).collect();
-    states.load(store, told)?;
-    let known: Vec<bool> = requests
-        .iter()
-        .map(|(device, kind)| !kind.says_something() || states.get(device).is_some_and(|s| s.registration.is_some()))
-        .collect();
+    let mut told: Vec<DeviceId> =
+        requests.iter().filter(|(_, kind)| kind.says_something()).map(|r| r.0.clone()).collect();
+    told.sort_unstable();
+    told.dedup();
+    if told.is_empty() {
+        return Ok(vec![true; requests.len()]);
+    }
+    states.load(store, told.clone())?;
+    let mut known = Vec::new();
+    let mut planning = Planning::new(states, |states| {
+        let is_known = |device| states.get(device).is_some_and(|s| s.registration.is_some());
+        known = requests.iter().map(|(device, kind)| !kind.says_something() || is_known(device)).collect();
+        plan(states, requests.iter().zip(&known).filter(|(_, known)| **known).map(|(request, _)| request), now)
+    });
+    let revisions = planning.known(&told);
+    store.commit_planned(&revisions, &mut planning).inspect_err(|_| states.discard())?;
+    Ok(known)
+}
+
+fn plan<'a>(states: &mut States, requests: impl Iterator<Item = &'a (DeviceId, RequestKind)>, now: Timestamp) -> Batch {
     let mut plan = Plan::new(states, UnknownDevices::Refuse);
-    for ((device, kind), _) in requests.iter().zip(&known).filter(|(_, known)| **known) {
+    for (device, kind) in requests {
         match kind {
             RequestKind::Heartbeat => plan.hear(device, Connection::Online, now),
             RequestKind::SetStatus { connection, fw_version } => {
@@ -45,9 +60,5 @@ pub fn apply(
             RequestKind::Reload | RequestKind::Deleted => {}
         }
     }
-    let (batch, _) = plan.finish();
-    if !batch.states.is_empty() {
-        store.commit(&batch).inspect_err(|_| states.discard())?;
-    }
-    Ok(known)
+    plan.finish().0
 }

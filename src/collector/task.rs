@@ -1,5 +1,7 @@
 //! The collector's thread: reads the journal, commits, answers requests, watches presence.
 
+mod presence;
+
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -7,22 +9,21 @@ use tokio::sync::watch;
 
 use super::cache::States;
 use super::place::{self, Place};
-use super::plan::{Decoded, Plan, Tally, UnknownDevices, plan};
+use super::plan::{Decoded, Tally, UnknownDevices, plan};
+use super::planning::Planning;
 use super::{Request, requests};
 use crate::domain::device::Intervals;
-use crate::domain::presence::{Connection, Deadlines};
+use crate::domain::presence::Deadlines;
 use crate::domain::{Clock, DeviceId, DeviceState, Refusal, Timestamp};
 use crate::journal::{self, Cursor, Journal, Offset};
 use crate::observe::trace::{Span, SpanKind, Tracer};
 use crate::observe::{Board, Progress, TaskState, backoff::Backoff, counted, metrics};
 use crate::payload::{self, Window};
-use crate::store::{self, Batch, SharedStore};
+use crate::store::{self, SharedStore};
 
 /// The name on the task board and of the journal cursor.
 pub const TASK: &str = "collector";
 
-/// How often presence is looked at.
-const PRESENCE_PERIOD: Duration = Duration::from_secs(1);
 /// How long messages gather for a transaction while the collector keeps up.
 const GATHER: Duration = Duration::from_millis(20);
 /// How often the journal learns what it may trim.
@@ -45,6 +46,8 @@ pub struct Options {
     pub max_cached_devices: usize,
     /// With so many bytes in the journal that are not released, nothing is taken in: then silence is ours.
     pub journal_max_bytes: u64,
+    /// A node that has not said for so long that it is there is taken for dead.
+    pub node_timeout: Duration,
     /// What of the messages is traced.
     pub tracer: Tracer,
 }
@@ -62,12 +65,14 @@ pub struct Collector {
     progress: Progress,
     states: States,
     deadlines: Deadlines,
-    last_presence: Instant,
+    presence: presence::Looks,
     last_release: Instant,
     /// Silence before this was ours, not the meters'.
     started_at: Timestamp,
     /// Whether the store has said where to go on.
     is_placed: bool,
+    /// Where the journal ended when this process began.
+    head_at_start: Offset,
 }
 
 /// The collector cannot go on.
@@ -95,7 +100,8 @@ impl Collector {
         board: Board,
         progress: Progress,
     ) -> Result<Self, Error> {
-        let found = match place::find(&*store, journal) {
+        let head = journal.status().head;
+        let found = match place::find(&*store, journal, head) {
             Ok(place) => Some(place),
             Err(error) if error.is_transient() => None,
             Err(error) => return Err(Error::Store(error)),
@@ -112,7 +118,7 @@ impl Collector {
             cursor,
             requests,
             stop,
-            last_presence: Instant::now(),
+            presence: presence::Looks::new(),
             last_release: Instant::now(),
             started_at: now,
             clock,
@@ -121,6 +127,7 @@ impl Collector {
             states: States::default(),
             deadlines: Deadlines::default(),
             is_placed: found.is_some(),
+            head_at_start: head,
         };
         if let Some(place) = found {
             collector.watch_online(&place);
@@ -131,7 +138,7 @@ impl Collector {
 
     /// Goes to its place once the store is there.
     fn take_place(&mut self) -> Result<(), Error> {
-        let place = self.retry("find its place", |c| place::find(&*c.store, &c.journal))?;
+        let place = self.retry("find its place", |c| place::find(&*c.store, &c.journal, c.head_at_start))?;
         // The hold stays while nobody has it.
         self.cursor = self.journal.reader(place.start).map_err(Error::Journal)?;
         self.cursor = self.journal.cursor(TASK, place.start).map_err(Error::Journal)?;
@@ -163,6 +170,11 @@ impl Collector {
             let batch =
                 self.cursor.next_batch(self.options.batch_records, self.options.batch_bytes).map_err(Error::Journal)?;
             if batch.is_empty() {
+                let position = self.cursor.position().0;
+                if position > self.progress.position() {
+                    // Only a hole was passed.
+                    self.progress.set(position, None);
+                }
                 self.check_presence(self.clock.now())?;
                 self.release_durable()?;
                 if self.cursor.is_finished() {
@@ -185,15 +197,8 @@ impl Collector {
     /// Decodes, plans and commits one run of records; the receive time of the last one.
     fn process(&mut self, records: &journal::Batch) -> Result<Timestamp, Error> {
         let started = self.clock.now();
-        let mut decoded = Vec::with_capacity(records.len());
-        let (mut last, mut foreign) = (Timestamp::default(), 0);
-        for record in records.iter() {
-            last = record.received_at;
-            match self.decode(&record) {
-                Some(message) => decoded.push(message),
-                None => foreign += 1,
-            }
-        }
+        let (window, unknown) = (self.options.window, self.options.unknown_devices);
+        let (decoded, foreign) = decode_all(records, window);
         if foreign > 0 {
             metrics::MESSAGES_REFUSED.increment(&[("reason", Refusal::UnknownTopic.name())], foreign);
         }
@@ -202,16 +207,22 @@ impl Collector {
         devices.sort_unstable();
         devices.dedup();
         self.retry("load device states", |c| c.states.load(&*c.store, devices.clone()))?;
-        let (mut batch, tally) = plan(&mut self.states, decoded, self.options.unknown_devices);
         let end = self.cursor.position();
-        batch.checkpoint = Some(end.0);
-        let took = self.commit(&batch)?;
+        let (mut decoded, mut tally) = (Some(decoded), Tally::default());
+        let took = self.commit(&devices, |states| {
+            // Planned again when another node was first: then they are decoded again, which is rare.
+            let decoded = decoded.take().unwrap_or_else(|| decode_all(records, window).0);
+            let (mut batch, counted) = plan(states, decoded, unknown);
+            batch.checkpoint = Some(end.0);
+            tally = counted;
+            batch
+        })?;
         report(&tally);
         self.trace(end, (started, took), records.len());
         self.states.passed(end);
         self.progress.set(end.0, None);
         self.release_durable()?;
-        Ok(last)
+        Ok(records.iter().last().map_or(started, |record| record.received_at))
     }
 
     /// Lets the journal trim what the store has **synced**: a committed checkpoint may still be lost with the power, and
@@ -249,23 +260,23 @@ impl Collector {
         }
     }
 
-    fn decode(&self, record: &journal::Record<'_>) -> Option<Decoded> {
-        let (device, kind) = payload::parse_topic(record.topic)?;
-        let device = DeviceId::parse(device)?;
-        let received_at = record.received_at;
-        let result =
-            payload::decode(&device, kind, record.content_type, record.payload, received_at, self.options.window);
-        if let Err(reason) = &result {
-            tracing::debug!(device_id = %device, reason = reason.name(), offset = record.offset.0, "message kept as invalid");
-        }
-        Some(Decoded { offset: record.offset, device, received_at, result })
-    }
-
-    /// Commits, trying again for as long as it takes; then follows the deadlines of the devices that changed.
-    /// Gives how long the transaction took.
-    fn commit(&mut self, batch: &Batch) -> Result<Duration, Error> {
+    /// Commits what `make` plans on the states of `devices`, trying again for as long as it takes; then follows the
+    /// deadlines of the devices that changed. Gives how long the transaction took.
+    fn commit(
+        &mut self,
+        devices: &[DeviceId],
+        make: impl FnMut(&mut States) -> store::Batch,
+    ) -> Result<Duration, Error> {
         let started = Instant::now();
-        let done = self.retry("commit", |c| c.store.commit(batch))?;
+        let mut states = std::mem::take(&mut self.states);
+        let mut planning = Planning::new(&mut states, make);
+        let done = self.retry("commit", |c| {
+            let known = planning.known(devices);
+            c.store.commit_planned(&known, &mut planning)
+        });
+        let batch = planning.into_batch();
+        self.states = states;
+        let done = done?;
         let took = started.elapsed();
         metrics::COMMIT_SECONDS.observe(&[], took);
         metrics::MESSAGES_DUPLICATE.increment(&[], done.duplicates as u64);
@@ -278,43 +289,6 @@ impl Collector {
             self.states.forget(device);
         }
         Ok(took)
-    }
-
-    /// Takes devices offline that have been silent for longer than their timeout.
-    fn check_presence(&mut self, now: Timestamp) -> Result<(), Error> {
-        if self.last_presence.elapsed() < PRESENCE_PERIOD {
-            return Ok(());
-        }
-        self.last_presence = Instant::now();
-        let intake = self.journal.status();
-        if intake.stalled.is_some() || intake.unreleased_bytes >= self.options.journal_max_bytes {
-            // Nobody is listened to: the silence is ours, and its end gives grace.
-            self.started_at = now;
-        }
-        // All that come due are looked at: what is known of them may have to be read first.
-        let due = self.deadlines.expired(now, |_| Some(Timestamp(i64::MIN)));
-        if due.is_empty() {
-            return Ok(());
-        }
-        self.retry("load device states", |c| c.states.load(&*c.store, due.clone()))?;
-        let mut silent = Vec::new();
-        for id in due {
-            let deadline = self.states.get(&id).and_then(|state| state.deadline(intervals(state), self.started_at));
-            match deadline {
-                Some(deadline) if deadline < now => silent.push(id),
-                Some(deadline) => self.deadlines.touch(&id, deadline),
-                None => {}
-            }
-        }
-        if silent.is_empty() {
-            return Ok(());
-        }
-        let mut plan = Plan::new(&mut self.states, self.options.unknown_devices);
-        for id in &silent {
-            plan.set_connection(id, Connection::Offline, now, "no message within its presence timeout");
-        }
-        let (batch, _) = plan.finish();
-        self.commit(&batch).map(drop)
     }
 
     /// Applies what has been asked over REST since the last turn, in one commit.
@@ -355,6 +329,7 @@ impl Collector {
             match call(self) {
                 Ok(value) => {
                     if backoff.has_failed() {
+                        self.presence.store_is_back();
                         tracing::info!(operation = what, "the store is back");
                         self.board.set(TASK, TaskState::Running);
                     }
@@ -381,6 +356,25 @@ impl Collector {
             }
         }
     }
+}
+
+/// The messages of a run of records, and how many records are of topics that are no meter's.
+fn decode_all(records: &journal::Batch, window: Window) -> (Vec<Decoded>, u64) {
+    let mut decoded = Vec::with_capacity(records.len());
+    decoded.extend(records.iter().filter_map(|record| decode(&record, window)));
+    let foreign = records.len() - decoded.len();
+    (decoded, foreign as u64)
+}
+
+fn decode(record: &journal::Record<'_>, window: Window) -> Option<Decoded> {
+    let (device, kind) = payload::parse_topic(record.topic)?;
+    let device = DeviceId::parse(device)?;
+    let received_at = record.received_at;
+    let result = payload::decode(&device, kind, record.content_type, record.payload, received_at, window);
+    if let Err(reason) = &result {
+        tracing::debug!(device_id = %device, reason = reason.name(), offset = record.offset.0, "message kept as invalid");
+    }
+    Some(Decoded { offset: record.offset, device, received_at, result })
 }
 
 fn intervals(state: &DeviceState) -> Intervals {

@@ -102,10 +102,27 @@ pub fn effective_json(loaded: &Loaded) -> Json {
     Json::Object(loaded.effective.iter().map(entry).collect())
 }
 
+/// What in force differs from the defaults, as a file of settings. What is secret, or is told apart by its place in a list
+/// (external brokers), is named in a comment only.
+pub fn effective_toml(loaded: &Loaded) -> String {
+    let mut text = String::new();
+    for (key, value, source) in loaded.effective.iter().filter(|(_, _, source)| *source != super::Source::Default) {
+        match KEYS.iter().find(|known| known.path == key) {
+            Some(known) if !known.is_secret() => {
+                let _ = writeln!(text, "{key} = {value}  # {source}");
+            }
+            _ => {
+                let _ = writeln!(text, "# {key} was set, and is not kept here  # {source}");
+            }
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{FileText, Sources, load};
+    use crate::config::{FileText, Flag, Sources, load};
 
     #[test]
     fn the_default_file_gives_the_defaults() {
@@ -149,5 +166,17 @@ mod tests {
         let json = effective_json(&loaded);
         assert_eq!(json["http.workers"], json!({"value": 0, "source": "default"}));
         assert_eq!(json["metrics.listen"]["value"], "off");
+    }
+
+    #[test]
+    fn what_differs_from_the_defaults_is_a_file_of_settings_without_secrets() {
+        let flag = |key: &str, value: &str| Flag { flag: key.into(), key: key.into(), value: value.into() };
+        let url = "postgres://iot:hunter2@db/iot";
+        let flags = vec![flag("http.workers", "3"), flag("mqtt.listen", "0.0.0.0:1"), flag("database.url", url)];
+        let text = effective_toml(&load(&Sources { flags, ..Sources::default() }).unwrap());
+        assert!(!text.contains("hunter2") && text.contains("# database.url was set"), "{text}");
+        let file = FileText { path: "x.toml".into(), text };
+        let again = load(&Sources { file: Some(file), ..Sources::default() }).unwrap().settings;
+        assert_eq!((again.http.workers, again.mqtt.listen.port()), (3, 1));
     }
 }

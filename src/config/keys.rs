@@ -63,6 +63,11 @@ settings! {
         flush_age_s: u64 = "60", int(1, 86_400, "s");
         /// An object is written when its messages reach this size.
         flush_bytes: u64 = "16 MiB", size(64 * KIB, GIB);
+        /// Small objects of an hour that is over are put together.
+        compact: bool = "true", Kind::Bool;
+        /// How often that is done, and days past `retention.raw_days` are deleted. Also how long after its end an hour counts
+        /// as over, and how long objects that were put together stay for those who are reading them.
+        upkeep_s: u64 = "600", int(1, 86_400, "s");
     }
 
     /// The REST API, the console and the metrics page.
@@ -71,6 +76,9 @@ settings! {
         listen: SocketAddr = "127.0.0.1:8080", Kind::Listen { may_be_off: false }, "--http-listen";
         /// Address of the same in TLS, with the certificates of `mqtt.tls_…`.
         tls_listen: Option<SocketAddr> = "off", Kind::Listen { may_be_off: true }, "--https-listen";
+        /// How meters and other machines reach this server over HTTP, such as https://meters.example.org; it stands before the
+        /// path in the links that meters download firmware by. Empty = the listener's own address, where that says it.
+        public_url: String = "", Kind::Text(Rule::HttpUrl);
         /// Largest request body accepted.
         body_limit_bytes: usize = "1 MiB", size(KIB, 64 * MIB);
         /// Threads that answer requests; 0 = one a processor.
@@ -294,12 +302,26 @@ settings! {
         max_cached_devices: usize = "50000", int(1, 10_000_000, "devices");
     }
 
+    /// Several nodes on one Postgres database. Their clocks must agree to well below a second.
+    nodes: Nodes {
+        /// What this node is called in `GET /api/nodes`; empty = the machine's name.
+        name: String = "", Kind::Text(Rule::Any);
+        /// How often a node says that it is there.
+        heartbeat_s: u64 = "2", int(1, 60, "s");
+        /// A node silent for so long is taken for dead: its commands go to others. The same for all nodes.
+        timeout_s: u64 = "10", int(3, 600, "s");
+    }
+
     /// How long data is kept.
     retention: Retention {
         /// Telemetry and events in the database; also the oldest message time accepted.
         telemetry_days: u64 = "400", int(1, 36_500, "days");
+        /// Received messages in the archive, by whole days of their receipt; 0 = for ever. History ends where they end.
+        raw_days: u64 = "0", int(0, 36_500, "days");
         /// Entries of the audit log, by whole days. What is left stays a chain that can be verified.
         audit_days: u64 = "400", int(1, 36_500, "days");
+        /// What minutes and hours of measurements come to (buckets and thinned lines of long ranges); longer than telemetry.
+        rollup_days: u64 = "1830", int(1, 36_500, "days");
         /// Alerts that were told to GitHub or given up (`GET /api/webhooks`).
         webhook_days: u64 = "90", int(1, 36_500, "days");
     }
@@ -310,6 +332,12 @@ settings! {
         ack_timeout_s: u64 = "60", int(1, 86_400, "s");
         /// An undelivered command becomes `expired` after this, unless its sender said otherwise.
         default_expires_s: u64 = "86400", int(1, 31_536_000, "s");
+    }
+
+    /// Firmware images.
+    firmware: Firmware {
+        /// Largest image that is taken.
+        max_bytes: u64 = "64 MiB", size(KIB, 4 * GIB);
     }
 
     /// Secrets that are kept in the database are sealed by a key that is not in it.

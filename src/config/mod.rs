@@ -20,7 +20,7 @@ mod table;
 mod texts;
 mod value;
 
-pub use document::{default_toml, effective_json, effective_text};
+pub use document::{default_toml, effective_json, effective_text, effective_toml};
 pub use entries::ExternalBroker;
 pub use keys::*;
 pub use load::{ConfigError, Fault, FileText, Flag, Loaded, Source, Sources, load};

@@ -23,6 +23,9 @@ pub(super) fn broken(s: &Settings) -> Vec<(&'static str, String)> {
     let holds_a_packet = || format!("must be at least mqtt.max_packet_bytes ({packet})");
     rule(s.journal.queue_bytes >= packet, "journal.queue_bytes", holds_a_packet());
     rule(s.collector.batch_bytes >= packet, "collector.batch_bytes", holds_a_packet());
+    let beat = s.nodes.heartbeat_s;
+    let beats_twice = format!("must be at least twice nodes.heartbeat_s ({beat})");
+    rule(s.nodes.timeout_s >= 2 * beat, "nodes.timeout_s", beats_twice);
     let has_web_socket = s.mqtt.ws_listen.is_some() || s.mqtt.wss_listen.is_some();
     rule(!has_web_socket || s.mqtt.ws_max_message_bytes >= packet, "mqtt.ws_max_message_bytes", holds_a_packet());
     let (name, secret) = (&s.archive.access_key_id, &s.archive.secret_access_key);

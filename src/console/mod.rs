@@ -1,4 +1,5 @@
-//! The web console: a fleet table, a page a device with a live chart, alerts, commands, and the state of the system.
+//! The web console: a fleet table, a page a device with a live chart, energy, alerts, commands, rollouts, and the state of
+//! the system.
 //!
 //! Static files inside the executable; they use the public API and nothing else, load nothing from another host, and
 //! hold no inline script. A key is exchanged for a session (a cookie no script reads) and never kept. Must not know:
@@ -20,9 +21,12 @@ pub const PAGES: &[Page] = &[
     Page { path: "/console/api.js", content_type: SCRIPT, body: include_str!("assets/api.js") },
     Page { path: "/console/dom.js", content_type: SCRIPT, body: include_str!("assets/dom.js") },
     Page { path: "/console/chart.js", content_type: SCRIPT, body: include_str!("assets/chart.js") },
+    Page { path: "/console/bars.js", content_type: SCRIPT, body: include_str!("assets/bars.js") },
+    Page { path: "/console/energy.js", content_type: SCRIPT, body: include_str!("assets/energy.js") },
     Page { path: "/console/fleet.js", content_type: SCRIPT, body: include_str!("assets/fleet.js") },
     Page { path: "/console/device.js", content_type: SCRIPT, body: include_str!("assets/device.js") },
     Page { path: "/console/alerts.js", content_type: SCRIPT, body: include_str!("assets/alerts.js") },
+    Page { path: "/console/rollouts.js", content_type: SCRIPT, body: include_str!("assets/rollouts.js") },
     Page { path: "/favicon.svg", content_type: "image/svg+xml", body: include_str!("assets/favicon.svg") },
 ];
 

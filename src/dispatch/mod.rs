@@ -2,11 +2,14 @@
 //!
 //! Promise: a command in the store that has not expired is handed to its meter as soon as that is connected and
 //! subscribed, also after a restart of the server; what became of it is written back. A command may be delivered again
-//! (the meter ignores a `cmd_id` it has done), it is never lost. A device that has a command key hears signed commands only.
+//! (the meter ignores a `cmd_id` it has done), it is never lost. Of several nodes one that reaches the meter claims the command;
+//! when that one dies or loses the meter, another one that reaches it delivers it again. A device that has a command key hears signed commands only.
 //! Must not know: HTTP, packets.
 //!
-//! Start from [`Dispatcher`]; [`Handle`] is what the REST API holds.
+//! Start from [`Dispatcher`]; [`Handle`] is what the REST API holds. [`rollouts`] gives the commands of staged updates.
 
+pub mod rollouts;
+mod sessions;
 mod task;
 
 pub use task::{Dispatcher, Options, TASK};
@@ -29,6 +32,10 @@ impl Connected {
 
     fn remove(&self, device: &DeviceId) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(device);
+    }
+
+    fn all(&self) -> Vec<DeviceId> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     fn contains(&self, device: &DeviceId) -> bool {

@@ -1,19 +1,20 @@
 //! The dispatcher's task: one owner of what goes to which meter and when.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
+use super::sessions::Sessions;
 use super::{Inbox, Request};
 use crate::broker::{Broker, Event, Events};
 use crate::domain::command::CommandStatus;
 use crate::domain::{Clock, CommandId, DeviceId, Timestamp};
 use crate::observe::{Board, TaskState};
 use crate::payload;
-use crate::store::{self, Command, CommandChange, Outcome, SharedStore};
+use crate::store::{self, Command, CommandChange, SharedStore};
 use crate::vault::{self, Keyring, Purpose, Secret32};
 
 /// The name on the task board.
@@ -21,6 +22,12 @@ pub const TASK: &str = "dispatcher";
 
 /// How often overdue commands are looked for and failed work is tried again.
 const PERIOD: Duration = Duration::from_secs(1);
+/// How often one of several nodes looks for commands that another has taken in.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Devices whose commands are handed out at once.
+const DEVICES_AT_ONCE: usize = 500;
+/// Sessions written in one transaction.
+const SESSIONS_A_WRITE: usize = 5_000;
 /// Receipts kept while the store is away; older ones are dropped (the command is then delivered once more, which is harmless).
 const MAX_RECEIPTS: usize = 10_000;
 
@@ -48,6 +55,15 @@ pub struct Dispatcher {
     due: HashSet<DeviceId>,
     /// Deliveries that the store has not taken yet, oldest first.
     receipts: VecDeque<CommandChange>,
+    /// Which devices this node reaches, as far as the store does not know it yet.
+    sessions: Sessions,
+}
+
+/// What goes to a device.
+struct Order {
+    device: DeviceId,
+    commands: Vec<Command>,
+    key: Option<Secret32>,
 }
 
 /// Resolves when the process stops.
@@ -68,8 +84,8 @@ impl Dispatcher {
         board: Board,
     ) -> Self {
         let clock = board.clock().clone();
-        let (due, receipts) = (HashSet::new(), VecDeque::new());
-        Self { options, store, vault, broker, events, inbox, clock, board, due, receipts }
+        let (due, receipts, sessions) = (HashSet::new(), VecDeque::new(), Sessions::default());
+        Self { options, store, vault, broker, events, inbox, clock, board, due, receipts, sessions }
     }
 
     /// Works until the broker has ended or `stop` says so.
@@ -77,6 +93,9 @@ impl Dispatcher {
         self.board.set(TASK, TaskState::Running);
         let mut tick = tokio::time::interval(PERIOD);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let is_shared = self.store.is_shared();
         loop {
             tokio::select! {
                 events = self.events.next() => match events {
@@ -85,6 +104,7 @@ impl Dispatcher {
                 },
                 Some(request) = self.inbox.rx.recv() => self.on_request(request).await,
                 _ = tick.tick() => self.upkeep().await,
+                _ = look.tick(), if is_shared => self.look_around().await,
                 () = stopped(&mut stop) => break,
             }
         }
@@ -98,45 +118,55 @@ impl Dispatcher {
             match event {
                 Event::Ready { device } => {
                     self.inbox.connected.insert(device.clone());
+                    self.sessions.note(&device, true);
                     ready.push(device);
                 }
                 Event::Delivered { cmd_id } => self.note(cmd_id),
                 Event::Gone { device } => {
                     self.inbox.connected.remove(&device);
+                    self.sessions.note(&device, false);
                     self.due.remove(&device);
                 }
             }
         }
         self.write_receipts().await;
-        for device in ready {
-            self.deliver(device).await;
-        }
+        // First it is said who has them: then their commands are this node's.
+        self.save_sessions().await;
+        self.deliver(ready).await;
     }
 
     async fn on_request(&mut self, request: Request) {
         match request {
-            Request::Deliver(device) => self.deliver(device).await,
+            Request::Deliver(device) => self.deliver(vec![device]).await,
             Request::Disconnect(device) => self.broker.disconnect(&device),
             Request::DisconnectService(name) => self.broker.disconnect_service(&name, None),
         }
     }
 
-    /// Sends a connected device everything that waits for it. What cannot be sent now is due again at the next upkeep.
-    async fn deliver(&mut self, device: DeviceId) {
-        self.due.remove(&device);
-        if !self.inbox.connected.contains(&device) {
-            return;
+    /// Sends connected devices everything that waits for them. What cannot be sent now is due again at the next upkeep.
+    async fn deliver(&mut self, mut devices: Vec<DeviceId>) {
+        for device in &devices {
+            self.due.remove(device);
         }
-        match self.hand_out(&device).await {
-            Ok((commands, key)) => {
-                if !commands.iter().all(|command| self.send(&device, command, key.as_deref())) {
-                    self.due.insert(device); // no room: it is slow, or it has just gone
+        devices.retain(|device| self.inbox.connected.contains(device));
+        for part in devices.chunks(DEVICES_AT_ONCE) {
+            match self.hand_out(part).await {
+                Ok(orders) => {
+                    for Order { device, commands, key } in orders {
+                        if !commands.iter().all(|command| self.send(&device, command, key.as_deref())) {
+                            self.due.insert(device); // no room: it is slow, or it has just gone
+                        }
+                    }
                 }
-            }
-            Err(error) => {
-                tracing::warn!(device_id = %device, error = &error as &dyn std::error::Error, "commands cannot be handed out; trying again");
-                self.board.set(TASK, TaskState::Retrying("the store failed to hand out commands".into()));
-                self.due.insert(device);
+                Err(error) => {
+                    tracing::warn!(
+                        devices = part.len(),
+                        error = &error as &dyn std::error::Error,
+                        "commands cannot be handed out; trying again"
+                    );
+                    self.board.set(TASK, TaskState::Retrying("the store failed to hand out commands".into()));
+                    self.due.extend(part.iter().cloned());
+                }
             }
         }
     }
@@ -144,32 +174,64 @@ impl Dispatcher {
     /// What is to be sent, oldest first, each written as sent before it is: one that is cancelled meanwhile is never
     /// sent, one that is written and not sent (a crash) is handed out again. With it the key to sign with, where the device
     /// has one; where it has one that does not open, nothing is handed out: an unsigned command never takes its place.
-    async fn hand_out(&mut self, device: &DeviceId) -> Result<(Vec<Command>, Option<Secret32>), store::Error> {
-        let (id, now) = (device.clone(), self.clock.now());
-        let read = move |s: &dyn store::Store| {
-            let commands = s.deliverable_commands(&id, now)?;
-            let sealed = if commands.is_empty() { None } else { s.device_secret(&id, Purpose::CommandKey.name())? };
-            Ok((commands, sealed))
-        };
-        let (mut commands, sealed) = store::run(&self.store, read).await?;
-        commands.retain(|command| !self.receipts.iter().any(|r| r.cmd_id == command.cmd_id));
-        let open = |sealed: Vec<u8>| self.vault.open_32(Purpose::CommandKey, device.as_str(), &sealed);
-        let key = match sealed.map(open).transpose() {
-            Ok(key) => key,
-            Err(error) => {
-                self.refuse(device, &commands, error).await?;
-                return Ok((Vec::new(), None));
+    async fn hand_out(&mut self, devices: &[DeviceId]) -> Result<Vec<Order>, store::Error> {
+        let (ids, now) = (devices.to_vec(), self.clock.now());
+        let claim = move |s: &dyn store::Store| {
+            let mut by_device: BTreeMap<DeviceId, Vec<Command>> = BTreeMap::new();
+            for command in s.claim_commands(&ids, now)? {
+                by_device.entry(command.device.clone()).or_default().push(command);
             }
+            let with_secret = |(device, commands)| {
+                let sealed = s.device_secret(&device, Purpose::CommandKey.name())?;
+                Ok((device, commands, sealed))
+            };
+            by_device.into_iter().map(with_secret).collect::<Result<Vec<_>, store::Error>>()
         };
-        let pending = commands.iter().filter(|c| c.status == CommandStatus::Pending);
-        let changes: Vec<_> = pending.map(|c| change(c.cmd_id, CommandStatus::Sent, now)).collect();
-        if changes.is_empty() {
-            return Ok((commands, key));
+        let claimed = store::run(&self.store, claim).await?;
+        let mut orders = Vec::with_capacity(claimed.len());
+        for (device, mut commands, sealed) in claimed {
+            commands.retain(|command| !self.receipts.iter().any(|r| r.cmd_id == command.cmd_id));
+            let open = |sealed: Vec<u8>| self.vault.open_32(Purpose::CommandKey, device.as_str(), &sealed);
+            match sealed.map(open).transpose() {
+                Ok(key) => orders.push(Order { device, commands, key }),
+                Err(error) => self.refuse(&device, &commands, error).await?,
+            }
         }
-        let outcomes = store::run(&self.store, move |s| s.advance_commands(&changes)).await?;
-        let mut is_written = outcomes.iter().map(|outcome| matches!(outcome, Some(Outcome::Done(_))));
-        commands.retain(|c| c.status == CommandStatus::Sent || is_written.next().unwrap_or(false));
-        Ok((commands, key))
+        Ok(orders)
+    }
+
+    /// Commands given over another node, or left behind by one that has died or lost the device.
+    async fn look_around(&mut self) {
+        let now = self.clock.now();
+        match store::run(&self.store, move |s| s.waiting_devices(now, DEVICES_AT_ONCE)).await {
+            Ok(devices) if devices.is_empty() => {}
+            Ok(devices) => self.deliver(devices).await,
+            // The upkeep says so.
+            Err(error) => tracing::debug!(%error, "cannot look for commands of other nodes"),
+        }
+    }
+
+    /// Writes which devices this node reaches; what the store does not take stays for the next try.
+    async fn save_sessions(&mut self) {
+        if !self.store.is_shared() || self.sessions.is_saved() {
+            return;
+        }
+        let (is_first, changes, now) = (self.sessions.is_first, self.sessions.changes(), self.clock.now());
+        let save = move |s: &dyn store::Store| {
+            if is_first {
+                s.forget_sessions()?;
+            }
+            changes.chunks(SESSIONS_A_WRITE).try_for_each(|part| s.note_sessions(part, now))
+        };
+        match store::run(&self.store, save).await {
+            Ok(()) => self.sessions.saved(),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "sessions cannot be written; trying again");
+                self.board.set(TASK, TaskState::Retrying("the store failed to note sessions".into()));
+                // It may have been put back meanwhile, or have forgotten this node.
+                self.sessions.start_over(self.inbox.connected.all());
+            }
+        }
     }
 
     /// Ends commands that cannot be signed, and says why.
@@ -222,15 +284,19 @@ impl Dispatcher {
         }
     }
 
+    fn is_up_to_date(&self) -> bool {
+        self.due.is_empty() && self.receipts.is_empty() && (self.sessions.is_saved() || !self.store.is_shared())
+    }
+
     async fn upkeep(&mut self) {
         self.write_receipts().await;
-        for device in std::mem::take(&mut self.due) {
-            self.deliver(device).await;
-        }
+        self.save_sessions().await;
+        let due = std::mem::take(&mut self.due);
+        self.deliver(due.into_iter().collect()).await;
         let now = self.clock.now();
         let timeout_us = i64::try_from(self.options.ack_timeout.as_micros()).unwrap_or(i64::MAX);
         match store::run(&self.store, move |s| s.expire_commands(now, now.plus_us(-timeout_us))).await {
-            Ok(_) if self.due.is_empty() && self.receipts.is_empty() => self.board.set(TASK, TaskState::Running),
+            Ok(_) if self.is_up_to_date() => self.board.set(TASK, TaskState::Running),
             Ok(_) => {}
             Err(error) => {
                 tracing::warn!(

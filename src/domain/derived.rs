@@ -23,6 +23,9 @@ impl Derived {
     /// All derived quantities.
     pub const ALL: [Self; 3] = [Self::ActivePower, Self::ApparentPower, Self::ReactivePower];
 
+    /// What they are derived from.
+    pub const INPUTS: [Known; 5] = [Known::VoltageDc, Known::CurrentDc, Known::VoltageAc, Known::CurrentAc, Known::Pf];
+
     /// The quantity's name in the API.
     pub const fn name(self) -> &'static str {
         match self {
@@ -73,11 +76,10 @@ impl Derived {
 
     /// The quantity of each sample of a datagram that has it, with the sample's slot.
     pub fn of_datagram(self, telemetry: &Telemetry) -> impl Iterator<Item = (usize, Power)> + '_ {
-        const INPUTS: [Known; 5] = [Known::VoltageDc, Known::CurrentDc, Known::VoltageAc, Known::CurrentAc, Known::Pf];
-        let series = INPUTS.map(|known| telemetry.series.iter().find(|s| s.metric == Metric::Known(known)));
+        let series = Self::INPUTS.map(|known| telemetry.series.iter().find(|s| s.metric == Metric::Known(known)));
         (0..telemetry.offsets_us.len()).filter_map(move |slot| {
             let value = |known| {
-                let input = INPUTS.iter().position(|input| *input == known)?;
+                let input = Self::INPUTS.iter().position(|input| *input == known)?;
                 series[input].map(|s| s.values[slot]).filter(|v| !v.is_nan())
             };
             self.of_sample(value).map(|power| (slot, power))

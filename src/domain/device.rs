@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::hearing::Hearings;
 use super::metric::{MAX_METRICS_PER_DEVICE, Metric, Telemetry};
 use super::presence::Connection;
 use super::sequence::SequenceState;
@@ -17,8 +18,10 @@ pub struct DeviceState {
     pub sequence: SequenceState,
     /// Whether it is there.
     pub connection: Connection,
-    /// When any message of it was last received.
+    /// When any message of it was last received, by any node.
     pub last_seen: Option<Timestamp>,
+    /// What each node heard last.
+    pub heard: Hearings,
     /// Firmware, from its last hello.
     pub fw_version: Option<String>,
     /// The newest value of each type **by sample time**; at most 64 types.

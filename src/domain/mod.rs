@@ -1,4 +1,5 @@
-//! What the system is about, without any input or output: ids, time, messages, sequence and gaps, presence, commands.
+//! What the system is about, without any input or output: ids, time, messages, sequence and gaps, presence, commands,
+//! energy, rollouts.
 //!
 //! Promise: every function here is pure, `(state, input, now) → (state, effects)`. A value of these types is valid by
 //! construction. Must not know: files, sockets, JSON, SQL, MQTT.
@@ -10,13 +11,17 @@ pub mod alert;
 pub mod command;
 pub mod derived;
 pub mod device;
+pub mod energy;
+pub mod hearing;
 pub mod ids;
 pub mod message;
 pub mod metric;
 mod pattern;
 mod places;
 pub mod presence;
+pub mod reorder;
 mod rfc3339;
+pub mod rollout;
 pub mod sequence;
 pub mod time;
 

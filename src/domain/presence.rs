@@ -59,14 +59,21 @@ pub enum PresenceChange {
 
 impl DeviceState {
     /// Something was heard that says `connection` ([`Connection::said_by`]). Words are taken in the order of receipt and
-    /// the later one counts, also when the clock was set back in between.
+    /// the later one counts, also when the clock was set back in between; between nodes see [`hearing`](super::hearing).
     pub fn heard(&mut self, connection: Connection, received_at: Timestamp) -> PresenceChange {
-        self.last_seen = Some(received_at);
-        self.connect(connection)
+        let intervals = self.registration.as_ref().map(|r| r.intervals).unwrap_or_default();
+        let merged = self.heard.hear(connection, received_at, intervals.presence_timeout());
+        self.last_seen = self.heard.last().or(Some(received_at));
+        self.change(merged)
     }
 
-    /// Sets the connection, also by hand.
+    /// Sets the connection: by hand, or because of its silence.
     pub fn connect(&mut self, connection: Connection) -> PresenceChange {
+        self.heard.settle(connection);
+        self.change(connection)
+    }
+
+    fn change(&mut self, connection: Connection) -> PresenceChange {
         let before = std::mem::replace(&mut self.connection, connection);
         match connection {
             Connection::Online if before != connection => PresenceChange::WentOnline,
@@ -78,7 +85,8 @@ impl DeviceState {
     /// When silence becomes absence; `None` = not online, so there is nothing to wait for. The time before `started_at`
     /// (of this server, or of its reading being up to date again) was not its silence but ours.
     pub fn deadline(&self, intervals: Intervals, started_at: Timestamp) -> Option<Timestamp> {
-        (self.connection == Connection::Online).then(|| deadline(self.last_seen, intervals, started_at))
+        let seen = self.heard.last_online().or(self.last_seen);
+        (self.connection == Connection::Online).then(|| deadline(seen, intervals, started_at))
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Cursor {
     hold: Option<&'static str>,
     position: u64,
     file: Option<Place>,
+    /// Where the hole began in whose middle it was.
+    hole: Option<u64>,
     /// Bytes a record took, lately.
     record_bytes: u64,
 }
@@ -57,7 +59,7 @@ impl Cursor {
         state.count_released();
         drop(state);
         shared.room.notify_one();
-        Ok(Self { shared, hold: Some(name), position: at.0, file: None, record_bytes: 2048 })
+        Ok(Self { shared, hold: Some(name), position: at.0, file: None, hole: None, record_bytes: 2048 })
     }
 
     /// A cursor without a hold.
@@ -66,12 +68,18 @@ impl Cursor {
         if at > head {
             return Err(Error::Ahead { at, head });
         }
-        Ok(Self { shared, hold: None, position: at.0, file: None, record_bytes: 2048 })
+        Ok(Self { shared, hold: None, position: at.0, file: None, hole: None, record_bytes: 2048 })
     }
 
     /// Offset of the next record to read.
     pub fn position(&self) -> Offset {
         Offset(self.position)
+    }
+
+    /// The first offset of the hole in whose middle this cursor began; known once it has read. Who looks backwards goes on
+    /// there: a hole may be longer than everything else.
+    pub fn hole(&self) -> Option<Offset> {
+        self.hole.map(Offset)
     }
 
     /// The next durable records, at least one if there is any, at most the limits; empty at the durable end. An error
@@ -121,6 +129,10 @@ impl Cursor {
             fault,
         };
         let available = segment.bytes.saturating_sub(place.at);
+        if available == 0 && self.position >= segment.end {
+            // A hole at the journal's end was entered in its middle.
+            return Ok(Batch::default());
+        }
         let wanted = (max_records as u64).saturating_mul(self.record_bytes + self.record_bytes / 4).max(LEAST_READ);
         let mut len = wanted.min(max_bytes).min(available);
         loop {
@@ -150,16 +162,22 @@ impl Cursor {
         let file = File::open(&path).map_err(Error::io("open", &path))?;
         let start = SEGMENT_HEADER as u64;
         let mut scanner = Scanner::new(&file, start, segment.bytes, segment.first, self.shared.seed);
+        let mut hole = None;
         while scanner.expected < self.position {
             let (position, offset) = (scanner.position, Offset(scanner.expected));
             let fault = match scanner.step().map_err(Error::io("read", &path))? {
-                Step::Record(..) => continue,
+                Step::Record(head, _) => {
+                    hole = head.is_hole().then_some(head.offset);
+                    continue;
+                }
                 Step::End => Fault::Truncated,
                 Step::Bad(fault) => fault,
             };
             return Err(Error::Damaged { file: path, position, offset, fault });
         }
         let at = scanner.position;
+        // A hole that ends just here was not entered in its middle.
+        self.hole = hole.filter(|_| scanner.expected > self.position).or(self.hole);
         self.position = scanner.expected;
         Ok(Place { file, first: segment.first, at })
     }

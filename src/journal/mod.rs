@@ -29,9 +29,10 @@
 //!   An orderly close ends with a hole of no offsets, a write of its own: then all before it is known to have been synced.
 //! - The seed depends on the node id, so no payload can imitate a record.
 //! - A segment appears under its name only after its header was synced, and only after its predecessor was sealed.
-//! - Offsets have no gaps; what a salvage had to give up is stood for by a hole record.
+//! - Offsets have no gaps; what a salvage had to give up, or a restored copy skips, is stood for by a hole record.
 
 mod batch;
+mod copy;
 mod cursor;
 mod disk;
 mod error;
@@ -56,6 +57,7 @@ use std::time::Duration;
 use crate::domain::Timestamp;
 
 pub use batch::Batch;
+pub use copy::{Copied, CopiedSegment, LIFE, begin_new_life, copy};
 pub use cursor::Cursor;
 pub use error::{Error, Fault};
 pub use handle::Journal;

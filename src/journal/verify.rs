@@ -55,7 +55,7 @@ pub enum FindingKind {
     TornTail { bytes: u64 },
     /// Harmless: the process ended while it made this segment. Opening removes it.
     Unborn,
-    /// Known: a salvage gave these offsets up.
+    /// Known: a salvage gave these offsets up, or a restored journal skips them.
     Hole,
     /// Damage: bytes that should be records are none.
     Lost { bytes: u64, fault: Fault },
@@ -90,7 +90,9 @@ impl fmt::Display for Finding {
             FindingKind::Unborn => {
                 write!(f, "an empty segment for offset {first}, begun and never used; the next start removes it")
             }
-            FindingKind::Hole => write!(f, "offsets {first} to {last} were given up by an earlier salvage"),
+            FindingKind::Hole => {
+                write!(f, "offsets {first} to {last} were given up by an earlier salvage, or skipped after a restore")
+            }
             FindingKind::Lost { bytes, fault } if self.offsets == 0 => write!(
                 f,
                 "{bytes} bytes where offset {first} should be are no record ({fault}); no record is missing by that; \

@@ -137,6 +137,14 @@ impl Progress {
         self.position.store(position, Ordering::Release);
     }
 
+    /// Receive time of the oldest record that is being processed; `None` = none is, or it is not known yet.
+    pub fn oldest(&self) -> Option<Timestamp> {
+        match self.oldest_us.load(Ordering::Relaxed) {
+            0 => None,
+            us => i64::try_from(us).ok().map(Timestamp),
+        }
+    }
+
     /// Age of the oldest unprocessed record in seconds; 0 when there is none.
     pub fn lag_s(&self, now: Timestamp) -> f64 {
         match self.oldest_us.load(Ordering::Relaxed) {

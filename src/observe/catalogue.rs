@@ -6,9 +6,8 @@
 
 use std::fmt::Write as _;
 
+pub use super::labels::*;
 use super::metrics::{Counter, Gauge, Histogram};
-use crate::domain::Refusal;
-use crate::domain::command::{CommandKind, CommandStatus};
 
 /// What a metric is.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -55,7 +54,7 @@ impl MetricDef {
 }
 
 /// The rooms of the program, in the order of `lib.rs` (a test compares), and what is of none of them.
-pub const ROOMS: [&str; 26] = [
+pub const ROOMS: [&str; 31] = [
     "domain",
     "payload",
     "mqtt",
@@ -69,57 +68,25 @@ pub const ROOMS: [&str; 26] = [
     "fetch",
     "oidc",
     "archive",
+    "history",
+    "energy",
+    "series",
     "broker",
     "collector",
     "dispatch",
     "notify",
     "keeper",
+    "backup",
     "api",
     "console",
     "config",
+    "import",
     "simulate",
     "load",
     "serve",
     "cli",
     "other",
 ];
-/// Kinds of message, as in the topics and the archive.
-pub const MESSAGE_KINDS: [&str; 5] = ["telemetry", "hello", "status", "command_ack", "ota_status"];
-/// States of a task.
-pub const TASK_STATES: [&str; 5] = ["starting", "running", "retrying", "stopped", "failed"];
-/// Readers of the journal.
-pub const READERS: [&str; 2] = ["collector", "archiver"];
-
-const REFUSALS: [&str; Refusal::ALL.len()] = {
-    let mut names = [""; Refusal::ALL.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = Refusal::ALL[i].name();
-        i += 1;
-    }
-    names
-};
-
-const COMMAND_STATES: [&str; CommandStatus::ALL.len()] = {
-    let mut names = [""; CommandStatus::ALL.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = CommandStatus::ALL[i].name();
-        i += 1;
-    }
-    names
-};
-
-const COMMAND_KINDS: [&str; CommandKind::ALL.len()] = {
-    let mut names = [""; CommandKind::ALL.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = CommandKind::ALL[i].name();
-        i += 1;
-    }
-    names
-};
-
 const REQUEST_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const DISK_BUCKETS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 
@@ -190,11 +157,6 @@ pub(super) const PROCESS_CPU_SECONDS: &MetricDef = &MetricDef {
     help: "User and system processor time of the process.",
 };
 
-/// What speaks TLS.
-const TLS_SERVERS: [&str; 2] = ["mqtt", "https"];
-
-const OPEN: [&str; 0] = [];
-
 catalogue! {
     counter MESSAGES_RECEIVED = "messages_received_total", "messages", ["kind": MESSAGE_KINDS],
         "Messages of meters accepted into the journal, copies included.";
@@ -224,6 +186,15 @@ catalogue! {
         "Duration of a database transaction of the collector.";
     counter COMMIT_FAILURES = "commit_failures_total", "transactions", [],
         "Transactions of the collector that failed and were tried again.";
+
+    counter ENERGY_INTERVALS = "energy_intervals_total", "intervals", ["quality": QUALITIES],
+        "Intervals of energy answered, by quality; of the fleet those of its groups.";
+    counter ENERGY_HOURS = "energy_parts_computed_total", "hours", ["reason": ["answer", "new", "late"]],
+        "Hours of devices whose energy was computed from telemetry: for an answer, or to be kept: once over, or again for late data.";
+    counter ENERGY_HOURS_READ = "energy_parts_read_total", "hours", [],
+        "Hours of devices whose energy was kept and did not have to be computed for an answer.";
+    histogram ENERGY_SECONDS (REQUEST_BUCKETS) = "energy_answer_duration_seconds", "seconds", ["of": ["device", "fleet"]],
+        "Time to compute and hand over an answer about energy.";
 
     gauge JOURNAL_HEAD = "journal_head_records", "records", [],
         "Records ever appended to the journal (exclusive end of its offsets).";
@@ -268,6 +239,16 @@ catalogue! {
         "Duration of writing one object to the archive.";
     counter ARCHIVE_FAILURES = "archive_failures_total", "objects", [],
         "Writes to the archive that failed and were tried again.";
+    counter ARCHIVE_COMPACTED = "archive_compacted_total", "objects", [],
+        "Small objects of finished hours that were put together into larger ones.";
+    histogram ARCHIVE_COMPACT_SECONDS (REQUEST_BUCKETS) = "archive_compact_duration_seconds", "seconds", [],
+        "Duration of putting objects together into one.";
+    counter ARCHIVE_REMOVED = "archive_removed_total", "objects", ["why": ["compacted", "expired"]],
+        "Objects removed from the archive: they are in a larger one, or past retention.raw_days.";
+    counter ARCHIVE_UPKEEP_FAILURES = "archive_upkeep_failures_total", "passes", [],
+        "Passes over the archive (putting objects together, retention) that failed in part and are tried again.";
+    counter HISTORY_PAST = "history_archive_reads_total", "reads", ["result": ["read", "failed"]],
+        "Reads of telemetry that went back to what only the archive still has.";
 
     gauge MQTT_CONNECTIONS = "mqtt_connections", "connections", [],
         "MQTT clients connected now.";
@@ -378,6 +359,17 @@ catalogue! {
     gauge COMMANDS = "commands", "commands", ["cmd": COMMAND_KINDS, "status": COMMAND_STATES],
         "Commands to meters by kind and by what has become of them.";
 
+    gauge ROLLOUTS = "rollouts", "rollouts", ["state": ROLLOUT_STATES],
+        "Staged firmware updates by state.";
+    gauge ROLLOUT_DEVICES = "rollout_devices", "devices", ["state": UPDATE_STATES],
+        "Devices of rollouts that are not over, by how far each has come.";
+    counter ROLLOUT_UPDATES = "rollout_updates_total", "devices", ["result": ["confirmed", "failed", "skipped"]],
+        "Devices of rollouts that came to an end, as far as this node saw it.";
+    counter FIRMWARE_DOWNLOADS = "firmware_downloads_total", "requests", ["result": ["whole", "part"]],
+        "Downloads of firmware images that were begun.";
+    counter FIRMWARE_SENT_BYTES = "firmware_sent_bytes_total", "bytes", [],
+        "Bytes of firmware images handed to downloads.";
+
     counter ALERT_NOTICES = "alert_notices_total", "alerts", ["result": ["queued", "repeated"]],
         "Alerts that Alertmanager told of: to be told to GitHub, or known already.";
     gauge OUTBOX_NOTICES = "outbox_notices", "alerts", ["state": ["pending", "done", "dead"]],
@@ -393,6 +385,10 @@ catalogue! {
             "result": ["ok", "away", "limited", "refused"]],
         "Requests to GitHub; limited = it wants us to wait.";
 
+    gauge NODES = "nodes", "nodes", ["state": ["alive", "dead", "stopped"]],
+        "Nodes on this database, this one included, as it saw them at its last heartbeat.";
+    gauge NODE_DUTY = "node_duty", "", ["duty": DUTIES],
+        "1 while this node does what one node does for all, 0 while another one does.";
     gauge READY = "ready", "", ["check": ["journal", "database", "archive", "collector"]],
         "1 while this part can do its work, 0 otherwise; the same that /readyz says.";
     gauge TASK_STATE = "task_state", "", ["task": OPEN, "state": TASK_STATES],
@@ -415,6 +411,14 @@ catalogue! {
         "Threads of the process.";
     gauge PROCESS_OPEN_FDS = "process_open_fds", "descriptors", [],
         "Open file descriptors.";
+    counter ROLLUP_HOURS = "rollup_parts_total", "hours", ["kind": ["new", "late"]],
+        "Hours of devices that were rolled up: once over, and again for late data.";
+    gauge ROLLUP_WAITING_DEVICES = "rollup_waiting_devices", "devices", [],
+        "Devices with finished hours that are not rolled up yet (0 on nodes that do not do it).";
+    gauge ROLLUP_DIRTY_DAYS = "rollup_dirty_partitions", "days", [],
+        "Days of devices for which data came late and that are to be rolled up again.";
+    gauge ROLLUP_BEHIND_SECONDS = "rollup_behind_seconds", "seconds", [],
+        "Age of the oldest moment up to which every device is rolled up.";
     gauge PROCESS_MAX_FDS = "process_max_fds", "descriptors", [],
         "Most file descriptors the process may open.";
 }

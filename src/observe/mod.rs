@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod board;
 pub mod catalogue;
 mod exemplars;
+mod labels;
 pub mod log;
 pub mod metrics;
 mod openmetrics;

@@ -40,6 +40,11 @@ pub struct Addresses {
 impl DataDir {
     /// Makes the directory and its parts where they are missing, and locks it.
     pub fn open(root: &Path) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            !root.join(crate::backup::UNFINISHED).exists(),
+            "the data directory {} holds a restore that was cut short; remove everything in it and restore again",
+            root.display()
+        );
         for part in ["", "journal", "run", "pki"] {
             let dir = root.join(part);
             DirBuilder::new()

@@ -8,16 +8,20 @@
 
 mod access;
 mod admission;
+mod archiving;
 pub mod authority;
 mod bind;
 mod certificates;
 mod credentials;
 mod datadir;
 mod demo;
+mod firmware;
 mod first_start;
 mod given_keys;
 mod listeners;
+mod nodes;
 mod notices;
+mod rollups;
 mod sampler;
 mod secrets;
 mod sources;
@@ -26,6 +30,7 @@ mod supervise;
 mod systemd;
 mod traces;
 
+pub use archiving::{cloud_options, open_archive};
 pub use certificates::{CertificateFault, check as check_certificates, needing as needing_certificate};
 pub use datadir::{Addresses, DataDir, write_private};
 pub use start::start;
@@ -41,6 +46,7 @@ use crate::broker::Broker;
 use crate::config::Settings;
 use crate::domain::Clock;
 use crate::journal::Journal;
+use crate::keeper::Peers;
 use crate::observe::{Board, Progress};
 use crate::store::SharedStore;
 use supervise::Tasks;
@@ -73,6 +79,7 @@ struct Parts {
     board: Board,
     collector_progress: Progress,
     archiver_progress: Progress,
+    peers: Peers,
 }
 
 /// The serving process.

@@ -94,13 +94,17 @@ fn sample(parts: &Parts) {
         }
     }
     sample_broker(&parts.broker.stats());
+    let nodes = parts.peers.census();
+    for (state, count) in [("alive", nodes.alive), ("dead", nodes.dead), ("stopped", nodes.stopped)] {
+        metrics::NODES.set(&[("state", state)], count as f64);
+    }
 }
 
 async fn sample_store(parts: &Parts) {
-    let stats = store::run(&parts.store, |s| s.ping().and_then(|()| s.stats())).await;
+    let stats = store::run(&parts.store, |s| s.ping().and_then(|()| Ok((s.stats()?, s.rollout_figures()?)))).await;
     metrics::READY.set(&[("check", "database")], f64::from(u8::from(stats.is_ok())));
     // The collector's line on the board tells why a store does not answer.
-    let Ok(stats) = stats else { return };
+    let Ok((stats, rollouts)) = stats else { return };
     // All of them: what there is none of any more is 0.
     metrics::DEVICES.set_all(|labels| count_of(&stats.device_by_status, labels[0]));
     metrics::DEVICE_CONNECTIONS.set_all(|labels| count_of(&stats.device_by_connection, labels[0]));
@@ -108,6 +112,8 @@ async fn sample_store(parts: &Parts) {
         let is_it = |(kind, status, _): &&(String, String, u64)| kind == labels[0] && status == labels[1];
         stats.commands_by_kind.iter().find(is_it).map_or(0.0, |(.., count)| *count as f64)
     });
+    metrics::ROLLOUTS.set_all(|labels| count_of(&rollouts.rollouts, labels[0]));
+    metrics::ROLLOUT_DEVICES.set_all(|labels| count_of(&rollouts.devices, labels[0]));
     metrics::ALERTS_UNACKNOWLEDGED.set(&[], stats.unacknowledged_alerts as f64);
 }
 

@@ -9,23 +9,26 @@ use anyhow::Context;
 use tokio::sync::watch;
 
 use super::admission::{self, Admission, Doors};
+use super::archiving::{archive_upkeep, open_archive, open_archiver};
 use super::certificates::Served;
 use super::credentials::Watch;
 use super::datadir::DataDir;
 use super::listeners::bind_all;
 use super::supervise::Tasks;
 use super::{
-    Parts, Running, Start, access, authority, certificates, credentials, demo, first_start, given_keys, notices,
-    sampler, secrets, sources, traces,
+    Parts, Running, Start, access, authority, certificates, credentials, demo, firmware, first_start, given_keys,
+    nodes, notices, rollups, sampler, secrets, sources, traces,
 };
-use crate::archive::{self, Archiver, Bucket, CloudOptions};
+use crate::archive;
 use crate::broker::{self, Broker, Listener, Rate};
 use crate::collector::plan::UnknownDevices;
 use crate::collector::{self, Collector};
 use crate::config::{MetricsAccess, Settings, UnknownDevices as Unknown};
 use crate::dispatch::{self, Dispatcher};
 use crate::domain::Clock;
+use crate::history::History;
 use crate::journal::{self, Journal};
+use crate::keeper::Peers;
 use crate::observe::trace::Tracer;
 use crate::observe::{Board, Progress, metrics};
 use crate::payload::Window;
@@ -83,7 +86,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     };
     let broker = start_broker(&settings, deps, sockets.mqtt).await?;
     let (collector_progress, archiver_progress) = (Progress::default(), Progress::default());
-    let parts = Parts { store, journal, broker, board, collector_progress, archiver_progress };
+    let parts = Parts { store, journal, broker, board, collector_progress, archiver_progress, peers: Peers::default() };
     let writing = audit::write(noted, Arc::clone(&parts.store), parts.board.clone(), audit_stopping);
     http.spawn(audit::TASK, async move {
         writing.await;
@@ -92,14 +95,26 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let issuer = access::start_issuer(&settings, &parts, &stopping, &mut tasks);
     sources::start(&settings, node_id, &parts, &mut tasks);
     // Both readers take their place in the journal before either of them releases anything.
+    let upkeep = archive_upkeep(&settings, node_id, bucket.clone(), &parts);
     let (archiver, raw) = open_archiver(&settings, node_id, bucket, &parts)?;
     let (collecting, collector) = open_collector(&settings, open, &parts, tracer.clone(), giving_up.clone())?;
     tasks.spawn_thread("archiver", move || Ok(archiver.run(giving_up)?))?;
     tasks.spawn_thread(collector::TASK, move || collect(collecting))?;
+    let until = stopping.clone();
+    tasks.spawn_thread(archive::UPKEEP_TASK, move || {
+        upkeep.run(until);
+        Ok(())
+    })?;
     let sealing = secrets::seal_anew(Arc::clone(&parts.store), Arc::clone(&vault), stopping.clone());
     tasks.spawn(secrets::TASK, behind(&doors, &stopping, sealing));
+    nodes::start(&settings, &addresses, &parts, &stopping, &mut tasks);
     let dispatch = start_dispatcher(&settings, &parts, &vault, &doors, &stopping, &mut tasks)?;
+    let campaigns =
+        firmware::start(&settings, &data, &addresses, &parts, (&vault, &dispatch), &doors, &stopping, &mut tasks)
+            .await?;
     start_upkeep(&settings, &parts, &stopping, &mut tasks);
+    let history = History::new(Arc::clone(&parts.store), raw.clone());
+    rollups::start(&settings, &parts, &history, &stopping, &mut tasks);
     start_credentials(&settings, open, &parts, &revocations, served, &doors, &stopping, &mut tasks);
     let notices = notices::start(&settings, &data, node_id, &parts, &stopping, &mut tasks)?;
     let journal_now = parts.journal.clone();
@@ -107,6 +122,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         notices,
         authenticator: Arc::new(access::authenticator(&settings, open, &clock, issuer)),
         store: Arc::clone(&parts.store),
+        history,
         raw: Arc::new(raw),
         collector,
         dispatch,
@@ -118,7 +134,9 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         metrics: Some(sampler::page(&parts)),
         tracer,
         node_id: node_id.to_string(),
+        peers: parts.peers.clone(),
         audit,
+        campaigns,
         vault,
         open: doors.open,
         mqtt_port: addresses.mqtts.unwrap_or(addresses.mqtt).port(),
@@ -153,6 +171,7 @@ async fn open_store(settings: &Settings, node: uuid::Uuid) -> anyhow::Result<Sha
         pool_size: database.pool_size,
         connect_timeout: Duration::from_secs(database.connect_timeout_s),
         statement_timeout: Duration::from_secs(database.statement_timeout_s),
+        node_timeout: Duration::from_secs(settings.nodes.timeout_s),
         is_patient: true,
     };
     let url = database.url.clone();
@@ -179,26 +198,13 @@ async fn admit(
 }
 
 /// A task that begins when the doors open.
-fn behind(
+pub(super) fn behind(
     doors: &Doors,
     stopping: &watch::Receiver<bool>,
     task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
 ) -> impl Future<Output = anyhow::Result<()>> + Send + 'static {
     let (doors, stopping) = (doors.clone(), stopping.clone());
     async move { if doors.opened(&stopping).await { task.await } else { Ok(()) } }
-}
-
-async fn open_archive(settings: &Settings) -> anyhow::Result<Bucket> {
-    let (url, runtime) = (settings.archive.url.clone(), tokio::runtime::Handle::current());
-    let options = CloudOptions {
-        endpoint: settings.archive.endpoint.clone(),
-        region: settings.archive.region.clone(),
-        access_key_id: settings.archive.access_key_id.reveal().to_owned(),
-        secret_access_key: settings.archive.secret_access_key.reveal().to_owned(),
-        is_virtual_hosted: settings.archive.addressing == "virtual",
-    };
-    let opened = tokio::task::spawn_blocking(move || Bucket::open(&url, &options, runtime)).await;
-    Ok(opened.context("opening the archive panicked")??)
 }
 
 fn open_journal(settings: &Settings, data: &DataDir, node_id: uuid::Uuid) -> anyhow::Result<Journal> {
@@ -228,7 +234,7 @@ fn open_journal(settings: &Settings, data: &DataDir, node_id: uuid::Uuid) -> any
 }
 
 /// The accepted range of message times.
-fn window(settings: &Settings) -> Window {
+pub(super) fn window(settings: &Settings) -> Window {
     Window { past: retention(settings), future: Duration::from_secs(settings.ingest.future_s) }
 }
 
@@ -303,6 +309,7 @@ fn open_collector(
         batch_bytes: settings.collector.batch_bytes,
         max_cached_devices: settings.collector.max_cached_devices,
         journal_max_bytes: settings.journal.max_bytes,
+        node_timeout: Duration::from_secs(settings.nodes.timeout_s),
         tracer,
     };
     let (handle, requests) = collector::Handle::channel();
@@ -321,27 +328,6 @@ fn collect(collector: Collector) -> anyhow::Result<()> {
         }
         other => Ok(other?),
     }
-}
-
-fn open_archiver(
-    settings: &Settings,
-    node: uuid::Uuid,
-    bucket: Bucket,
-    parts: &Parts,
-) -> anyhow::Result<(Archiver, archive::Reader)> {
-    let (window, progress) = (window(settings), parts.archiver_progress.clone());
-    let options = archive::ArchiverOptions {
-        node,
-        flush_age: Duration::from_secs(settings.archive.flush_age_s),
-        flush_bytes: usize::try_from(settings.archive.flush_bytes).unwrap_or(usize::MAX),
-        clock: parts.board.clock().clone(),
-        window,
-        progress: progress.clone(),
-        board: parts.board.clone(),
-    };
-    let archiver = Archiver::new(options, bucket.clone(), &parts.journal)?;
-    let reader = archive::Reader::new(archive::ReaderOptions { node, window, progress }, bucket, &parts.journal);
-    Ok((archiver, reader))
 }
 
 fn start_dispatcher(
@@ -374,6 +360,7 @@ fn start_upkeep(settings: &Settings, parts: &Parts, stopping: &watch::Receiver<b
         telemetry: retention(settings),
         audit: days(settings.retention.audit_days),
         webhooks: days(settings.retention.webhook_days),
+        rollups: days(settings.retention.rollup_days),
     };
     tasks.spawn(keeper::TASK, async move {
         keeper::run(store, retention, board, stop).await;
@@ -450,6 +437,7 @@ fn start_http(
         proxies: api::Proxies { trusted: http.trusted_proxies.clone(), header: http.proxy_header },
         workers: if http.workers == 0 { processors() } else { http.workers },
         body_limit_bytes: http.body_limit_bytes,
+        max_firmware_bytes: settings.firmware.max_bytes,
         limits: api::LimitOptions {
             read: Some(api::Allowance::new(http.read_per_s, http.read_burst)),
             write: Some(api::Allowance::new(http.write_per_s, http.write_burst)),

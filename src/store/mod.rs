@@ -9,20 +9,28 @@
 mod access;
 mod certificates;
 pub mod chain;
+mod columns;
+mod copy;
 mod enrolment;
 mod error;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod fault;
+mod lease;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod listing;
+mod nodes;
 mod outbox;
+mod planned;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod proof;
+mod rollouts;
+mod rollups;
 mod rows;
 mod saved;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod takeover;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 #[cfg(test)]
 mod tests;
@@ -31,18 +39,30 @@ mod trimmed;
 pub use access::*;
 pub use certificates::*;
 pub use chain::AuditRow;
+pub use columns::Columns;
+pub use copy::*;
 pub use enrolment::*;
 pub use error::Error;
+pub use lease::{Duty, Leader, Lease};
+pub use nodes::*;
 pub use outbox::*;
+pub use planned::{Fresh, Known, Planner};
 pub use proof::{Fault as AuditFault, Proof, Since};
+pub use rollouts::*;
+pub use rollups::*;
 pub use rows::*;
 pub use saved::*;
+pub use takeover::*;
 pub use trimmed::Trimmed;
+
+#[cfg(all(test, feature = "postgres"))]
+pub(crate) use postgres::tests::server as test_server;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::domain::command::CommandStatus;
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::trace;
 
@@ -52,7 +72,9 @@ pub type SharedStore = Arc<dyn Store>;
 /// What every database must do. One implementation a dialect; chosen at run time by the URL's scheme.
 ///
 /// Errors: [`Error::Unavailable`] is worth trying again (busy, away, disk full); anything else is not.
-pub trait Store: Access + Certificates + Enrolment + Outbox + Send + Sync + 'static {
+pub trait Store:
+    Access + Certificates + Enrolment + Nodes + Outbox + Rollouts + Rollups + Takeover + Send + Sync + 'static
+{
     // ---- collector ---------------------------------------------------------------------------------------------
 
     /// The journal offset up to which (exclusive) everything is stored; `None` in a new database.
@@ -72,6 +94,14 @@ pub trait Store: Access + Certificates + Enrolment + Outbox + Send + Sync + 'sta
     /// Stores a batch: registrations, telemetry, events, states, gaps, alerts, command changes and the checkpoint, in one
     /// transaction. Rows whose identity is stored already are left as they are and counted as duplicates.
     fn commit(&self, batch: &Batch) -> Result<Committed, Error>;
+
+    /// [`commit`](Self::commit) of what `planner` makes of the states of `known` (each device once, in order of their ids),
+    /// which no other node changes meanwhile; see [`Planner`].
+    fn commit_planned(&self, known: &[Known], planner: &mut dyn Planner) -> Result<Committed, Error> {
+        let _ = known;
+        let batch = planner.plan(Vec::new());
+        if batch.is_empty() { Ok(Committed::default()) } else { self.commit(batch) }
+    }
 
     // ---- devices -----------------------------------------------------------------------------------------------
 
@@ -112,6 +142,23 @@ pub trait Store: Access + Certificates + Enrolment + Outbox + Send + Sync + 'sta
         to: Timestamp,
         each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
     ) -> Result<(), Error>;
+    /// The same, where of the types that have a column only these are needed: others may be left out of `values.series`.
+    fn scan_columns(
+        &self,
+        id: &DeviceId,
+        columns: Columns,
+        from: Timestamp,
+        to: Timestamp,
+        each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let _ = columns;
+        self.scan_telemetry(id, from, to, each)
+    }
+    /// What of the device's telemetry the database may have no longer. Asked after rows were read, it says of which of them
+    /// some may have been missing already: whoever takes rows away says so in the same transaction.
+    fn reach(&self, id: &DeviceId) -> Result<Reach, Error>;
+    /// Notes that the device's data are removed: what was received of it before `at` is not to be shown from anywhere.
+    fn note_purge(&self, id: &DeviceId, at: Timestamp) -> Result<(), Error>;
     /// Ledger entries of missing messages that touch `from..to` by time, newest first.
     fn gaps(&self, id: &DeviceId, from: Timestamp, to: Timestamp, page: Page) -> Result<Listing<GapEntry>, Error>;
     /// Hellos, status changes, acknowledgements and update progress, newest first.
@@ -142,6 +189,32 @@ pub trait Store: Access + Certificates + Enrolment + Outbox + Send + Sync + 'sta
     /// The same for many, in order and in one transaction where the store can; an outcome for each.
     fn advance_commands(&self, changes: &[CommandChange]) -> Result<Vec<Option<Outcome<Command>>>, Error> {
         changes.iter().map(|change| self.advance_command(change)).collect()
+    }
+    /// What of the devices' commands is to be sent (pending or sent, not expired at `now`), oldest first, and is from now on
+    /// this node's to send; all of it `sent`. What another node sends that is there and holds the device's session is left
+    /// to it.
+    fn claim_commands(&self, devices: &[DeviceId], now: Timestamp) -> Result<Vec<Command>, Error> {
+        let mut claimed = Vec::new();
+        for device in devices {
+            claimed.extend(self.deliverable_commands(device, now)?);
+        }
+        let (to, detail) = (CommandStatus::Sent, None);
+        let pending = claimed.iter().filter(|c| c.status == CommandStatus::Pending).map(|c| c.cmd_id);
+        let changes: Vec<_> =
+            pending.map(|cmd_id| CommandChange { cmd_id, device: None, to, detail: detail.clone(), at: now }).collect();
+        if changes.is_empty() {
+            return Ok(claimed);
+        }
+        // One that is cancelled meanwhile is never sent.
+        let mut outcomes = self.advance_commands(&changes)?.into_iter();
+        let is_ours = |command: Command| match command.status {
+            CommandStatus::Pending => match outcomes.next() {
+                Some(Some(Outcome::Done(sent))) => Some(sent),
+                _ => None,
+            },
+            _ => Some(command),
+        };
+        Ok(claimed.into_iter().filter_map(is_ours).collect())
     }
     /// Expires what is overdue at `now`: pending or sent past `expires_at` → expired; delivered before
     /// `delivered_before` and unanswered → timeout. Returns how many changed.
@@ -191,6 +264,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// What takes longer is broken off.
     pub statement_timeout: Duration,
+    /// A node that has not said for so long that it is there is taken for dead.
+    pub node_timeout: Duration,
     /// A database that is away is waited for: the store is there at once, and its calls are [`Error::Unavailable`] until
     /// the database is.
     pub is_patient: bool,
@@ -203,6 +278,7 @@ impl Default for Options {
             pool_size: 8,
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(60),
+            node_timeout: Duration::from_secs(10),
             is_patient: false,
         }
     }
@@ -242,6 +318,27 @@ pub fn migrate(url: &str, dry_run: bool) -> Result<Vec<String>, Error> {
         #[cfg(feature = "postgres")]
         Some(("postgres" | "postgresql", _)) => postgres::migrate(url, dry_run),
         other => Err(unknown(other)),
+    }
+}
+
+/// An extension of the database that spreads or cuts tables.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Engine {
+    /// `citus` or `timescaledb`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// What it has made of which tables, in words.
+    pub tables: Vec<String>,
+}
+
+/// Extensions that are there and what they have made of the tables.
+#[cfg_attr(not(feature = "postgres"), allow(unused_variables))]
+pub fn engines(url: &str) -> Result<Vec<Engine>, Error> {
+    match url.split_once("://") {
+        #[cfg(feature = "postgres")]
+        Some(("postgres" | "postgresql", _)) => postgres::engines(url),
+        _ => Ok(Vec::new()),
     }
 }
 

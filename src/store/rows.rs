@@ -113,6 +113,16 @@ pub struct TelemetryRow {
     pub values: Telemetry,
 }
 
+/// How far back the database's telemetry of a device reaches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Reach {
+    /// Of what has a message time before this, retention may have taken rows; everything from it on is there. `None` =
+    /// nothing was ever taken.
+    pub trimmed_before: Option<Timestamp>,
+    /// When somebody last removed the device's data.
+    pub purged_at: Option<Timestamp>,
+}
+
 /// A hello, status, acknowledgement or update progress.
 #[derive(Clone, PartialEq, Debug)]
 pub struct EventRow {

@@ -3,10 +3,14 @@
 mod access;
 mod certificates;
 mod enrolment;
+mod nodes;
 mod outbox;
 mod paging;
 mod registry;
+mod rollouts;
+mod rollups;
 mod sessions;
+mod takeover;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -64,6 +68,10 @@ pub(super) fn suite(store: &dyn Store) {
     certificates::every_right_taken_away_is_told_in_order(store);
     enrolment::all(store);
     outbox::all(store);
+    rollups::all(store);
+    nodes::all(store);
+    rollouts::all(store);
+    takeover::all(store);
     store.ping().unwrap();
 }
 
@@ -164,6 +172,7 @@ fn states_come_back_whole(store: &dyn Store) {
         },
         connection: Connection::Online,
         last_seen: Some(at(10)),
+        heard: Default::default(),
         fw_version: Some("1.2".into()),
         latest: BTreeMap::from([
             (Metric::parse("voltage_dc").unwrap(), latest(0.1 + 0.2, None)),
@@ -329,8 +338,19 @@ fn old_rows_are_trimmed_in_parts(store: &dyn Store) {
     let telemetry = (0..10).map(|n| TelemetryRow { ts: old(n), ..row("aged", n, 1) }).collect();
     let events = (0..10).map(|n| EventRow { ts: old(n), ..event("aged", n, 2, "hello") }).collect();
     store.commit(&Batch { telemetry, events, ..Batch::default() }).unwrap();
+    let reach = || store.reach(&id("aged")).unwrap();
+    assert_eq!(store.trim(old(0), 10).unwrap(), 0);
+    assert_eq!(reach(), Reach::default(), "nothing was taken");
     assert_eq!(store.trim(old(8), 10).unwrap(), 10);
+    assert_eq!(reach().trimmed_before, Some(old(8)), "said with the first rows that go");
     assert_eq!(store.trim(old(8), 10).unwrap(), 6);
+    assert_eq!(store.trim(old(7), 10).unwrap(), 0);
+    assert_eq!(reach().trimmed_before, Some(old(8)), "it never goes back");
+    for (noted, kept) in [(5, 5), (3, 5), (6, 6)] {
+        store.note_purge(&id("aged"), at(noted)).unwrap();
+        assert_eq!(reach().purged_at, Some(at(kept)));
+    }
+    assert_eq!(store.reach(&id("another")).unwrap().purged_at, None);
     assert_eq!(store.trim(old(8), 10).unwrap(), 0);
     assert_eq!(store.events(&id("aged"), None, ALL).unwrap().total, Some(2));
     assert_eq!(scan(store, "aged", -40 * DAY_S, 0).len(), 2);

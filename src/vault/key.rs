@@ -3,6 +3,7 @@
 //! Invariant: the bytes leave by [`Key::reveal`] and [`Key::to_text`] only, and are wiped when the key is dropped.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -70,6 +71,13 @@ impl Key {
         let decoded = Zeroizing::new(decoded.ok().filter(|_| is_meant).ok_or(Error::NotAKey)?);
         bytes.copy_from_slice(decoded.get(..32).ok_or(Error::NotAKey)?);
         Ok(Self::of(bytes))
+    }
+
+    /// The key of a passphrase: PBKDF2 with HMAC-SHA-256. The same words with the same salt and count give the same key.
+    pub fn of_passphrase(passphrase: &[u8], salt: &[u8], rounds: NonZeroU32) -> Self {
+        let mut bytes = Zeroizing::new([0; 32]);
+        ring::pbkdf2::derive(ring::pbkdf2::PBKDF2_HMAC_SHA256, rounds, salt, passphrase, &mut *bytes);
+        Self::of(bytes)
     }
 
     fn of(bytes: Secret32) -> Self {

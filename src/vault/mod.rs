@@ -11,6 +11,7 @@
 //! Start from [`Keyring`]; [`token`] makes and judges tokens.
 
 mod key;
+mod link;
 pub mod token;
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -31,6 +32,8 @@ pub type Secret32 = Zeroizing<[u8; 32]>;
 pub enum Purpose {
     /// The key that a device's commands are signed with.
     CommandKey,
+    /// A file in a backup.
+    BackupFile,
 }
 
 impl Purpose {
@@ -38,12 +41,13 @@ impl Purpose {
     pub const fn name(self) -> &'static str {
         match self {
             Self::CommandKey => "command_key",
+            Self::BackupFile => "backup_file",
         }
     }
 
     /// Reads the stored word.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::CommandKey].into_iter().find(|purpose| purpose.name() == name)
+        [Self::CommandKey, Self::BackupFile].into_iter().find(|purpose| purpose.name() == name)
     }
 }
 

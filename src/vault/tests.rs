@@ -52,6 +52,18 @@ fn a_key_is_read_in_every_form_it_may_be_written_in() {
 }
 
 #[test]
+fn a_passphrase_gives_the_same_key_with_the_same_salt_and_count_only() {
+    let id = |words: &str, salt: &[u8], rounds: u32| {
+        Key::of_passphrase(words.as_bytes(), salt, rounds.try_into().unwrap()).id()
+    };
+    let one = id("words", b"0123456789abcdef", 10);
+    assert_eq!(one, id("words", b"0123456789abcdef", 10));
+    assert_ne!(one, id("word", b"0123456789abcdef", 10));
+    assert_ne!(one, id("words", b"0123456789abcdeg", 10));
+    assert_ne!(one, id("words", b"0123456789abcdef", 11));
+}
+
+#[test]
 fn debug_shows_no_key() {
     let key = Key::random();
     let (text, id) = (key.to_text(), key.id());

@@ -91,3 +91,22 @@ fn a_bucket_that_refuses_the_key_is_reported_without_the_key() {
     app.settled();
     assert_eq!(app.values("m1", "voltage_dc").len(), 5);
 }
+
+#[test]
+fn firmware_lies_in_the_bucket_and_is_read_in_ranges_from_there() {
+    let s3 = S3::start();
+    let mut app = app(&s3, "/fleet/north");
+    // More than one part of an upload.
+    let bytes: Vec<u8> = (0..9_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 9) as u8).collect();
+    let parts: [(&str, &[u8]); 3] = [("version", b"2.0.0"), ("device_type", b"dc750"), ("file", &bytes)];
+    let made = crate::firmware::upload(&app.api, &parts).expect(201).json();
+    assert_eq!(s3.objects("fleet/north/firmware").len(), 1);
+    app.restart();
+    let path = format!("/api/firmware/{}", made["id"]);
+    let download = format!("{path}/download");
+    let part = app.api.send("GET", &download, &[("Range", "bytes=8388600-8388619")], None).expect(206);
+    assert!(part.body == bytes[8_388_600..8_388_620]);
+    assert!(app.api.get(&download).expect(200).body == bytes);
+    app.api.delete(&path).expect(200);
+    assert!(s3.objects("fleet/north/firmware").is_empty());
+}

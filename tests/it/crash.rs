@@ -14,7 +14,7 @@ use crate::support::process::{Server, command};
 use crate::support::{Client, Connect, Packet, eventually, mqtt, settled, telemetry};
 
 /// Publishes without a pause until told to stop, and notes what was acknowledged to the end.
-fn publish_until(mut meter: Client, device: &str, next: &mut u32, base: Timestamp, stop: &AtomicBool) -> Vec<u32> {
+pub fn publish_until(mut meter: Client, device: &str, next: &mut u32, base: Timestamp, stop: &AtomicBool) -> Vec<u32> {
     let mut acknowledged = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         // A window of 32, QoS 1 and 2 in turn: acknowledgements come in order of the publishes.
@@ -160,14 +160,18 @@ fn a_second_process_on_the_same_data_directory_is_refused_and_the_first_goes_on(
 }
 
 /// A small file system of its own, unmounted at the end.
-struct SmallDisk(tempfile::TempDir);
+pub struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn mount() -> Self {
+    pub fn mount() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let done = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(dir.path()).status();
         assert!(done.unwrap().success(), "this test mounts a tmpfs: run it as root");
         Self(dir)
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
     }
 }
 

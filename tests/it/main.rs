@@ -6,6 +6,9 @@ mod access;
 #[cfg(all(feature = "ops-tests", feature = "postgres"))]
 mod alerting;
 mod audit;
+mod backup;
+#[cfg(feature = "postgres")]
+mod backup_postgres;
 mod broker;
 mod certificates;
 #[cfg(feature = "s3-tests")]
@@ -15,11 +18,21 @@ mod conformance;
 mod crash;
 mod deploy;
 mod docs;
+mod energy;
+#[cfg(feature = "postgres")]
+mod engines;
 mod enrolment;
+#[cfg(feature = "ops-tests")]
+mod examples;
 mod faults;
+mod firmware;
 mod flow;
 mod grafana;
+#[cfg(feature = "ops-tests")]
+mod handbook;
 mod hardening;
+mod history;
+mod import;
 mod listeners;
 mod login;
 #[cfg(feature = "sqlite")]
@@ -35,6 +48,7 @@ mod pressure;
 mod promtool;
 mod rest;
 mod rolling;
+mod rollups;
 mod secrets;
 mod secure_fleet;
 mod services;

@@ -10,7 +10,7 @@ SEVERITY = {"info": ("info", "blue"), "warning": ("warning", "orange"), "critica
 def board():
     shown = choice("connection", "Connection", {"": "any", "online": "online", "offline": "offline", "unknown": "unknown"}, "")
     page = Board("fleet", "Fleet", "Devices by status, what they send, and what is wrong with it.", [instances(), search(), shown])
-    return lists(trouble(traffic(counts(page))))
+    return lists(firmware(trouble(traffic(counts(page)))))
 
 
 def counts(page):
@@ -49,6 +49,16 @@ def trouble(page):
         lines("Restarts and clocks", "Restarts of meters, and messages stamped in the future, an hour.",
               prom("sum(increase(@device_reboots_total[1h]))", "restarts"), prom("sum(increase(@messages_ahead_total[1h]))", "clock ahead")),
         lines("Refused messages", "A second, by reason.", prom(f"sum by (reason) (rate(@messages_refused_total{RATE}))", "{{reason}}"), unit="mps", stack=True),
+    )
+
+
+def firmware(page):
+    return page.row("Firmware").add(
+        lines("Rollouts", "Staged updates by state.", prom("max by (state) (@rollouts)", "{{state}}"), w=8, stack=True),
+        lines("Devices of open rollouts", "By how far each has come.", prom("max by (state) (@rollout_devices)", "{{state}}"), w=8, stack=True),
+        lines("Updates and downloads", "Devices that came to an end, and downloads begun, an hour.",
+              prom("sum by (result) (increase(@rollout_updates_total[1h]))", "{{result}}"),
+              prom("sum by (result) (increase(@firmware_downloads_total[1h]))", "download, {{result}}"), w=8),
     )
 
 

@@ -49,7 +49,11 @@ pub async fn create_command(
     };
     let created = state.store(move |s| s.create_command(&new)).await?;
     let command = created.ok_or_else(|| ApiError::no_device(id.as_str()))?;
-    let is_connected = state.services.dispatch.is_connected(&id);
+    let mut is_connected = state.services.dispatch.is_connected(&id);
+    if !is_connected && state.services.store.is_shared() {
+        let device = id.clone();
+        is_connected = !state.store(move |s| s.holders(&device)).await?.is_empty();
+    }
     state.ask(dispatch::Request::Deliver(id)).await;
     let (code, message) = match is_connected {
         true => (StatusCode::CREATED, "the command is on its way"),

@@ -51,7 +51,7 @@ pub(super) async fn disconnect(state: &State, id: &DeviceId) {
 }
 
 /// Reads the filters of the device list.
-fn filter(params: &mut Params) -> DeviceFilter {
+pub(super) fn filter(params: &mut Params) -> DeviceFilter {
     let is_active = params.read("status", "active or inactive", |v| match v {
         "active" => Some(true),
         "inactive" => Some(false),
@@ -201,6 +201,9 @@ pub async fn delete_device(
     // First what would let it in: whoever is registered under this id later is somebody else.
     let delete = move |s: &dyn Store| {
         s.revoke_certificates_of(&wanted, &revocation)?;
+        if purge {
+            s.note_purge(&wanted, revocation.at)?;
+        }
         s.delete_device(&wanted, purge)
     };
     if !state.store(delete).await? {

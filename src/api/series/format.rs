@@ -4,8 +4,8 @@
 
 use std::fmt::Write;
 
-use super::Point;
 use crate::domain::Timestamp;
+use crate::series::{Point, Quantity};
 
 /// How points are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,7 +40,7 @@ impl Format {
     }
 }
 
-/// Writes points of one device.
+/// Writes points of one device. What stays the same from point to point is made once.
 #[derive(Debug)]
 pub struct Writer {
     format: Format,
@@ -48,13 +48,18 @@ pub struct Writer {
     written: u64,
     /// The last time and its text: several points share one.
     time: (Timestamp, String),
+    /// The last quantity, and what stands between time and value.
+    middle: Option<(Quantity, String)>,
+    /// The last unit, and what stands behind the value.
+    tail: (String, String),
 }
 
 impl Writer {
     /// Nothing written yet.
     pub fn new(format: Format, device: &str) -> Self {
         let epoch = Timestamp(0);
-        Self { format, device: device.to_owned(), written: 0, time: (epoch, epoch.to_string()) }
+        let (device, time) = (device.to_owned(), (epoch, epoch.to_string()));
+        Self { format, device, written: 0, time, middle: None, tail: (String::new(), String::new()) }
     }
 
     /// Before the first point.
@@ -75,9 +80,7 @@ impl Writer {
 
     /// One point.
     pub fn point(&mut self, point: &Point, out: &mut String) {
-        if self.time.0 != point.time {
-            self.time = (point.time, point.time.to_string());
-        }
+        self.prepare(point);
         let is_first = self.written == 0;
         self.written += 1;
         match self.format {
@@ -96,16 +99,48 @@ impl Writer {
         }
     }
 
-    /// Device ids and metric names need no escaping by their rules; units may.
-    fn object(&self, point: &Point, out: &mut String) {
-        let (time, device, metric) = (&self.time.1, &self.device, point.quantity.name());
+    /// Makes anew what is not as it was. Device ids and metric names need no escaping by their rules; units may.
+    fn prepare(&mut self, point: &Point) {
         // Writing to a string cannot fail.
-        let _ = write!(out, "{{\"time\":\"{time}\",\"device_id\":\"{device}\",\"metric\":\"{metric}\",\"value\":");
-        number(point.value, out);
-        if let Some(unit) = point.unit() {
-            out.push_str(",\"unit\":");
-            out.push_str(&serde_json::Value::from(unit).to_string());
+        if self.time.0 != point.time {
+            self.time.0 = point.time;
+            self.time.1.clear();
+            let _ = write!(self.time.1, "{}", point.time);
         }
+        if self.middle.as_ref().is_none_or(|(quantity, _)| *quantity != point.quantity) {
+            let (device, metric) = (&self.device, point.quantity.name());
+            let text = match self.format {
+                Format::Csv => format!(",{device},{metric},"),
+                _ => format!("\",\"device_id\":\"{device}\",\"metric\":\"{metric}\",\"value\":"),
+            };
+            self.middle = Some((point.quantity.clone(), text));
+        }
+        let unit = point.unit().unwrap_or_default();
+        if self.tail.0 != unit {
+            let (of, text) = &mut self.tail;
+            of.clear();
+            of.push_str(unit);
+            text.clear();
+            match self.format {
+                Format::Csv => cell(unit, text),
+                _ if unit.is_empty() => {}
+                _ => {
+                    let _ = write!(text, ",\"unit\":{}", serde_json::Value::from(unit));
+                }
+            }
+        }
+    }
+
+    fn middle(&self) -> &str {
+        self.middle.as_ref().map_or("", |(_, text)| text)
+    }
+
+    fn object(&self, point: &Point, out: &mut String) {
+        out.push_str("{\"time\":\"");
+        out.push_str(&self.time.1);
+        out.push_str(self.middle());
+        number(point.value, out);
+        out.push_str(&self.tail.1);
         if let Some(quality) = point.quality() {
             let _ = write!(out, ",\"quality\":\"{quality}\"");
         }
@@ -113,10 +148,11 @@ impl Writer {
     }
 
     fn csv(&self, point: &Point, out: &mut String) {
-        let _ = write!(out, "{},{},{},", self.time.1, self.device, point.quantity.name());
+        out.push_str(&self.time.1);
+        out.push_str(self.middle());
         number(point.value, out);
         out.push(',');
-        cell(point.unit().unwrap_or_default(), out);
+        out.push_str(&self.tail.1);
         out.push(',');
         out.push_str(point.quality().unwrap_or_default());
         out.push_str("\r\n");
@@ -124,7 +160,7 @@ impl Writer {
 }
 
 /// As JSON writes it: the shortest text that reads back the same.
-fn number(value: f64, out: &mut String) {
+pub fn number(value: f64, out: &mut String) {
     match serde_json::Number::from_f64(value) {
         Some(number) => {
             let _ = write!(out, "{number}");
@@ -134,7 +170,7 @@ fn number(value: f64, out: &mut String) {
 }
 
 /// A CSV cell (RFC 4180), quoted where needed.
-fn cell(text: &str, out: &mut String) {
+pub fn cell(text: &str, out: &mut String) {
     if text.contains(['"', ',', '\n', '\r']) {
         out.push('"');
         out.push_str(&text.replace('"', "\"\""));
@@ -147,7 +183,6 @@ fn cell(text: &str, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::series::quantity::Quantity;
 
     fn check(format: Format, expected: &str) {
         let point = |metric: &str, value: f64, unit: Option<&str>, is_plausible: bool| Point {

@@ -4,11 +4,12 @@ use actix_web::{HttpResponse, get, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{PointBody, Quantity, known_state};
+use super::{PointBody, known_state};
 use crate::api::State;
 use crate::api::auth::Target;
 use crate::api::error::ApiError;
 use crate::api::show::Time;
+use crate::series::Quantity;
 
 /// The newest value of a type, and how old it is.
 #[derive(Serialize, ToSchema)]

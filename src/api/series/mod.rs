@@ -1,24 +1,19 @@
-//! Measurements of a device over time: read in order, gathered into buckets, thinned, written, streamed.
+//! Measurements of a device over time, as asked for over HTTP: the question read, the answer written and streamed.
 //!
 //! Promise: ordered by sample time; memory does not grow with the answer.
 
-mod bucket;
-mod format;
+mod export;
+pub(super) mod format;
 mod latest;
-mod lttb;
-mod quantity;
-mod reorder;
-mod source;
+mod pipeline;
 pub(super) mod stream;
 mod table;
-
-use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use actix_web::{HttpResponse, get, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+pub use export::{ExportFault, Exporter};
 pub use latest::*;
 
 use super::State;
@@ -28,13 +23,8 @@ use super::query::Params;
 use super::range::{Range, parse_length_us};
 use super::show::Time;
 use crate::domain::{DeviceId, DeviceState, Timestamp};
-use bucket::{Buckets, Function};
-use format::{Format, Writer};
-use lttb::Thinner;
-use quantity::{Found, Quantity};
-use source::Job;
-use stream::Sink;
-use table::Table;
+use crate::series::{Function, Job, Level, Quantity, Wanted};
+use format::Format;
 
 /// Without `start`: the last hour.
 const DEFAULT_US: i64 = 3_600_000_000;
@@ -42,36 +32,10 @@ const DEFAULT_US: i64 = 3_600_000_000;
 const MAX_WANTED: usize = 70;
 /// A bucket is at most so long: 366 days.
 const MAX_EVERY_US: i64 = 366 * 86_400_000_000;
+/// From so long a range on, buckets of hours are made of hours, not of minutes.
+const LONG_US: i64 = 7 * 86_400_000_000;
 /// Most buckets a range may be divided into: more is read as samples, or part by part.
 const MAX_BUCKETS: i64 = 1_000_000;
-
-/// A value at an instant.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Point {
-    time: Timestamp,
-    quantity: Quantity,
-    value: f64,
-    /// Where it differs from the quantity's usual one; empty = none.
-    unit: Option<Arc<str>>,
-    is_plausible: bool,
-}
-
-impl Point {
-    fn new(time: Timestamp, found: Found) -> Self {
-        let Found { quantity, value, unit, is_plausible } = found;
-        Self { time, quantity, value, unit, is_plausible }
-    }
-
-    /// The unit to show.
-    fn unit(&self) -> Option<&str> {
-        Some(self.unit.as_deref().unwrap_or_else(|| self.quantity.unit())).filter(|unit| !unit.is_empty())
-    }
-
-    /// The quality to show: good is not said.
-    fn quality(&self) -> Option<&'static str> {
-        (!self.is_plausible).then_some("out_of_range")
-    }
-}
 
 /// A point as the API shows it.
 #[derive(Serialize, ToSchema)]
@@ -92,7 +56,7 @@ pub struct PointBody {
 #[derive(Clone, PartialEq, Debug)]
 struct Query {
     range: Range,
-    wanted: Vec<Quantity>,
+    wanted: Wanted,
     buckets: Option<(i64, Function)>,
     max_points: Option<usize>,
     format: Format,
@@ -128,101 +92,26 @@ impl Query {
         let format = params.read("format", "json, csv, ndjson or parquet", Format::from_name).unwrap_or(Format::Json);
         let buckets = every.map(|us| (us, function.unwrap_or(Function::Mean)));
         params.finish()?;
+        let wanted = if wanted.is_empty() { Wanted::Measured } else { Wanted::These(wanted) };
         Ok(Self { range, wanted, buckets, max_points, format })
     }
-}
 
-/// From samples to text: buckets if asked for, then thinning if asked for, then writing.
-struct Pipeline<'a> {
-    buckets: Option<Buckets>,
-    thinner: Option<Thinner>,
-    writer: Output,
-    sink: &'a mut Sink,
-}
-
-/// Where points are written.
-enum Output {
-    Text(Writer),
-    /// `None` once it has failed: the answer is broken off.
-    Table(Option<Box<Table>>),
-}
-
-impl Output {
-    fn new(format: Format, device: &DeviceId, sink: &mut Sink) -> Self {
-        if format == Format::Parquet {
-            return Self::Table(Table::new(device.as_str()).map(Box::new).ok());
-        }
-        let writer = Writer::new(format, device.as_str());
-        writer.begin(sink.buffer());
-        Self::Text(writer)
-    }
-
-    fn point(&mut self, point: Point, sink: &mut Sink) {
-        match self {
-            Self::Text(writer) => writer.point(&point, sink.buffer()),
-            Self::Table(table) => {
-                if table.as_mut().is_some_and(|table| table.point(point, sink.bytes()).is_err()) {
-                    *table = None;
-                }
-            }
-        }
-    }
-
-    fn end(self, sink: &mut Sink) -> ControlFlow<()> {
-        match self {
-            Self::Text(writer) => writer.end(sink.buffer()),
-            Self::Table(table) => {
-                if table.is_none_or(|table| table.end(sink.bytes()).is_err()) {
-                    return ControlFlow::Break(());
-                }
-            }
-        }
-        sink.flow()
-    }
-}
-
-impl<'a> Pipeline<'a> {
-    fn new(query: &Query, device: &DeviceId, sink: &'a mut Sink) -> Self {
-        let writer = Output::new(query.format, device, sink);
-        Self {
-            buckets: query.buckets.map(|(every_us, function)| Buckets::new(every_us, function)),
-            thinner: query.max_points.map(Thinner::new),
-            writer,
-            sink,
-        }
-    }
-
-    fn push(&mut self, point: Point, cadence_us: i64) -> ControlFlow<()> {
-        let Self { buckets, thinner, writer, sink } = self;
-        let mut write = |point: Point| match thinner {
-            Some(thinner) => thinner.push(point),
-            None => writer.point(point, sink),
+    /// What the answer is made of in place of samples: minutes or hours where the buckets are made of whole ones, or where
+    /// there is at least one for each point (each gives up to four). By the question alone: the same one always has the same
+    /// answer.
+    fn level(&self) -> Option<Level> {
+        let length = self.range.stop.0.saturating_sub(self.range.start.0);
+        let fits = |level: Level| match (self.buckets, self.max_points) {
+            (Some((every_us, _)), _) => every_us % level.us() == 0 && (level == Level::Minutes || length >= LONG_US),
+            (None, Some(most)) => i64::try_from(most).is_ok_and(|most| length / level.us() >= most),
+            (None, None) => false,
         };
-        match buckets {
-            Some(buckets) => buckets.push(point, cadence_us.saturating_mul(3), &mut write),
-            None => write(point),
-        }
-        self.sink.flow()
-    }
-
-    fn finish(mut self) -> ControlFlow<()> {
-        let Self { buckets, thinner, writer, sink } = &mut self;
-        if let Some(mut buckets) = buckets.take() {
-            buckets.finish(&mut |point| match thinner {
-                Some(thinner) => thinner.push(point),
-                None => writer.point(point, sink),
-            });
-        }
-        for point in thinner.take().map(Thinner::finish).unwrap_or_default() {
-            writer.point(point, sink);
-            sink.flow()?;
-        }
-        self.writer.end(self.sink)
+        [Level::Hours, Level::Minutes].into_iter().find(|level| fits(*level))
     }
 }
 
 /// What is known of a device that is registered or was heard of; 404 for any other.
-async fn known_state(state: &State, id: &DeviceId) -> Result<DeviceState, ApiError> {
+pub(super) async fn known_state(state: &State, id: &DeviceId) -> Result<DeviceState, ApiError> {
     let wanted = id.clone();
     let found = state
         .store(move |s| {
@@ -238,7 +127,10 @@ async fn known_state(state: &State, id: &DeviceId) -> Result<DeviceState, ApiErr
 
 /// Measurements of a device, ordered by time.
 ///
-/// `start` is included, `stop` is not. Buckets are aligned to the epoch and named by their start.
+/// `start` is included, `stop` is not. Buckets are aligned to the epoch and named by their start. Buckets of whole minutes,
+/// and `max_points` where the range has as many minutes or hours, come from minutes and hours that were added up before
+/// (those under way and those that late data have changed, from the samples): a year is answered about as fast as a day. A
+/// thinned line is then chosen from the first, least, greatest and last sample of each minute or hour.
 #[utoipa::path(tag = "data", params(("id" = String, Path, description = "Device id"),
     ("start" = Option<String>, Query, description = "`-30s -15m -1h -7d`, `now()`, RFC 3339, or epoch ms; `-1h` by default"),
     ("stop" = Option<String>, Query, description = "Likewise; `now()` by default"),
@@ -261,14 +153,8 @@ pub async fn device_metrics(
     let query = Query::read(params, state.services.clock.now())?;
     let known = known_state(&state, &id).await?;
     let job = Job { device: id, range: query.range, span_us: known.span_us, wanted: query.wanted.clone() };
-    stream::respond(&state, query.format.content_type(), move |store, sink| {
-        let mut pipeline = Pipeline::new(&query, &job.device, sink);
-        let mut flow = ControlFlow::Continue(());
-        source::read(store, &job, &mut |point, cadence_us| {
-            flow = pipeline.push(point, cadence_us);
-            flow
-        })?;
-        Ok(if flow.is_continue() { pipeline.finish() } else { flow })
+    stream::respond(&state, query.format.content_type(), move |history, sink| {
+        pipeline::answer(history, &query, &job, sink)
     })
     .await
 }
@@ -293,5 +179,24 @@ mod tests {
         check("every=1s&start=0&stop=9223372036854775", 1);
         check("every=5m&fn=median", 1);
         check("start=soon&stop=later&metric=a%20b&max_points=2&format=xml", 5);
+    }
+
+    #[test]
+    fn the_question_alone_says_what_an_answer_is_made_of() {
+        let check = |query: &str, expected: Option<Level>| {
+            let query = Query::read(Params::parse(query), Timestamp(1_770_890_400_000_000)).unwrap();
+            assert_eq!(query.level(), expected, "{query:?}");
+        };
+        check("start=-365d", None);
+        check("every=1m", Some(Level::Minutes));
+        check("every=90s", None);
+        check("every=1h&start=-6d", Some(Level::Minutes));
+        check("every=1h&start=-7d", Some(Level::Hours));
+        check("every=90m&start=-7d", Some(Level::Minutes));
+        check("every=1d&start=-365d&max_points=100", Some(Level::Hours));
+        check("max_points=500&start=-8h", None);
+        check("max_points=500&start=-9h", Some(Level::Minutes));
+        check("max_points=500&start=-20d", Some(Level::Minutes));
+        check("max_points=500&start=-21d", Some(Level::Hours));
     }
 }

@@ -14,15 +14,15 @@ use tokio::sync::mpsc;
 
 use crate::api::State;
 use crate::api::error::ApiError;
+use crate::history::{self, History};
 use crate::observe::trace;
-use crate::store::{self, Store};
 
 /// Text is handed over in pieces of about this size.
-const CHUNK_BYTES: usize = 32 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 /// Pieces that wait for the client.
 const WAITING: usize = 4;
 
-type Piece = Result<Bytes, store::Error>;
+type Piece = Result<Bytes, history::Error>;
 
 /// Where the text goes.
 pub struct Sink {
@@ -75,18 +75,18 @@ impl Sink {
 pub async fn respond(
     state: &State,
     content_type: &'static str,
-    produce: impl FnOnce(&dyn Store, &mut Sink) -> Result<ControlFlow<()>, store::Error> + Send + 'static,
+    produce: impl FnOnce(&History, &mut Sink) -> Result<ControlFlow<()>, history::Error> + Send + 'static,
 ) -> Result<HttpResponse, ApiError> {
     let permit = state.scans.clone().acquire_owned().await.map_err(|_| ApiError::Stopping)?;
     let (to, mut pieces) = mpsc::channel::<Piece>(WAITING);
-    let store = state.services.store.clone();
+    let history = state.services.history.clone();
     let runtime = tokio::runtime::Handle::current();
     let write_timeout = state.options.write_timeout;
     tokio::task::spawn_blocking(trace::carry(move || {
         let _permit = permit;
         let mut sink = Sink { buffer: String::new(), bytes: Vec::new(), to, runtime, write_timeout, is_begun: false };
         // A broken flow drops the sender before the end mark: the client sees the answer break off.
-        match produce(&*store, &mut sink) {
+        match produce(&history, &mut sink) {
             Ok(ControlFlow::Continue(())) if sink.hand_over().is_continue() => drop(sink.send(Ok(Bytes::new()))),
             Ok(_) => {}
             Err(error) => {

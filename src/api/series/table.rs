@@ -12,7 +12,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{Type, TypePtr};
 
-use super::Point;
+use crate::series::Point;
 
 /// Points of a row group.
 const GROUP_ROWS: usize = 16_384;
@@ -111,8 +111,8 @@ fn column<T: DataType>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::series::quantity::Quantity;
     use crate::domain::Timestamp;
+    use crate::series::Quantity;
     use parquet::file::reader::{FileReader, SerializedFileReader};
 
     #[test]

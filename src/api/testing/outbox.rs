@@ -1,4 +1,4 @@
-//! The part of the fake store that is real: notices of alerts on their way out.
+//! The part of the fake store that is real: notices of alerts on their way out, and rollups (of nothing).
 
 use super::FakeStore;
 use crate::domain::Timestamp;
@@ -29,5 +29,34 @@ impl Outbox for FakeStore {
     }
     fn trim_outbox(&self, before: Timestamp, limit: usize) -> Result<usize, Error> {
         self.real().trim_outbox(before, limit)
+    }
+}
+
+/// Nothing is rolled up here: answers come from samples.
+impl Rollups for FakeStore {
+    fn rollups(
+        &self,
+        _: &crate::domain::DeviceId,
+        _: i16,
+        _: Option<&[String]>,
+        _: Timestamp,
+        _: Timestamp,
+    ) -> Result<RollupPage, Error> {
+        Ok(RollupPage::none())
+    }
+    fn finish_hours(&self, until: Timestamp) -> Result<(), Error> {
+        self.real().finish_hours(until)
+    }
+    fn rollup_work(&self, limit: usize) -> Result<Vec<RollupWork>, Error> {
+        self.real().rollup_work(limit)
+    }
+    fn roll_up(&self, rolled: &[Rolled]) -> Result<usize, Error> {
+        self.real().roll_up(rolled)
+    }
+    fn trim_rollups(&self, before: Timestamp, limit: usize) -> Result<usize, Error> {
+        self.real().trim_rollups(before, limit)
+    }
+    fn rollup_figures(&self) -> Result<RollupFigures, Error> {
+        self.real().rollup_figures()
     }
 }

@@ -26,6 +26,8 @@ pub(super) fn example(pattern: &str, alert: &str, command: &str) -> String {
         .replace("{serial}", "0a0b")
         .replace("{name}", "grafana")
         .replace("{webhook_id}", "1")
+        .replace("{firmware_id}", "1")
+        .replace("{rollout_id}", "1")
 }
 
 /// A body that passes where one is needed, so that what refuses is not the body.
@@ -141,7 +143,7 @@ impl World {
 }
 
 /// Lists that show a limited key what it may see.
-const LISTS: [&str; 2] = ["/api/devices", "/api/alerts"];
+const LISTS: [&str; 3] = ["/api/devices", "/api/alerts", "/api/energy"];
 const HOWS: [How; 3] = [How::Key, How::Token, How::Session];
 const ROLES: [Role; 3] = [Role::Viewer, Role::Operator, Role::Admin];
 
@@ -150,6 +152,7 @@ fn needed(route: &Route) -> Option<Role> {
         Access::Open | Access::Certificate => None,
         Access::Metrics => Some(Role::Viewer),
         Access::Alertmanager => Some(Role::Operator),
+        Access::Link => Some(Role::Admin),
         Access::Role(role) => Some(role),
     }
 }

@@ -1,6 +1,7 @@
 //! A journal in memory, an object store that fails when told to, and what archiving and reading must do with them.
 
 mod archiving;
+mod compacting;
 mod reading;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -107,6 +108,11 @@ impl Memory {
         self.state.lock().unwrap().records.pop_last();
     }
 
+    /// Goes on at `next`, as a restored journal does.
+    pub(super) fn skip_to(&self, next: u64) {
+        self.state.lock().unwrap().durable = next;
+    }
+
     /// Forgets everything below `below`, as trimming does.
     pub(super) fn trim(&self, below: u64) {
         let mut state = self.state.lock().unwrap();
@@ -122,6 +128,7 @@ impl Memory {
 struct Place {
     log: Memory,
     next: u64,
+    hole: Option<u64>,
 }
 
 impl Log for Memory {
@@ -135,7 +142,7 @@ impl Log for Memory {
         self.reader(at)
     }
     fn reader(&self, at: u64) -> Result<Box<dyn Follow>, journal::Error> {
-        Ok(Box::new(Place { log: self.clone(), next: at }))
+        Ok(Box::new(Place { log: self.clone(), next: at, hole: None }))
     }
 }
 
@@ -148,6 +155,10 @@ impl Follow for Place {
     ) -> Result<usize, journal::Error> {
         let state = self.log.state.lock().unwrap();
         let (mut count, mut bytes) = (0, 0);
+        if !state.records.contains_key(&self.next) {
+            let before = state.records.range(..self.next).next_back().map_or(state.first, |(offset, _)| offset + 1);
+            self.hole = (before < self.next).then_some(before);
+        }
         for (&offset, r) in state.records.range(self.next..).take(max_records) {
             if count > 0 && bytes + r.payload.len() > max_bytes {
                 break;
@@ -167,6 +178,14 @@ impl Follow for Place {
             bytes += r.payload.len();
         }
         Ok(count)
+    }
+
+    fn position(&self) -> u64 {
+        self.next
+    }
+
+    fn hole(&self) -> Option<u64> {
+        self.hole
     }
 
     fn wait(&self, timeout: Duration) -> bool {
@@ -214,6 +233,9 @@ pub(super) struct Flaky {
     pub(super) good_puts: AtomicUsize,
     /// … and how many fail.
     pub(super) bad_puts: AtomicUsize,
+    /// The same of removals.
+    pub(super) good_deletes: AtomicUsize,
+    pub(super) bad_deletes: AtomicUsize,
     pub(super) bytes_read: AtomicU64,
     /// Told when a put fails: the crash.
     pub(super) crash: Mutex<Option<watch::Sender<bool>>>,
@@ -250,6 +272,10 @@ impl ObjectStore for Flaky {
         Ok(result)
     }
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        if !take_one(&self.good_deletes) && take_one(&self.bad_deletes) {
+            let error = object_store::Error::Generic { store: "Flaky", source: "told to fail".into() };
+            return Box::pin(futures_util::stream::once(async move { Err(error) }));
+        }
         self.inner.delete_stream(locations)
     }
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -310,6 +336,7 @@ impl Bench {
             flush_bytes: self.flush_bytes,
             clock: self.log.clock.clone(),
             window: WINDOW,
+            keep: None,
             progress: self.progress.clone(),
             board: self.board.clone(),
         };
@@ -345,23 +372,42 @@ impl Bench {
 
     /// All rows of all objects, by offset, read with the library's own row reader.
     pub(super) fn rows(&self) -> Vec<Seen> {
-        let mut rows = Vec::new();
-        for key in self.keys() {
-            let get = async { self.store.get(&key.as_str().into()).await?.bytes().await };
-            let file = SerializedFileReader::new(self.runtime.block_on(get).unwrap()).unwrap();
-            for row in file.get_row_iter(None).unwrap() {
-                let row = row.unwrap();
-                rows.push(Seen {
-                    offset: row.get_long(3).unwrap().cast_unsigned(),
-                    device: row.get_string(0).unwrap().clone(),
-                    category: row.get_string(1).unwrap().clone(),
-                    received_at: row.get_timestamp_micros(2).unwrap(),
-                    payload: row.get_bytes(13).unwrap().data().to_vec(),
-                });
-            }
-        }
+        let mut rows: Vec<_> = self.keys().iter().flat_map(|key| self.rows_of(key)).collect();
         rows.sort_by_key(|row| row.offset);
         rows
+    }
+
+    /// The rows of one object.
+    pub(super) fn rows_of(&self, key: &str) -> Vec<Seen> {
+        let get = async { self.store.get(&key.into()).await?.bytes().await };
+        let file = SerializedFileReader::new(self.runtime.block_on(get).unwrap()).unwrap();
+        let rows = file.get_row_iter(None).unwrap().map(|row| {
+            let row = row.unwrap();
+            Seen {
+                offset: row.get_long(3).unwrap().cast_unsigned(),
+                device: row.get_string(0).unwrap().clone(),
+                category: row.get_string(1).unwrap().clone(),
+                received_at: row.get_timestamp_micros(2).unwrap(),
+                payload: row.get_bytes(13).unwrap().data().to_vec(),
+            }
+        });
+        rows.collect()
+    }
+
+    /// Changes a byte of an object's rows.
+    pub(super) fn damage(&self, key: &str) {
+        let key = Path::from(key);
+        let get = async { self.store.get(&key).await?.bytes().await };
+        let mut bytes = self.runtime.block_on(get).unwrap().to_vec();
+        bytes[8..40].iter_mut().for_each(|byte| *byte ^= 0xFF);
+        self.runtime.block_on(self.store.inner.put(&key, bytes.into())).unwrap();
+    }
+
+    /// Every one of these records, whose journal is trimmed, is in exactly one object.
+    pub(super) fn assert_archived_exactly_once_since(&self, all: &[Rec]) {
+        let rows: Vec<_> = self.rows().into_iter().map(|r| (r.offset, r.received_at, r.payload)).collect();
+        let expected: Vec<_> = (0u64..).zip(all).map(|(o, r)| (o, r.at, r.payload.clone())).collect();
+        assert_eq!(rows, expected);
     }
 
     /// Every record of the journal is in exactly one object, with its bytes.

@@ -58,6 +58,21 @@ fn a_listing_is_newest_first_whether_from_journal_or_archive_or_both() {
 }
 
 #[test]
+fn a_listing_steps_over_the_hole_of_a_restored_journal() {
+    let records = records(130);
+    let bench = Bench::new(&records[..200]);
+    bench.log.skip_to(journal::LIFE);
+    assert_lists(&bench, &records[..200]);
+    bench.log.append(&records[200..300]);
+    bench.log.skip_to(3 * journal::LIFE);
+    assert_lists(&bench, &records[..300]);
+    bench.log.append(&records[300..]);
+    assert_lists(&bench, &records);
+    bench.archive().unwrap();
+    assert_lists(&bench, &records);
+}
+
+#[test]
 fn a_listing_is_newest_first_over_many_objects() {
     let records = records(130);
     let bench = Bench::new(&[]);

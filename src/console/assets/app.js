@@ -3,7 +3,9 @@ import * as api from './api.js';
 import { alertsPage } from './alerts.js';
 import { devicePage } from './device.js';
 import { notice } from './dom.js';
+import { energyPage } from './energy.js';
 import { fleetPage } from './fleet.js';
+import { rolloutsPage } from './rollouts.js';
 
 const EVERY_MS = 3000;
 const main = document.getElementById('main');
@@ -89,13 +91,15 @@ async function refresh() {
 
 function route() {
   const [, page, id] = location.hash.split('/');
-  const current = page === 'alerts' ? 'alerts' : page === 'device' ? '' : 'fleet';
+  const current = ['alerts', 'energy', 'rollouts'].includes(page) ? page : page === 'device' ? '' : 'fleet';
   for (const link of document.querySelectorAll('nav a[data-page]')) {
     if (link.dataset.page === current) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
   }
   if (page === 'device' && id) show = devicePage(main, decodeURIComponent(id), refresh);
   else if (page === 'alerts') show = alertsPage(main, refresh);
+  else if (page === 'energy') show = energyPage(main, refresh);
+  else if (page === 'rollouts') show = rolloutsPage(main, refresh);
   else show = fleetPage(main, refresh);
   refresh();
 }

@@ -2,7 +2,7 @@
 const NS = 'http://www.w3.org/2000/svg';
 const [HEIGHT, LEFT, BOTTOM, TOP] = [180, 60, 20, 8];
 
-function svg(name, attributes, text) {
+export function svg(name, attributes, text) {
   const node = document.createElementNS(NS, name);
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
   if (text !== undefined) node.textContent = text;
@@ -10,7 +10,7 @@ function svg(name, attributes, text) {
 }
 
 // Three or four round steps between the extremes.
-function ticks(low, high) {
+export function ticks(low, high) {
   const rough = (high - low) / 3;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough);

@@ -1,7 +1,8 @@
-// One device: newest values, the last ten minutes as a chart, its alerts and its commands.
+// One device: newest values, the last ten minutes as a chart, its energy, its alerts and its commands.
 import * as api from './api.js';
 import { chart } from './chart.js';
 import { alertTable } from './alerts.js';
+import { energyOf } from './energy.js';
 import { ago, el, fill, moment, notice, quantity, table, word } from './dom.js';
 
 const MINUTES = 10;
@@ -80,9 +81,11 @@ function commandTable(commands, refresh) {
 
 export function devicePage(main, id, refresh) {
   const [facts, values, graphs, alerts, commands] = Array.from({ length: 5 }, () => el('div'));
+  const energy = energyOf(id, refresh);
   main.replaceChildren(el('h1', {}, id), facts,
     el('h2', {}, 'Latest values'), values,
     el('h2', {}, `Last ${MINUTES} minutes`), graphs,
+    el('h2', {}, 'Energy'), energy.part,
     el('h2', {}, 'Alerts'), alerts,
     el('h2', {}, 'Commands'), commandForm(id, refresh), commands);
 
@@ -103,6 +106,7 @@ export function devicePage(main, id, refresh) {
       ? el('div', { class: 'values' }, ...latest.map(card)) : el('p', { class: 'soft' }, 'Nothing measured yet.'));
     const figures = charts(points, main.clientWidth - 30);
     fill(graphs, ...(figures.length ? figures : [el('p', { class: 'soft' }, 'No data in this time.')]));
+    await energy.show(main.clientWidth - 30);
     fill(alerts, alertTable(open, refresh, false));
     fill(commands, commandTable(given, refresh));
   };

@@ -1,6 +1,7 @@
 //! Tests of the journal as a whole, and what they share: made-up entries and a disk that fails on demand.
 
 mod append;
+mod copy;
 mod crash;
 mod damage;
 mod format;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::schema::device_commands::{self, dsl};
 use super::types::{Time, optional};
-use super::{devices, text};
+use super::{devices, locks, text};
 use crate::domain::command::{CommandStatus, may_advance};
 use crate::domain::{CommandId, DeviceId, Timestamp};
 use crate::store::fault::Fault;
@@ -22,7 +22,7 @@ use crate::store::listing::{self, Part};
 use crate::store::{Command, CommandChange, CommandFilter, Listing, NewCommand, Outcome, Page, Place};
 
 #[derive(Queryable)]
-struct Row {
+pub(super) struct Row {
     id: i64,
     cmd_id: Uuid,
     device_id: String,
@@ -51,7 +51,7 @@ struct New<'a> {
     expires_at: Time,
 }
 
-fn read(row: Row) -> Result<Command, Fault> {
+pub(super) fn read(row: Row) -> Result<Command, Fault> {
     const CORRUPT: Fault = Fault::Corrupt("command");
     let Value::Object(params) = row.params else { return Err(CORRUPT) };
     Ok(Command {
@@ -225,6 +225,7 @@ fn save(connection: &mut PgConnection, commands: &[&Command]) -> QueryResult<()>
 
 /// The meter has taken the parameters over: from now on they are its configuration. What was not named stays.
 fn merge_config(connection: &mut PgConnection, command: &Command, at: Timestamp) -> QueryResult<usize> {
+    locks::outdate(connection, &command.device)?;
     let number = |name: &str| command.params.get(name).and_then(Value::as_i64);
     sql_query(
         "INSERT INTO device_configs AS c \

@@ -1,7 +1,8 @@
 //! The collector's batch: everything a run of journal records changes, in one transaction and as few statements as there
 //! are kinds of change.
 //!
-//! Invariant: the checkpoint moves with the rows it stands for, or not at all; each node has its own. A commit is on the
+//! Invariants: of all nodes one at a time commits what depends on a device's state (`locks`); the checkpoint moves with the
+//! rows it stands for, or not at all; each node has its own. A commit is on the
 //! server's disk when it returns (`synchronous_commit`), so the checkpoint is durable at once.
 
 use std::collections::HashMap;
@@ -12,12 +13,12 @@ use diesel::{
 use uuid::Uuid;
 
 use super::connection::Connections;
-use super::partitions::{self, Partitions, TABLES};
+use super::partitions::{self, Partitions};
 use super::schema::collector_checkpoint::dsl;
-use super::{alerts, commands, devices, events, gaps, states, telemetry};
+use super::{alerts, commands, devices, events, gaps, locks, rollout_steps, rollups, states, telemetry};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
-use crate::store::{Batch, Committed};
+use crate::store::{Batch, Committed, Known, Planner};
 
 /// See [`Store::commit`](crate::store::Store::commit).
 pub(super) fn commit(
@@ -29,11 +30,7 @@ pub(super) fn commit(
     let schema = *connections.schema()?;
     connections.with_bulk(|connection| {
         let mut attempt = || {
-            if schema.is_partitioned {
-                let [telemetry, events] = TABLES;
-                partitions.ensure(connection, telemetry, batch.telemetry.iter().map(|row| row.ts))?;
-                partitions.ensure(connection, events, batch.events.iter().map(|row| row.ts))?;
-            }
+            partitions.ensure_for(connection, &schema, batch)?;
             connection.transaction(|connection| store(connection, node, batch))
         };
         match attempt() {
@@ -47,16 +44,57 @@ pub(super) fn commit(
     })
 }
 
+/// See [`Store::commit_planned`](crate::store::Store::commit_planned). Partitions are made outside of the transaction: a
+/// batch that needs one is planned, given up, and planned again, which happens once a day.
+pub(super) fn commit_planned(
+    connections: &Connections,
+    partitions: &Partitions,
+    node: Uuid,
+    known: &[Known],
+    planner: &mut dyn Planner,
+) -> Result<Committed, Fault> {
+    let schema = *connections.schema()?;
+    connections.with_bulk(|connection| {
+        let mut was_dropped = false;
+        loop {
+            let mut lacks_days = false;
+            let done = connection.transaction(|connection| {
+                let locked = locks::take(connection, node, known)?;
+                let batch = planner.plan(locked.fresh);
+                lacks_days = !partitions.has_all_for(&schema, batch);
+                if lacks_days {
+                    return Err(Fault::Sql(diesel::result::Error::RollbackTransaction));
+                }
+                locks::remove_unused(connection, &locked.inserted, batch)?;
+                if batch.is_empty() { Ok(Committed::default()) } else { store(connection, node, batch) }
+            });
+            match done {
+                Err(_) if lacks_days => partitions.ensure_for(connection, &schema, planner.plan(Vec::new()))?,
+                // Another node has dropped the day; late data make it again.
+                Err(fault) if partitions::is_missing(&fault) && !was_dropped => {
+                    was_dropped = true;
+                    partitions.forget();
+                }
+                done => return done,
+            }
+        }
+    })
+}
+
 fn store(connection: &mut PgConnection, node: Uuid, batch: &Batch) -> Result<Committed, Fault> {
     register(connection, batch)?;
     let telemetry = telemetry::insert(connection, &batch.telemetry)?;
     let events = events::insert(connection, &batch.events)?;
     if !batch.states.is_empty() {
-        states::upsert(connection, &batch.states)?;
+        states::upsert(connection, node, &batch.states)?;
     }
     gaps::upsert(connection, &batch.gaps)?;
     alerts::change(connection, &batch.alerts)?;
     commands::advance(connection, &batch.commands)?;
+    if telemetry > 0 {
+        rollups::mark(connection, &batch.telemetry)?;
+    }
+    rollout_steps::hear(connection, &batch.events)?;
     if let Some(offset) = batch.checkpoint {
         set_checkpoint(connection, node, offset)?;
     }

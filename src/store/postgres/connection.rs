@@ -18,7 +18,8 @@ use diesel::r2d2::{ConnectionManager, CustomizeConnection, HandleError, Pool, Po
 use diesel::result::{ConnectionError, Error as SqlError};
 use diesel::{Connection, PgConnection, QueryResult};
 
-use super::migrations::{self, Schema};
+use super::engines::{self, Schema};
+use super::migrations;
 use crate::observe::metrics;
 use crate::store::Options;
 use crate::store::fault::Fault;
@@ -123,7 +124,9 @@ impl Connections {
         }
         let opened = self.establish().and_then(|mut connection| {
             migrations::run(&mut connection)?;
-            migrations::schema(&mut connection)
+            let schema = engines::schema(&mut connection)?;
+            schema.announce();
+            Ok(schema)
         });
         self.note(opened).map(|schema| self.schema.get_or_init(|| schema))
     }
@@ -178,6 +181,11 @@ impl Connections {
     /// A connection beside the pool.
     pub(super) fn establish(&self) -> Result<PgConnection, Fault> {
         Ok(PgConnection::establish(&self.url)?)
+    }
+
+    /// The same, as one of the calls that fail at once while the database is away.
+    pub(super) fn establish_if_there(&self) -> Result<PgConnection, Fault> {
+        if self.may_try() { self.note(self.establish()) } else { Err(away()) }
     }
 
     fn open_bulk(&self) -> Result<PgConnection, Fault> {

@@ -14,8 +14,8 @@ use serde_json::Value;
 use super::certificates;
 use super::schema::device_sequence;
 use super::schema::devices::{self, dsl};
-use super::text;
 use super::types::Time;
+use super::{locks, text};
 use crate::domain::presence::Connection;
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
@@ -136,6 +136,7 @@ fn row(new: &NewDevice, now: Timestamp) -> New<'_> {
 
 /// See [`Store::create_device`](crate::store::Store::create_device).
 pub(super) fn create(connection: &mut PgConnection, new: &NewDevice, now: Timestamp) -> Result<Outcome<Device>, Fault> {
+    locks::outdate(connection, &new.device_id)?;
     if register(connection, &[(new, now)])? == 0 {
         return Ok(Outcome::Conflict);
     }
@@ -246,6 +247,7 @@ pub(super) fn update(
     expected_version: Option<i64>,
     now: Timestamp,
 ) -> Result<Option<Outcome<Device>>, Fault> {
+    locks::outdate(connection, id)?;
     let row = dsl::devices.filter(dsl::device_id.eq(id.as_str()));
     let version = row.select(dsl::version).for_update().first::<i64>(connection).optional()?;
     let Some(version) = version else { return Ok(None) };

@@ -7,7 +7,7 @@ use diesel::connection::SimpleConnection;
 use diesel::migration::{Migration, MigrationSource, MigrationVersion};
 use diesel::pg::Pg;
 use diesel::sql_types::{BigInt, Bool, Text};
-use diesel::{PgConnection, QueryableByName, RunQueryDsl, sql_query};
+use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use crate::store::fault::Fault;
@@ -18,14 +18,6 @@ pub(super) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/
 const LOCK: i64 = 0x0069_6f74_2d6d_6574;
 
 type Known = Vec<Box<dyn Migration<Pg>>>;
-
-/// What differs between installations.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Schema {
-    /// `telemetry` and `device_events` have a partition a day. Not so where somebody has made ordinary tables of them, for
-    /// an extension that cuts them up itself.
-    pub(super) is_partitioned: bool,
-}
 
 #[derive(QueryableByName)]
 struct Version {
@@ -56,6 +48,25 @@ pub(super) fn run(connection: &mut PgConnection) -> Result<Vec<String>, Fault> {
     Ok(names)
 }
 
+/// Waits for whoever migrates; until the end of this transaction nobody else does.
+pub(super) fn lock_for_transaction(connection: &mut PgConnection) -> QueryResult<usize> {
+    sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(LOCK).execute(connection)
+}
+
+/// Applies what is missing, of that only what is named; who calls holds the lock.
+pub(super) fn run_some(connection: &mut PgConnection, only: Option<&[String]>) -> Result<(), Fault> {
+    let mut known = known()?;
+    if let Some(only) = only {
+        known.retain(|m| only.iter().any(|v| m.name().version() == MigrationVersion::from(v)));
+    }
+    run_alone(connection, &known).map(drop)
+}
+
+/// Whether all of these versions are known.
+pub(super) fn check(versions: &[String]) -> Result<(), Fault> {
+    missing(&known()?, versions).map(drop)
+}
+
 fn run_alone(connection: &mut PgConnection, known: &Known) -> Result<Vec<String>, Fault> {
     let applied = applied(connection)?;
     let missing = missing(known, &applied)?;
@@ -72,20 +83,13 @@ pub(super) fn pending(connection: &mut PgConnection) -> Result<Vec<String>, Faul
     Ok(names(&missing(&known()?, &applied(connection)?)?))
 }
 
-/// Looks what the tables are like.
-pub(super) fn schema(connection: &mut PgConnection) -> Result<Schema, Fault> {
-    let query = "SELECT relkind = 'p' AS flag FROM pg_class WHERE oid = 'telemetry'::regclass";
-    let Flag { flag: is_partitioned } = sql_query(query).get_result(connection)?;
-    Ok(Schema { is_partitioned })
-}
-
 fn known() -> Result<Known, Fault> {
     let mut known: Known = MIGRATIONS.migrations().map_err(|error| failed("embedded migrations", &error))?;
     known.sort_unstable_by(|a, b| a.name().version().cmp(&b.name().version()));
     Ok(known)
 }
 
-fn applied(connection: &mut PgConnection) -> Result<Vec<String>, Fault> {
+pub(super) fn applied(connection: &mut PgConnection) -> Result<Vec<String>, Fault> {
     let table = sql_query("SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS flag");
     if !table.get_result::<Flag>(connection)?.flag {
         return Ok(Vec::new());

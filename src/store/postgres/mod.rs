@@ -15,30 +15,44 @@ mod access;
 mod alerts;
 mod axis;
 mod certificates;
+mod claims;
 mod commands;
 mod commit;
 mod connection;
 mod copy;
+mod copy_in;
+mod copy_out;
 mod credentials;
 mod devices;
+mod engines;
 mod enrolment;
 mod events;
+mod firmware;
 mod gaps;
+mod leases;
+mod locks;
 mod migrations;
+mod nodes;
 mod outbox;
 mod partitions;
+mod reach;
 mod remembered;
+mod rollout_steps;
+mod rollouts;
+mod rollups;
 mod schema;
 mod services;
 mod sessions;
+mod shared;
 mod states;
+mod takeover;
 mod telemetry;
 mod text;
 mod types;
 mod upkeep;
 
 use std::ops::ControlFlow;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use diesel::PgConnection;
 use uuid::Uuid;
@@ -48,13 +62,17 @@ use self::partitions::Partitions;
 use self::remembered::Remembered;
 use super::fault::Fault;
 use super::{
-    Alert, AlertFilter, ApiKey, Batch, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
-    DeviceCredential, DeviceFilter, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand, NewDevice, Options,
-    Outcome, Page, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow,
+    Alert, AlertFilter, ApiKey, Batch, Columns, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
+    DeviceCredential, DeviceFilter, Engine, Error, EventRow, Fresh, GapEntry, Known, Listing, NewAlert, NewCommand,
+    NewDevice, Options, Outcome, Page, Planner, Reach, RetainedChange, SavedSession, SessionChange, Stats, Store,
+    TelemetryRow,
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::metrics;
 use crate::observe::trace::{self, SpanKind};
+
+pub(super) use self::copy_in::{check_empty, copy_in};
+pub(super) use self::copy_out::copy_out;
 
 /// The store in a Postgres database.
 pub(super) struct PostgresStore {
@@ -62,6 +80,7 @@ pub(super) struct PostgresStore {
     partitions: Partitions,
     remembered: Remembered,
     node: Uuid,
+    node_timeout: Duration,
 }
 
 /// Connects and brings the schema up to date. A patient caller gets a store also when the database is away: its calls are
@@ -72,6 +91,7 @@ pub(super) fn open(url: &str, options: &Options) -> Result<PostgresStore, Error>
         partitions: Partitions::default(),
         remembered: Remembered::default(),
         node: options.node,
+        node_timeout: options.node_timeout,
     };
     match store.connections.schema() {
         Ok(_) => Ok(store),
@@ -92,6 +112,18 @@ pub(super) fn migrate(url: &str, dry_run: bool) -> Result<Vec<String>, Error> {
         false => migrations::run(&mut connection),
     };
     connections.establish().and_then(work).map_err(|fault| cannot_open(url, fault))
+}
+
+/// See [`engines`](super::engines).
+pub(super) fn engines(url: &str) -> Result<Vec<Engine>, Error> {
+    let connections = Connections::new(url, &Options { pool_size: 1, ..Options::default() });
+    let looked = connections.establish().and_then(|mut connection| Ok(engines::engines(&mut connection)?));
+    looked.map_err(|fault| cannot_open(url, fault))
+}
+
+/// See [`check_schema`](super::check_schema).
+pub(super) fn check_schema(versions: &[String]) -> Result<(), Error> {
+    migrations::check(versions).map_err(|fault| fault.during("compare versions of the schema"))
 }
 
 fn cannot_open(url: &str, fault: Fault) -> Error {
@@ -118,6 +150,10 @@ fn timed<T>(kind: &'static str, operation: &'static str, call: impl FnOnce() -> 
         metrics::DATABASE_FAILURES.increment(&[("operation", kind)], 1);
         fault.during(operation)
     })
+}
+
+fn without_revision(states: Vec<Fresh>) -> Vec<(DeviceId, DeviceState)> {
+    states.into_iter().map(|fresh| (fresh.device, fresh.state)).collect()
 }
 
 impl PostgresStore {
@@ -150,15 +186,20 @@ impl Store for PostgresStore {
     }
 
     fn device_states(&self, ids: &[DeviceId]) -> Result<Vec<(DeviceId, DeviceState)>, Error> {
-        self.read("read device states", View::Snapshot, |c| states::of(c, ids))
+        self.read("read device states", View::Snapshot, |c| states::of(c, self.node, ids)).map(without_revision)
     }
 
     fn online_devices(&self) -> Result<Vec<(DeviceId, DeviceState)>, Error> {
-        self.read("read device states", View::Snapshot, states::online)
+        self.read("read device states", View::Snapshot, |c| states::online(c, self.node)).map(without_revision)
     }
 
     fn commit(&self, batch: &Batch) -> Result<Committed, Error> {
         let done = commit::commit(&self.connections, &self.partitions, self.node, batch);
+        done.map_err(|fault| fault.during("store a batch"))
+    }
+
+    fn commit_planned(&self, known: &[Known], planner: &mut dyn Planner) -> Result<Committed, Error> {
+        let done = commit::commit_planned(&self.connections, &self.partitions, self.node, known, planner);
         done.map_err(|fault| fault.during("store a batch"))
     }
 
@@ -208,7 +249,27 @@ impl Store for PostgresStore {
         to: Timestamp,
         each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        telemetry::scan(&self.connections, id, from, to, each).map_err(|fault| fault.during("read telemetry"))
+        self.scan_columns(id, Columns::ALL, from, to, each)
+    }
+
+    fn scan_columns(
+        &self,
+        id: &DeviceId,
+        columns: Columns,
+        from: Timestamp,
+        to: Timestamp,
+        each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let scanned = telemetry::scan(&self.connections, id, columns, from, to, each);
+        scanned.map_err(|fault| fault.during("read telemetry"))
+    }
+
+    fn reach(&self, id: &DeviceId) -> Result<Reach, Error> {
+        self.read("read how far telemetry reaches", View::Statement, |c| Ok(reach::of(c, id)?))
+    }
+
+    fn note_purge(&self, id: &DeviceId, at: Timestamp) -> Result<(), Error> {
+        self.write("note a purge", |c| Ok(reach::purged(c, id, at)?))
     }
 
     fn gaps(&self, id: &DeviceId, from: Timestamp, to: Timestamp, page: Page) -> Result<Listing<GapEntry>, Error> {
@@ -254,6 +315,10 @@ impl Store for PostgresStore {
 
     fn advance_commands(&self, changes: &[CommandChange]) -> Result<Vec<Option<Outcome<Command>>>, Error> {
         self.write("advance commands", |c| commands::advance(c, changes))
+    }
+
+    fn claim_commands(&self, devices: &[DeviceId], now: Timestamp) -> Result<Vec<Command>, Error> {
+        self.write("claim commands", |c| claims::claim(c, self.own(), devices, now))
     }
 
     fn expire_commands(&self, now: Timestamp, delivered_before: Timestamp) -> Result<usize, Error> {
@@ -304,4 +369,4 @@ impl Store for PostgresStore {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

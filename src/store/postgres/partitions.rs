@@ -13,18 +13,22 @@ use diesel::result::Error as SqlError;
 use diesel::sql_types::{BigInt, Text};
 use diesel::{Connection, PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 
+use super::engines::{Cut, Schema, Table};
 use crate::domain::Timestamp;
+use crate::store::Batch;
 use crate::store::fault::Fault;
 use crate::store::listing;
 
-const DAY_US: i64 = 86_400_000_000;
+pub(super) const DAY_US: i64 = 86_400_000_000;
 /// The advisory lock of whoever makes or drops a partition.
 const LOCK: i64 = 0x0069_6f74_2d64_6179;
 /// From so many rows on the planner's estimate is good enough to say how many were dropped.
 const MANY: f32 = 100_000.0;
 
 /// The tables that are cut by day.
-pub(super) const TABLES: [&str; 2] = ["telemetry", "device_events"];
+pub(super) const TABLES: [&str; 2] = [TELEMETRY, "device_events"];
+/// Of which it is noted what has gone.
+pub(super) const TELEMETRY: &str = "telemetry";
 
 /// The partitions known to be there.
 #[derive(Default)]
@@ -65,6 +69,33 @@ impl Partitions {
         Ok(())
     }
 
+    /// Makes the partitions for the rows of a batch, where they are missing.
+    pub(super) fn ensure_for(
+        &self,
+        connection: &mut PgConnection,
+        schema: &Schema,
+        batch: &Batch,
+    ) -> Result<(), Fault> {
+        let [telemetry, events] = schema.tables;
+        if telemetry.cut == Cut::Days {
+            self.ensure(connection, telemetry.name, batch.telemetry.iter().map(|row| row.ts))?;
+        }
+        if events.cut == Cut::Days {
+            self.ensure(connection, events.name, batch.events.iter().map(|row| row.ts))?;
+        }
+        Ok(())
+    }
+
+    /// Whether all of these partitions are known to be there.
+    pub(super) fn has_all_for(&self, schema: &Schema, batch: &Batch) -> bool {
+        let known = self.lock();
+        let [telemetry, events] = schema.tables;
+        let has = |table: Table, at: Timestamp| {
+            table.cut != Cut::Days || known.contains(&(table.name, at.0.div_euclid(DAY_US)))
+        };
+        batch.telemetry.iter().all(|row| has(telemetry, row.ts)) && batch.events.iter().all(|row| has(events, row.ts))
+    }
+
     /// Another node may have dropped any of them.
     pub(super) fn forget(&self) {
         self.lock().clear();
@@ -82,10 +113,9 @@ impl Partitions {
         let mut dropped = 0;
         for partition in attached(connection, table)? {
             let day = partition.name.strip_prefix(table).and_then(|rest| day_of(rest.strip_prefix('_')?));
-            if dropped >= limit || day.is_none_or(|day| (day + 1).saturating_mul(DAY_US) > before.0) {
-                continue;
-            }
-            match drop_one(connection, &partition) {
+            let end = day.map(|day| Timestamp((day + 1).saturating_mul(DAY_US)));
+            let Some(end) = end.filter(|end| dropped < limit && *end <= before) else { continue };
+            match drop_one(connection, &partition, (table == TELEMETRY).then_some(end)) {
                 Ok(rows) => dropped += rows,
                 Err(error) if is_lock_timeout(&error) => {
                     tracing::info!(partition = partition.name, "a day past its retention is in use; dropped later");
@@ -107,7 +137,8 @@ pub(super) fn is_missing(fault: &Fault) -> bool {
     matches!(fault, Fault::Sql(SqlError::DatabaseError(_, info)) if info.message().starts_with("no partition of relation"))
 }
 
-fn make(connection: &mut PgConnection, table: &str, day: i64) -> Result<(), Fault> {
+/// Makes the partition of a day since 1970, where it is missing.
+pub(super) fn make(connection: &mut PgConnection, table: &str, day: i64) -> Result<(), Fault> {
     let beyond = || Fault::Sql(SqlError::SerializationError("a time no partition can have".into()));
     let (date, next) = date(day).zip(date(day + 1)).ok_or_else(beyond)?;
     let name = format!("{table}_{}", date.format("%Y%m%d"));
@@ -137,7 +168,8 @@ fn attached(connection: &mut PgConnection, table: &str) -> QueryResult<Vec<Parti
     .load(connection)
 }
 
-fn drop_one(connection: &mut PgConnection, partition: &Partition) -> QueryResult<usize> {
+/// `end`: of telemetry, the end of its day.
+fn drop_one(connection: &mut PgConnection, partition: &Partition, end: Option<Timestamp>) -> QueryResult<usize> {
     connection.transaction(|connection| {
         let name = &partition.name;
         connection.batch_execute("SET LOCAL lock_timeout = '1s'")?;
@@ -148,6 +180,9 @@ fn drop_one(connection: &mut PgConnection, partition: &Partition) -> QueryResult
             sql_query(format!("SELECT count(*) FROM {name}")).get_result::<Count>(connection)?.count
         };
         connection.batch_execute(&format!("DROP TABLE {name}"))?;
+        if let Some(end) = end {
+            super::reach::trimmed(connection, end)?;
+        }
         Ok(usize::try_from(listing::count(rows)).unwrap_or(usize::MAX))
     })
 }

@@ -313,4 +313,63 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    firmware (id) {
+        id -> BigInt,
+        object -> Text,
+        version -> Text,
+        device_type -> Text,
+        size_bytes -> BigInt,
+        sha256 -> Binary,
+        created_at -> Timestamptz,
+        created_by -> Text,
+    }
+}
+
+diesel::table! {
+    rollouts (id) {
+        id -> BigInt,
+        firmware_id -> BigInt,
+        version -> Text,
+        device_type -> Text,
+        state -> Text,
+        pause_reason -> Nullable<Text>,
+        stage -> BigInt,
+        passed_at -> Nullable<Timestamptz>,
+        stage_ends -> Array<BigInt>,
+        max_parallel -> BigInt,
+        max_failed_pct -> BigInt,
+        min_confirmed_pct -> BigInt,
+        device_timeout_s -> BigInt,
+        soak_s -> BigInt,
+        created_at -> Timestamptz,
+        created_by -> Text,
+        changed_at -> Timestamptz,
+        ended_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    rollout_devices (rollout_id, place) {
+        rollout_id -> BigInt,
+        place -> BigInt,
+        device_id -> Text,
+        stage -> BigInt,
+        state -> Text,
+        reason -> Nullable<Text>,
+        detail -> Nullable<Text>,
+        is_forgiven -> Bool,
+        cmd_id -> Nullable<Uuid>,
+        attempts -> BigInt,
+        sent_at -> Nullable<Timestamptz>,
+        changed_at -> Timestamptz,
+        report -> Nullable<Text>,
+        report_pct -> Nullable<Double>,
+        report_detail -> Nullable<Text>,
+        report_ts -> Nullable<Timestamptz>,
+        report_seq -> Nullable<BigInt>,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(devices, device_sequence);
+diesel::allow_tables_to_appear_in_same_query!(rollouts, rollout_devices);

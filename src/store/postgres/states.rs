@@ -6,26 +6,32 @@ use std::sync::Arc;
 use diesel::sql_types::{Array, BigInt, Bool, Json, Nullable, Text, Timestamptz};
 use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::types::{JsonText, Time, optional};
-use super::{gaps, text};
+use super::{gaps, shared, text};
 use crate::domain::device::{Intervals, Latest};
+use crate::domain::hearing::Hearings;
 use crate::domain::presence::Connection;
-use crate::domain::sequence::{Gap, SequenceState};
+use crate::domain::sequence::{Gap, Hints, SequenceState};
 use crate::domain::{DeviceId, DeviceState, Metric, Registration, Timestamp};
+use crate::store::Fresh;
 use crate::store::fault::Fault;
 use crate::store::listing;
 
 /// Ids asked for at once.
 const CHUNK: usize = 10_000;
 
-const UPSERT: &str = "INSERT INTO device_sequence (device_id, head_seq, head_ts, reboots, connection_status, last_seen, \
-     fw_version, latest, span_us) \
-     SELECT d, q, t, r, c, s, f, l::json, p FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) \
-     AS n (d, q, t, r, c, s, f, l, p) ON CONFLICT (device_id) DO UPDATE SET head_seq = excluded.head_seq, \
+/// A first revision is the time, so that one of a device deleted and heard again is not taken for an earlier one.
+const UPSERT: &str = "INSERT INTO device_sequence AS old (device_id, head_seq, head_ts, reboots, connection_status, \
+     last_seen, fw_version, latest, span_us, hints, heard, revision) \
+     SELECT d, q, t, r, c, s, f, l::json, p, i::json, h::json, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
+     FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+     AS n (d, q, t, r, c, s, f, l, p, i, h) ON CONFLICT (device_id) DO UPDATE SET head_seq = excluded.head_seq, \
      head_ts = excluded.head_ts, reboots = excluded.reboots, connection_status = excluded.connection_status, \
      last_seen = excluded.last_seen, fw_version = excluded.fw_version, latest = excluded.latest, \
-     span_us = excluded.span_us";
+     span_us = excluded.span_us, hints = excluded.hints, heard = excluded.heard, \
+     revision = CASE old.revision WHEN 0 THEN excluded.revision ELSE old.revision + 1 END";
 
 /// A member of `latest`.
 #[derive(Serialize, Deserialize)]
@@ -62,13 +68,20 @@ struct Row {
     latest: Option<JsonText>,
     #[diesel(sql_type = Nullable<BigInt>)]
     span_us: Option<i64>,
+    #[diesel(sql_type = Nullable<Json>)]
+    hints: Option<JsonText>,
+    #[diesel(sql_type = Nullable<Json>)]
+    heard: Option<JsonText>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    revision: Option<i64>,
 }
 
 const FIELDS: &str = "d.is_active, c.send_interval_s, c.hello_interval_s, s.head_seq, s.head_ts, s.reboots, \
-                      s.connection_status, s.last_seen, s.fw_version, s.latest, s.span_us";
+                      s.connection_status, s.last_seen, s.fw_version, s.latest, s.span_us, s.hints, s.heard, \
+                      s.revision";
 
 /// Writes states, whole; in key order, so that nodes do not wait for each other in a circle.
-pub(super) fn upsert(connection: &mut PgConnection, states: &[(DeviceId, DeviceState)]) -> QueryResult<()> {
+pub(super) fn upsert(connection: &mut PgConnection, node: Uuid, states: &[(DeviceId, DeviceState)]) -> QueryResult<()> {
     let mut sorted: Vec<_> = states.iter().collect();
     sorted.sort_unstable_by_key(|(device, _)| device.as_str());
     for part in sorted.chunks(CHUNK) {
@@ -86,6 +99,8 @@ pub(super) fn upsert(connection: &mut PgConnection, states: &[(DeviceId, DeviceS
             .bind::<Array<Nullable<Text>>, _>(column(part, firmware))
             .bind::<Array<Text>, _>(column(part, |s| latest_text(&s.latest)))
             .bind::<Array<BigInt>, _>(column(part, |s| s.span_us))
+            .bind::<Array<Nullable<Text>>, _>(column(part, |s| shared::hints_text(&s.sequence.hints)))
+            .bind::<Array<Nullable<Text>>, _>(column(part, |s| shared::heard_text(node, &s.heard)))
             .execute(connection)?;
     }
     Ok(())
@@ -102,7 +117,7 @@ fn latest_text(latest: &BTreeMap<Metric, Latest>) -> String {
 }
 
 /// See [`Store::device_states`](crate::store::Store::device_states).
-pub(super) fn of(connection: &mut PgConnection, ids: &[DeviceId]) -> Result<Vec<(DeviceId, DeviceState)>, Fault> {
+pub(super) fn of(connection: &mut PgConnection, node: Uuid, ids: &[DeviceId]) -> Result<Vec<Fresh>, Fault> {
     let query = format!(
         "SELECT j.id AS device_id, {FIELDS} FROM (SELECT id COLLATE \"C\" AS id FROM unnest($1) AS u (id)) AS j \
          LEFT JOIN devices AS d ON d.device_id = j.id \
@@ -116,14 +131,14 @@ pub(super) fn of(connection: &mut PgConnection, ids: &[DeviceId]) -> Result<Vec<
         let rows: Vec<Row> = sql_query(&query).bind::<Array<Text>, _>(&names).load(connection)?;
         let mut open = gaps::open(connection, &names)?;
         for row in rows {
-            found.push(read(&mut open, row)?);
+            found.push(read(&mut open, node, row)?);
         }
     }
     Ok(found)
 }
 
 /// See [`Store::online_devices`](crate::store::Store::online_devices).
-pub(super) fn online(connection: &mut PgConnection) -> Result<Vec<(DeviceId, DeviceState)>, Fault> {
+pub(super) fn online(connection: &mut PgConnection, node: Uuid) -> Result<Vec<Fresh>, Fault> {
     let query = format!(
         "SELECT s.device_id AS device_id, {FIELDS} FROM device_sequence AS s \
          LEFT JOIN devices AS d ON d.device_id = s.device_id \
@@ -133,10 +148,10 @@ pub(super) fn online(connection: &mut PgConnection) -> Result<Vec<(DeviceId, Dev
     let rows: Vec<Row> = sql_query(query).load(connection)?;
     let names: Vec<&str> = rows.iter().map(|row| row.device_id.as_str()).collect();
     let mut open = gaps::open(connection, &names)?;
-    rows.into_iter().map(|row| read(&mut open, row)).collect()
+    rows.into_iter().map(|row| read(&mut open, node, row)).collect()
 }
 
-fn read(open: &mut HashMap<String, Vec<Gap>>, row: Row) -> Result<(DeviceId, DeviceState), Fault> {
+fn read(open: &mut HashMap<String, Vec<Gap>>, node: Uuid, row: Row) -> Result<Fresh, Fault> {
     let head_seq = row.head_seq.map(u32::try_from).transpose().map_err(|_| CORRUPT)?;
     let status = row.connection_status.as_deref();
     let state = DeviceState {
@@ -148,18 +163,23 @@ fn read(open: &mut HashMap<String, Vec<Gap>>, row: Row) -> Result<(DeviceId, Dev
             head: head_seq.zip(row.head_ts.map(|at| at.0)),
             reboots: listing::count(row.reboots.unwrap_or(0)),
             open: open.remove(&row.device_id).unwrap_or_default(),
-            ..SequenceState::default()
+            hints: row.hints.map_or(Ok(Hints::default()), |JsonText(text)| shared::hints(&text))?,
         },
         connection: status.map_or(Some(Connection::Unknown), Connection::from_name).ok_or(CORRUPT)?,
         last_seen: row.last_seen.map(|at| at.0),
+        heard: row.heard.map_or(Ok(Hearings::default()), |JsonText(text)| shared::heard(node, &text))?,
         fw_version: row.fw_version,
         latest: row.latest.map_or(Ok(BTreeMap::new()), |JsonText(text)| latest(&text))?,
         span_us: row.span_us.unwrap_or(0),
     };
-    Ok((listing::device_id(&row.device_id)?, state))
+    Ok(Fresh {
+        device: listing::device_id(&row.device_id)?,
+        state,
+        revision: listing::count(row.revision.unwrap_or(0)),
+    })
 }
 
-const CORRUPT: Fault = Fault::Corrupt("device state");
+pub(super) const CORRUPT: Fault = Fault::Corrupt("device state");
 
 /// What is configured; else, or when it is out of range, the default.
 fn intervals(send_interval_s: Option<i64>, hello_interval_s: Option<i64>) -> Intervals {

@@ -3,24 +3,26 @@
 use std::io::Write;
 use std::ops::ControlFlow;
 
-use diesel::pg::CopyFormat;
-use diesel::{
-    BoolExpressionMethods, ExecuteCopyFromDsl, ExpressionMethods, PgConnection, QueryDsl, QueryResult, Queryable,
-    RunQueryDsl, sql_query,
-};
+use diesel::pg::{CopyFormat, Pg};
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{Array, BigInt, Double, Integer, Json, Nullable, SmallInt, Text, Timestamptz};
+use diesel::{ExecuteCopyFromDsl, PgConnection, QueryResult, Queryable, RunQueryDsl, sql_query};
 
 use super::axis::{self, Axis, COLUMNS};
 use super::connection::{Connections, View};
 use super::copy::Rows;
 use super::schema::staging_telemetry;
-use super::schema::telemetry::dsl;
 use super::types::{Floats, JsonText, Longs, Time};
+use crate::domain::metric::Known;
 use crate::domain::{DeviceId, Sequence, Telemetry, Timestamp};
-use crate::store::TelemetryRow;
 use crate::store::fault::Fault;
+use crate::store::{Columns, TelemetryRow};
 
 /// Rows read between two looks at the caller: bounds memory and the time a snapshot is held.
-const PAGE: i64 = 1000;
+const PAGE: i64 = 2000;
+/// Days that one statement looks at: it opens every one it may have to, so not the whole year for a page of it.
+const DAYS: i64 = 2;
+const DAY_US: i64 = 86_400_000_000;
 /// What libpq is given at once.
 const CHUNK: usize = 256 << 10;
 const FIELDS: u16 = 21;
@@ -91,86 +93,105 @@ type F = Option<Floats>;
 
 #[derive(Queryable)]
 struct Row {
-    ts: Time,
-    seq: i64,
-    received_at: Time,
-    first_us: Option<i64>,
-    step_us: Option<i32>,
-    slots: i16,
-    flagged: Option<i16>,
-    dropped: Option<i16>,
-    _device_id: String,
+    /// ts, seq, received_at, first_us, step_us, slots.
+    fixed: (Time, i64, Time, Option<i64>, Option<i32>, i16),
     offsets_us: Option<Longs>,
-    voltage_dc: F,
-    current_dc: F,
-    voltage_ac: F,
-    current_ac: F,
-    frequency: F,
-    pf: F,
-    thd_v: F,
-    thd_i: F,
-    temperature: F,
-    battery: F,
-    other: Option<JsonText>,
+    columns: (F, F, F, F, F, F, F, F, F, F),
+    /// other, flagged, dropped.
+    rest: (Option<JsonText>, Option<i16>, Option<i16>),
 }
 
-/// See [`Store::scan_telemetry`](crate::store::Store::scan_telemetry).
+/// A page of one device's rows behind a position, ascending.
+struct SelectPage<'a> {
+    columns: Columns,
+    device_id: &'a str,
+    ts: Time,
+    seq: i64,
+    to: Time,
+}
+
+type A = Nullable<Array<Nullable<Double>>>;
+type Fixed = (Timestamptz, BigInt, Timestamptz, Nullable<BigInt>, Nullable<Integer>, SmallInt);
+
+impl Query for SelectPage<'_> {
+    type SqlType = (Fixed, Nullable<Array<BigInt>>, (A, A, A, A, A, A, A, A, A, A), (Nullable<Json>, N, N));
+}
+
+type N = Nullable<SmallInt>;
+
+/// The statement is another one for every set of columns.
+impl QueryId for SelectPage<'_> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl RunQueryDsl<PgConnection> for SelectPage<'_> {}
+
+impl QueryFragment<Pg> for SelectPage<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("SELECT ts, seq, received_at, first_us, step_us, slots, offsets_us");
+        for known in Known::ALL {
+            out.push_sql(", ");
+            out.push_sql(if self.columns.has(known) { known.name() } else { "NULL::float8[]" });
+        }
+        // The first two conditions on ts say which days and which range of the index, the third picks within one instant.
+        out.push_sql(", other, flagged, dropped FROM telemetry WHERE device_id = ");
+        out.push_bind_param::<Text, _>(self.device_id)?;
+        out.push_sql(" COLLATE \"C\" AND ts >= ");
+        out.push_bind_param::<Timestamptz, _>(&self.ts)?;
+        out.push_sql(" AND ts < ");
+        out.push_bind_param::<Timestamptz, _>(&self.to)?;
+        out.push_sql(" AND (ts > ");
+        out.push_bind_param::<Timestamptz, _>(&self.ts)?;
+        out.push_sql(" OR seq > ");
+        out.push_bind_param::<BigInt, _>(&self.seq)?;
+        out.push_sql(") ORDER BY ts, seq LIMIT ");
+        out.push_bind_param::<BigInt, _>(&PAGE)
+    }
+}
+
+/// See [`Store::scan_columns`](crate::store::Store::scan_columns).
 pub(super) fn scan(
     connections: &Connections,
     id: &DeviceId,
+    columns: Columns,
     from: Timestamp,
     to: Timestamp,
     each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
 ) -> Result<(), Fault> {
     // The position before the first possible row of `from`.
     let (mut ts, mut seq) = (from, i64::MIN);
+    let mut days = DAYS;
     loop {
-        // The first two conditions say which days and which range of the index, the third picks within one instant.
-        let page = dsl::telemetry
-            .filter(dsl::device_id.eq(id.as_str()))
-            .filter(dsl::ts.ge(Time(ts)))
-            .filter(dsl::ts.lt(Time(to)))
-            .filter(dsl::ts.gt(Time(ts)).or(dsl::seq.gt(seq)))
-            .order((dsl::ts.asc(), dsl::seq.asc()))
-            .limit(PAGE);
-        let page: Vec<Row> = connections.read(View::Statement, |connection| Ok(page.load(connection)?))?;
-        let is_last = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
+        let until = to.min(ts.plus_us(DAY_US.saturating_mul(days)));
+        let select = SelectPage { columns, device_id: id.as_str(), ts: Time(ts), seq, to: Time(until) };
+        let page: Vec<Row> = connections.read(View::Statement, |connection| Ok(select.load(connection)?))?;
+        let is_whole = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
+        days = if page.is_empty() { days.saturating_mul(2) } else { DAYS };
         for row in page {
-            (ts, seq) = (row.ts.0, row.seq);
+            (ts, seq) = (row.fixed.0.0, row.fixed.1);
             if each(read(id, row)?).is_break() {
                 return Ok(());
             }
         }
-        if is_last {
+        if is_whole && until >= to {
             return Ok(());
+        }
+        if is_whole {
+            (ts, seq) = (until, i64::MIN);
         }
     }
 }
 
 fn read(id: &DeviceId, row: Row) -> Result<TelemetryRow, Fault> {
-    let values = |column: F| column.map(|Floats(values)| values);
-    let columns: [Option<Vec<f64>>; COLUMNS] = [
-        row.voltage_dc,
-        row.current_dc,
-        row.voltage_ac,
-        row.current_ac,
-        row.frequency,
-        row.pf,
-        row.thd_v,
-        row.thd_i,
-        row.temperature,
-        row.battery,
-    ]
-    .map(values);
+    let (ts, seq, received_at, first_us, step_us, slots) = row.fixed;
+    let (a, b, c, d, e, f, g, h, i, j) = row.columns;
+    let columns: [F; COLUMNS] = [a, b, c, d, e, f, g, h, i, j];
+    let columns = columns.map(|column| column.map(|Floats(values)| values));
+    let (other, flagged, dropped) = row.rest;
     let count = |stored: Option<i16>| u16::try_from(stored.unwrap_or(0)).map_err(|_| Fault::Corrupt("telemetry"));
-    let offsets_us = axis::offsets(row.slots, row.first_us, row.step_us, row.offsets_us.map(|Longs(each)| each))?;
-    let series = axis::series(offsets_us.len(), columns, row.other.as_ref().map(|JsonText(text)| text.as_str()))?;
-    let values = Telemetry { offsets_us, series, flagged: count(row.flagged)?, dropped: count(row.dropped)? };
-    Ok(TelemetryRow {
-        device: id.clone(),
-        ts: row.ts.0,
-        seq: Sequence::from_i64(row.seq),
-        received_at: row.received_at.0,
-        values,
-    })
+    let offsets_us = axis::offsets(slots, first_us, step_us, row.offsets_us.map(|Longs(each)| each))?;
+    let series = axis::series(offsets_us.len(), columns, other.as_ref().map(|JsonText(text)| text.as_str()))?;
+    let values = Telemetry { offsets_us, series, flagged: count(flagged)?, dropped: count(dropped)? };
+    Ok(TelemetryRow { device: id.clone(), ts: ts.0, seq: Sequence::from_i64(seq), received_at: received_at.0, values })
 }

@@ -17,10 +17,11 @@ use crate::domain::metric::Known;
 use crate::domain::{Metric, Sequence, Telemetry};
 use crate::store::{CommandChange, SessionSave};
 
+mod nodes;
 mod security;
 #[path = "../../../tests/it/support/postgres.rs"]
 #[allow(dead_code)]
-mod server;
+pub(crate) mod server;
 
 fn store_at(url: &str) -> PostgresStore {
     open(url, &Options { pool_size: 4, ..Options::default() }).unwrap()

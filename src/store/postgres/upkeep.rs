@@ -3,14 +3,18 @@
 //! Invariant: nothing large is deleted in one transaction; writers get their turn between the parts. Whole days are not
 //! deleted but dropped, and a day goes when all of it is past its retention.
 
-use diesel::sql_types::{BigInt, Text, Timestamptz};
-use diesel::{ExpressionMethods, PgConnection, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query};
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz};
+use diesel::{
+    Connection, ExpressionMethods, PgConnection, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query,
+};
 
-use super::certificates;
 use super::connection::{Connections, View};
-use super::partitions::{Partitions, TABLES};
+use super::engines::{Cut, Table};
+use super::partitions::{Partitions, TABLES, TELEMETRY};
+use super::reach;
 use super::schema::{device_alerts, device_commands, device_sequence, devices, sequence_gaps};
 use super::types::Time;
+use super::{certificates, rollups};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::{Stats, listing};
@@ -24,6 +28,12 @@ struct Count {
     name: String,
     #[diesel(sql_type = BigInt)]
     count: i64,
+}
+
+#[derive(QueryableByName)]
+struct Oldest {
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    ts: Option<Time>,
 }
 
 /// See [`Store::stats`](crate::store::Store::stats).
@@ -60,27 +70,29 @@ pub(super) fn delete_device(connections: &Connections, id: &DeviceId, purge: boo
     }
     while purge && connections.write(|connection| Ok(purge_part(connection, id)?))? > 0 {}
     connections.write(|connection| {
+        let name = id.as_str();
+        // Its state first, as whoever stores what it says begins with it.
+        diesel::delete(device_sequence::table.find(name)).execute(connection)?;
         if purge {
             while purge_part(connection, id)? > 0 {}
         }
-        let name = id.as_str();
         diesel::delete(device_commands::table.filter(device_commands::device_id.eq(name))).execute(connection)?;
         diesel::delete(device_alerts::table.filter(device_alerts::device_id.eq(name))).execute(connection)?;
-        diesel::delete(device_sequence::table.find(name)).execute(connection)?;
         let removed = diesel::delete(devices::table.filter(devices::device_id.eq(name))).execute(connection)?;
         certificates::note_deleted(connection, id)?;
         Ok(removed == 1)
     })
 }
 
-/// Deletes a part of a device's data; how many rows. (By key, not by place: a place says nothing about which partition.)
+/// Deletes a part of a device's data; how many rows. (By key, not by place: a place says
+/// nothing about which partition. The key is compared bare: so a distributed table sees which server has it.)
 fn purge_part(connection: &mut PgConnection, id: &DeviceId) -> QueryResult<usize> {
     let gaps = diesel::delete(sequence_gaps::table.filter(sequence_gaps::device_id.eq(id.as_str())));
-    let mut deleted = gaps.execute(connection)?;
+    let mut deleted = gaps.execute(connection)? + rollups::purge(connection, id, PART)?;
     for table in TABLES {
         deleted += sql_query(format!(
-            "DELETE FROM {table} WHERE device_id = $1 COLLATE \"C\" AND (ts, seq) IN \
-             (SELECT ts, seq FROM {table} WHERE device_id = $1 COLLATE \"C\" ORDER BY ts LIMIT $2)"
+            "DELETE FROM {table} WHERE device_id = $1 AND (ts, seq) IN \
+             (SELECT ts, seq FROM {table} WHERE device_id = $1 ORDER BY ts LIMIT $2)"
         ))
         .bind::<Text, _>(id.as_str())
         .bind::<BigInt, _>(PART)
@@ -99,11 +111,11 @@ pub(super) fn trim(
     let schema = *connections.schema()?;
     connections.with(|connection| {
         let mut deleted = 0;
-        for table in TABLES {
+        for table in schema.tables {
             if deleted < limit {
-                deleted += match schema.is_partitioned {
-                    true => partitions.drop_before(connection, table, before, limit - deleted)?,
-                    false => delete_before(connection, table, "ts < $1", before, limit - deleted)?,
+                deleted += match table.cut {
+                    Cut::Days => partitions.drop_before(connection, table.name, before, limit - deleted)?,
+                    _ => delete_rows_before(connection, table, before, limit - deleted)?,
                 };
             }
         }
@@ -116,6 +128,58 @@ pub(super) fn trim(
     })
 }
 
+/// Rows of a table that is not cut by us; a transaction, so that it shows with the rows that some have gone.
+fn delete_rows_before(
+    connection: &mut PgConnection,
+    table: Table,
+    before: Timestamp,
+    limit: usize,
+) -> QueryResult<usize> {
+    connection.transaction(|connection| {
+        let deleted = match table.cut {
+            Cut::Chunks => drop_chunks(connection, table.name, before)?,
+            _ if table.is_distributed => delete_hour(connection, table.name, before)?,
+            _ => delete_before(connection, table.name, "ts < $1", before, limit)?,
+        };
+        if table.name == TELEMETRY && deleted > 0 {
+            reach::trimmed(connection, before)?;
+        }
+        Ok(deleted)
+    })
+}
+
+/// Drops the chunks that are wholly before `before`; about how many rows those were, at least one a chunk.
+fn drop_chunks(connection: &mut PgConnection, table: &str, before: Timestamp) -> QueryResult<usize> {
+    let rows: Count = sql_query(
+        "WITH old AS (SELECT c::regclass AS chunk FROM show_chunks($2::regclass, older_than => $1) AS c), \
+         counted AS (SELECT coalesce(sum(greatest(p.reltuples, 1)), 0)::bigint AS count \
+         FROM old JOIN pg_class AS p ON p.oid = old.chunk) SELECT $2 AS name, count FROM counted",
+    )
+    .bind::<Timestamptz, _>(Time(before))
+    .bind::<Text, _>(table)
+    .get_result(connection)?;
+    if rows.count > 0 {
+        sql_query("SELECT drop_chunks($2::regclass, older_than => $1)")
+            .bind::<Timestamptz, _>(Time(before))
+            .bind::<Text, _>(table)
+            .execute(connection)?;
+    }
+    Ok(usize::try_from(listing::count(rows.count)).unwrap_or(usize::MAX))
+}
+
+/// Deletes the oldest hour of what is before `before`, on all servers; how many rows. (By time, not by place: a place says
+/// nothing about which server.)
+fn delete_hour(connection: &mut PgConnection, table: &str, before: Timestamp) -> QueryResult<usize> {
+    let oldest: Oldest = sql_query(format!("SELECT min(ts) AS ts FROM {table} WHERE ts < $1"))
+        .bind::<Timestamptz, _>(Time(before))
+        .get_result(connection)?;
+    let Some(Time(oldest)) = oldest.ts else { return Ok(0) };
+    sql_query(format!("DELETE FROM {table} WHERE ts < $1"))
+        .bind::<Timestamptz, _>(Time(before.min(oldest.plus_us(3_600_000_000))))
+        .execute(connection)
+}
+
+/// Not for tables of which parts lie elsewhere, or in chunks: a row's place is one in its part.
 fn delete_before(
     connection: &mut PgConnection,
     table: &str,
@@ -131,9 +195,11 @@ fn delete_before(
 }
 
 /// What besides measurements grows with time, and when nobody needs it any more: alerts that are over or seen, commands
-/// that can go no further, missing messages whose time has passed.
-const OVER: [(&str, &str); 3] = [
+/// that can go no further, missing messages whose time has passed, rollouts that have ended.
+const OVER: [(&str, &str); 5] = [
     ("device_alerts", "created_at < $1 AND (cleared_at IS NOT NULL OR acknowledged_at IS NOT NULL)"),
     ("device_commands", "created_at < $1 AND status NOT IN ('pending', 'sent', 'delivered')"),
     ("sequence_gaps", "before_ts < $1"),
+    ("rollout_devices", "rollout_id IN (SELECT id FROM rollouts WHERE ended_at < $1)"),
+    ("rollouts", "ended_at < $1 AND NOT EXISTS (SELECT 1 FROM rollout_devices AS d WHERE d.rollout_id = rollouts.id)"),
 ];

@@ -15,7 +15,7 @@ use super::connection::{Connections, Sync};
 use super::fault::Fault;
 use super::schema::collector_checkpoint::dsl;
 use super::telemetry::Keys;
-use super::{alerts, commands, devices, events, gaps, states, telemetry};
+use super::{alerts, commands, devices, events, gaps, rollout_steps, rollups, states, telemetry};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::{Batch, Committed};
 
@@ -36,6 +36,10 @@ fn store(connection: &mut SqliteConnection, batch: &Batch) -> Result<Committed, 
     for change in &batch.commands {
         commands::advance(connection, change)?;
     }
+    if telemetry > 0 {
+        rollups::mark(connection, &mut keys, &batch.telemetry)?;
+    }
+    rollout_steps::hear(connection, &batch.events)?;
     if let Some(offset) = batch.checkpoint {
         set_checkpoint(connection, offset)?;
     }

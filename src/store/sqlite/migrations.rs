@@ -49,13 +49,18 @@ pub(super) fn pending(path: &str) -> Result<Vec<String>, Error> {
     Ok(names(&missing(&known, &applied)?))
 }
 
+/// Whether all of these versions are known.
+pub(super) fn check(versions: &[String]) -> Result<(), Error> {
+    missing(&known()?, versions).map(drop)
+}
+
 fn known() -> Result<Known, Error> {
     let mut known: Known = MIGRATIONS.migrations().map_err(|error| failed("embedded migrations", &error))?;
     known.sort_unstable_by(|a, b| a.name().version().cmp(&b.name().version()));
     Ok(known)
 }
 
-fn applied(connection: &mut SqliteConnection) -> Result<Vec<String>, Fault> {
+pub(super) fn applied(connection: &mut SqliteConnection) -> Result<Vec<String>, Fault> {
     let table = sql_query("SELECT name AS version FROM sqlite_master WHERE name = '__diesel_schema_migrations'");
     if table.load::<Version>(connection)?.is_empty() {
         return Ok(Vec::new());

@@ -21,18 +21,25 @@ mod certificates;
 mod commands;
 mod commit;
 mod connection;
+mod copy;
 mod credentials;
 mod devices;
 mod enrolment;
 mod events;
+mod firmware;
 mod gaps;
 mod migrations;
 mod outbox;
+mod reach;
+mod rollout_steps;
+mod rollouts;
+mod rollups;
 mod schema;
 mod services;
 mod sessions;
 mod statement;
 mod states;
+mod takeover;
 mod telemetry;
 mod upkeep;
 
@@ -41,13 +48,15 @@ use std::time::Instant;
 
 use self::connection::{Connections, Sync};
 use super::{
-    Alert, AlertFilter, ApiKey, Batch, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
-    DeviceCredential, DeviceFilter, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand, NewDevice, Outcome, Page,
-    RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow, fault, listing,
+    Alert, AlertFilter, ApiKey, Batch, Columns, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
+    DeviceCredential, DeviceFilter, Error, EventRow, GapEntry, Listing, NewAlert, NewCommand, NewDevice, Nodes,
+    Outcome, Page, Reach, RetainedChange, SavedSession, SessionChange, Stats, Store, TelemetryRow, fault, listing,
 };
 use crate::domain::{CommandId, DeviceId, DeviceState, Timestamp};
 use crate::observe::metrics;
 use crate::observe::trace::{self, SpanKind};
+
+pub(super) use self::copy::{check_schema, copy_out, size_estimate};
 
 /// The store in a SQLite file.
 pub(super) struct SqliteStore {
@@ -120,6 +129,20 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    /// A write that can be made again from what is stored.
+    fn write_lazily<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&mut diesel::SqliteConnection) -> Result<T, fault::Fault>,
+    ) -> Result<T, Error> {
+        timed("write", operation, || self.connections.write(Sync::Lazy, work))
+    }
+}
+
+/// A file of one node.
+impl Nodes for SqliteStore {}
+
 impl Store for SqliteStore {
     fn checkpoint(&self) -> Result<Option<u64>, Error> {
         self.read("read the checkpoint", commit::checkpoint)
@@ -186,7 +209,27 @@ impl Store for SqliteStore {
         to: Timestamp,
         each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        telemetry::scan(&self.connections, id, from, to, each).map_err(|fault| fault.during("read telemetry"))
+        self.scan_columns(id, Columns::ALL, from, to, each)
+    }
+
+    fn scan_columns(
+        &self,
+        id: &DeviceId,
+        columns: Columns,
+        from: Timestamp,
+        to: Timestamp,
+        each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let scanned = telemetry::scan(&self.connections, id, columns, from, to, each);
+        scanned.map_err(|fault| fault.during("read telemetry"))
+    }
+
+    fn reach(&self, id: &DeviceId) -> Result<Reach, Error> {
+        self.read("read how far telemetry reaches", |c| Ok(reach::of(c, id)?))
+    }
+
+    fn note_purge(&self, id: &DeviceId, at: Timestamp) -> Result<(), Error> {
+        self.write("note a purge", |c| Ok(reach::purged(c, id, at)?))
     }
 
     fn gaps(&self, id: &DeviceId, from: Timestamp, to: Timestamp, page: Page) -> Result<Listing<GapEntry>, Error> {

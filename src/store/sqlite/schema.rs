@@ -287,3 +287,62 @@ diesel::table! {
 }
 
 diesel::allow_tables_to_appear_in_same_query!(devices, device_sequence);
+
+diesel::table! {
+    firmware (id) {
+        id -> BigInt,
+        object -> Text,
+        version -> Text,
+        device_type -> Text,
+        size_bytes -> BigInt,
+        sha256 -> Binary,
+        created_at -> BigInt,
+        created_by -> Text,
+    }
+}
+
+diesel::table! {
+    rollouts (id) {
+        id -> BigInt,
+        firmware_id -> BigInt,
+        version -> Text,
+        device_type -> Text,
+        state -> Text,
+        pause_reason -> Nullable<Text>,
+        stage -> BigInt,
+        passed_at -> Nullable<BigInt>,
+        stage_ends -> Text,
+        max_parallel -> BigInt,
+        max_failed_pct -> BigInt,
+        min_confirmed_pct -> BigInt,
+        device_timeout_s -> BigInt,
+        soak_s -> BigInt,
+        created_at -> BigInt,
+        created_by -> Text,
+        changed_at -> BigInt,
+        ended_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    rollout_devices (rollout_id, place) {
+        rollout_id -> BigInt,
+        place -> BigInt,
+        device_id -> Text,
+        stage -> BigInt,
+        state -> Text,
+        reason -> Nullable<Text>,
+        detail -> Nullable<Text>,
+        is_forgiven -> Bool,
+        cmd_id -> Nullable<Text>,
+        attempts -> BigInt,
+        sent_at -> Nullable<BigInt>,
+        changed_at -> BigInt,
+        report -> Nullable<Text>,
+        report_pct -> Nullable<Double>,
+        report_detail -> Nullable<Text>,
+        report_ts -> Nullable<BigInt>,
+        report_seq -> Nullable<BigInt>,
+    }
+}
+diesel::allow_tables_to_appear_in_same_query!(rollouts, rollout_devices);

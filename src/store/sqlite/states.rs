@@ -167,6 +167,7 @@ fn read(connection: &mut SqliteConnection, row: Row) -> Result<(DeviceId, Device
         },
         connection: status.map_or(Some(Connection::Unknown), Connection::from_name).ok_or(CORRUPT)?,
         last_seen: listing::time(row.last_seen),
+        heard: Default::default(),
         fw_version: row.fw_version,
         latest: row.latest.as_deref().map_or(Ok(BTreeMap::new()), latest)?,
         span_us: row.span_us.unwrap_or(0),

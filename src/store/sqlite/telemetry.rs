@@ -15,10 +15,10 @@ use super::schema::device_keys;
 use super::statement::statement;
 use crate::domain::metric::Known;
 use crate::domain::{DeviceId, Sequence, Timestamp};
-use crate::store::TelemetryRow;
+use crate::store::{Columns, TelemetryRow};
 
 /// Rows read between two looks at the caller: bounds memory and the time a snapshot is held.
-const PAGE: i64 = 500;
+const PAGE: i64 = 1000;
 
 statement! {
     /// A device heard of for the first time.
@@ -135,13 +135,14 @@ fn insert_one(
 
 /// A page of one device's rows behind a position, ascending.
 struct SelectPage {
+    columns: Columns,
     device_key: i64,
     to: i64,
     ts: i64,
     seq: i64,
 }
 
-type Columns = (
+type Texts = (
     Option<String>,
     Option<String>,
     Option<String>,
@@ -153,11 +154,13 @@ type Columns = (
     Option<String>,
     Option<String>,
 );
-type Row = ((i64, i64, i64, String), Columns, (Option<String>, i32, i32));
+type Row = ((i64, i64, i64, String), Texts, (Option<String>, i32, i32));
 type T = Nullable<Text>;
 
+/// The statement is another one for every set of columns.
 impl QueryId for SelectPage {
-    type QueryId = Self;
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
 }
 
 impl Query for SelectPage {
@@ -168,10 +171,12 @@ impl RunQueryDsl<SqliteConnection> for SelectPage {}
 
 impl QueryFragment<Sqlite> for SelectPage {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        out.push_sql(
-            "SELECT ts, seq, received_at, offsets_us, voltage_dc, current_dc, voltage_ac, current_ac, frequency, pf, \
-             thd_v, thd_i, temperature, battery, other, flagged, dropped FROM telemetry WHERE device_key = ",
-        );
+        out.push_sql("SELECT ts, seq, received_at, offsets_us");
+        for known in Known::ALL {
+            out.push_sql(", ");
+            out.push_sql(if self.columns.has(known) { known.name() } else { "NULL" });
+        }
+        out.push_sql(", other, flagged, dropped FROM telemetry WHERE device_key = ");
         out.push_bind_param::<BigInt, _>(&self.device_key)?;
         out.push_sql(" AND ts < ");
         out.push_bind_param::<BigInt, _>(&self.to)?;
@@ -184,10 +189,11 @@ impl QueryFragment<Sqlite> for SelectPage {
     }
 }
 
-/// See [`Store::scan_telemetry`](crate::store::Store::scan_telemetry).
+/// See [`Store::scan_columns`](crate::store::Store::scan_columns).
 pub(super) fn scan(
     connections: &Connections,
     id: &DeviceId,
+    columns: Columns,
     from: Timestamp,
     to: Timestamp,
     each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
@@ -196,7 +202,7 @@ pub(super) fn scan(
     // The position before the first possible row of `from`.
     let (mut ts, mut seq) = (from.0.saturating_sub(1), i64::MAX);
     loop {
-        let select = SelectPage { device_key, to: to.0, ts, seq };
+        let select = SelectPage { columns, device_key, to: to.0, ts, seq };
         let page: Vec<Row> = connections.read(|connection| Ok(select.load(connection)?))?;
         let is_last = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
         for row in page {

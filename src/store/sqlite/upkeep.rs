@@ -8,7 +8,7 @@ use diesel::{ExpressionMethods, QueryDsl, QueryResult, QueryableByName, RunQuery
 use super::connection::{Connections, Sync};
 use super::fault::Fault;
 use super::schema::{collector_checkpoint, device_alerts, device_commands, device_sequence, devices, sequence_gaps};
-use super::{certificates, listing, telemetry};
+use super::{certificates, listing, reach, rollups, telemetry};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::Stats;
 
@@ -75,6 +75,7 @@ fn purge_part(connection: &mut SqliteConnection, id: &DeviceId) -> QueryResult<u
     let gaps = diesel::delete(sequence_gaps::table.filter(sequence_gaps::device_id.eq(id.as_str())));
     let mut deleted = gaps.execute(connection)?;
     let Some(key) = telemetry::find_key(connection, id)? else { return Ok(deleted) };
+    deleted += rollups::purge(connection, key, PART)?;
     for table in ["telemetry", "device_events"] {
         let rows = format!("SELECT rowid FROM {table} WHERE device_key = ? LIMIT ?");
         deleted += sql_query(format!("DELETE FROM {table} WHERE rowid IN ({rows})"))
@@ -97,6 +98,9 @@ pub(super) fn trim(connection: &mut SqliteConnection, before: Timestamp, limit: 
             .bind::<BigInt, _>(before.0)
             .bind::<BigInt, _>(i64::try_from(limit - deleted).unwrap_or(i64::MAX))
             .execute(connection)?;
+        if table == "telemetry" && deleted > 0 {
+            reach::trimmed(connection, before)?;
+        }
     }
     for (table, is_over) in OVER {
         let rows = format!("SELECT rowid FROM {table} WHERE {is_over} LIMIT ?");
@@ -109,11 +113,13 @@ pub(super) fn trim(connection: &mut SqliteConnection, before: Timestamp, limit: 
 }
 
 /// What besides measurements grows with time, and when nobody needs it any more: alerts that are over or seen, commands
-/// that can go no further, missing messages whose time has passed.
-const OVER: [(&str, &str); 3] = [
+/// that can go no further, missing messages whose time has passed, rollouts that have ended.
+const OVER: [(&str, &str); 5] = [
     ("device_alerts", "created_at < ? AND (cleared_at IS NOT NULL OR acknowledged_at IS NOT NULL)"),
     ("device_commands", "created_at < ? AND status NOT IN ('pending', 'sent', 'delivered')"),
     ("sequence_gaps", "before_ts < ?"),
+    ("rollout_devices", "rollout_id IN (SELECT id FROM rollouts WHERE ended_at < ?)"),
+    ("rollouts", "ended_at < ? AND NOT EXISTS (SELECT 1 FROM rollout_devices AS d WHERE d.rollout_id = rollouts.id)"),
 ];
 
 /// Writes the checkpoint as it is, to see whether writing works; returns it.

@@ -217,6 +217,8 @@ fn no_panel_is_empty_over_a_demo_fleet() {
     let empty = still_empty(panels, |place, expr| {
         // Somebody uses the API meanwhile.
         server.api.get("/api/devices");
+        server.api.get("/api/energy");
+        server.api.get(&format!("/api/devices/{DEVICE}/energy"));
         server.api.post(&format!("/api/devices/{DEVICE}/alerts"), &json!({"message": "look again"}));
         prometheus.finds(place, &interpolated(expr, DEVICE))
     });

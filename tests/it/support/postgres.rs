@@ -113,6 +113,11 @@ impl Server {
         &self.dir
     }
 
+    /// Where its programs are.
+    pub fn programs(&self) -> &Path {
+        &self.bin
+    }
+
     /// The URL of a database.
     pub fn url(&self, database: &str) -> String {
         format!("postgres:///{database}?host={}&user=postgres", self.dir.display())
@@ -122,6 +127,21 @@ impl Server {
     pub fn query(&self, url: &str, statement: &str) -> String {
         let database = url.trim_start_matches("postgres:///").split('?').next().unwrap();
         self.psql(database, statement).unwrap()
+    }
+
+    /// What pg_dump writes of a database.
+    pub fn dump(&self, url: &str, how: &[&str]) -> String {
+        let database = url.trim_start_matches("postgres:///").split('?').next().unwrap();
+        let how = how.iter().filter(|word| !word.is_empty());
+        let done = Command::new(self.bin.join("pg_dump"))
+            .args(["-U", "postgres", "-h"])
+            .arg(&self.dir)
+            .args(how)
+            .arg(database)
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
     }
 
     /// Stops it; clients are cut off.

@@ -71,6 +71,19 @@ impl S3 {
         .into()
     }
 
+    /// A place in the bucket, and the server's address.
+    pub fn place(&self, folder: &str) -> (String, String) {
+        (format!("s3://{BUCKET}/{folder}"), format!("http://{}", self.address))
+    }
+
+    /// Puts the files of a directory into a folder of the bucket.
+    pub fn put_dir(&self, folder: &str, dir: &Path) {
+        let to = self.root.path().join(BUCKET).join(folder);
+        std::fs::create_dir_all(&to).unwrap();
+        let done = std::process::Command::new("cp").arg("-r").arg(dir.join(".")).arg(to).status().unwrap();
+        assert!(done.success());
+    }
+
     /// Objects of the bucket, below a folder.
     pub fn objects(&self, folder: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
@@ -84,7 +97,7 @@ fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
         let path = entry.path();
         match path.is_dir() {
             true => walk(&path, found),
-            false if path.extension().is_some_and(|e| e == "parquet") => found.push(path),
+            false if path.extension().is_none_or(|e| e == "parquet") => found.push(path),
             false => {}
         }
     }

@@ -1,0 +1,1 @@
+DROP TABLE rollup_state, rollup_marks, rollup_devices, rollups;

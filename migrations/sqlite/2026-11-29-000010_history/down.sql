@@ -1,0 +1,2 @@
+DROP TABLE device_purges;
+DROP TABLE telemetry_trimmed;

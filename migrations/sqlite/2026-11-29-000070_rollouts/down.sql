@@ -1,0 +1,3 @@
+DROP TABLE rollout_devices;
+DROP TABLE rollouts;
+DROP TABLE firmware;

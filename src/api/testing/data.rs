@@ -1,0 +1,30 @@
+//! What a test puts into the store in memory.
+
+use super::*;
+
+impl Bench {
+    /// Stores a datagram of (offset in ms, type, value) and widens the device's span to hold it.
+    pub fn add_datagram(&self, id: &str, ts: Timestamp, seq: u32, samples: &[(i64, &str, f64)]) {
+        let mut values = Telemetry::default();
+        for (ms, name, value) in samples {
+            values.push(ms * 1000, Metric::parse(name).unwrap(), None, *value);
+        }
+        let device = DeviceId::parse(id).unwrap();
+        let span = samples.iter().map(|(ms, ..)| ms.abs() * 1000).max().unwrap_or(0);
+        let mut content = self.store.lock();
+        let seq = Sequence::Counted(seq);
+        content.telemetry.push(TelemetryRow { device: device.clone(), ts, seq, received_at: ts, values });
+        match content.states.iter_mut().find(|(d, _)| *d == device) {
+            Some((_, state)) => state.span_us = state.span_us.max(span),
+            None => content.states.push((device, DeviceState { span_us: span, ..DeviceState::default() })),
+        }
+    }
+
+    pub fn with_state(&self, id: &str, state: DeviceState) {
+        self.store.lock().states.push((DeviceId::parse(id).unwrap(), state));
+    }
+
+    pub fn add_gap(&self, entry: GapEntry) {
+        self.store.lock().gaps.push(entry);
+    }
+}

@@ -1,0 +1,222 @@
+//! A whole row of an object: read one after the other from an object in memory, and written in row groups.
+//!
+//! Bounded: of an object being read, its (compressed) bytes and one page a column are held; of one being written, its
+//! (compressed) bytes and one row group. Does not know where objects are kept.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parquet::column::reader::{ColumnReaderImpl, get_column_reader};
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::file::reader::SerializedPageReader;
+
+use super::encode::{Column, DIGEST_KEY, Digest};
+
+/// Rows taken from the columns at once.
+const STEP: usize = 128;
+
+/// A row with all its columns.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Full {
+    pub(crate) device: ByteArray,
+    pub(crate) category: ByteArray,
+    pub(crate) received_at: i64,
+    pub(crate) offset: i64,
+    pub(crate) size: i32,
+    pub(crate) topic: ByteArray,
+    pub(crate) ts: Option<i64>,
+    pub(crate) seq: Option<i64>,
+    pub(crate) reason: Option<ByteArray>,
+    pub(crate) qos: i32,
+    pub(crate) retain: bool,
+    pub(crate) content_type: Option<ByteArray>,
+    pub(crate) node: ByteArray,
+    pub(crate) payload: ByteArray,
+}
+
+impl Full {
+    /// Where it stands among the rows of an object.
+    pub(crate) fn place(&self) -> (&[u8], i64, i64) {
+        (self.device.data(), self.received_at, self.offset)
+    }
+
+    /// The message time, of telemetry.
+    pub(crate) fn telemetry_ts(&self) -> Option<i64> {
+        self.ts.filter(|_| self.category.data() == b"telemetry")
+    }
+}
+
+/// An object in memory, read from its first row to its last.
+pub(crate) struct Scan {
+    bytes: Arc<Bytes>,
+    metadata: ParquetMetaData,
+    next_group: usize,
+    columns: Option<(Columns, usize)>,
+    digest: Digest,
+}
+
+impl Scan {
+    /// Reads the footer.
+    pub(crate) fn new(bytes: Bytes) -> Result<Self, ParquetError> {
+        let metadata = ParquetMetaDataReader::new().parse_and_finish(&bytes)?;
+        let columns = metadata.file_metadata().schema_descr().num_columns();
+        if columns != Column::Payload as usize + 1 {
+            return Err(ParquetError::General(format!("{columns} columns")));
+        }
+        Ok(Self { bytes: Arc::new(bytes), metadata, next_group: 0, columns: None, digest: Digest::default() })
+    }
+
+    /// Rows it says it has.
+    pub(crate) fn row_count(&self) -> u64 {
+        u64::try_from(self.metadata.file_metadata().num_rows()).unwrap_or(0)
+    }
+
+    /// An entry of its metadata.
+    pub(crate) fn entry(&self, key: &str) -> Option<&str> {
+        let entries = self.metadata.file_metadata().key_value_metadata()?;
+        entries.iter().find(|entry| entry.key == key)?.value.as_deref()
+    }
+
+    /// The next rows, in order; none = that was all. Their sum is checked at the end.
+    pub(crate) fn next_rows(&mut self) -> Result<Vec<Full>, ParquetError> {
+        loop {
+            if let Some((columns, left)) = self.columns.as_mut().filter(|(_, left)| *left > 0) {
+                let rows = columns.read((*left).min(STEP))?;
+                *left -= rows.len();
+                rows.iter().for_each(|row| self.digest.add(row.offset, row.received_at, row.payload.data()));
+                return Ok(rows);
+            }
+            if self.next_group == self.metadata.num_row_groups() {
+                self.check_digest()?;
+                return Ok(Vec::new());
+            }
+            let group = self.metadata.row_group(self.next_group);
+            let rows = usize::try_from(group.num_rows())?;
+            self.columns = Some((Columns::open(&self.bytes, group)?, rows));
+            self.next_group += 1;
+        }
+    }
+
+    fn check_digest(&self) -> Result<(), ParquetError> {
+        match self.entry(DIGEST_KEY) {
+            Some(said) if said != self.digest.text() => {
+                let found = self.digest.text();
+                Err(ParquetError::General(format!("its rows have the checksum {found}, not {said} as it says")))
+            }
+            Some(_) => Ok(()),
+            None => Err(ParquetError::General("it has no checksum".into())),
+        }
+    }
+}
+
+struct Columns {
+    device: ColumnReaderImpl<ByteArrayType>,
+    category: ColumnReaderImpl<ByteArrayType>,
+    received_at: ColumnReaderImpl<Int64Type>,
+    offset: ColumnReaderImpl<Int64Type>,
+    size: ColumnReaderImpl<Int32Type>,
+    topic: ColumnReaderImpl<ByteArrayType>,
+    ts: ColumnReaderImpl<Int64Type>,
+    seq: ColumnReaderImpl<Int64Type>,
+    reason: ColumnReaderImpl<ByteArrayType>,
+    qos: ColumnReaderImpl<Int32Type>,
+    retain: ColumnReaderImpl<BoolType>,
+    content_type: ColumnReaderImpl<ByteArrayType>,
+    node: ColumnReaderImpl<ByteArrayType>,
+    payload: ColumnReaderImpl<ByteArrayType>,
+}
+
+impl Columns {
+    fn open(bytes: &Arc<Bytes>, group: &RowGroupMetaData) -> Result<Self, ParquetError> {
+        Ok(Self {
+            device: open(bytes, group, Column::DeviceId)?,
+            category: open(bytes, group, Column::Category)?,
+            received_at: open(bytes, group, Column::ReceivedAt)?,
+            offset: open(bytes, group, Column::JournalOffset)?,
+            size: open(bytes, group, Column::SizeBytes)?,
+            topic: open(bytes, group, Column::Topic)?,
+            ts: open(bytes, group, Column::Ts)?,
+            seq: open(bytes, group, Column::Seq)?,
+            reason: open(bytes, group, Column::Reason)?,
+            qos: open(bytes, group, Column::Qos)?,
+            retain: open(bytes, group, Column::Retain)?,
+            content_type: open(bytes, group, Column::ContentType)?,
+            node: open(bytes, group, Column::Node)?,
+            payload: open(bytes, group, Column::Payload)?,
+        })
+    }
+
+    fn read(&mut self, count: usize) -> Result<Vec<Full>, ParquetError> {
+        let mut device = required(&mut self.device, count)?.into_iter();
+        let mut category = required(&mut self.category, count)?.into_iter();
+        let mut received_at = required(&mut self.received_at, count)?.into_iter();
+        let mut offset = required(&mut self.offset, count)?.into_iter();
+        let mut size = required(&mut self.size, count)?.into_iter();
+        let mut topic = required(&mut self.topic, count)?.into_iter();
+        let mut ts = optional(&mut self.ts, count)?.into_iter();
+        let mut seq = optional(&mut self.seq, count)?.into_iter();
+        let mut reason = optional(&mut self.reason, count)?.into_iter();
+        let mut qos = required(&mut self.qos, count)?.into_iter();
+        let mut retain = required(&mut self.retain, count)?.into_iter();
+        let mut content_type = optional(&mut self.content_type, count)?.into_iter();
+        let mut node = required(&mut self.node, count)?.into_iter();
+        let payload = required(&mut self.payload, count)?;
+        let rows = payload.into_iter().map(|payload| {
+            Some(Full {
+                device: device.next()?,
+                category: category.next()?,
+                received_at: received_at.next()?,
+                offset: offset.next()?,
+                size: size.next()?,
+                topic: topic.next()?,
+                ts: ts.next()?,
+                seq: seq.next()?,
+                reason: reason.next()?,
+                qos: qos.next()?,
+                retain: retain.next()?,
+                content_type: content_type.next()?,
+                node: node.next()?,
+                payload,
+            })
+        });
+        rows.collect::<Option<Vec<_>>>().ok_or_else(|| ParquetError::EOF("a column is too short".into()))
+    }
+}
+
+fn open<T: DataType>(
+    bytes: &Arc<Bytes>,
+    group: &RowGroupMetaData,
+    column: Column,
+) -> Result<ColumnReaderImpl<T>, ParquetError> {
+    let chunk = group.column(column as usize);
+    let rows = usize::try_from(group.num_rows())?;
+    let pages = SerializedPageReader::new(Arc::clone(bytes), chunk, rows, None)?;
+    let reader = get_column_reader(chunk.column_descr_ptr(), Box::new(pages));
+    T::get_column_reader(reader).ok_or_else(|| ParquetError::General(format!("column {column:?} has another type")))
+}
+
+fn too_short() -> ParquetError {
+    ParquetError::EOF("a column is too short".into())
+}
+
+/// The next `count` values of a column without nulls.
+pub(crate) fn required<T: DataType>(reader: &mut ColumnReaderImpl<T>, count: usize) -> Result<Vec<T::T>, ParquetError> {
+    let mut values = Vec::with_capacity(count);
+    reader.read_records(count, None, None, &mut values)?;
+    (values.len() == count).then_some(values).ok_or_else(too_short)
+}
+
+/// The next `count` values of a column with nulls.
+pub(crate) fn optional<T: DataType>(
+    reader: &mut ColumnReaderImpl<T>,
+    count: usize,
+) -> Result<Vec<Option<T::T>>, ParquetError> {
+    let (mut values, mut levels) = (Vec::new(), Vec::with_capacity(count));
+    reader.read_records(count, Some(&mut levels), None, &mut values)?;
+    let mut values = values.into_iter();
+    let all = levels.iter().map(|level| if *level > 0 { values.next().map(Some) } else { Some(None) });
+    let all = all.collect::<Option<Vec<_>>>().ok_or_else(too_short)?;
+    (all.len() == count).then_some(all).ok_or_else(too_short)
+}

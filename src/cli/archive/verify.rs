@@ -1,0 +1,52 @@
+//! `archive verify`: whether everything is there, once, and as it was.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::{Received, size};
+use crate::archive::{self, ArchiveReport, Bucket};
+use crate::cli::global::Output;
+use crate::cli::output;
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyArgs {
+    #[command(flatten)]
+    received: Received,
+}
+
+pub(super) fn run(args: &VerifyArgs, bucket: &Bucket, output: Output) -> anyhow::Result<ExitCode> {
+    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {eta}");
+    // Drawn on stderr, and only when that is a terminal.
+    let bar = ProgressBar::new(0).with_style(style.unwrap_or(ProgressStyle::default_bar()));
+    let report = archive::verify(bucket, &args.received.part(None, None), &mut |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    let report = report?;
+    let faults: Vec<String> = report.faults.iter().map(ToString::to_string).collect();
+    let answer = json!({
+        "is_sound": report.is_sound(), "objects": report.objects, "contained": report.contained,
+        "size_bytes": report.bytes, "messages": report.messages, "faults": faults, "faults_omitted": report.omitted,
+    });
+    output::print(output, &answer, || describe(&report))?;
+    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn describe(report: &ArchiveReport) -> String {
+    let mut text: String = report.faults.iter().map(|fault| format!("{fault}\n")).collect();
+    if report.omitted > 0 {
+        text.push_str(&format!("and {} further faults\n", report.omitted));
+    }
+    let verdict = if report.is_sound() { "sound" } else { "not sound" };
+    let ArchiveReport { objects, messages, bytes, contained, .. } = report;
+    text.push_str(&format!("{verdict}: {messages} messages in {objects} objects ({})", size(*bytes)));
+    if *contained > 0 {
+        text.push_str(&format!(", {contained} objects are in others already"));
+    }
+    text.push('\n');
+    text
+}

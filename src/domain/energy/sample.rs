@@ -1,0 +1,135 @@
+//! A datagram's power samples.
+
+use super::super::derived::{Derived, Power};
+use super::super::metric::Telemetry;
+use super::super::time::Timestamp;
+use super::steps::lower_median;
+use super::{DEFAULT_CADENCE_US, Doubts, MAX_CADENCE_US};
+
+/// What a clock may be off.
+const CLOCK_TOLERANCE_US: i64 = 2_000_000;
+
+/// The powers of one instant.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Sample {
+    /// When.
+    pub time: Timestamp,
+    /// P in W, negative = feeding back.
+    pub active_w: f64,
+    /// S in VA.
+    pub apparent_va: f64,
+    /// Q in var, magnitude.
+    pub reactive_var: f64,
+    /// Distance of samples, µs, where its datagram tells it.
+    pub cadence_us: Option<i64>,
+    /// What speaks against it.
+    pub doubts: Doubts,
+}
+
+impl Sample {
+    /// Its cadence, or the default one.
+    pub fn known_cadence_us(&self) -> i64 {
+        self.cadence_us.unwrap_or(DEFAULT_CADENCE_US)
+    }
+}
+
+/// Whether a meter's clock is off by more than 2 s, by a message of it: stamped later than it was received. One that is
+/// stamped earlier may just as well have waited, in the meter or on its way.
+pub const fn is_clock_off(ts: Timestamp, received_at: Timestamp) -> bool {
+    ts.0.saturating_sub(received_at.0) > CLOCK_TOLERANCE_US
+}
+
+/// Calls `each` with the slot and the sample of each instant of a datagram that has a power. Samples that lack what active
+/// power needs are as if they were not there.
+///
+/// The meter's cadence is the lower median of the distances within the datagram, when there are at least two: they leave a
+/// meter together, so one that is lost leaves no hole among them.
+pub fn samples(ts: Timestamp, values: &Telemetry, is_clock_off: bool, each: &mut dyn FnMut(usize, Sample)) {
+    let mut active = Derived::ActivePower.of_datagram(values).peekable();
+    if active.peek().is_none() {
+        return;
+    }
+    let active: Vec<(usize, Power)> = active.collect();
+    let mut apparent = Derived::ApparentPower.of_datagram(values);
+    let mut reactive = Derived::ReactivePower.of_datagram(values);
+    let cadence_us = cadence(active.iter().filter_map(|(slot, _)| values.offsets_us.get(*slot).copied()).collect());
+    for (slot, power) in active {
+        let in_slot = |found: &(usize, Power)| found.0 == slot;
+        let (Some((_, s)), Some((_, q))) = (apparent.find(in_slot), reactive.find(in_slot)) else { return };
+        let sample = Sample {
+            time: ts.plus_us(values.offsets_us[slot]),
+            active_w: power.value,
+            apparent_va: s.value,
+            reactive_var: q.value,
+            cadence_us,
+            doubts: Doubts { is_implausible: !power.is_plausible, is_clock_off },
+        };
+        each(slot, sample);
+    }
+}
+
+/// The distance of a datagram's samples.
+fn cadence(mut offsets_us: Vec<i64>) -> Option<i64> {
+    offsets_us.sort_unstable();
+    let steps = offsets_us.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).filter(|step| *step > 0);
+    let mut steps: Vec<i64> = steps.collect();
+    if steps.len() < 2 {
+        return None;
+    }
+    lower_median(&mut steps).map(|us| us.min(MAX_CADENCE_US))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::metric::Metric;
+
+    fn check(values: &[(i64, &str, f64)], expected: &[(i64, f64, f64, f64, bool)], cadence_s: Option<i64>) {
+        let mut telemetry = Telemetry::default();
+        for (offset_s, name, value) in values {
+            telemetry.push(offset_s * 1_000_000, Metric::parse(name).unwrap(), None, *value);
+        }
+        let mut got = Vec::new();
+        samples(Timestamp(0), &telemetry, false, &mut |_, sample| {
+            assert_eq!(sample.cadence_us, cadence_s.map(|s| s * 1_000_000), "{values:?}");
+            let Sample { time, active_w, apparent_va, reactive_var, doubts, .. } = sample;
+            got.push((time.0 / 1_000_000, active_w, apparent_va, reactive_var, doubts.is_implausible));
+        });
+        assert_eq!(got, expected, "{values:?}");
+    }
+
+    #[test]
+    fn a_sample_is_an_instant_with_all_that_active_power_needs() {
+        let ac = [(0, "voltage_ac", 100.0), (0, "current_ac", 10.0), (0, "pf", -0.6), (1, "voltage_ac", 100.0)];
+        check(&ac, &[(0, -600.0, 1000.0, 800.0, false)], None);
+        let no_pf = [(0, "voltage_ac", 100.0), (0, "current_ac", 10.0)];
+        check(&no_pf, &[], None);
+        let dc = [(0, "voltage_dc", 9000.0), (0, "current_dc", -1.0), (2, "voltage_dc", 1.0), (2, "current_dc", 1.0)];
+        check(&dc, &[(0, -9000.0, 9000.0, 0.0, true), (2, 1.0, 1.0, 0.0, false)], None);
+    }
+
+    #[test]
+    fn a_stamp_from_the_future_is_a_clock_that_is_off_and_one_from_the_past_is_not() {
+        let check = |ts_ms: i64, expected| assert_eq!(is_clock_off(Timestamp(ts_ms * 1000), Timestamp(0)), expected);
+        check(2001, true);
+        check(2000, false);
+        check(-5000, false);
+        check(-86_400_000, false);
+    }
+
+    #[test]
+    fn the_cadence_is_the_usual_distance_within_the_datagram() {
+        let at = |times: &[i64]| -> Vec<(i64, &str, f64)> {
+            times.iter().flat_map(|t| [(*t, "voltage_dc", 1.0), (*t, "current_dc", 1.0)]).collect()
+        };
+        let check = |times: &[i64], cadence_s| {
+            let expected: Vec<_> = times.iter().map(|t| (*t, 1.0, 1.0, 0.0, false)).collect();
+            check(&at(times), &expected, cadence_s);
+        };
+        check(&[0, 1], None);
+        check(&[0, 2, 4, 6], Some(2));
+        check(&[-9, -8, -7, 53], Some(1));
+        check(&[0, 1, 40], Some(1));
+        check(&[0, 600, 1200], Some(60));
+    }
+}

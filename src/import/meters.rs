@@ -1,0 +1,134 @@
+//! The meters that messages and points belong to: whether they are registered, and what the data make known of them.
+//!
+//! A meter nobody registered is registered inactive, with `metadata.quarantined`, as a server does with one it hears of:
+//! its data are kept while somebody decides. What is taken over neither takes a meter online nor moves its position in the
+//! count of its messages: the ledger of gaps is about what this server was there for.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::json;
+
+use super::Error;
+use super::report::Ledger;
+use crate::domain::{Body, DeviceId, DeviceState, Message, Timestamp};
+use crate::store::{Batch, EventRow, NewDevice, SharedStore, TelemetryRow};
+
+/// See the module.
+pub(super) struct Meters {
+    /// `None`: a dry run.
+    pub(super) store: Option<SharedStore>,
+    /// What is older is not stored.
+    pub(super) oldest: Timestamp,
+    /// Meters that are registered, as far as anybody asked.
+    registered: HashSet<DeviceId>,
+}
+
+/// Rows to store, in one transaction.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    pub(super) telemetry: Vec<TelemetryRow>,
+    pub(super) events: Vec<EventRow>,
+    /// Firmware said by hellos, with their time of receipt.
+    pub(super) firmware: HashMap<DeviceId, (Timestamp, String)>,
+}
+
+impl Rows {
+    /// A message, as the collector would store it.
+    pub(super) fn push(&mut self, message: Message, received_at: Timestamp) {
+        let Message { device, ts, seq, body, .. } = message;
+        let kind = body.kind();
+        match body {
+            Body::Telemetry(values) => self.telemetry.push(TelemetryRow { device, ts, seq, received_at, values }),
+            body => {
+                if let Body::Hello(hello) = &body {
+                    self.firmware.insert(device.clone(), (received_at, hello.fw_version.clone()));
+                }
+                let body = crate::payload::body_json(&body);
+                self.events.push(EventRow { device, ts, seq, received_at, kind: kind.to_owned(), body });
+            }
+        }
+    }
+
+    fn devices(&self) -> HashSet<&DeviceId> {
+        let measured = self.telemetry.iter().map(|row| &row.device);
+        measured.chain(self.events.iter().map(|row| &row.device)).collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.telemetry.is_empty() && self.events.is_empty()
+    }
+}
+
+impl Meters {
+    pub(super) fn new(store: Option<SharedStore>, oldest: Timestamp) -> Self {
+        Self { store, oldest, registered: HashSet::new() }
+    }
+
+    /// These are registered.
+    pub(super) fn know(&mut self, devices: impl IntoIterator<Item = DeviceId>) {
+        self.registered.extend(devices);
+    }
+
+    /// Stores rows; in a dry run nothing. How many were not there.
+    pub(super) fn store(&mut self, rows: Rows, ledger: &mut Ledger<'_>) -> Result<usize, Error> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let registrations = self.registrations(&rows, ledger)?;
+        let Some(store) = &self.store else { return Ok(rows.telemetry.len() + rows.events.len()) };
+        let devices: Vec<DeviceId> = rows.devices().into_iter().cloned().collect();
+        let mut states: HashMap<DeviceId, DeviceState> = store.device_states(&devices)?.into_iter().collect();
+        let Rows { mut telemetry, events, firmware } = rows;
+        for row in &mut telemetry {
+            let state = states.entry(row.device.clone()).or_default();
+            state.absorb(&mut row.values, row.ts);
+            state.last_seen = state.last_seen.max(Some(row.received_at));
+        }
+        for row in &events {
+            let state = states.entry(row.device.clone()).or_default();
+            let is_newest = state.last_seen.is_none_or(|seen| seen <= row.received_at);
+            if let Some((_, version)) = firmware.get(&row.device)
+                && (is_newest || state.fw_version.is_none())
+            {
+                state.fw_version = Some(version.clone());
+            }
+            state.last_seen = state.last_seen.max(Some(row.received_at));
+        }
+        telemetry.retain(|row| !row.values.is_empty());
+        let states = states.into_iter().collect();
+        let done = store.commit(&Batch { registrations, telemetry, events, states, ..Batch::default() })?;
+        Ok(done.telemetry + done.events)
+    }
+
+    /// Those of the rows' meters that nobody has registered.
+    fn registrations(&mut self, rows: &Rows, ledger: &mut Ledger<'_>) -> Result<Vec<NewDevice>, Error> {
+        let mut new = Vec::new();
+        let unknown: Vec<DeviceId> =
+            rows.devices().into_iter().filter(|device| !self.registered.contains(*device)).cloned().collect();
+        for device in unknown {
+            let is_there = match &self.store {
+                Some(store) => store.device(&device)?.is_some(),
+                None => false,
+            };
+            if !is_there {
+                ledger.quarantined.push(device.to_string());
+                new.push(quarantined(&device));
+            }
+            self.registered.insert(device);
+        }
+        Ok(new)
+    }
+}
+
+fn quarantined(device: &DeviceId) -> NewDevice {
+    let metadata = json!({"quarantined": true});
+    NewDevice {
+        device_id: device.clone(),
+        device_name: device.to_string(),
+        device_type: "meter".into(),
+        location: None,
+        is_active: false,
+        metadata: metadata.as_object().cloned().unwrap_or_default(),
+        token_sha256: None,
+    }
+}

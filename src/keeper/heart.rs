@@ -1,0 +1,118 @@
+//! A node's heartbeat: that it is there, how far it has stored what it received, and who else is there.
+//!
+//! Promise: what is said of how far it has stored is never too much: everything received before that instant is in the
+//! database. Must not know: what others do with it.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::domain::Timestamp;
+use crate::journal::Journal;
+use crate::observe::{Board, Progress, TaskState};
+use crate::store::{self, Beat, Node, SharedStore};
+
+/// The name on the task board.
+pub const TASK: &str = "heartbeat";
+
+/// How long a node that stops tries to say so.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The nodes as they were at the last heartbeat; none where the store is this node's own. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Peers(Arc<RwLock<Vec<Node>>>);
+
+/// How many nodes are what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs)]
+pub struct Census {
+    pub alive: usize,
+    pub dead: usize,
+    pub stopped: usize,
+}
+
+impl Peers {
+    /// How many there are; a node whose store is its own is alive and alone.
+    pub fn census(&self) -> Census {
+        let nodes = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if nodes.is_empty() {
+            return Census { alive: 1, ..Census::default() };
+        }
+        let count = |is_it: fn(&Node) -> bool| nodes.iter().filter(|node| is_it(node)).count();
+        Census {
+            alive: count(|node| node.is_alive),
+            dead: count(|node| !node.is_alive && node.heartbeat_at.is_some()),
+            stopped: count(|node| node.heartbeat_at.is_none()),
+        }
+    }
+
+    fn set(&self, nodes: Vec<Node>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = nodes;
+    }
+}
+
+/// What beats.
+pub struct Heart {
+    /// Where.
+    pub store: SharedStore,
+    /// For the time, and for who watches.
+    pub board: Board,
+    /// What is received.
+    pub journal: Journal,
+    /// How far it is stored.
+    pub collector: Progress,
+    /// What is said, but for how far.
+    pub said: Beat,
+    /// How often.
+    pub every: Duration,
+    /// Who else is there.
+    pub peers: Peers,
+}
+
+impl Heart {
+    /// Beats until `stop` says so, then says that it stops.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        self.board.set(TASK, TaskState::Running);
+        loop {
+            match self.beat().await {
+                Ok(nodes) => {
+                    self.peers.set(nodes);
+                    self.board.set(TASK, TaskState::Running);
+                }
+                Err(error) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "the heartbeat failed; trying again");
+                    self.board.set(TASK, TaskState::Retrying("the store does not take the heartbeat".into()));
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.every) => {}
+                _ = stop.wait_for(|stopping| *stopping) => break,
+            }
+        }
+        // One that cannot say so is found out by its silence.
+        let _ = tokio::time::timeout(FAREWELL, store::run(&self.store, |s| s.leave())).await;
+        self.board.set(TASK, TaskState::Stopped);
+    }
+
+    async fn beat(&mut self) -> Result<Vec<Node>, store::Error> {
+        self.said.stored_until = self.stored_until();
+        let said = self.said.clone();
+        store::run(&self.store, move |s| {
+            s.beat(&said)?;
+            s.nodes()
+        })
+        .await
+    }
+
+    /// The time is taken first: what is received from then on is of no concern.
+    fn stored_until(&self) -> Timestamp {
+        let now = self.board.clock().now();
+        let durable = self.journal.status().durable.0;
+        if self.collector.position() >= durable {
+            return now;
+        }
+        // Between two batches nobody knows how old the next one is: no further than before.
+        self.collector.oldest().unwrap_or(self.said.stored_until)
+    }
+}

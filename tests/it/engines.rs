@@ -1,0 +1,191 @@
+//! TimescaleDB and Citus, as far as our side of them goes: the scripts of `deploy/sql` against stand-ins, what `migrate`
+//! says, and that the store asks of such tables only what they take.
+//!
+//! The stand-ins are functions and views of the same names that record how they were called. What the engines themselves
+//! make of it is not tested here.
+
+use std::ops::ControlFlow;
+
+use iot_meter::domain::metric::{Known, Series};
+use iot_meter::domain::{DeviceId, Metric, Sequence, Telemetry, Timestamp};
+use iot_meter::store::{self, Batch, TelemetryRow};
+
+use crate::backup::{Desk, good, run_on};
+use crate::support::postgres::Server;
+
+const DAY_US: i64 = 86_400_000_000;
+
+/// Chunks of the stand-in: one, the table itself; `drop_chunks` takes whole days.
+const TIMESCALE: &str = "
+SET allow_system_table_mods = on;
+INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)
+VALUES (990001, 'timescaledb', 10, 'public'::regnamespace, false, '2.17.2');
+CREATE SCHEMA timescaledb_information;
+CREATE TABLE timescaledb_information.hypertables (hypertable_schema name, hypertable_name name);
+CREATE SCHEMA seen;
+CREATE TABLE seen.calls (n serial, call text);
+CREATE FUNCTION by_range(c name, i interval) RETURNS text LANGUAGE sql AS $$ SELECT c || ' ' || i $$;
+CREATE FUNCTION create_hypertable(relation regclass, dimension text, create_default_indexes boolean) RETURNS void
+LANGUAGE plpgsql AS $$ BEGIN
+    IF (SELECT relkind FROM pg_class WHERE oid = relation) = 'p' THEN
+        RAISE EXCEPTION 'table is already partitioned';
+    END IF;
+    IF EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = relation AND i.indisunique AND NOT EXISTS
+        (SELECT FROM pg_attribute AS a WHERE a.attrelid = relation AND a.attname = 'ts' AND a.attnum = ANY (i.indkey))) THEN
+        RAISE EXCEPTION 'cannot create a unique index without the column ts';
+    END IF;
+    INSERT INTO timescaledb_information.hypertables VALUES ('public', relation::text);
+    INSERT INTO seen.calls (call) VALUES ('hypertable ' || relation || ' by ' || dimension);
+END $$;
+CREATE FUNCTION show_chunks(relation regclass, older_than timestamptz) RETURNS SETOF regclass LANGUAGE plpgsql AS $$ BEGIN
+    RETURN QUERY EXECUTE format('SELECT %L::regclass WHERE EXISTS (SELECT FROM %s WHERE ts < date_trunc(''day'', $1))',
+        relation, relation) USING older_than;
+END $$;
+CREATE FUNCTION drop_chunks(relation regclass, older_than timestamptz) RETURNS SETOF text LANGUAGE plpgsql AS $$ BEGIN
+    EXECUTE format('DELETE FROM %s WHERE ts < date_trunc(''day'', $1)', relation) USING older_than;
+    INSERT INTO seen.calls (call) VALUES ('drop ' || relation);
+    RETURN NEXT 'chunk';
+END $$;
+CREATE FUNCTION add_compression_policy(hypertable regclass, compress_after interval) RETURNS integer LANGUAGE plpgsql
+AS $$ BEGIN INSERT INTO seen.calls (call) VALUES ('compress ' || hypertable); RETURN 1; END $$;
+";
+
+const CITUS: &str = "
+SET allow_system_table_mods = on;
+INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)
+VALUES (990002, 'citus', 10, 'public'::regnamespace, false, '12.1-1');
+CREATE SCHEMA seen;
+CREATE TABLE seen.calls (n serial, call text);
+CREATE TABLE seen.distributed (table_name regclass, citus_table_type text, distribution_column text);
+CREATE VIEW seen.citus_tables AS SELECT * FROM seen.distributed;
+CREATE FUNCTION create_distributed_table(t regclass, c text, colocate_with text DEFAULT 'default') RETURNS void
+LANGUAGE plpgsql AS $$ BEGIN
+    IF EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = t AND i.indisunique AND NOT EXISTS
+        (SELECT FROM pg_attribute AS a WHERE a.attrelid = t AND a.attname = c AND a.attnum = ANY (i.indkey))) THEN
+        RAISE EXCEPTION 'cannot create constraint on a table without the distribution column';
+    END IF;
+    IF EXISTS (SELECT FROM pg_constraint WHERE contype = 'f' AND t IN (conrelid, confrelid))
+        OR EXISTS (SELECT FROM pg_trigger WHERE tgrelid = t AND NOT tgisinternal) THEN
+        RAISE EXCEPTION 'not supported on a distributed table';
+    END IF;
+    INSERT INTO seen.distributed VALUES (t, 'distributed', c);
+    INSERT INTO seen.calls (call) VALUES ('distribute ' || t || ' ' || c || ' ' || colocate_with);
+END $$;
+CREATE FUNCTION truncate_local_data_after_distributing_table(t regclass) RETURNS void LANGUAGE sql AS '';
+";
+
+fn script(name: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/sql").join(name);
+    std::fs::read_to_string(path).unwrap()
+}
+
+fn at(day: i64, second: i64) -> Timestamp {
+    Timestamp(1_790_000_000_000_000 / DAY_US * DAY_US + day * DAY_US + second * 1_000_000)
+}
+
+fn row(seq: u32, ts: Timestamp) -> TelemetryRow {
+    let series = Series { metric: Metric::Known(Known::VoltageDc), unit: None, values: vec![750.5] };
+    TelemetryRow {
+        device: DeviceId::parse("m1").unwrap(),
+        ts,
+        seq: Sequence::from_i64(i64::from(seq)),
+        received_at: ts,
+        values: Telemetry { offsets_us: vec![0], series: vec![series], flagged: 0, dropped: 0 },
+    }
+}
+
+fn times(store: &store::SharedStore) -> Vec<Timestamp> {
+    let mut found = Vec::new();
+    let mut take = |row: TelemetryRow| {
+        found.push(row.ts);
+        ControlFlow::Continue(())
+    };
+    store.scan_telemetry(&DeviceId::parse("m1").unwrap(), at(-10, 0), at(10, 0), &mut take).unwrap();
+    found
+}
+
+fn commit(store: &store::SharedStore, checkpoint: u64, telemetry: Vec<TelemetryRow>) -> usize {
+    store.commit(&Batch { checkpoint: Some(checkpoint), telemetry, ..Batch::default() }).unwrap().telemetry
+}
+
+fn says(url: &str) -> String {
+    let desk = Desk::new();
+    let said = run_on(Some(url), &["migrate", "--dry-run", "--data-dir", &desk.text("data")]);
+    good(&said);
+    String::from_utf8(said.stdout).unwrap()
+}
+
+#[test]
+fn hypertables_are_noticed_get_no_days_of_ours_and_lose_chunks_only() {
+    let server = Server::shared();
+    let url = server.database();
+    let before = store::open(&url).unwrap();
+    commit(&before, 1, vec![row(1, at(0, 5)), row(2, at(1, 5))]);
+    drop(before);
+    server.query(&url, TIMESCALE);
+    assert!(says(&url).contains("timescaledb 2.17.2: no table is spread or cut by it"));
+    // Of all there is, only this statement has words that Postgres does not know.
+    let script = script("timescaledb.sql");
+    let (head, rest) = script.split_once("ALTER TABLE telemetry SET (").unwrap();
+    let (words, tail) = rest.split_once(");").unwrap();
+    assert!(words.contains("timescaledb.compress_segmentby = 'device_id'"));
+    server.query(&url, &format!("{head}{tail}"));
+    let calls = "SELECT string_agg(call, '; ' ORDER BY n) FROM seen.calls";
+    assert_eq!(
+        server.query(&url, calls),
+        "hypertable telemetry by ts 1 day; hypertable device_events by ts 7 days; compress telemetry"
+    );
+    let said = says(&url);
+    assert!(said.contains("timescaledb 2.17.2: telemetry hypertable, device_events hypertable"), "{said}");
+    let store = store::open(&url).unwrap();
+    assert_eq!(times(&store), [at(0, 5), at(1, 5)], "what was there has come along");
+    assert_eq!(server.query(&url, "SELECT count(*) FROM readings"), "2", "the view looks at the new table");
+    assert_eq!(commit(&store, 2, vec![row(2, at(1, 5)), row(3, at(2, 5))]), 1, "one of them was there");
+    assert_eq!(server.query(&url, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'telemetry'::regclass"), "0");
+    assert!(store.trim(at(2, 3), 100).unwrap() >= 1);
+    assert_eq!(times(&store), [at(2, 5)]);
+    assert!(server.query(&url, calls).ends_with("drop telemetry"), "by drop_chunks, not row by row");
+    assert_eq!(store.trim(at(2, 3), 100).unwrap(), 0, "nothing is left to do");
+    assert_eq!(server.query(&url, calls).matches("drop").count(), 1);
+}
+
+#[test]
+fn distributed_tables_are_noticed_keep_their_days_and_are_not_deleted_from_by_place() {
+    let server = Server::shared();
+    let url = server.database();
+    let before = store::open(&url).unwrap();
+    commit(&before, 1, vec![row(1, at(0, 5))]);
+    drop(before);
+    server.query(&url, CITUS);
+    let name = url.trim_start_matches("postgres:///").split('?').next().unwrap();
+    server.query(&url, &format!("ALTER DATABASE {name} SET search_path = public, seen"));
+    server.query(&url, &format!("SET search_path = public, seen; {}", script("citus.sql")));
+    assert_eq!(
+        server.query(&url, "SELECT string_agg(call, '; ' ORDER BY n) FROM seen.calls"),
+        "distribute telemetry device_id default; distribute device_events device_id telemetry"
+    );
+    let said = says(&url);
+    assert!(
+        said.contains("citus 12.1-1: device_events distributed by device_id, telemetry distributed by device_id"),
+        "{said}"
+    );
+    let store = store::open(&url).unwrap();
+    commit(&store, 2, vec![row(2, at(1, 5))]);
+    assert_eq!(server.query(&url, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'telemetry'::regclass"), "2");
+    store.trim(at(1, 3), 100).unwrap();
+    assert_eq!(times(&store), [at(1, 5)]);
+    drop(store);
+    // As somebody has it who distributed tables without days.
+    server.query(
+        &url,
+        "CREATE TABLE t (LIKE telemetry INCLUDING ALL); INSERT INTO t SELECT * FROM telemetry; DROP VIEW readings; \
+         UPDATE seen.distributed SET table_name = 't' WHERE table_name = 'telemetry'::regclass; DROP TABLE telemetry; \
+         ALTER TABLE t RENAME TO telemetry",
+    );
+    let store = store::open(&url).unwrap();
+    commit(&store, 3, vec![row(3, at(2, 5)), row(4, at(2, 7200))]);
+    // An hour at a time.
+    assert_eq!(store.trim(at(3, 0), 100).unwrap(), 1);
+    assert_eq!(store.trim(at(3, 0), 100).unwrap(), 1);
+    assert_eq!(times(&store), [at(2, 7200)]);
+}

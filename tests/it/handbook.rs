@@ -1,0 +1,166 @@
+//! The commands of the documentation, run as they are written.
+//!
+//! Every block of `sh` in README.md and docs/ is run by bash, a failed command being a failure (also of `curl`), beside a
+//! server whose data directory is `./data` and whose admin key is `$KEY`; only addresses are changed to those that are really
+//! bound. `<!-- not run: reason -->` before a block leaves it out, `<!-- run on: demo -->` runs it beside a demo fleet without
+//! credentials. What is meant to be read only is `console`. Needs `bash`, `curl`, `openssl` and `mosquitto_pub`.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support::certified::Guarded;
+use crate::support::eventually;
+use crate::support::process::{Server, command};
+
+/// A block and what stands before it.
+struct Block {
+    place: String,
+    text: String,
+    marker: String,
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// The blocks of `sh` of a document.
+fn blocks(name: &str, text: &str) -> Vec<Block> {
+    let (mut blocks, mut open, mut before): (Vec<Block>, Option<(usize, String)>, &str) = (Vec::new(), None, "");
+    for (number, line) in (1..).zip(text.lines()) {
+        match &mut open {
+            Some((_, text)) if line.trim() == "```" => {
+                let text = std::mem::take(text);
+                let place = format!("{name}:{}", number - text.lines().count() - 1);
+                blocks.push(Block { place, text, marker: before.to_owned() });
+                (open, before) = (None, "");
+            }
+            Some((indent, text)) => {
+                text.push_str(line.get(*indent..).unwrap_or_default());
+                text.push('\n');
+            }
+            None if line.trim() == "```sh" => open = Some((line.len() - line.trim_start().len(), String::new())),
+            None if line.trim().starts_with("<!--") => before = line.trim(),
+            None if line.trim().is_empty() => {}
+            None => before = "",
+        }
+    }
+    assert!(open.is_none(), "{name}: a block does not end");
+    blocks
+}
+
+fn all() -> Vec<Block> {
+    ["README.md", "docs/operations.md", "docs/migration.md"].iter().flat_map(|name| blocks(name, &read(name))).collect()
+}
+
+/// Runs a block in `dir`.
+fn run(block: &Block, dir: &Path, addresses: &[(&str, String)], key: &str) {
+    let script = addresses.iter().fold(block.text.clone(), |text, (from, to)| text.replace(from, to));
+    let executables = Path::new(env!("CARGO_BIN_EXE_iot-meter")).parent().unwrap();
+    let path = format!("{}:{}", executables.display(), std::env::var("PATH").unwrap());
+    std::fs::write(dir.join(".curlrc"), "fail-with-body\nsilent\nshow-error\n").unwrap();
+    let done = Command::new("bash")
+        .args(["-euo", "pipefail", "-c", &script])
+        .current_dir(dir)
+        .envs([("PATH", path.as_str()), ("KEY", key), ("HOME", &dir.display().to_string())])
+        .stdin(Stdio::null())
+        .output()
+        .expect("bash is installed");
+    let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{}:\n{script}\n{said}", block.place);
+}
+
+#[test]
+fn the_commands_of_the_documentation_work_as_they_are_written() {
+    let guarded = Guarded::start(&[]);
+    let data = guarded.data();
+    let dir = data.parent().unwrap();
+    let key = std::fs::read_to_string(data.join("admin.key")).unwrap();
+    let addresses = [
+        ("127.0.0.1:8080", guarded.http.to_string()),
+        ("-p 8883", format!("-p {}", guarded.mqtts.port())),
+        ("iot-meter load", format!("iot-meter load --broker mqtt://{}", guarded.server.mqtt)),
+    ];
+    let mut count = 0;
+    for block in all().iter().filter(|block| block.marker.is_empty()) {
+        run(block, dir, &addresses, key.trim());
+        count += 1;
+    }
+    assert!(count >= 6, "only {count} blocks were found");
+}
+
+#[test]
+fn the_first_steps_of_the_documentation_show_a_demo_fleet() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start_with(command(&data).args(["--demo", "2"]), &data);
+    eventually("a meter has measured", || {
+        let answer = server.api.get("/api/devices/demo-dc750-0001/latest");
+        answer.status == 200 && answer.text().contains("voltage_dc")
+    });
+    let http: SocketAddr = server.http;
+    let shown: Vec<Block> = all().into_iter().filter(|block| block.marker == "<!-- run on: demo -->").collect();
+    assert!(!shown.is_empty());
+    for block in &shown {
+        run(block, dir.path(), &[("127.0.0.1:8080", http.to_string())], "");
+    }
+}
+
+#[test]
+fn a_block_is_left_out_only_for_a_reason_that_is_told() {
+    for block in all() {
+        let reason = block.marker.strip_prefix("<!-- not run: ").and_then(|rest| rest.strip_suffix(" -->"));
+        let is_known =
+            block.marker.is_empty() || block.marker == "<!-- run on: demo -->" || reason.is_some_and(|r| r.len() > 10);
+        assert!(is_known, "{}: {}", block.place, block.marker);
+    }
+    let text = "a\n<!-- not run: it is a test -->\n```sh\none\n```\n  ```sh\n  two\n    three\n  ```\n";
+    let found = blocks("x", text);
+    assert_eq!(found.iter().map(|b| b.text.as_str()).collect::<Vec<_>>(), ["one\n", "two\n  three\n"]);
+    assert_eq!(found[0].place, "x:3");
+    assert_eq!((found[0].marker.as_str(), found[1].marker.as_str()), ("<!-- not run: it is a test -->", ""));
+}
+
+#[test]
+fn files_and_pages_that_the_documentation_names_exist() {
+    for name in ["README.md", "docs/operations.md", "docs/migration.md", "docs/runbooks.md", "deploy/README.md"] {
+        let text = read(name);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name).parent().unwrap().to_owned();
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split(')').next().unwrap().split('#').next().unwrap();
+            let is_elsewhere = target.is_empty() || target.contains("://");
+            assert!(is_elsewhere || folder.join(target).exists(), "{name} names {target}, which is not there");
+        }
+    }
+    // What the table of the old backlog names as proof.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = read("docs/migration.md");
+    let mut count = 0;
+    for word in text.split('`').skip(1).step_by(2) {
+        let folders = ["src/", "tests/", "deploy/", "docs/", "examples/", ".github/", "migrations/"];
+        if folders.iter().any(|folder| word.starts_with(folder)) && !word.contains(' ') {
+            assert!(root.join(word).exists(), "docs/migration.md names {word}, which is not there");
+            count += 1;
+        }
+    }
+    assert!(count > 30, "the table was not understood: {count} files");
+    for item in
+        ["R", "S", "H", "M", "L"].iter().zip([14, 5, 7, 9, 6]).flat_map(|(kind, n)| (1..=n).map(move |i| (kind, i)))
+    {
+        let (kind, number) = item;
+        assert!(text.contains(&format!("\n| {kind}{number} ")), "{kind}{number} of the old backlog is missing");
+    }
+}
+
+#[test]
+fn the_pictures_of_the_readme_are_small() {
+    let readme = read("README.md");
+    let pictures: Vec<&str> =
+        readme.split("](docs/pictures/").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    assert!(pictures.len() >= 2, "{pictures:?}");
+    for picture in pictures {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pictures").join(picture);
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(bytes.len() <= 150_000 && bytes.starts_with(b"RIFF"), "{picture}: {} bytes", bytes.len());
+    }
+}
