@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
 
-use super::encode::{BATCH_KEY, DIGEST_KEY, Digest, GROUP_ROWS, PARTS_KEY, Writer};
+use super::encode::{BATCH_KEY, DIGEST_KEY, Digest, Effort, GROUP_ROWS, PARTS_KEY, Writer};
 use super::full::{Full, Scan};
 use super::key::ObjectName;
 use crate::domain::Timestamp;
@@ -138,7 +138,7 @@ pub(crate) fn merge(parts: Vec<(ObjectName, Bytes)>) -> Result<Whole, Failed> {
     ranges.drain(..ranges.len().saturating_sub(MAX_PARTS));
     let none = (Timestamp(i64::MAX), Timestamp(0));
     let (group, digest) = (Vec::new(), Digest::default());
-    let writer = Writer::new(bytes).map_err(at(0))?;
+    let writer = Writer::new(bytes, Effort::Thorough).map_err(at(0))?;
     let mut output = Output { writer, group, group_bytes: 0, digest, rows: 0, times: none };
     while let Some(Reverse(Head(row, part))) = heads.pop() {
         output.push(row).map_err(at(part))?;

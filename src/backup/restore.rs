@@ -14,7 +14,9 @@ use super::manifest::{Entry, Manifest, NAME, SecretsForm};
 use super::read::{self, copy_hashed, name_of};
 use super::write::{part_of, sync_parent};
 use super::{Error, UNFINISHED, files};
-use crate::store::{self, CopyError};
+use crate::store;
+#[cfg(feature = "postgres")]
+use crate::store::CopyError;
 use crate::vault::Keyring;
 use crate::{journal, store::dialect};
 
@@ -79,7 +81,7 @@ fn refuse_used_dir(dir: &Path) -> Result<(), Error> {
 /// Where the database goes.
 enum Database<'a> {
     Sqlite(PathBuf),
-    Postgres(&'a str),
+    Postgres(#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "the URL is refused before"))] &'a str),
 }
 
 fn place_database<'a>(target: &Target<'_>, manifest: &Manifest, url: &'a str) -> Result<Database<'a>, Error> {
