@@ -1,8 +1,9 @@
 //! The rollouts' task: steps every rollout that is not over, and gives devices their `start_ota`.
 //!
 //! Promise: what a step changes and the commands it gives are one transaction, so that a crash at any moment leaves a rollout
-//! as it was before or after; a command that was given and not sent is delivered when its meter connects. Two nodes that step
-//! the same rollout do so one after the other. Images that no upload finished with are removed.
+//! as it was before or after; a command that was given and not sent is delivered when its meter connects. Of several nodes on
+//! one database one steps; two that step the same rollout do so one after the other. Images that no upload finished with are
+//! removed.
 //! Must not know: HTTP requests, what an image holds.
 
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::domain::command::CommandKind;
 use crate::domain::rollout::{RolloutState, UpdateState};
 use crate::domain::{CommandId, DeviceId, Timestamp};
 use crate::observe::{Board, TaskState, counted, metrics};
-use crate::store::{self, Firmware, NewCommand, Rollout, SharedStore, Stepped};
+use crate::store::{self, Duty, Firmware, Leader, NewCommand, Rollout, SharedStore, Stepped};
 use crate::vault::Keyring;
 
 /// The name on the task board.
@@ -66,13 +67,14 @@ pub struct Rollouts {
     vault: Arc<Keyring>,
     dispatch: Handle,
     board: Board,
+    leader: Leader,
     swept_at: Option<Timestamp>,
 }
 
 impl Rollouts {
     /// Not yet running.
     pub fn new(campaigns: Campaigns, store: SharedStore, vault: Arc<Keyring>, dispatch: Handle, board: Board) -> Self {
-        Self { campaigns, store, vault, dispatch, board, swept_at: None }
+        Self { campaigns, store, vault, dispatch, board, leader: Leader::new(Duty::Rollouts), swept_at: None }
     }
 
     /// Works until `stop` says so.
@@ -106,7 +108,13 @@ impl Rollouts {
 
     /// Steps all of them: whether anything happened or is under way. `None` = there are some, and meters could not reach us.
     async fn step_all(&self) -> Result<Option<bool>, store::Error> {
-        let open = store::run(&self.store, |s| s.open_rollouts()).await?;
+        // Who has no address to give does not stand for it: another node may have one.
+        let leader = self.campaigns.public_url.is_some().then(|| self.leader.clone());
+        let look = move |s: &dyn store::Store| match leader {
+            Some(leader) if !leader.leads(s)? => Ok(Vec::new()),
+            _ => s.open_rollouts(),
+        };
+        let open = store::run(&self.store, look).await?;
         let Some(base) = self.campaigns.public_url.clone() else {
             return Ok(if open.is_empty() { Some(false) } else { None });
         };

@@ -10,7 +10,7 @@ pub const MESSAGE_KINDS: [&str; 5] = ["telemetry", "hello", "status", "command_a
 /// States of a task.
 pub const TASK_STATES: [&str; 5] = ["starting", "running", "retrying", "stopped", "failed"];
 /// What one node does for all (a test of `store::lease` compares).
-pub const DUTIES: [&str; 6] = ["retention", "rollups", "compaction", "energy", "presence", "rollouts"];
+pub const DUTIES: [&str; 4] = ["retention", "rollups", "presence", "rollouts"];
 /// Readers of the journal.
 pub const READERS: [&str; 2] = ["collector", "archiver"];
 

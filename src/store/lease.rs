@@ -15,12 +15,8 @@ use crate::observe::metrics;
 pub enum Duty {
     /// Deleting what is past its retention.
     Retention,
-    /// Means, extremes and sums of long ranges.
+    /// Means, extremes, sums and energy of long ranges.
     Rollups,
-    /// Small archive objects become large ones.
-    Compaction,
-    /// Energy intervals.
-    Energy,
     /// Devices that no node hears any more.
     Presence,
     /// Firmware campaigns.
@@ -29,16 +25,13 @@ pub enum Duty {
 
 impl Duty {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Retention, Self::Rollups, Self::Compaction, Self::Energy, Self::Presence, Self::Rollouts];
+    pub const ALL: [Self; 4] = [Self::Retention, Self::Rollups, Self::Presence, Self::Rollouts];
 
     /// As metrics, logs and the database's locks name it. Part of what nodes of different versions agree on: never changed.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Retention => "retention",
             Self::Rollups => "rollups",
-            Self::Compaction => "compaction",
-            Self::Energy => "energy",
             Self::Presence => "presence",
             Self::Rollouts => "rollouts",
         }

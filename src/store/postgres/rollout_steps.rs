@@ -24,7 +24,10 @@ use crate::store::{CommandChange, EventRow, Firmware, Order, Outcome, Rollout, R
 
 /// Writes what meters said of their updates. A report that came late, or again, changes nothing.
 pub(super) fn hear(connection: &mut PgConnection, events: &[EventRow]) -> QueryResult<()> {
-    for report in Report::among(events) {
+    // In the order in which a step writes them: neither waits for the other in a circle.
+    let mut reports: Vec<Report<'_>> = Report::among(events).collect();
+    reports.sort_by_key(|report| report.device);
+    for report in reports {
         sql_query(
             "UPDATE rollout_devices SET report = $1, report_pct = $2, report_detail = $3, report_ts = $4, report_seq = $5 \
              WHERE cmd_id = $6 AND device_id = $7 AND (report_ts IS NULL OR (report_ts, report_seq) < ($4, $5))",
@@ -134,7 +137,8 @@ pub(super) fn step(
     order: &Order<'_>,
 ) -> Result<Option<Stepped>, Fault> {
     lock(connection, id)?;
-    let Some((rollout, Step { progress, changes })) = look(connection, id, now)? else { return Ok(None) };
+    let Some((rollout, Step { progress, mut changes })) = look(connection, id, now)? else { return Ok(None) };
+    changes.sort_by(|a, b| a.device.cmp(&b.device));
     let Some(image) = super::firmware::find(connection, rollout.firmware)? else { return Err(CORRUPT) };
     for change in &changes {
         apply(connection, &rollout, &image, change, now, order)?;

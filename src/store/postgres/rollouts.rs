@@ -31,7 +31,7 @@ pub(super) const CORRUPT: Fault = Fault::Corrupt("rollout");
 /// Rows written, or names looked up, by one statement.
 const ROWS: usize = 500;
 /// The advisory lock of whoever makes a rollout.
-const LOCK: i64 = 0x0069_6f74_2d72_6f6c;
+const LOCK: i64 = 0x0069_6f74_2d72_6f6f;
 
 impl Rollouts for PostgresStore {
     fn add_firmware(&self, new: &NewFirmware) -> Result<Outcome<Firmware>, Error> {

@@ -49,8 +49,6 @@ struct New {
     device_id: String,
     #[diesel(sql_type = BigInt)]
     span_us: i64,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    first: Option<Time>,
 }
 
 #[derive(QueryableByName)]
@@ -244,22 +242,29 @@ fn begin(connection: &mut PgConnection, limit: i64) -> QueryResult<()> {
         return Ok(());
     }
     let new: Vec<New> = sql_query(
-        "SELECT s.device_id, s.span_us, (SELECT min(t.ts) FROM telemetry AS t WHERE t.device_id = s.device_id) AS first \
-         FROM device_sequence AS s LEFT JOIN rollup_devices AS r ON r.device_id = s.device_id \
-         WHERE r.device_id IS NULL ORDER BY 1 LIMIT $1",
+        "SELECT s.device_id, s.span_us FROM device_sequence AS s \
+         LEFT JOIN rollup_devices AS r ON r.device_id = s.device_id WHERE r.device_id IS NULL ORDER BY 1 LIMIT $1",
     )
     .bind::<BigInt, _>(limit)
     .load(connection)?;
     if new.is_empty() {
         return Ok(());
     }
-    let from = |new: &New| beginning(new.first.map(|at| at.0), new.span_us, kept_from.0, marked_until.0);
+    // One by one, and the key bare: a distributed table is asked where it has the device, and is not joined with tables that
+    // are here alone.
+    let mut from = Vec::with_capacity(new.len());
+    for New { device_id, span_us } in &new {
+        let first: At = sql_query("SELECT min(ts) AS at FROM telemetry WHERE device_id = $1")
+            .bind::<Text, _>(device_id)
+            .get_result(connection)?;
+        from.push(Time(beginning(first.at.map(|at| at.0), *span_us, kept_from.0, marked_until.0)));
+    }
     sql_query(
         "INSERT INTO rollup_devices (device_id, rolled_until, epoch) SELECT d, t, 0 FROM unnest($1, $2) AS n (d, t) \
          ON CONFLICT DO NOTHING",
     )
     .bind::<Array<Text>, _>(new.iter().map(|new| new.device_id.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(new.iter().map(|new| Time(from(new))).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(from)
     .execute(connection)?;
     Ok(())
 }

@@ -13,7 +13,7 @@ fn a_duty_stays_with_who_has_it_until_given_up(store: &dyn Store) {
             assert!(leader.leads(store).unwrap(), "each duty by itself, again and again");
         }
     }
-    let another = Leader::new(Duty::Energy);
+    let another = Leader::new(Duty::Rollouts);
     assert_eq!(another.leads(store).unwrap(), !store.is_shared(), "a store of one node has nobody to keep from it");
     leaders.iter().for_each(Leader::resign);
     assert!(another.leads(store).unwrap());
