@@ -25,7 +25,7 @@ test: ## all tests
 
 test-postgres: ## the store's suite and the usual ways on a real Postgres, which the tests start (needs postgresql, libpq-dev)
 	$(CARGO) test --features postgres --lib store::postgres
-	IOT_METER_TEST_DATABASE=postgres $(CARGO) test --features postgres --test it -- postgres:: flow:: rest:: commands:: presence::
+	IOT_METER_TEST_DATABASE=postgres $(CARGO) test --features postgres --test it -- postgres:: nodes:: engines:: flow:: rest:: commands:: presence::
 
 test-alerts: ## the whole way of an alert (needs prometheus, prometheus-alertmanager, postgresql, libpq-dev)
 	$(CARGO) test --features postgres,ops-tests --test it alerting::

@@ -36,6 +36,8 @@ mod import;
 mod listeners;
 mod login;
 #[cfg(feature = "sqlite")]
+#[cfg(feature = "postgres")]
+mod nodes;
 mod notify;
 mod observability;
 mod ops;

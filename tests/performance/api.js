@@ -5,7 +5,7 @@
 //   k6 run -e URL=https://meters.example -e KEY_FILE=/run/secrets/key -e CLIENTS=100 -e SECONDS=120 tests/performance/api.js
 //
 // The key needs the role operator (it sends heartbeats; -e READ_ONLY=1 leaves them out, then viewer is enough). One key and one
-// address may ask http.limits.read_per_s a second: what is refused for that counts as an error here.
+// address may ask http.read_per_s a second: what is refused for that counts as an error here.
 //
 // MQTT is not k6's: `iot-meter load` publishes as meters do and proves afterwards that all that was acknowledged is stored.
 import http from 'k6/http';

@@ -1,0 +1,137 @@
+//! Several nodes on one Postgres, as processes: who is there, commands and presence over nodes, a node that is killed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use iot_meter::domain::{Clock, Timestamp};
+use rand::Rng;
+use serde_json::{Value, json};
+
+use crate::crash::{publish_until, stored};
+use crate::support::postgres::Server as Postgres;
+use crate::support::process::{Server, command};
+use crate::support::{Client, Connect, Packet, eventually, settled, telemetry};
+
+fn start(dir: &Path, name: &str, url: &str) -> Server {
+    let data = dir.join(name);
+    let mut command = command(&data);
+    command.env("IOT_METER__DATABASE__URL", url).env("IOT_METER__NODES__NAME", name);
+    command.env("IOT_METER__NODES__HEARTBEAT_S", "1").env("IOT_METER__NODES__TIMEOUT_S", "3");
+    Server::start_with(&mut command, &data)
+}
+
+/// The state of each node by name, as one of them says.
+fn states(of: &Server) -> BTreeMap<String, String> {
+    let nodes = of.api.get("/api/nodes").expect(200).json();
+    let nodes = nodes.as_array().unwrap();
+    assert_eq!(nodes.iter().filter(|node| node["is_this"] == true).count(), 1, "{nodes:?}");
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    nodes.iter().map(|node| (text(&node["name"]), text(&node["state"]))).collect()
+}
+
+fn are(of: &Server, expected: [(&str, &str); 2]) -> bool {
+    states(of) == expected.map(|(name, state)| (name.to_owned(), state.to_owned())).into()
+}
+
+fn listening(node: &Server) -> Client {
+    let (mut meter, _) = Client::connect(node.mqtt, &Connect::id("m1"));
+    assert_eq!(meter.subscribe("iot/m1/command", 2), 2);
+    meter
+}
+
+/// Gives a command over one node; its id.
+fn ask(over: &Server) -> String {
+    let answer = over.api.post("/api/devices/m1/commands", &json!({"cmd": "request_status"}));
+    assert!([201, 202].contains(&answer.status), "{}", answer.text());
+    answer.json()["cmd_id"].as_str().unwrap().to_owned()
+}
+
+/// The id of the command that comes next.
+fn heard(meter: &mut Client) -> String {
+    let packet = meter.next_publish();
+    meter.acknowledge(&packet);
+    let Packet::Publish { payload, .. } = packet else { panic!("{packet:?}") };
+    let command: Value = serde_json::from_slice(&payload).unwrap();
+    command["cmd_id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn commands_given_to_one_node_reach_a_meter_at_another_and_go_on_when_that_one_is_killed() {
+    let (dir, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
+    let url = postgres.database();
+    let [a, b] = ["a", "b"].map(|name| start(dir.path(), name, &url));
+    eventually("both know both", || [&a, &b].iter().all(|node| are(node, [("a", "alive"), ("b", "alive")])));
+    a.api.post("/api/devices", &json!({"device_id": "m1", "device_name": "M"})).expect(201);
+    let mut meter = listening(&b);
+    let at = Clock::system().now();
+    meter.publish("iot/m1/telemetry", telemetry("m1", at, 0, 750.0).as_bytes(), 1);
+    eventually("the other node knows that it is there", || {
+        a.api.get("/api/devices/m1/status").expect(200).json()["connection_status"] == "online"
+    });
+    let first = ask(&a);
+    assert_eq!(heard(&mut meter), first);
+    eventually("its receipt shows at both", || {
+        let path = format!("/api/commands/{first}");
+        [&a, &b].iter().all(|node| node.api.get(&path).expect(200).json()["status"] == "delivered")
+    });
+    b.kill();
+    let mut meter = listening(&a);
+    let second = ask(&a);
+    assert_eq!(heard(&mut meter), second, "and the first is not sent again");
+    eventually("the dead one is called so", || are(&a, [("a", "alive"), ("b", "dead")]));
+    let b = start(dir.path(), "b", &url);
+    eventually("it is back", || are(&a, [("a", "alive"), ("b", "alive")]));
+    assert_eq!(b.terminate(), Some(0));
+    assert!(are(&a, [("a", "alive"), ("b", "stopped")]), "{:?}", states(&a));
+    assert_eq!(a.terminate(), Some(0));
+}
+
+#[test]
+fn meters_that_publish_to_both_nodes_lose_and_double_nothing_while_the_nodes_are_killed_in_turn() {
+    let (dir, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
+    let url = postgres.database();
+    let base = Timestamp(Clock::system().now().0 / 1_000_000 * 1_000_000).plus_us(-3600 * 1_000_000);
+    let devices = ["n1", "n2"];
+    let mut next = [[0u32; 2]; 2];
+    let mut acknowledged = [BTreeSet::new(), BTreeSet::new()];
+    let mut nodes = ["a", "b"].map(|name| Some(start(dir.path(), name, &url)));
+    for round in 0..6 {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::new();
+        for (n, node) in nodes.iter().flatten().enumerate() {
+            for (d, device) in devices.into_iter().enumerate() {
+                let (meter, _) = Client::connect(node.mqtt, &Connect::id(device));
+                let (stop, mut at) = (Arc::clone(&stop), next[n][d]);
+                let thread = std::thread::spawn(move || (publish_until(meter, device, &mut at, base, &stop), at));
+                threads.push((n, d, thread));
+            }
+        }
+        let victim = round % 2;
+        std::thread::sleep(Duration::from_millis(rand::rng().random_range(50..400)));
+        nodes[victim].take().unwrap().kill();
+        std::thread::sleep(Duration::from_millis(rand::rng().random_range(1..100)));
+        stop.store(true, Ordering::Relaxed);
+        for (n, d, thread) in threads {
+            let (done, at) = thread.join().unwrap();
+            acknowledged[d].extend(done);
+            next[n][d] = at;
+        }
+        nodes[victim] = Some(start(dir.path(), ["a", "b"][victim], &url));
+    }
+    nodes.iter().flatten().for_each(|node| settled(&node.api));
+    for (device, acknowledged) in devices.into_iter().zip(acknowledged) {
+        let shown: Vec<_> = nodes.iter().flatten().map(|node| stored(node, device, base)).collect();
+        assert_eq!(shown[0], shown[1], "{device}: both show the same");
+        let unique: BTreeSet<i64> = shown[0].iter().copied().collect();
+        assert_eq!(unique.len(), shown[0].len(), "{device}: something is stored twice");
+        let lost: Vec<_> = acknowledged.iter().filter(|seq| !unique.contains(&i64::from(**seq))).collect();
+        assert!(lost.is_empty(), "{device}: acknowledged and lost: {lost:?}");
+        assert!(acknowledged.len() > 500, "{device}: only {} were acknowledged", acknowledged.len());
+    }
+    for node in nodes.into_iter().flatten() {
+        assert_eq!(node.terminate(), Some(0));
+    }
+}
