@@ -111,9 +111,7 @@ impl Archiver {
     }
 
     fn work(&mut self, abandon: &mut watch::Receiver<bool>) -> Result<(), Error> {
-        let found = self.persist(abandon, |a| resume(&a.bucket, &a.footers, &*a.log, &a.node))?;
-        let Some(Resume { next, redo_until }) = found else { return Ok(()) };
-        let (next, redo_until) = self.pass_expired(next, redo_until)?;
+        let Some(Resume { next, redo_until }) = self.place(abandon)? else { return Ok(()) };
         self.released(next, None);
         self.sweep(next);
         self.options.board.set(TASK, TaskState::Running);
@@ -125,12 +123,32 @@ impl Archiver {
         self.follow(&mut *self.log.reader(redo_until.unwrap_or(next))?, abandon)
     }
 
-    /// Passes over what would be deleted at once: its objects have gone, and with them what says that it was archived.
-    fn pass_expired(&self, next: u64, redo_until: Option<u64>) -> Result<(u64, Option<u64>), Error> {
-        let Some(keep) = self.options.keep else { return Ok((next, redo_until)) };
+    /// Where to go on; `None` when told to give up. Behind what has expired the archive is asked again: it has that.
+    fn place(&self, abandon: &mut watch::Receiver<bool>) -> Result<Option<Resume>, Error> {
         let now = self.options.clock.now();
-        let is_expired =
-            |received: Timestamp| Timestamp((received.0.div_euclid(DAY_US) + 1) * DAY_US).plus(keep) <= now;
+        let is_expired = |received: Timestamp| {
+            let end = Timestamp((received.0.div_euclid(DAY_US) + 1) * DAY_US);
+            self.options.keep.is_some_and(|keep| end.plus(keep) <= now)
+        };
+        let mut from = self.log.first();
+        loop {
+            let ask = |a: &Self| resume(&a.bucket, &a.footers, &*a.log, &a.node, from, &is_expired);
+            let Some(found) = self.persist(abandon, ask)? else { return Ok(None) };
+            let (next, redo_until) = self.pass_expired(found.next, found.redo_until, &is_expired)?;
+            if next == found.next {
+                return Ok(Some(Resume { next, redo_until }));
+            }
+            from = next;
+        }
+    }
+
+    /// Passes over what would be deleted at once: its objects have gone, and with them what says that it was archived.
+    fn pass_expired(
+        &self,
+        next: u64,
+        redo_until: Option<u64>,
+        is_expired: &dyn Fn(Timestamp) -> bool,
+    ) -> Result<(u64, Option<u64>), Error> {
         let mut reader = self.log.reader(next)?;
         let (mut at, mut is_past) = (next, true);
         while is_past {

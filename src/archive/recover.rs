@@ -30,12 +30,20 @@ pub(crate) struct Resume {
     pub(crate) redo_until: Option<u64>,
 }
 
-/// Finds out by listing.
-pub(crate) fn resume(bucket: &Bucket, footers: &Footers, log: &dyn Log, node: &str) -> Result<Resume, Error> {
-    let mut next = log.first();
+/// Finds out by listing; looks at the records from `from` on. `is_expired`: whether the objects of what was received then
+/// may have been deleted for their age.
+pub(crate) fn resume(
+    bucket: &Bucket,
+    footers: &Footers,
+    log: &dyn Log,
+    node: &str,
+    from: u64,
+    is_expired: &dyn Fn(Timestamp) -> bool,
+) -> Result<Resume, Error> {
+    let mut next = from;
     while let Some((offset, received_at)) = record_at(log, next)? {
         next = offset;
-        let Some(batch) = batch_of(bucket, footers, node, offset, received_at)? else { break };
+        let Some(batch) = batch_of(bucket, footers, node, (offset, received_at), is_expired)? else { break };
         if !batch.complete {
             return Ok(Resume { next: batch.first, redo_until: Some(batch.end) });
         }
@@ -64,8 +72,8 @@ fn batch_of(
     bucket: &Bucket,
     footers: &Footers,
     node: &str,
-    offset: u64,
-    received_at: Timestamp,
+    (offset, received_at): (u64, Timestamp),
+    is_expired: &dyn Fn(Timestamp) -> bool,
 ) -> Result<Option<Written>, Error> {
     let objects = Shelf { bucket, footers }.objects(Hour::of(received_at))?;
     let objects: Vec<Listed> = objects.into_iter().filter(|l| l.name.node == node && l.name.last >= offset).collect();
@@ -89,19 +97,28 @@ fn batch_of(
     let mut written = Written { first, end: last.name.last + 1, complete: true };
     for (name, sibling) in siblings {
         written.end = written.end.max(name.last + 1);
-        written.complete &= is_there(bucket, footers, &sibling, &name)?;
+        written.complete &= is_there(bucket, footers, &sibling, &name, is_expired)?;
     }
     Ok(Some(written))
 }
 
-/// Whether an object of a batch is there, or what it was put together into.
-fn is_there(bucket: &Bucket, footers: &Footers, key: &Path, name: &ObjectName) -> Result<bool, Error> {
+/// Whether an object of a batch is there, or what it was put together into; or was there until its day was deleted.
+fn is_there(
+    bucket: &Bucket,
+    footers: &Footers,
+    key: &Path,
+    name: &ObjectName,
+    is_expired: &dyn Fn(Timestamp) -> bool,
+) -> Result<bool, Error> {
     if bucket.size(key)?.is_some() {
         return Ok(true);
     }
     let Some(hour) = key.as_ref().rsplit_once('/').and_then(|(folder, _)| Hour::parse(&Path::from(folder))) else {
         return Ok(false);
     };
+    if is_expired(hour.end().plus_us(-1)) {
+        return Ok(true);
+    }
     let objects = Shelf { bucket, footers }.objects(hour)?;
     Ok(objects.iter().any(|listed| listed.name.covers(name)))
 }

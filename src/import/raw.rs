@@ -183,6 +183,7 @@ fn store(
     let judged: Vec<_> = messages.iter().map(|(_, adopted)| judge(adopted)).collect();
     let there = already_there(meters, judged.iter().filter_map(|judged| judged.as_ref().ok()))?;
     let (mut rows, mut adopted, mut seen) = (Rows::default(), Vec::new(), HashSet::new());
+    let before = ledger.tally(Kind::Raw).archive_only;
     for ((listed, message), judged) in messages.into_iter().zip(judged) {
         let category = judged.as_ref().map_or("invalid", |message| message.body.kind());
         let is_archived = match adopter {
@@ -211,6 +212,10 @@ fn store(
         adopted.push(message);
     }
     meters.store(rows, ledger)?;
+    // Before they are there: a run that is killed behind it does not meet them again.
+    if let Some(store) = meters.store.as_ref().filter(|_| ledger.tally(Kind::Raw).archive_only > before) {
+        store.note_archive_only(meters.oldest)?;
+    }
     if let Some(adopter) = adopter {
         adopter.add(&adopted)?;
     }

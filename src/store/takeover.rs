@@ -20,6 +20,9 @@ pub trait Takeover {
     fn take_over_commands(&self, commands: &[OldCommand]) -> Result<Vec<TakenOver>, Error>;
     /// When the messages of these identities were received; `None` = not stored.
     fn received_at(&self, messages: &[(DeviceId, Timestamp, Sequence)]) -> Result<Vec<Option<Timestamp>>, Error>;
+    /// Notes that of messages older than `before` some are in the archive alone. Where nothing has been rolled up yet, no
+    /// rollup speaks of that time then.
+    fn note_archive_only(&self, before: Timestamp) -> Result<(), Error>;
 }
 
 /// What became of a row.

@@ -10,3 +10,10 @@ CREATE TABLE device_purges (
     device_id text COLLATE "C" PRIMARY KEY,
     purged_at timestamptz NOT NULL
 );
+
+-- Retention may have worked before this table was there: then what is older than all that is left may be missing (or, where
+-- nothing is left, anything; message times go as far as a day ahead). A database that no collector has written to is new.
+INSERT INTO telemetry_trimmed (id, before_ts)
+SELECT 1, coalesce(min(f.first), now() + interval '24 hours')
+FROM (SELECT (SELECT min(t.ts) FROM telemetry AS t WHERE t.device_id = s.device_id) AS first FROM device_sequence AS s) AS f
+HAVING EXISTS (SELECT 1 FROM collector_checkpoint);

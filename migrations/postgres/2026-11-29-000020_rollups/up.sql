@@ -39,3 +39,6 @@ CREATE TABLE rollup_state (
     kept_from timestamptz NOT NULL
 );
 INSERT INTO rollup_state (id, marked_until, kept_from) VALUES (1, '-infinity', '-infinity');
+
+-- What retention took before there were rollups is in none of them: whoever asks for it needs the samples (of the archive).
+UPDATE rollup_state SET kept_from = date_trunc('day', t.before_ts, 'UTC') + interval '24 hours' FROM telemetry_trimmed AS t;

@@ -37,3 +37,7 @@ CREATE TABLE rollup_state (
     kept_from BIGINT NOT NULL
 );
 INSERT INTO rollup_state (id, marked_until, kept_from) VALUES (1, -9223372036854775808, -9223372036854775808);
+
+-- What retention took before there were rollups is in none of them: whoever asks for it needs the samples (of the archive).
+UPDATE rollup_state SET kept_from = (SELECT (before_ts / 86400000000 + 1) * 86400000000 FROM telemetry_trimmed)
+WHERE EXISTS (SELECT 1 FROM telemetry_trimmed);

@@ -8,7 +8,7 @@ use diesel::{ExpressionMethods, PgConnection, QueryDsl, QueryResult, QueryableBy
 use super::connection::View;
 use super::schema::devices as registry;
 use super::types::{Time, optional};
-use super::{PostgresStore, devices, text};
+use super::{PostgresStore, devices, reach, text};
 use crate::domain::{DeviceId, Sequence, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::{Error, OldAlert, OldCommand, OldConfig, OldDevice, TakenOver, Takeover};
@@ -32,6 +32,16 @@ impl Takeover for PostgresStore {
 
     fn received_at(&self, messages: &[(DeviceId, Timestamp, Sequence)]) -> Result<Vec<Option<Timestamp>>, Error> {
         self.read("look messages up", View::Snapshot, |c| Ok(received(c, messages)?))
+    }
+
+    fn note_archive_only(&self, before: Timestamp) -> Result<(), Error> {
+        self.write("note what is in the archive alone", |c| {
+            reach::trimmed(c, before)?;
+            let kept = "UPDATE rollup_state SET kept_from = \
+                 greatest(kept_from, date_trunc('day', $1, 'UTC') + interval '24 hours') WHERE marked_until = '-infinity'";
+            sql_query(kept).bind::<Timestamptz, _>(Time(before)).execute(c)?;
+            Ok(())
+        })
     }
 }
 
