@@ -76,7 +76,7 @@ settings! {
         listen: SocketAddr = "127.0.0.1:8080", Kind::Listen { may_be_off: false }, "--http-listen";
         /// Address of the same in TLS, with the certificates of `mqtt.tls_…`.
         tls_listen: Option<SocketAddr> = "off", Kind::Listen { may_be_off: true }, "--https-listen";
-        /// How meters and other machines reach this server over HTTP, such as https://meters.example.org; it stands before the
+        /// How meters and other machines reach this server over HTTP, such as `https://meters.example.org`; it stands before the
         /// path in the links that meters download firmware by. Empty = the listener's own address, where that says it.
         public_url: String = "", Kind::Text(Rule::HttpUrl);
         /// Largest request body accepted.

@@ -4,7 +4,7 @@
 //! when enough of its devices, and of those before, have confirmed. Too many failures pause the rollout. A device is confirmed
 //! only when a hello of it carries the new version.
 //!
-//! Start from [`step`]: what is known goes in, what changes comes out. Time is an argument. Does not know: how commands
+//! Start from [`step()`]: what is known goes in, what changes comes out. Time is an argument. Does not know: how commands
 //! travel, where anything is kept.
 
 mod stages;
