@@ -63,7 +63,7 @@ pub struct RollupRow {
 pub struct RollupPage {
     /// Hours before are good unless dirty.
     pub rolled_until: Timestamp,
-    /// Hours before have been deleted.
+    /// Hours before have been deleted, or were never rolled up.
     pub kept_from: Timestamp,
     /// Days with dirty hours, as bits.
     pub dirty: Vec<(Timestamp, i32)>,
@@ -197,6 +197,13 @@ pub(in crate::store) fn beginning(
 ) -> Timestamp {
     let day = |first: Timestamp| place(first.plus_us(-span_us.max(0))).0;
     first.map_or(marked_until, |first| day(first).max(kept_from).min(marked_until))
+}
+
+/// From where on a device's hours are good that begins at `from`: before there is nothing, unless something was taken from the
+/// database before.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(in crate::store) fn good_from(from: Timestamp, trimmed_before: Option<Timestamp>) -> Timestamp {
+    trimmed_before.map_or(Timestamp(i64::MIN), |_| from)
 }
 
 /// The finished hours that rows hold samples of, by device and day, as bits. What is not late costs a comparison a slot.

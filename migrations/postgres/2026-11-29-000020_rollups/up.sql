@@ -14,9 +14,11 @@ CREATE TABLE rollups (
 -- For retention: rows come roughly in order of time.
 CREATE INDEX rollups_start ON rollups USING brin (start);
 
--- How far each device is rolled up: every hour before is, unless it is marked. `epoch` counts what was written for it.
+-- How far each device is rolled up: every hour from `good_from` on and before is, unless it is marked. (Before `good_from` the
+-- database may have had something that was gone when the device's turn came.) `epoch` counts what was written for it.
 CREATE TABLE rollup_devices (
     device_id text COLLATE "C" PRIMARY KEY,
+    good_from timestamptz NOT NULL,
     rolled_until timestamptz NOT NULL,
     epoch bigint NOT NULL
 );

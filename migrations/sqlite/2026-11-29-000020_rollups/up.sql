@@ -12,9 +12,11 @@ CREATE TABLE rollups (
     PRIMARY KEY (device_key, level, start, metric)
 );
 
--- How far each device is rolled up: every hour before is, unless it is marked. `epoch` counts what was written for it.
+-- How far each device is rolled up: every hour from `good_from` on and before is, unless it is marked. (Before `good_from` the
+-- database may have had something that was gone when the device's turn came.) `epoch` counts what was written for it.
 CREATE TABLE rollup_devices (
     device_key INTEGER PRIMARY KEY NOT NULL,
+    good_from BIGINT NOT NULL,
     rolled_until BIGINT NOT NULL,
     epoch BIGINT NOT NULL
 );

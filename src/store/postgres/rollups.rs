@@ -16,7 +16,7 @@ use super::types::Time;
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::listing;
-use crate::store::rollups::{beginning, is_before, late_hours, new_version, next_work, one_a_device};
+use crate::store::rollups::{beginning, good_from, is_before, late_hours, new_version, next_work, one_a_device};
 use crate::store::{Error, Rolled, RollupFigures, RollupPage, RollupRow, RollupWork, Rollups, TelemetryRow};
 
 /// The advisory lock described above.
@@ -95,6 +95,14 @@ struct Stored {
     metric: String,
     #[diesel(sql_type = Binary)]
     body: Vec<u8>,
+}
+
+#[derive(QueryableByName)]
+struct Good {
+    #[diesel(sql_type = Timestamptz)]
+    good_from: Time,
+    #[diesel(sql_type = Timestamptz)]
+    rolled_until: Time,
 }
 
 #[derive(QueryableByName)]
@@ -206,11 +214,11 @@ fn page(
     from: Timestamp,
     to: Timestamp,
 ) -> QueryResult<RollupPage> {
-    let known = sql_query("SELECT rolled_until AS at FROM rollup_devices WHERE device_id = $1 COLLATE \"C\"")
+    let known = sql_query("SELECT good_from, rolled_until FROM rollup_devices WHERE device_id = $1 COLLATE \"C\"")
         .bind::<Text, _>(id.as_str())
-        .get_result::<At>(connection)
+        .get_result::<Good>(connection)
         .optional()?;
-    let Some(rolled_until) = known.and_then(|known| known.at) else { return Ok(RollupPage::none()) };
+    let Some(Good { good_from, rolled_until }) = known else { return Ok(RollupPage::none()) };
     let day = "interval '1 day'";
     let dirty: Vec<Dirty> = sql_query(format!(
         "SELECT day, hours FROM rollup_marks WHERE device_id = $1 COLLATE \"C\" AND day > $2 - {day} AND day < $3"
@@ -229,7 +237,7 @@ fn page(
     .bind::<Timestamptz, _>(Time(to))
     .bind::<Nullable<Array<Text>>, _>(metrics)
     .load(connection)?;
-    let kept_from = state(connection)?.kept_from.0;
+    let kept_from = state(connection)?.kept_from.0.max(good_from.0);
     let dirty = dirty.into_iter().map(|dirty| (dirty.day.0, dirty.hours)).collect();
     let row = |Stored { level, start, metric, body }| RollupRow { level, start: start.0, metric, body };
     Ok(RollupPage { rolled_until: rolled_until.0, kept_from, dirty, rows: rows.into_iter().map(row).collect() })
@@ -252,18 +260,23 @@ fn begin(connection: &mut PgConnection, limit: i64) -> QueryResult<()> {
     }
     // One by one, and the key bare: a distributed table is asked where it has the device, and is not joined with tables that
     // are here alone.
-    let mut from = Vec::with_capacity(new.len());
+    let trimmed: At = sql_query("SELECT max(before_ts) AS at FROM telemetry_trimmed").get_result(connection)?;
+    let (mut from, mut good) = (Vec::with_capacity(new.len()), Vec::with_capacity(new.len()));
     for New { device_id, span_us } in &new {
         let first: At = sql_query("SELECT min(ts) AS at FROM telemetry WHERE device_id = $1")
             .bind::<Text, _>(device_id)
             .get_result(connection)?;
-        from.push(Time(beginning(first.at.map(|at| at.0), *span_us, kept_from.0, marked_until.0)));
+        let begins = beginning(first.at.map(|at| at.0), *span_us, kept_from.0, marked_until.0);
+        from.push(Time(begins));
+        good.push(Time(good_from(begins, trimmed.at.as_ref().map(|at| at.0))));
     }
     sql_query(
-        "INSERT INTO rollup_devices (device_id, rolled_until, epoch) SELECT d, t, 0 FROM unnest($1, $2) AS n (d, t) \
+        "INSERT INTO rollup_devices (device_id, good_from, rolled_until, epoch) \
+         SELECT d, g, t, 0 FROM unnest($1, $2, $3) AS n (d, g, t) \
          ON CONFLICT DO NOTHING",
     )
     .bind::<Array<Text>, _>(new.iter().map(|new| new.device_id.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(good)
     .bind::<Array<Timestamptz>, _>(from)
     .execute(connection)?;
     Ok(())

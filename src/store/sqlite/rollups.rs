@@ -9,7 +9,7 @@ use super::telemetry::{Keys, find_key};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::listing;
-use crate::store::rollups::{beginning, is_before, late_hours, new_version, next_work, one_a_device};
+use crate::store::rollups::{beginning, good_from, is_before, late_hours, new_version, next_work, one_a_device};
 use crate::store::{Error, Rolled, RollupFigures, RollupPage, RollupRow, RollupWork, Rollups, TelemetryRow};
 
 const NEVER: i64 = i64::MIN;
@@ -64,6 +64,14 @@ struct Stored {
     metric: String,
     #[diesel(sql_type = Binary)]
     body: Vec<u8>,
+}
+
+#[derive(QueryableByName)]
+struct Good {
+    #[diesel(sql_type = BigInt)]
+    good_from: i64,
+    #[diesel(sql_type = BigInt)]
+    rolled_until: i64,
 }
 
 #[derive(QueryableByName)]
@@ -180,11 +188,11 @@ fn page(
     to: Timestamp,
 ) -> Result<RollupPage, Fault> {
     let Some(key) = find_key(connection, id)? else { return Ok(RollupPage::none()) };
-    let known = sql_query("SELECT rolled_until AS at FROM rollup_devices WHERE device_key = ?")
+    let known = sql_query("SELECT good_from, rolled_until FROM rollup_devices WHERE device_key = ?")
         .bind::<BigInt, _>(key)
-        .get_result::<At>(connection)
+        .get_result::<Good>(connection)
         .optional()?;
-    let Some(rolled_until) = known.and_then(|known| known.at) else { return Ok(RollupPage::none()) };
+    let Some(Good { good_from, rolled_until }) = known else { return Ok(RollupPage::none()) };
     let dirty: Vec<Dirty> =
         sql_query("SELECT day, hours FROM rollup_marks WHERE device_key = ? AND day > ? - 86400000000 AND day < ?")
             .bind::<BigInt, _>(key)
@@ -203,7 +211,7 @@ fn page(
     .bind::<BigInt, _>(to.0)
     .bind::<Nullable<Text>, _>(metrics)
     .load(connection)?;
-    let kept_from = Timestamp(state(connection)?.kept_from);
+    let kept_from = Timestamp(state(connection)?.kept_from.max(good_from));
     let dirty = dirty.into_iter().map(|dirty| (Timestamp(dirty.day), dirty.hours)).collect();
     let row = |Stored { level, start, metric, body }| {
         let level = i16::try_from(level).map_err(|_| Fault::Corrupt("rollup"))?;
@@ -229,15 +237,17 @@ fn new_devices(connection: &mut SqliteConnection, limit: i64) -> QueryResult<Vec
 
 fn begin(connection: &mut SqliteConnection, new: &[Progress]) -> QueryResult<()> {
     let State { marked_until, kept_from } = state(connection)?;
+    let trimmed: At = sql_query("SELECT max(before_ts) AS at FROM telemetry_trimmed").get_result(connection)?;
     for Progress { device_key, span_us, .. } in new {
         let first: At = sql_query("SELECT min(ts) AS at FROM telemetry WHERE device_key = ?")
             .bind::<BigInt, _>(device_key)
             .get_result(connection)?;
         let from = beginning(first.at.map(Timestamp), *span_us, Timestamp(kept_from), Timestamp(marked_until));
         sql_query(
-            "INSERT INTO rollup_devices (device_key, rolled_until, epoch) VALUES (?, ?, 0) ON CONFLICT DO NOTHING",
+            "INSERT INTO rollup_devices (device_key, good_from, rolled_until, epoch) VALUES (?, ?, ?, 0) ON CONFLICT DO NOTHING",
         )
         .bind::<BigInt, _>(device_key)
+        .bind::<BigInt, _>(good_from(from, trimmed.at.map(Timestamp)).0)
         .bind::<BigInt, _>(from.0)
         .execute(connection)?;
     }
