@@ -21,11 +21,16 @@ fn listed(headers: &HeaderMap, name: actix_web::http::header::HeaderName) -> Opt
     (!values.is_empty()).then(|| values.join(",").split(',').map(|t| t.trim().to_owned()).collect())
 }
 
+/// Whether the client has what has that tag (RFC 9110 §13.1.2).
+pub fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    let is_it = |one: &String| one == "*" || one.trim_start_matches("W/") == tag;
+    listed(headers, IF_NONE_MATCH).is_some_and(|tags| tags.iter().any(is_it))
+}
+
 /// 200 with the body and its tag, or 304 when the client has it.
 pub fn respond(request: &HttpRequest, version: i64, body: &impl Serialize) -> HttpResponse {
     let tag = tag(version, body);
-    let known = listed(request.headers(), IF_NONE_MATCH)
-        .is_some_and(|tags| tags.iter().any(|t| t == "*" || t.trim_start_matches("W/") == tag));
+    let known = is_known(request.headers(), &tag);
     let mut response = if known { HttpResponse::NotModified().finish() } else { HttpResponse::Ok().json(body) };
     if let Ok(value) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(ETAG, value);

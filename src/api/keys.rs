@@ -3,7 +3,6 @@
 //! Invariant: a key's text is in the answer that made it and nowhere else; a digest is in no answer.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderValue, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 use garde::Validate;
 use serde::Serialize;
@@ -14,7 +13,7 @@ use super::error::{ApiError, Fault};
 use super::paging::{List, Paging, PagingParams};
 use super::query::Params;
 use super::show::{Time, time};
-use super::{State, json, key, show};
+use super::{State, created, json, key, show};
 use crate::domain::Timestamp;
 use crate::store::{ApiKey, Role};
 
@@ -171,11 +170,7 @@ pub async fn create_key(state: web::Data<State>, Body(body): Body<CreateKey>) ->
     state.store(move |s| s.create_api_key(&stored)).await?;
     let location = format!("/api/keys/{}", made.prefix);
     let shown = KeyBody { key: Some(text), ..KeyBody::of(made, now) };
-    let mut response = json(StatusCode::CREATED, &shown);
-    if let Ok(value) = HeaderValue::from_str(&location) {
-        response.headers_mut().insert(LOCATION, value);
-    }
-    Ok(response)
+    Ok(created(&location, &shown))
 }
 
 /// Revokes a key for good: the next request with it is refused, on every node, and the sessions begun with it are over.

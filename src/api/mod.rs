@@ -325,3 +325,12 @@ impl State {
 fn json(status: actix_web::http::StatusCode, body: &impl serde::Serialize) -> actix_web::HttpResponse<BoxBody> {
     actix_web::HttpResponse::build(status).json(body)
 }
+
+/// The answer that shows what was made, and says where it is.
+fn created(place: &str, body: &impl serde::Serialize) -> actix_web::HttpResponse<BoxBody> {
+    let mut response = json(actix_web::http::StatusCode::CREATED, body);
+    if let Ok(place) = actix_web::http::header::HeaderValue::from_str(place) {
+        response.headers_mut().insert(actix_web::http::header::LOCATION, place);
+    }
+    response
+}

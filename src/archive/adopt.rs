@@ -26,7 +26,7 @@ pub(crate) const NODE: &str = "696d706f-7274-8000-8000-000000000000";
 /// Hours whose content is remembered.
 const HOURS: usize = 48;
 /// Numbers an hour has.
-const HOUR_BITS: u32 = 32;
+pub(super) const HOUR_OFFSETS: u64 = 1 << 32;
 
 /// A message of another installation.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -148,7 +148,7 @@ impl Adopter {
         let listed = self.bucket.objects(&hour.folder())?;
         let named = listed.into_iter().filter_map(|meta| Some((ObjectName::parse(&meta.location)?, meta.size)));
         let objects: Vec<_> = named.filter(|(name, _)| name.node == NODE).collect();
-        let first = hour.index() << HOUR_BITS;
+        let first = hour.index() * HOUR_OFFSETS;
         let next = objects.iter().map(|(name, _)| name.last + 1).max().unwrap_or(first);
         self.hours.insert(hour, Shelf { objects, next, devices: HashMap::new() });
         Ok(())

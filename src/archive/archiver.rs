@@ -17,7 +17,7 @@ use super::batch::Pending;
 use super::bucket::Bucket;
 use super::classify::{Classify, classify};
 use super::encode;
-use super::key::{Hour, ROOT};
+use super::key::{Hour, ROOT, is_expired};
 use super::log::{Follow, Log};
 use super::object::{Footers, Object, footers};
 use super::recover::{Resume, resume};
@@ -28,7 +28,6 @@ use crate::payload::Window;
 
 /// Its name on the task board.
 const TASK: &str = "archiver";
-const DAY_US: i64 = 86_400_000_000;
 /// Limits of one read of the journal.
 const READ_RECORDS: usize = 4096;
 const READ_BYTES: usize = 1024 * 1024;
@@ -111,7 +110,10 @@ impl Archiver {
     }
 
     fn work(&mut self, abandon: &mut watch::Receiver<bool>) -> Result<(), Error> {
-        let Some(Resume { next, redo_until }) = self.place(abandon)? else { return Ok(()) };
+        let (keep, now) = (self.options.keep, self.options.clock.now());
+        let is_gone = |hour: Hour| is_expired(hour.day_end(), keep, now);
+        let found = self.persist(abandon, |a| resume(&a.bucket, &a.footers, &*a.log, &a.node, &is_gone))?;
+        let Some(Resume { next, redo_until }) = found else { return Ok(()) };
         self.released(next, None);
         self.sweep(next);
         self.options.board.set(TASK, TaskState::Running);
@@ -121,52 +123,6 @@ impl Archiver {
             return Ok(());
         }
         self.follow(&mut *self.log.reader(redo_until.unwrap_or(next))?, abandon)
-    }
-
-    /// Where to go on; `None` when told to give up. Behind what has expired the archive is asked again: it has that.
-    fn place(&self, abandon: &mut watch::Receiver<bool>) -> Result<Option<Resume>, Error> {
-        let now = self.options.clock.now();
-        let is_expired = |received: Timestamp| {
-            let end = Timestamp((received.0.div_euclid(DAY_US) + 1) * DAY_US);
-            self.options.keep.is_some_and(|keep| end.plus(keep) <= now)
-        };
-        let mut from = self.log.first();
-        loop {
-            let ask = |a: &Self| resume(&a.bucket, &a.footers, &*a.log, &a.node, from, &is_expired);
-            let Some(found) = self.persist(abandon, ask)? else { return Ok(None) };
-            let (next, redo_until) = self.pass_expired(found.next, found.redo_until, &is_expired)?;
-            if next == found.next {
-                return Ok(Some(Resume { next, redo_until }));
-            }
-            from = next;
-        }
-    }
-
-    /// Passes over what would be deleted at once: its objects have gone, and with them what says that it was archived.
-    fn pass_expired(
-        &self,
-        next: u64,
-        redo_until: Option<u64>,
-        is_expired: &dyn Fn(Timestamp) -> bool,
-    ) -> Result<(u64, Option<u64>), Error> {
-        let mut reader = self.log.reader(next)?;
-        let (mut at, mut is_past) = (next, true);
-        while is_past {
-            let read = reader.read(READ_RECORDS, READ_BYTES, &mut |record| {
-                is_past = is_past && is_expired(record.received_at);
-                if is_past {
-                    at = record.offset.0 + 1;
-                }
-            })?;
-            if read == 0 {
-                break;
-            }
-        }
-        // (A batch that is to be written again is written as a whole.)
-        match redo_until {
-            Some(end) if at < end => Ok((next, redo_until)),
-            _ => Ok((at, None)),
-        }
     }
 
     /// The records in `first..end`, which once were a batch.

@@ -64,8 +64,7 @@ impl Bucket {
         };
         match scheme {
             "file" if rest.starts_with('/') => {
-                let dir = percent_decoded(rest).map(PathBuf::from);
-                let dir = dir.ok_or_else(|| Error::BadUrl { url: url.to_owned() })?;
+                let dir = dir_of(url).ok_or_else(|| Error::BadUrl { url: url.to_owned() })?;
                 Self::open_dir(&dir, runtime)
             }
             "file" => Err(Error::BadUrl { url: url.to_owned() }),
@@ -75,7 +74,7 @@ impl Bucket {
 
     /// Opens a store that belongs to somebody else, to be read: a directory must be there and stays as it is.
     pub fn open_foreign(url: &str, options: &CloudOptions, runtime: Handle) -> Result<Self, Error> {
-        if let Some(dir) = url.strip_prefix("file://").and_then(percent_decoded).map(PathBuf::from)
+        if let Some(dir) = dir_of(url)
             && let Err(source) = std::fs::read_dir(&dir)
         {
             return Err(Error::Directory { dir, source });
@@ -284,6 +283,11 @@ fn make_dir(dir: &FilePath) -> std::io::Result<()> {
         Some(parent) if cfg!(unix) => std::fs::File::open(parent)?.sync_all(),
         _ => Ok(()),
     }
+}
+
+/// The directory of a `file://` URL; `None` for others.
+pub fn dir_of(url: &str) -> Option<PathBuf> {
+    url.strip_prefix("file://").and_then(percent_decoded).map(PathBuf::from)
 }
 
 /// RFC 3986 percent-decoding; `None` when a `%` is not followed by two hex digits, or the result is not UTF-8.

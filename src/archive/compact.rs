@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use super::Error;
 use super::bucket::Bucket;
-use super::key::{Hour, Listed, ObjectName, ROOT, date_of, standing};
+use super::key::{Hour, Listed, ObjectName, ROOT, date_of, is_expired, standing};
 use super::merge::{Failed, merge};
 use super::object::{Footers, Object, footers};
 use crate::domain::Timestamp;
@@ -126,7 +126,7 @@ impl Upkeep {
             if *stop.borrow() {
                 break;
             }
-            if self.options.keep.is_some_and(|keep| end.plus(keep) <= now) {
+            if is_expired(end, self.options.keep, now) {
                 done.expired += self.expire(&date)?;
             } else if self.options.compacts && (is_whole || now.since(end) < RECENT) {
                 for folder in self.bucket.folders(&date)? {

@@ -181,7 +181,7 @@ impl Columns {
                 payload,
             })
         });
-        rows.collect::<Option<Vec<_>>>().ok_or_else(|| ParquetError::EOF("a column is too short".into()))
+        rows.collect::<Option<Vec<_>>>().ok_or_else(too_short)
     }
 }
 

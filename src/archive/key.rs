@@ -15,6 +15,7 @@
 
 use std::cmp::Reverse;
 use std::fmt;
+use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat};
 use object_store::ObjectMeta;
@@ -52,6 +53,11 @@ impl Hour {
         Timestamp((self.0 + 1) * HOUR_US)
     }
 
+    /// The first instant of the next day.
+    pub(crate) const fn day_end(self) -> Timestamp {
+        Timestamp((self.0 / 24 + 1) * 24 * HOUR_US)
+    }
+
     /// Key of its folder.
     pub(crate) fn folder(self) -> Path {
         Path::from(format!("{}/hour={:02}", self.date_folder(), self.0 % 24))
@@ -74,10 +80,14 @@ impl Hour {
     }
 }
 
+/// Whether a day that ended then is past its retention; `None` = it is kept for ever.
+pub(crate) fn is_expired(day_end: Timestamp, keep: Option<Duration>, now: Timestamp) -> bool {
+    keep.is_some_and(|keep| day_end.plus(keep) <= now)
+}
+
 /// The end of the day of a date's folder.
 pub(crate) fn date_of(folder: &Path) -> Option<Timestamp> {
-    let first = Hour::parse(&folder.clone().join("hour=00"))?;
-    Some(Hour(first.0 + 23).end())
+    Hour::parse(&folder.clone().join("hour=00")).map(Hour::day_end)
 }
 
 /// What an object's name says: who wrote it and the lowest and highest offset in it.

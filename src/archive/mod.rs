@@ -46,7 +46,7 @@ use parquet::errors::ParquetError;
 
 pub use adopt::{Adopted, Adopter};
 pub use archiver::{Archiver, ArchiverOptions};
-pub use bucket::{Bucket, CloudOptions};
+pub use bucket::{Bucket, CloudOptions, dir_of};
 pub use compact::{Done, TASK as UPKEEP_TASK, Upkeep, UpkeepOptions};
 pub use images::{Images, Stored, Upload};
 pub use inspect::{Archived, ObjectInfo, Part, first_day, messages, objects};

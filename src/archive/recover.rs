@@ -30,26 +30,54 @@ pub(crate) struct Resume {
     pub(crate) redo_until: Option<u64>,
 }
 
-/// Finds out by listing; looks at the records from `from` on. `is_expired`: whether the objects of what was received then
-/// may have been deleted for their age.
+/// Records of one step behind those that have expired.
+const READ_RECORDS: usize = 4096;
+const READ_BYTES: usize = 1024 * 1024;
+
+/// Finds out by listing. `is_expired`: whether the objects of an hour may have been deleted for their age.
 pub(crate) fn resume(
     bucket: &Bucket,
     footers: &Footers,
     log: &dyn Log,
     node: &str,
-    from: u64,
-    is_expired: &dyn Fn(Timestamp) -> bool,
+    is_expired: &dyn Fn(Hour) -> bool,
 ) -> Result<Resume, Error> {
-    let mut next = from;
+    let mut next = log.first();
     while let Some((offset, received_at)) = record_at(log, next)? {
         next = offset;
-        let Some(batch) = batch_of(bucket, footers, node, (offset, received_at), is_expired)? else { break };
+        let Some(batch) = batch_of(bucket, footers, node, (offset, received_at), is_expired)? else {
+            let behind = behind_expired(log, next, is_expired)?;
+            if behind == next {
+                break;
+            }
+            next = behind;
+            continue;
+        };
         if !batch.complete {
             return Ok(Resume { next: batch.first, redo_until: Some(batch.end) });
         }
         next = batch.end;
     }
     Ok(Resume { next, redo_until: None })
+}
+
+/// Behind the records from `next` on whose objects have gone for their age, and with them what says that they were archived.
+/// Of what lies behind those the archive may have some still.
+fn behind_expired(log: &dyn Log, next: u64, is_expired: &dyn Fn(Hour) -> bool) -> Result<u64, Error> {
+    let mut reader = log.reader(next)?;
+    let (mut behind, mut is_past) = (next, true);
+    while is_past {
+        let read = reader.read(READ_RECORDS, READ_BYTES, &mut |record| {
+            is_past = is_past && is_expired(Hour::of(record.received_at));
+            if is_past {
+                behind = record.offset.0 + 1;
+            }
+        })?;
+        if read == 0 {
+            break;
+        }
+    }
+    Ok(behind)
 }
 
 /// The first record at or behind `at`: one at `at` may have been trimmed.
@@ -73,7 +101,7 @@ fn batch_of(
     footers: &Footers,
     node: &str,
     (offset, received_at): (u64, Timestamp),
-    is_expired: &dyn Fn(Timestamp) -> bool,
+    is_expired: &dyn Fn(Hour) -> bool,
 ) -> Result<Option<Written>, Error> {
     let objects = Shelf { bucket, footers }.objects(Hour::of(received_at))?;
     let objects: Vec<Listed> = objects.into_iter().filter(|l| l.name.node == node && l.name.last >= offset).collect();
@@ -108,7 +136,7 @@ fn is_there(
     footers: &Footers,
     key: &Path,
     name: &ObjectName,
-    is_expired: &dyn Fn(Timestamp) -> bool,
+    is_expired: &dyn Fn(Hour) -> bool,
 ) -> Result<bool, Error> {
     if bucket.size(key)?.is_some() {
         return Ok(true);
@@ -116,7 +144,7 @@ fn is_there(
     let Some(hour) = key.as_ref().rsplit_once('/').and_then(|(folder, _)| Hour::parse(&Path::from(folder))) else {
         return Ok(false);
     };
-    if is_expired(hour.end().plus_us(-1)) {
+    if is_expired(hour) {
         return Ok(true);
     }
     let objects = Shelf { bucket, footers }.objects(hour)?;

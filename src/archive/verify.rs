@@ -9,6 +9,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use super::Error;
+use super::adopt;
 use super::bucket::Bucket;
 use super::full::Scan;
 use super::inspect::{Part, hours};
@@ -160,12 +161,20 @@ pub fn verify(bucket: &Bucket, part: &Part, progress: &mut dyn FnMut(u64, u64)) 
     }
     let is_all = (part.from, part.to) == (Part::default().from, Part::default().to);
     for (node, runs) in nodes.iter().filter(|_| is_all) {
-        // (A hole nobody could fill is where a restored journal went on.)
-        for (first, last) in runs.holes().into_iter().filter(|(first, last)| last - first < LIFE / 2) {
+        for (first, last) in runs.holes().into_iter().filter_map(|hole| missing(node, hole)) {
             report.add(ArchiveFault::Missing { node: node.clone(), first, last });
         }
     }
     Ok(report)
+}
+
+/// What should be there of a hole. A restored journal goes on at the next multiple of [`LIFE`], adopted messages do with
+/// each hour: what lies before such a beginning nobody has.
+fn missing(node: &str, (first, last): (u64, u64)) -> Option<(u64, u64)> {
+    let step = if node == adopt::NODE { adopt::HOUR_OFFSETS } else { LIFE };
+    let begun = (last + 1) / step * step;
+    let first = first.max(begun);
+    (first <= last).then_some((first, last))
 }
 
 fn object(
@@ -236,6 +245,18 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn nothing_is_missing_before_a_new_beginning_and_all_is_behind_it() {
+        let check = |node: &str, hole, expected| assert_eq!(missing(node, hole), expected, "{node} {hole:?}");
+        check("n", (5, 9), Some((5, 9)));
+        check("n", (5, LIFE - 2), Some((5, LIFE - 2)));
+        check("n", (5, LIFE - 1), None);
+        check("n", (5, 3 * LIFE + 6), Some((3 * LIFE, 3 * LIFE + 6)));
+        let hour = 490_000 * adopt::HOUR_OFFSETS;
+        check(adopt::NODE, (hour + 7, hour + adopt::HOUR_OFFSETS - 1), None);
+        check(adopt::NODE, (hour + 7, hour + 8), Some((hour + 7, hour + 8)));
+    }
 
     proptest! {
         #[test]

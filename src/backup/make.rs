@@ -117,7 +117,9 @@ pub fn make(source: Source<'_>, to: Option<&Path>, on_progress: &mut dyn FnMut(u
 
 /// The directory of an archive that is one.
 fn archive_dir(url: &str) -> Result<PathBuf, Error> {
-    url.strip_prefix("file://").map(PathBuf::from).ok_or_else(|| Error::ArchiveElsewhere { url: url.to_owned() })
+    let dir = crate::archive::dir_of(url).ok_or_else(|| Error::ArchiveElsewhere { url: url.to_owned() })?;
+    std::fs::read_dir(&dir).map(drop).map_err(Error::io("read", &dir))?;
+    Ok(dir)
 }
 
 /// Adds a file as it is now; `false` = it is there no more.
@@ -209,17 +211,16 @@ fn is_full(error: &CopyError) -> bool {
 /// Objects may be joined into others meanwhile: what has come instead is listed until nothing is missing any more.
 fn add_archive(writer: &mut Writer<'_>, dir: &Path) -> Result<(), Error> {
     let mut known = BTreeSet::new();
-    while dir.is_dir() {
+    loop {
         let mut is_complete = true;
         for (name, path) in files::new_below(dir, &known)? {
             is_complete &= add_file(writer, &format!("archive/{name}"), &path)?;
             known.insert(name);
         }
         if is_complete {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 /// A private directory for the copy of the database, beside the backup; gone with this value.

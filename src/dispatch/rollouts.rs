@@ -103,6 +103,7 @@ impl Rollouts {
                 _ = stop.wait_for(|stopping| *stopping) => break,
             }
         }
+        self.leader.end().await;
         self.board.set(TASK, TaskState::Stopped);
     }
 
@@ -192,10 +193,7 @@ impl Rollouts {
         match self.remove_unknown(now).await {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "firmware images that no upload finished with were removed"),
-            Err(Failed::Images(error)) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "firmware images cannot be tidied up");
-            }
-            Err(Failed::Store(error)) => {
+            Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "firmware images cannot be tidied up");
             }
         }
@@ -217,21 +215,12 @@ impl Rollouts {
     }
 }
 
+#[derive(Debug, thiserror::Error)]
 enum Failed {
-    Images(archive::Error),
-    Store(store::Error),
-}
-
-impl From<archive::Error> for Failed {
-    fn from(error: archive::Error) -> Self {
-        Self::Images(error)
-    }
-}
-
-impl From<store::Error> for Failed {
-    fn from(error: store::Error) -> Self {
-        Self::Store(error)
-    }
+    #[error(transparent)]
+    Images(#[from] archive::Error),
+    #[error(transparent)]
+    Store(#[from] store::Error),
 }
 
 fn no_address() -> TaskState {

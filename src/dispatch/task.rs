@@ -213,7 +213,12 @@ impl Dispatcher {
 
     /// Writes which devices this node reaches; what the store does not take stays for the next try.
     async fn save_sessions(&mut self) {
-        if !self.store.is_shared() || self.sessions.is_saved() {
+        if self.sessions.is_saved() {
+            return;
+        }
+        if !self.store.is_shared() {
+            // There is nobody to tell.
+            self.sessions.saved();
             return;
         }
         let (is_first, changes, now) = (self.sessions.is_first, self.sessions.changes(), self.clock.now());
@@ -285,7 +290,7 @@ impl Dispatcher {
     }
 
     fn is_up_to_date(&self) -> bool {
-        self.due.is_empty() && self.receipts.is_empty() && (self.sessions.is_saved() || !self.store.is_shared())
+        self.due.is_empty() && self.receipts.is_empty() && self.sessions.is_saved()
     }
 
     async fn upkeep(&mut self) {

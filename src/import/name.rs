@@ -1,5 +1,6 @@
 //! Names of the old bucket: `{device_id}/{category}/{time}.json`. Pure.
 
+use super::row::Wrong;
 use crate::domain::{DeviceId, Timestamp};
 use crate::payload::Kind;
 
@@ -11,9 +12,6 @@ pub(super) struct Name {
     /// When the message was received, where that can be read.
     pub(super) at: Option<Timestamp>,
 }
-
-/// Why a name is refused, and the words.
-pub(super) type Wrong = (&'static str, String);
 
 /// Reads the last three parts of a name; what stands before them is a folder.
 pub(super) fn parse(name: &str) -> Result<Name, Wrong> {

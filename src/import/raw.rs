@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use super::meters::{Meters, Rows};
 use super::name::{self, Name};
 use super::report::{Kind, Ledger};
+use super::row::{self, Wrong};
 use super::sort::Sorter;
 use super::{Error, Options};
 use crate::archive::{Adopted, Adopter, Bucket};
@@ -152,7 +153,7 @@ fn is_archived(adopter: &mut Option<Adopter>, listed: &Listed) -> Result<bool, E
 }
 
 /// The message in an object.
-fn read(listed: &Listed, body: &Bytes) -> Result<Adopted, name::Wrong> {
+fn read(listed: &Listed, body: &Bytes) -> Result<Adopted, Wrong> {
     let object: Object<'_> = serde_json::from_slice(body).map_err(|error| ("malformed", error.to_string()))?;
     if let Some(other) = object.device_id.as_deref().filter(|id| *id != listed.name.device.as_str()) {
         return Err(("device_mismatch", format!("its body is about {other:?}")));
@@ -161,7 +162,7 @@ fn read(listed: &Listed, body: &Bytes) -> Result<Adopted, name::Wrong> {
         return Err(("category_mismatch", format!("its body is of category {other:?}")));
     }
     let data = object.data.ok_or(("no_data", "it has no member data".to_owned()))?;
-    let said = object.timestamp.as_deref().and_then(super::row::time);
+    let said = object.timestamp.as_deref().and_then(row::time);
     // What was no JSON is kept there as a text.
     let payload = match serde_json::from_str::<String>(data.get()) {
         Ok(text) => text.into_bytes(),

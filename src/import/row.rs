@@ -16,7 +16,7 @@ pub(super) struct Row {
     asked: BTreeSet<&'static str>,
 }
 
-/// What is wrong with a row: the reason it is refused for, and the words.
+/// What is wrong with a row, or a name: the reason it is refused for, and the words.
 pub(super) type Wrong = (&'static str, String);
 
 impl Row {

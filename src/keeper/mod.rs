@@ -66,6 +66,7 @@ pub async fn run(store: SharedStore, retention: Retention, board: Board, mut sto
             }
         }
     }
+    leader.end().await;
     board.set(TASK, TaskState::Stopped);
 }
 

@@ -87,6 +87,7 @@ pub async fn run(rollups: Rollups, board: Board, mut stop: watch::Receiver<bool>
             Err(_) => break,
         }
     }
+    leader.end().await;
     board.set(TASK, TaskState::Stopped);
 }
 

@@ -6,9 +6,13 @@
 //! it. A store of one node always says yes.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::{Error, Store};
 use crate::observe::metrics;
+
+/// How long the database may take to hear that a duty is given up.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Work that is done by one node at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -95,9 +99,18 @@ impl Leader {
         Ok(lease.is_some())
     }
 
-    /// Gives the duty up, so that another node may have it.
+    /// Gives the duty up, so that another node may have it. Blocks.
     pub fn resign(&self) {
         self.lease.lock().unwrap_or_else(PoisonError::into_inner).take();
+        metrics::NODE_DUTY.set(&[("duty", self.duty.name())], 0.0);
+    }
+
+    /// The same at the end of a task, which does not wait long for a database that is away.
+    pub async fn end(&self) {
+        let leader = self.clone();
+        let resigning = tokio::task::spawn_blocking(move || leader.resign());
+        // (Whoever is not told finds out by the connection.)
+        let _ = tokio::time::timeout(FAREWELL, resigning).await;
     }
 }
 

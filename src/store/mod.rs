@@ -24,6 +24,8 @@ mod planned;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod proof;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod rollout_rows;
 mod rollouts;
 mod rollups;
 mod rows;

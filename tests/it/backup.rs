@@ -1,7 +1,7 @@
 //! `backup` and `restore` with the real executable: under load, killed, on a full disk, damaged.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -375,9 +375,7 @@ fn the_manifest_of_another_format_is_refused() {
     zstd::Decoder::new(std::fs::File::open(desk.path("b.tar.zst")).unwrap()).unwrap().read_to_end(&mut all).unwrap();
     let at = all.windows(10).rposition(|part| part == b"\"format\":1").expect("the manifest");
     all[at + 9] = b'9';
-    let mut file = std::fs::File::create(desk.path("new-format")).unwrap();
-    file.write_all(&zstd::encode_all(&all[..], 1).unwrap()).unwrap();
-    file.seek(SeekFrom::Start(0)).unwrap();
+    std::fs::write(desk.path("new-format"), zstd::encode_all(&all[..], 1).unwrap()).unwrap();
     assert!(refused(&desk.restore("new", "new-format", &[])).contains("is of format 9"));
     // A schema that this program does not know.
     let mut newer = all.clone();

@@ -35,9 +35,9 @@ mod history;
 mod import;
 mod listeners;
 mod login;
-#[cfg(feature = "sqlite")]
 #[cfg(feature = "postgres")]
 mod nodes;
+#[cfg(feature = "sqlite")]
 mod notify;
 mod observability;
 mod ops;

@@ -12,7 +12,7 @@ mod issue;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, HeaderValue, LOCATION};
+use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 
 pub use bodies::{CertificateBody, IssueCertificate, IssuedBody, RenewCertificate, RevokeCertificate};
@@ -24,7 +24,7 @@ use super::paging::{List, Paging, PagingParams};
 use super::query::Params;
 use super::record::Remark;
 use super::socket::Secure;
-use super::{State, devices, etag, json, show};
+use super::{State, created, devices, etag, json, show};
 use crate::domain::{DeviceId, Timestamp};
 use crate::pki::{KeySource, Revoked, serial_of};
 use crate::store::{Certificate, CertificateFilter, Revocation};
@@ -91,13 +91,10 @@ async fn answer_issued(
 ) -> Result<HttpResponse, ApiError> {
     let (certificate, chain, private_key) = issue(state, device.clone(), wish, actor.to_owned()).await?;
     note(request, actor, action, &certificate.serial, format!("for {device}"));
-    let location = HeaderValue::from_str(&format!("/api/certificates/{}", certificate.serial));
+    let place = format!("/api/certificates/{}", certificate.serial);
     let certificate = CertificateBody::new(certificate, state.services.clock.now());
-    let mut response = json(StatusCode::CREATED, &IssuedBody { certificate, chain, private_key });
+    let mut response = created(&place, &IssuedBody { certificate, chain, private_key });
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Ok(location) = location {
-        response.headers_mut().insert(LOCATION, location);
-    }
     Ok(response)
 }
 

@@ -10,7 +10,7 @@ mod upload;
 use actix_web::body::SizedStream;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, ContentEncoding, ETAG, IF_NONE_MATCH,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, ContentEncoding, ETAG,
 };
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 use serde::Serialize;
@@ -24,7 +24,7 @@ use super::paging::{List, Paging, PagingParams};
 use super::query::Params;
 use super::record::Remark;
 use super::show::Time;
-use super::{State, json, show};
+use super::{State, created, etag, show};
 use crate::dispatch::rollouts::link_of;
 use crate::observe::metrics;
 use crate::store::{Firmware, FirmwareFilter, Outcome};
@@ -103,11 +103,7 @@ pub async fn upload_firmware(
     if let Ok(Outcome::Done(image)) = added {
         Remark { detail: Some(detail(&image)), ..Remark::default() }.on(&request);
         let place = format!("/api/firmware/{}", image.id);
-        let mut response = json(StatusCode::CREATED, &FirmwareBody::from(image));
-        if let Ok(value) = actix_web::http::header::HeaderValue::from_str(&place) {
-            response.headers_mut().insert(actix_web::http::header::LOCATION, value);
-        }
-        return Ok(response);
+        return Ok(created(&place, &FirmwareBody::from(image)));
     }
     // What it leaves when this fails too is swept up later.
     let _ = images.remove(&object).await;
@@ -192,9 +188,7 @@ pub async fn download_firmware(
     let id: i64 = path.parse().map_err(|_| missing())?;
     let image = state.store(move |s| s.firmware(id)).await?.ok_or_else(missing)?;
     let (tag, size) = (format!("\"{}\"", hex::encode(image.sha256)), image.size_bytes);
-    let tags = request.headers().get_all(IF_NONE_MATCH).filter_map(|value| value.to_str().ok());
-    let mut tags = tags.flat_map(|list| list.split(',')).map(|one| one.trim().trim_start_matches("W/"));
-    if tags.any(|one| one == "*" || one == tag) {
+    if etag::is_known(request.headers(), &tag) {
         return Ok(HttpResponse::NotModified().insert_header((ETAG, tag)).finish());
     }
     let (range, result) = match range::wanted(request.headers(), size, &tag) {

@@ -15,7 +15,7 @@ use crate::store::{FirmwareFilter, Page};
 const MAX_TEXT_BYTES: usize = 256;
 /// What a form is larger than its image, at most.
 const FORM_BYTES: u64 = 64 * 1024;
-/// Longest type of a device.
+/// Characters of a type of device, as in the registry.
 const TYPE_LEN: std::ops::RangeInclusive<usize> = 1..=64;
 
 /// An image that is stored, and what it is.
@@ -165,21 +165,21 @@ impl Form<'_> {
     }
 
     fn finish(mut self) -> Result<Taken, ApiError> {
-        let rules = [
-            (FW_VERSION_LEN, "must be a text of 1 to 64 bytes without control characters"),
-            (TYPE_LEN, "must be a text of 1 to 64 bytes without control characters"),
-        ];
+        let [of_version, of_type] =
+            ["bytes", "characters"].map(|unit| format!("must be a text of 1 to 64 {unit} without control characters"));
+        let is_version = |text: &String| FW_VERSION_LEN.contains(&text.len());
+        let is_type = |text: &String| TYPE_LEN.contains(&text.chars().count());
+        let rules: [(&dyn Fn(&String) -> bool, String); 2] = [(&is_version, of_version), (&is_type, of_type)];
         let mut read = [String::new(), String::new()];
-        for (index, (lengths, rule)) in rules.into_iter().enumerate() {
+        for (index, (is_good, rule)) in rules.into_iter().enumerate() {
             let text = self.texts[index].as_deref();
-            match text_of(text).filter(|text| lengths.contains(&text.len())) {
+            match text_of(text).filter(is_good) {
                 Some(text) => read[index] = text,
                 None if text.is_none() => self.faults.push(Fault::new(TEXTS[index], "is required")),
                 None => self.faults.push(Fault::new(TEXTS[index], rule)),
             }
         }
         let [version, device_type] = read;
-        let is_file_known = self.faults.iter().any(|fault| fault.field == "file");
         match self.image {
             Image::Stored(stored) if self.faults.is_empty() => Ok(Taken { stored, version, device_type }),
             Image::Stored(stored) => {
@@ -191,7 +191,7 @@ impl Form<'_> {
                 Err(ApiError::Invalid(self.faults))
             }
             _ => {
-                if !is_file_known && self.faults.is_empty() {
+                if self.faults.is_empty() {
                     self.faults.push(Fault::new("file", "is required"));
                 }
                 Err(ApiError::Invalid(self.faults))

@@ -3,7 +3,6 @@
 mod bodies;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderValue, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
 
 pub use bodies::{CreateRollout, ResumeRollout, RolloutBody, RolloutDeviceBody};
@@ -14,7 +13,7 @@ use super::error::{ApiError, Fault};
 use super::paging::{List, Paging, PagingParams};
 use super::query::Params;
 use super::record::Remark;
-use super::{State, etag, json, show};
+use super::{State, created, etag, json, show};
 use crate::domain::rollout::{Action, MAX_STAGES, RolloutState, StageFault, UpdateState};
 use crate::store::{Created, MAX_ROLLOUT_DEVICES, Outcome, Rollout};
 
@@ -54,12 +53,7 @@ pub async fn create_rollout(
     let devices = rollout.plan.ends.last().copied().unwrap_or(0);
     let detail = Some(format!("{} {} for {devices} devices", rollout.device_type, rollout.version));
     Remark { target: Some(rollout.id.to_string()), detail, ..Remark::default() }.on(&request);
-    let place = HeaderValue::from_str(&format!("/api/rollouts/{}", rollout.id));
-    let mut response = json(StatusCode::CREATED, &RolloutBody::from(rollout));
-    if let Ok(place) = place {
-        response.headers_mut().insert(LOCATION, place);
-    }
-    Ok(response)
+    Ok(created(&format!("/api/rollouts/{}", rollout.id), &RolloutBody::from(rollout)))
 }
 
 /// Why there is none.

@@ -146,6 +146,21 @@ fn days_past_their_retention_go_whole_and_no_others() {
 }
 
 #[test]
+fn what_was_deleted_for_its_age_is_not_archived_again_by_a_journal_that_still_has_it() {
+    let day = 24 * HOUR;
+    let mut bench = Bench::new(&[rec("a", HOUR, 0), rec("a", day - 1, 1), rec("a", 3 * day, 2)]);
+    bench.archive().unwrap();
+    bench.keep = Some(DAY * 2);
+    assert_eq!(bench.pass_at(Timestamp(3 * day), bench.keep).unwrap(), Done { expired: 2, ..Done::default() });
+    let (keys, puts) = (bench.keys(), bench.store.puts.load(Ordering::SeqCst));
+    assert_eq!(keys.len(), 1);
+    bench.log.clock.set(Timestamp(3 * day));
+    bench.archive().unwrap();
+    assert_eq!((bench.keys(), bench.store.puts.load(Ordering::SeqCst)), (keys, puts));
+    assert_eq!((bench.log.released(), bench.progress.position()), (3, 3));
+}
+
+#[test]
 fn a_reader_that_listed_before_goes_on_after() {
     let bench = Bench::new(&[]);
     let mut all = Vec::new();

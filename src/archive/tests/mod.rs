@@ -307,6 +307,7 @@ pub(super) struct Bench {
     pub(super) board: Board,
     pub(super) progress: Progress,
     pub(super) flush_bytes: usize,
+    pub(super) keep: Option<Duration>,
 }
 
 impl Bench {
@@ -314,7 +315,8 @@ impl Bench {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let log = Memory::new(records);
         let board = Board::new(log.clock.clone());
-        Self { runtime, store: Arc::default(), log, board, progress: Progress::default(), flush_bytes: 1 << 20 }
+        let (progress, flush_bytes) = (Progress::default(), 1 << 20);
+        Self { runtime, store: Arc::default(), log, board, progress, flush_bytes, keep: None }
     }
 
     pub(super) fn bucket(&self) -> Bucket {
@@ -336,7 +338,7 @@ impl Bench {
             flush_bytes: self.flush_bytes,
             clock: self.log.clock.clone(),
             window: WINDOW,
-            keep: None,
+            keep: self.keep,
             progress: self.progress.clone(),
             board: self.board.clone(),
         };

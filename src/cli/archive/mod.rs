@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 
 use super::global::Global;
 use super::runtime;
-use crate::archive::{Bucket, CATEGORIES, Part};
+use crate::archive::{Bucket, CATEGORIES, Part, dir_of};
 use crate::config::{Flag, Settings};
 use crate::domain::{Clock, DeviceId, Timestamp};
 use crate::payload::Window;
@@ -102,11 +102,8 @@ pub(super) fn run(args: ArchiveArgs, global: &Global) -> anyhow::Result<ExitCode
 
 async fn open(settings: &Settings) -> anyhow::Result<Opened> {
     // A directory that is not there is not to be made by looking at it.
-    if let Some(dir) = settings.archive.url.strip_prefix("file://").filter(|dir| !dir.contains('%')) {
-        anyhow::ensure!(
-            std::path::Path::new(dir).is_dir(),
-            "there is no archive in {dir}; name another by --archive-url"
-        );
+    if let Some(dir) = dir_of(&settings.archive.url) {
+        anyhow::ensure!(dir.is_dir(), "there is no archive in {}; name another by --archive-url", dir.display());
     }
     let past = Duration::from_secs(settings.retention.telemetry_days * 86_400);
     let window = Window { past, future: Duration::from_secs(settings.ingest.future_s) };
@@ -129,6 +126,10 @@ fn date(text: &str) -> Result<Timestamp, String> {
 }
 
 fn time(text: &str) -> Result<Timestamp, String> {
+    time_at(text, Clock::system().now())
+}
+
+fn time_at(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     let wrong = || "is none of 2026-02-12, 2026-02-12T10:00:00Z, -30m, -1h, -7d".to_owned();
     if let Some(ago) = text.strip_prefix('-') {
         let unit_s = match ago.as_bytes().last() {
@@ -140,7 +141,7 @@ fn time(text: &str) -> Result<Timestamp, String> {
         };
         let count: i64 = ago[..ago.len() - 1].parse().map_err(|_| wrong())?;
         let us = count.checked_mul(unit_s * 1_000_000).filter(|us| *us >= 0).ok_or_else(wrong)?;
-        return Ok(Clock::system().now().plus_us(-us));
+        return Ok(now.plus_us(-us));
     }
     Timestamp::parse_rfc3339(text).or_else(|| date(text).ok()).ok_or_else(wrong)
 }
@@ -162,16 +163,19 @@ mod tests {
 
     #[test]
     fn times_are_dates_instants_or_ago() {
+        let now = Timestamp::parse_rfc3339("2026-02-12T10:00:00Z").unwrap();
         let check = |text: &str, expected: Option<&str>| {
-            assert_eq!(time(text).ok().map(|t| t.to_string()).as_deref(), expected, "{text:?}");
+            assert_eq!(time_at(text, now).ok().map(|t| t.to_string()).as_deref(), expected, "{text:?}");
         };
         check("2026-02-12", Some("2026-02-12T00:00:00Z"));
         check("2026-02-12T11:00:00+01:00", Some("2026-02-12T10:00:00Z"));
         for bad in ["", "-", "-1", "-1w", "--1h", "yesterday", "2026-02-30", "-999999999999999999d", "1h"] {
             check(bad, None);
         }
-        let ago = Clock::system().now().since(time("-1h").unwrap());
-        assert!((3599..3700).contains(&ago.as_secs()), "{ago:?}");
+        check("-0s", Some("2026-02-12T10:00:00Z"));
+        check("-30m", Some("2026-02-12T09:30:00Z"));
+        check("-1h", Some("2026-02-12T09:00:00Z"));
+        check("-7d", Some("2026-02-05T10:00:00Z"));
     }
 
     #[test]

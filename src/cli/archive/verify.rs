@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{Received, size};
 use crate::archive::{self, ArchiveReport, Bucket};
 use crate::cli::global::Output;
 use crate::cli::output;
+use crate::cli::progress::{bar, show};
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
@@ -18,13 +18,8 @@ pub(super) struct VerifyArgs {
 }
 
 pub(super) fn run(args: &VerifyArgs, bucket: &Bucket, output: Output) -> anyhow::Result<ExitCode> {
-    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {eta}");
-    // Drawn on stderr, and only when that is a terminal.
-    let bar = ProgressBar::new(0).with_style(style.unwrap_or(ProgressStyle::default_bar()));
-    let report = archive::verify(bucket, &args.received.part(None, None), &mut |done, all| {
-        bar.set_length(all);
-        bar.set_position(done);
-    });
+    let bar = bar();
+    let report = archive::verify(bucket, &args.received.part(None, None), &mut |done, all| show(&bar, done, all));
     bar.finish_and_clear();
     let report = report?;
     let faults: Vec<String> = report.faults.iter().map(ToString::to_string).collect();

@@ -46,10 +46,6 @@ impl Counts {
         let detail = update.seen.words.clone().filter(|_| to == UpdateState::Failed);
         self.changes.push(Change { device: update.device.clone(), from: update.state, to, reason, detail });
     }
-
-    fn up_to(&self, stage: u32) -> Tally {
-        sum(&self.stages, stage)
-    }
 }
 
 fn sum(stages: &[Tally], stage: u32) -> Tally {
@@ -60,14 +56,11 @@ fn sum(stages: &[Tally], stage: u32) -> Tally {
 fn follow(update: &Update, plan: &Plan, now: Timestamp) -> Option<(UpdateState, Option<UpdateReason>)> {
     let failed = |reason| Some((UpdateState::Failed, Some(reason)));
     let seen = &update.seen;
-    if seen.has_target && matches!(update.state, UpdateState::Failed) {
+    if seen.has_target && (update.state == UpdateState::Failed || update.state.is_under_way()) {
         return Some((UpdateState::Confirmed, None));
     }
     if !update.state.is_under_way() {
         return None;
-    }
-    if seen.has_target {
-        return Some((UpdateState::Confirmed, None));
     }
     if !seen.is_there {
         return Some((UpdateState::Skipped, Some(UpdateReason::Gone)));
@@ -129,8 +122,8 @@ fn judge(plan: &Plan, progress: Progress, stages: &[Tally], now: Timestamp) -> P
 
 /// Tells devices that wait, in their order, as many as there is room for.
 fn tell(plan: &Plan, progress: Progress, counts: &mut Counts, updates: &[Update]) {
-    let last = u32::try_from(counts.stages.len()).unwrap_or(u32::MAX);
-    let mut room = plan.limits.max_parallel.saturating_sub(counts.up_to(last).under_way);
+    let under_way = counts.stages.iter().map(|stage| stage.under_way).sum();
+    let mut room = plan.limits.max_parallel.saturating_sub(under_way);
     let is_turn = |update: &&Update| update.state == UpdateState::Waiting && update.stage <= progress.stage;
     for update in updates.iter().filter(is_turn) {
         if !update.seen.is_there {

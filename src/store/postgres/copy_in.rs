@@ -5,13 +5,13 @@
 use std::collections::BTreeSet;
 
 use diesel::connection::SimpleConnection;
-use diesel::sql_types::{BigInt, Bool, Text};
+use diesel::sql_types::{BigInt, Text};
 use diesel::{Connection, PgConnection, QueryableByName, RunQueryDsl, sql_query};
 
 use super::connection::Connections;
 use super::copy_out::{quoted, tables};
 use super::partitions::{self, DAY_US};
-use super::{cannot_open, migrations};
+use super::{cannot_open, engines, migrations};
 use crate::store::fault::Fault;
 use crate::store::{CopyError, GivePart, Options};
 
@@ -34,12 +34,6 @@ struct Found {
 struct Number {
     #[diesel(sql_type = BigInt)]
     number: i64,
-}
-
-#[derive(QueryableByName)]
-struct Flag {
-    #[diesel(sql_type = Bool)]
-    flag: bool,
 }
 
 /// See [`copy_in`](crate::store::copy_in).
@@ -135,9 +129,7 @@ fn damaged(name: &str) -> CopyError {
 
 fn insert(connection: &mut PgConnection, table: &str, rows: &str) -> Result<(), CopyError> {
     let quoted = quoted(table);
-    let is_partitioned = "SELECT relkind = 'p' AS flag FROM pg_class WHERE oid = $1::regclass";
-    let Flag { flag } = sql_query(is_partitioned).bind::<Text, _>(&quoted).get_result(connection).map_err(sql)?;
-    if flag {
+    if engines::is_partitioned(connection, &quoted).map_err(sql)? {
         let days = format!(
             "SELECT DISTINCT (floor(extract(epoch FROM ts) * 1000000 / {DAY_US}))::bigint AS number \
              FROM json_populate_recordset(NULL::{quoted}, $1::json)"

@@ -128,7 +128,8 @@ fn extensions(connection: &mut PgConnection) -> QueryResult<Vec<Extension>> {
     .load(connection)
 }
 
-fn is_partitioned(connection: &mut PgConnection, table: &str) -> QueryResult<bool> {
+/// Whether a table has partitions; its name as an identifier of SQL.
+pub(super) fn is_partitioned(connection: &mut PgConnection, table: &str) -> QueryResult<bool> {
     let query = "SELECT relkind = 'p' AS flag FROM pg_class WHERE oid = $1::regclass";
     Ok(sql_query(query).bind::<Text, _>(table).get_result::<Flag>(connection)?.flag)
 }

@@ -8,9 +8,9 @@ use super::schema::firmware::{self, dsl};
 use super::schema::rollouts;
 use super::text::plain;
 use super::types::Time;
-use crate::domain::rollout::RolloutState;
 use crate::store::fault::Fault;
 use crate::store::listing::{self, Part};
+use crate::store::rollout_rows::open_rollouts;
 use crate::store::{Firmware, FirmwareFilter, Listing, NewFirmware, Outcome, Page, Place};
 
 #[derive(Queryable)]
@@ -112,8 +112,7 @@ pub(super) fn remove(connection: &mut PgConnection, id: i64) -> Result<Option<Ou
     // A rollout that is being made holds the row, or waits for it.
     let row: Option<Row> = dsl::firmware.find(id).for_update().first(connection).optional()?;
     let Some(image) = row.map(read).transpose()? else { return Ok(None) };
-    let open = RolloutState::ALL.into_iter().filter(|state| state.is_open()).map(RolloutState::name);
-    let needing = rollouts::table.filter(rollouts::firmware_id.eq(id)).filter(rollouts::state.eq_any(open));
+    let needing = rollouts::table.filter(rollouts::firmware_id.eq(id)).filter(rollouts::state.eq_any(open_rollouts()));
     if needing.count().get_result::<i64>(connection)? > 0 {
         return Ok(Some(Outcome::Conflict));
     }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use diesel::sql_types::{Array, BigInt, Bool, Jsonb, Nullable, Text, Timestamptz, Uuid as UuidType};
-use diesel::{OptionalExtension, PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
+use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 use uuid::Uuid;
 
 use super::PostgresStore;
@@ -157,12 +157,9 @@ struct Until {
 fn heard_until(connection: &mut PgConnection, own: Own) -> QueryResult<Option<Timestamp>> {
     let query = "SELECT min(stored_until) AS until FROM nodes \
          WHERE node <> $2 AND heartbeat_at > now() - $1 * interval '1 microsecond'";
-    let row: Option<Until> = sql_query(query)
-        .bind::<BigInt, _>(own.timeout_us)
-        .bind::<UuidType, _>(own.node)
-        .get_result(connection)
-        .optional()?;
-    Ok(row.and_then(|row| row.until).map(|at| at.0))
+    let row: Until =
+        sql_query(query).bind::<BigInt, _>(own.timeout_us).bind::<UuidType, _>(own.node).get_result(connection)?;
+    Ok(row.until.map(|at| at.0))
 }
 
 #[derive(QueryableByName)]

@@ -1,7 +1,7 @@
 //! How far back the telemetry of this database reaches, and whose data somebody removed.
 
 use diesel::sql_types::{Text, Timestamptz};
-use diesel::{OptionalExtension, PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
+use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 
 use super::types::Time;
 use crate::domain::{DeviceId, Timestamp};
@@ -19,9 +19,9 @@ struct Found {
 pub(super) fn of(connection: &mut PgConnection, id: &DeviceId) -> QueryResult<Reach> {
     let both = "SELECT (SELECT before_ts FROM telemetry_trimmed) AS trimmed, \
                 (SELECT purged_at FROM device_purges WHERE device_id = $1 COLLATE \"C\") AS purged";
-    let found = sql_query(both).bind::<Text, _>(id.as_str()).get_result::<Found>(connection).optional()?;
+    let found: Found = sql_query(both).bind::<Text, _>(id.as_str()).get_result(connection)?;
     let time = |time: Option<Time>| time.map(|Time(time)| time);
-    Ok(found.map_or_else(Reach::default, |f| Reach { trimmed_before: time(f.trimmed), purged_at: time(f.purged) }))
+    Ok(Reach { trimmed_before: time(found.trimmed), purged_at: time(found.purged) })
 }
 
 /// Notes that telemetry older than `before` has gone. In the transaction that takes it.

@@ -6,7 +6,7 @@ use diesel::{ExpressionMethods, PgConnection, QueryDsl, QueryResult, QueryableBy
 use uuid::Uuid;
 
 use super::commands;
-use super::rollouts::{CORRUPT, find};
+use super::rollouts::find;
 use super::schema::rollout_devices::dsl as d;
 use super::schema::rollouts::dsl;
 use super::text::plain;
@@ -19,6 +19,7 @@ use crate::domain::rollout::{
 use crate::domain::{CommandId, DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::listing;
+use crate::store::rollout_rows::{self, CORRUPT, open_rollouts, open_updates};
 use crate::store::rollouts::{Report, small};
 use crate::store::{CommandChange, EventRow, Firmware, Order, Outcome, Rollout, RolloutFigures, Stepped};
 
@@ -248,12 +249,7 @@ pub(super) fn act(
 
 /// Ends all that has no end yet, and cancels commands that nobody has got.
 fn cancel(connection: &mut PgConnection, id: i64, now: Timestamp) -> Result<(), Fault> {
-    let open: Vec<&str> = UpdateState::ALL
-        .into_iter()
-        .filter(|state| *state == UpdateState::Waiting || state.is_under_way())
-        .map(UpdateState::name)
-        .collect();
-    let open = d::rollout_devices.filter(d::rollout_id.eq(id)).filter(d::state.eq_any(open));
+    let open = d::rollout_devices.filter(d::rollout_id.eq(id)).filter(d::state.eq_any(open_updates()));
     let given: Vec<Option<Uuid>> = open.clone().filter(d::cmd_id.is_not_null()).select(d::cmd_id).load(connection)?;
     let cancelled = |cmd_id: Uuid| CommandChange {
         cmd_id: CommandId(cmd_id),
@@ -275,13 +271,11 @@ pub(super) fn figures(connection: &mut PgConnection) -> Result<RolloutFigures, F
     let count = diesel::dsl::count_star();
     let rollouts: Vec<(String, i64)> =
         dsl::rollouts.group_by(dsl::state).select((dsl::state, count)).load(connection)?;
-    let open = RolloutState::ALL.into_iter().filter(|state| state.is_open()).map(RolloutState::name);
-    let open = dsl::rollouts.filter(dsl::state.eq_any(open)).select(dsl::id);
+    let open = dsl::rollouts.filter(dsl::state.eq_any(open_rollouts())).select(dsl::id);
     let devices: Vec<(String, i64)> = d::rollout_devices
         .filter(d::rollout_id.eq_any(open))
         .group_by(d::state)
         .select((d::state, count))
         .load(connection)?;
-    let counted = |rows: Vec<(String, i64)>| rows.into_iter().map(|(name, n)| (name, listing::count(n))).collect();
-    Ok(RolloutFigures { rollouts: counted(rollouts), devices: counted(devices) })
+    Ok(rollout_rows::figures(rollouts, devices))
 }

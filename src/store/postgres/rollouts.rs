@@ -1,7 +1,5 @@
 //! Staged updates: rows of rollouts and of their devices, and how they are made. `rollout_steps` moves them on.
 
-use std::collections::HashMap;
-
 use diesel::pg::Pg;
 use diesel::prelude::Insertable;
 use diesel::sql_types::BigInt;
@@ -20,6 +18,7 @@ use crate::domain::rollout::{Action, Limits, PauseReason, Progress, RolloutState
 use crate::domain::{CommandId, DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::listing::{self, Part};
+use crate::store::rollout_rows::{CORRUPT, Counted, ROWS, open_rollouts, open_updates, selection, stage_of, tallies};
 use crate::store::rollouts::{arrange, plan_of, small};
 use crate::store::{
     Created, DeviceFilter, Error, Firmware, FirmwareFilter, Listing, MAX_ROLLOUT_DEVICES, NewFirmware, NewRollout,
@@ -27,9 +26,6 @@ use crate::store::{
 };
 use uuid::Uuid;
 
-pub(super) const CORRUPT: Fault = Fault::Corrupt("rollout");
-/// Rows written, or names looked up, by one statement.
-const ROWS: usize = 500;
 /// The advisory lock of whoever makes a rollout.
 const LOCK: i64 = 0x0069_6f74_2d72_6f6f;
 
@@ -100,7 +96,7 @@ impl Rollouts for PostgresStore {
 }
 
 #[derive(Queryable)]
-pub(super) struct Row {
+struct Row {
     id: i64,
     firmware_id: i64,
     version: String,
@@ -154,7 +150,7 @@ struct NewDevice<'a> {
 }
 
 /// A rollout with its counts.
-pub(super) fn read(row: Row, tally: Vec<Tally>) -> Result<Rollout, Fault> {
+fn read(row: Row, tally: Vec<Tally>) -> Result<Rollout, Fault> {
     let limits = [row.max_parallel, row.max_failed_pct, row.min_confirmed_pct, row.device_timeout_s, row.soak_s];
     Ok(Rollout {
         id: row.id,
@@ -176,10 +172,10 @@ pub(super) fn read(row: Row, tally: Vec<Tally>) -> Result<Rollout, Fault> {
     })
 }
 
-/// The counts of rollouts, a stage each.
-fn tallies(connection: &mut PgConnection, ids: &[i64]) -> QueryResult<HashMap<i64, Vec<Tally>>> {
+/// The counts of rollouts.
+fn counts(connection: &mut PgConnection, ids: &[i64]) -> QueryResult<Vec<Counted>> {
     let key = (devices_dsl::rollout_id, devices_dsl::stage, devices_dsl::state, devices_dsl::is_forgiven);
-    let counts: Vec<(i64, i64, String, bool, i64)> = devices_dsl::rollout_devices
+    devices_dsl::rollout_devices
         .filter(devices_dsl::rollout_id.eq_any(ids))
         .group_by(key)
         .select((
@@ -189,22 +185,12 @@ fn tallies(connection: &mut PgConnection, ids: &[i64]) -> QueryResult<HashMap<i6
             devices_dsl::is_forgiven,
             diesel::dsl::count_star(),
         ))
-        .load(connection)?;
-    let mut all: HashMap<i64, Vec<Tally>> = HashMap::new();
-    for (id, stage, state, is_forgiven, count) in counts {
-        let stages = all.entry(id).or_default();
-        let stage = small(stage) as usize;
-        stages.resize(stages.len().max(stage + 1), Tally::default());
-        if let Some(state) = UpdateState::from_name(&state) {
-            *stages[stage].count_of(state, is_forgiven) += small(count);
-        }
-    }
-    Ok(all)
+        .load(connection)
 }
 
 fn with_tally(connection: &mut PgConnection, rows: Vec<Row>) -> Result<Vec<Rollout>, Fault> {
     let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
-    let mut all = tallies(connection, &ids)?;
+    let mut all = tallies(counts(connection, &ids)?);
     rows.into_iter()
         .map(|row| {
             let tally = all.remove(&row.id).unwrap_or_default();
@@ -239,8 +225,7 @@ fn list(connection: &mut PgConnection, state: Option<RolloutState>, page: Page) 
 }
 
 fn open(connection: &mut PgConnection) -> QueryResult<Vec<i64>> {
-    let open = RolloutState::ALL.into_iter().filter(|state| state.is_open()).map(RolloutState::name);
-    dsl::rollouts.filter(dsl::state.eq_any(open)).order(dsl::id.asc()).select(dsl::id).load(connection)
+    dsl::rollouts.filter(dsl::state.eq_any(open_rollouts())).order(dsl::id.asc()).select(dsl::id).load(connection)
 }
 
 type DeviceRow =
@@ -317,25 +302,12 @@ fn select(
         let query = devices::matching(&filter).filter(registry::device_id.eq_any(names));
         selected.extend(query.select(registry::device_id).load::<String>(connection)?);
     }
-    if !new.devices.is_empty() {
-        let found: std::collections::HashSet<&str> = selected.iter().map(String::as_str).collect();
-        let others = new.devices.iter().filter(|device| !found.contains(device.as_str()));
-        let others: Vec<DeviceId> = others.take(10).cloned().collect();
-        if !others.is_empty() {
-            return Ok(Err(Created::NotSelectable(others)));
-        }
-    }
-    Ok(match selected.len() {
-        0 => Err(Created::NoDevices),
-        count if count > MAX_ROLLOUT_DEVICES => Err(Created::TooMany),
-        _ => Ok(selected),
-    })
+    Ok(selection(new, selected))
 }
 
 /// The first of the devices that is in a rollout that is not over.
 fn busy(connection: &mut PgConnection, selected: &[String]) -> Result<Option<Created>, Fault> {
-    let open = UpdateState::ALL.into_iter().filter(|s| *s == UpdateState::Waiting || s.is_under_way());
-    let open: Vec<&str> = open.map(UpdateState::name).collect();
+    let open = open_updates();
     for some in selected.chunks(ROWS) {
         let found: Option<(String, i64)> = devices_dsl::rollout_devices
             .filter(devices_dsl::device_id.eq_any(some))
@@ -367,21 +339,17 @@ fn create(connection: &mut PgConnection, new: &NewRollout) -> Result<Created, Fa
         Err(fault) => return Ok(Created::Stages(fault)),
     };
     let id = insert(connection, new, &image, &ends)?;
-    let mut stage = 0;
     for (chunk, some) in selected.chunks(ROWS).enumerate() {
         let rows: Vec<NewDevice<'_>> = some
             .iter()
             .enumerate()
             .map(|(index, device_id)| {
                 let place = chunk * ROWS + index;
-                while ends.get(stage).is_some_and(|end| place >= *end as usize) {
-                    stage += 1;
-                }
                 NewDevice {
                     rollout_id: id,
                     place: i64::try_from(place).unwrap_or(i64::MAX),
                     device_id,
-                    stage: i64::try_from(stage).unwrap_or(i64::MAX),
+                    stage: stage_of(&ends, place),
                     state: UpdateState::Waiting.name(),
                     is_forgiven: false,
                     attempts: 0,

@@ -6,6 +6,7 @@ use diesel::sql_types::{Array, BigInt, Jsonb, Nullable, Text, Timestamptz, Uuid 
 use diesel::{ExpressionMethods, PgConnection, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 
 use super::connection::View;
+use super::partitions::TABLES;
 use super::schema::devices as registry;
 use super::types::{Time, optional};
 use super::{PostgresStore, devices, reach, text};
@@ -154,7 +155,7 @@ fn received(
     let mut received = vec![None; messages.len()];
     let times = || messages.iter().map(|(_, ts, _)| *ts);
     let (Some(first), Some(last)) = (times().min(), times().max()) else { return Ok(received) };
-    for table in ["telemetry", "device_events"] {
+    for table in TABLES {
         let found: Vec<Found> = sql_query(format!(
             "SELECT w.place, t.received_at FROM unnest($1, $2, $3) WITH ORDINALITY AS w (device_id, ts, seq, place) \
              JOIN {table} AS t ON t.device_id = w.device_id COLLATE \"C\" AND t.ts = w.ts AND t.seq = w.seq \

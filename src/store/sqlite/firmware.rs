@@ -7,9 +7,9 @@ use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, Querya
 use super::schema::firmware::{self, dsl};
 use super::schema::rollouts;
 use crate::domain::Timestamp;
-use crate::domain::rollout::RolloutState;
 use crate::store::fault::Fault;
 use crate::store::listing::{self, Part};
+use crate::store::rollout_rows::open_rollouts;
 use crate::store::{Firmware, FirmwareFilter, Listing, NewFirmware, Outcome, Page, Place};
 
 #[derive(Queryable)]
@@ -103,8 +103,7 @@ pub(super) fn list(
 /// See [`Rollouts::remove_firmware`](crate::store::Rollouts::remove_firmware).
 pub(super) fn remove(connection: &mut SqliteConnection, id: i64) -> Result<Option<Outcome<Firmware>>, Fault> {
     let Some(image) = find(connection, id)? else { return Ok(None) };
-    let open = RolloutState::ALL.into_iter().filter(|state| state.is_open()).map(RolloutState::name);
-    let needing = rollouts::table.filter(rollouts::firmware_id.eq(id)).filter(rollouts::state.eq_any(open));
+    let needing = rollouts::table.filter(rollouts::firmware_id.eq(id)).filter(rollouts::state.eq_any(open_rollouts()));
     if needing.count().get_result::<i64>(connection)? > 0 {
         return Ok(Some(Outcome::Conflict));
     }

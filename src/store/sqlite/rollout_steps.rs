@@ -3,7 +3,7 @@
 use diesel::sql_types::{BigInt, Bool, Double, Nullable, Text};
 use diesel::{ExpressionMethods, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, SqliteConnection, sql_query};
 
-use super::rollouts::{CORRUPT, find};
+use super::rollouts::find;
 use super::schema::rollout_devices::dsl as d;
 use super::schema::rollouts::dsl;
 use super::{commands, listing};
@@ -14,6 +14,7 @@ use crate::domain::rollout::{
 };
 use crate::domain::{CommandId, DeviceId, Timestamp};
 use crate::store::fault::Fault;
+use crate::store::rollout_rows::{self, CORRUPT, open_rollouts, open_updates};
 use crate::store::rollouts::{Report, small};
 use crate::store::{CommandChange, EventRow, Firmware, Order, Outcome, Rollout, RolloutFigures, Stepped};
 
@@ -240,12 +241,7 @@ pub(super) fn act(
 
 /// Ends all that has no end yet, and cancels commands that nobody has got.
 fn cancel(connection: &mut SqliteConnection, id: i64, now: Timestamp) -> Result<(), Fault> {
-    let open: Vec<&str> = UpdateState::ALL
-        .into_iter()
-        .filter(|state| *state == UpdateState::Waiting || state.is_under_way())
-        .map(UpdateState::name)
-        .collect();
-    let open = d::rollout_devices.filter(d::rollout_id.eq(id)).filter(d::state.eq_any(open));
+    let open = d::rollout_devices.filter(d::rollout_id.eq(id)).filter(d::state.eq_any(open_updates()));
     let given: Vec<Option<String>> = open.clone().filter(d::cmd_id.is_not_null()).select(d::cmd_id).load(connection)?;
     for cmd_id in given.iter().flatten().filter_map(|text| CommandId::parse(text)) {
         let detail = Some(format!("cancelled: rollout {id} was aborted"));
@@ -263,13 +259,11 @@ pub(super) fn figures(connection: &mut SqliteConnection) -> Result<RolloutFigure
     let count = diesel::dsl::count_star();
     let rollouts: Vec<(String, i64)> =
         dsl::rollouts.group_by(dsl::state).select((dsl::state, count)).load(connection)?;
-    let open = RolloutState::ALL.into_iter().filter(|state| state.is_open()).map(RolloutState::name);
-    let open = dsl::rollouts.filter(dsl::state.eq_any(open)).select(dsl::id);
+    let open = dsl::rollouts.filter(dsl::state.eq_any(open_rollouts())).select(dsl::id);
     let devices: Vec<(String, i64)> = d::rollout_devices
         .filter(d::rollout_id.eq_any(open))
         .group_by(d::state)
         .select((d::state, count))
         .load(connection)?;
-    let counted = |rows: Vec<(String, i64)>| rows.into_iter().map(|(name, n)| (name, listing::count(n))).collect();
-    Ok(RolloutFigures { rollouts: counted(rollouts), devices: counted(devices) })
+    Ok(rollout_rows::figures(rollouts, devices))
 }
