@@ -165,18 +165,20 @@ impl Form<'_> {
     }
 
     fn finish(mut self) -> Result<Taken, ApiError> {
-        let [of_version, of_type] =
-            ["bytes", "characters"].map(|unit| format!("must be a text of 1 to 64 {unit} without control characters"));
-        let is_version = |text: &String| FW_VERSION_LEN.contains(&text.len());
-        let is_type = |text: &String| TYPE_LEN.contains(&text.chars().count());
-        let rules: [(&dyn Fn(&String) -> bool, String); 2] = [(&is_version, of_version), (&is_type, of_type)];
         let mut read = [String::new(), String::new()];
-        for (index, (is_good, rule)) in rules.into_iter().enumerate() {
+        for (index, unit) in ["bytes", "characters"].into_iter().enumerate() {
             let text = self.texts[index].as_deref();
+            let is_good = |text: &String| match unit {
+                "bytes" => FW_VERSION_LEN.contains(&text.len()),
+                _ => TYPE_LEN.contains(&text.chars().count()),
+            };
             match text_of(text).filter(is_good) {
                 Some(text) => read[index] = text,
                 None if text.is_none() => self.faults.push(Fault::new(TEXTS[index], "is required")),
-                None => self.faults.push(Fault::new(TEXTS[index], rule)),
+                None => {
+                    let rule = format!("must be a text of 1 to 64 {unit} without control characters");
+                    self.faults.push(Fault::new(TEXTS[index], rule));
+                }
             }
         }
         let [version, device_type] = read;
