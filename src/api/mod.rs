@@ -111,6 +111,8 @@ pub struct Services {
     /// What of the requests is traced.
     pub tracer: Tracer,
     pub node_id: String,
+    /// What this node says of itself.
+    pub said: Arc<crate::store::Beat>,
     /// The nodes on the same database.
     pub peers: keeper::Peers,
     /// Who is asking; made with `open`, everybody is an administrator.

@@ -390,6 +390,13 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
         metrics: Some(Arc::new(|_| "up 1\n".to_owned())),
         tracer: Default::default(),
         node_id: "n1".to_owned(),
+        said: Arc::new(crate::store::Beat {
+            name: "test".to_owned(),
+            version: "0".to_owned(),
+            addresses: Vec::new(),
+            started_at: crate::domain::Timestamp(0),
+            stored_until: crate::domain::Timestamp(0),
+        }),
         peers: Default::default(),
         authenticator,
         audit,

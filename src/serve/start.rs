@@ -107,7 +107,8 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     })?;
     let sealing = secrets::seal_anew(Arc::clone(&parts.store), Arc::clone(&vault), stopping.clone());
     tasks.spawn(secrets::TASK, behind(&doors, &stopping, sealing));
-    nodes::start(&settings, &addresses, &parts, &stopping, &mut tasks);
+    let said = nodes::said(&settings, &addresses, &parts);
+    nodes::start(&settings, &said, &parts, &stopping, &mut tasks);
     let dispatch = start_dispatcher(&settings, &parts, &vault, &doors, &stopping, &mut tasks)?;
     let campaigns =
         firmware::start(&settings, &data, &addresses, &parts, (&vault, &dispatch), &doors, &stopping, &mut tasks)
@@ -134,6 +135,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         metrics: Some(sampler::page(&parts)),
         tracer,
         node_id: node_id.to_string(),
+        said: Arc::new(said),
         peers: parts.peers.clone(),
         audit,
         campaigns,

@@ -227,10 +227,14 @@ pub(super) fn act(
     connection: &mut PgConnection,
     id: i64,
     action: Action,
+    expected_version: Option<i64>,
     now: Timestamp,
 ) -> Result<Option<Outcome<Rollout>>, Fault> {
     lock(connection, id)?;
     let Some(rollout) = find(connection, id)? else { return Ok(None) };
+    if expected_version.is_some_and(|expected| expected != rollout.changed_at.0) {
+        return Ok(Some(Outcome::Conflict));
+    }
     let Some(progress) = action.apply(rollout.progress) else { return Ok(Some(Outcome::Conflict)) };
     let failed = d::rollout_devices.filter(d::rollout_id.eq(id)).filter(d::state.eq(UpdateState::Failed.name()));
     match action {

@@ -220,9 +220,13 @@ pub(super) fn act(
     connection: &mut SqliteConnection,
     id: i64,
     action: Action,
+    expected_version: Option<i64>,
     now: Timestamp,
 ) -> Result<Option<Outcome<Rollout>>, Fault> {
     let Some(rollout) = find(connection, id)? else { return Ok(None) };
+    if expected_version.is_some_and(|expected| expected != rollout.changed_at.0) {
+        return Ok(Some(Outcome::Conflict));
+    }
     let Some(progress) = action.apply(rollout.progress) else { return Ok(Some(Outcome::Conflict)) };
     let failed = d::rollout_devices.filter(d::rollout_id.eq(id)).filter(d::state.eq(UpdateState::Failed.name()));
     match action {
