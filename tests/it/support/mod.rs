@@ -1,6 +1,7 @@
 //! A real server in this process, on free ports, with a data directory that goes away.
 
 pub mod certified;
+pub mod figures;
 pub mod foreign;
 pub mod github;
 pub mod http;
@@ -22,6 +23,7 @@ use iot_meter::domain::{Clock, Timestamp};
 use iot_meter::serve::{self, Start};
 use serde_json::json;
 
+pub use figures::Figures;
 pub use http::Api;
 pub use mqtt::{Client, Connect, Packet};
 
