@@ -153,8 +153,11 @@ where
     F: Future<Output = ()> + 'static,
 {
     // Longer than the library's own times, which end with a proper answer.
-    let patience =
-        Patience { idle: times.head + times.idle + DISCONNECT_TIMEOUT, stalled: times.write, farewell: DISCONNECT_TIMEOUT };
+    let patience = Patience {
+        idle: times.head + times.idle + DISCONNECT_TIMEOUT,
+        stalled: times.write,
+        farewell: DISCONNECT_TIMEOUT,
+    };
     let handlers = handlers.map_err(|error: actix_web::Error| error.error_response());
     let http = HttpService::build()
         .graceful_shutdown_signal(stopped)

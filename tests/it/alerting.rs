@@ -118,10 +118,7 @@ fn start_programs(dir: &Path, alertmanager: SocketAddr) -> [Running; 2] {
         "--rules.alert.resend-delay=1s".to_owned(),
     ];
     let prometheus = program(&["prometheus"], "prometheus");
-    [
-        start_alertmanager(dir, alertmanager),
-        Running::start(&prometheus, &arguments, &dir.join("prometheus.log")),
-    ]
+    [start_alertmanager(dir, alertmanager), Running::start(&prometheus, &arguments, &dir.join("prometheus.log"))]
 }
 
 /// The issues of the alert.

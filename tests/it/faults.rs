@@ -75,13 +75,14 @@ fn a_hundred_meters_at_once_are_all_stored() {
     }
 }
 
-/// A server that outlives a write beyond the limit of its files: the write fails, as on a failing disk.
+/// A server that outlives a write beyond the limit of its files: the write fails, as on a failing disk. Its log is a file, too.
 fn with_a_disk_that_may_fail(data: &std::path::Path) -> Server {
     let usual = process::command(data);
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(usual.get_program()).args(usual.get_args());
     command.envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(std::env::temp_dir());
     command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    command.stderr(std::fs::File::create(data.with_extension("log")).unwrap());
     Server::start_with(&mut command, data)
 }
 

@@ -218,7 +218,8 @@ fn without_a_token_nothing_is_sent_and_with_one_what_still_fires_is() {
     assert_eq!(server.terminate(), Some(0));
     let log = std::fs::read_to_string(log).unwrap();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let said: Vec<Value> = lines.filter(|line| line["message"].as_str().is_some_and(|m| m.starts_with("dry run"))).collect();
+    let said: Vec<Value> =
+        lines.filter(|line| line["message"].as_str().is_some_and(|m| m.starts_with("dry run"))).collect();
     let title = "[warning] IotMeterStoringLate: The oldest unstored message is 2m old";
     let expected = [
         ("dry run: an issue would be opened, or opened again", title),
