@@ -301,10 +301,12 @@ fn a_rollout_goes_over_a_fleet_through_a_killed_server_and_a_meter_that_fails() 
     );
     assert_eq!(failed[0]["detail"], "SHA-256 does not match");
     let figures = Figures::of(&server.api);
-    assert_eq!(figures.value("rollout_updates_total{result=\"failed\"}"), 1.0);
-    assert!(figures.value("rollout_updates_total{result=\"confirmed\"}") >= 3.0, "one may have been before the kill");
-    assert!(figures.value("firmware_downloads_total{result=\"whole\"}") >= 2.0);
-    assert!(figures.value("firmware_sent_bytes_total") >= 2.0 * bytes.len() as f64);
+    let ended = |result: &str| figures.value(&format!("rollout_updates_total{{result=\"{result}\"}}"));
+    // (One more, where the kill broke a download off. Before the kill at least one had confirmed.)
+    assert!((1.0..=2.0).contains(&ended("failed")), "{}", ended("failed"));
+    assert!((1.0..=3.0).contains(&ended("confirmed")), "{}", ended("confirmed"));
+    assert!(figures.value("firmware_downloads_total{result=\"whole\"}") >= ended("confirmed"));
+    assert!(figures.value("firmware_sent_bytes_total") >= ended("confirmed") * bytes.len() as f64);
     server.api.post(&format!("{path}/pause"), &json!({})).expect(409);
     server.api.post(&format!("{path}/resume"), &json!({"retry": true})).expect(422);
     server.api.post(&format!("{path}/resume"), &json!({})).expect(200);
