@@ -464,7 +464,7 @@ fn start_http(
     };
     let mut servers = Vec::new();
     if let Some((listener, page)) = scrapes {
-        let (handle, running) = api::start_metrics(page, listener)?;
+        let (handle, running) = api::start_metrics(page, listener, services.clock.clone())?;
         servers.push(handle);
         tasks.spawn("metrics server", async move { Ok(running.await?) });
     }

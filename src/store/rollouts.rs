@@ -179,6 +179,8 @@ pub struct Stepped {
 pub struct RolloutFigures {
     /// (state, rollouts).
     pub rollouts: Vec<(String, u64)>,
+    /// (reason, rollouts that are paused).
+    pub paused: Vec<(String, u64)>,
     /// (state, devices of rollouts that are not over).
     pub devices: Vec<(String, u64)>,
 }

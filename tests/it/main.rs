@@ -25,6 +25,7 @@ mod enrolment;
 #[cfg(feature = "ops-tests")]
 mod examples;
 mod faults;
+mod figures;
 mod firmware;
 mod flow;
 mod grafana;

@@ -182,7 +182,11 @@ fn a_rollout_is_made_of_what_is_free_and_fits(store: &dyn Store) {
     let figures = store.rollout_figures().unwrap();
     assert_eq!(figures.devices, [("waiting".to_owned(), 2)]);
     assert!(figures.rollouts.contains(&("running".to_owned(), 1)));
+    assert_eq!(figures.paused, []);
+    store.act_on_rollout(rollout.id, Action::Pause, None, at(1)).unwrap();
+    assert_eq!(store.rollout_figures().unwrap().paused, [("by_hand".to_owned(), 1)]);
     store.act_on_rollout(rollout.id, Action::Abort, None, at(1)).unwrap();
+    assert_eq!(store.rollout_figures().unwrap().paused, []);
     assert!(!store.open_rollouts().unwrap().contains(&rollout.id));
     // Who is free again can be in another one.
     let next = create(store, &good);
@@ -266,6 +270,7 @@ fn what_fails_pauses_and_is_accepted_or_tried_again(store: &dyn Store) {
     report(store, &first, 2, 1, "failed");
     let paused = step(store, &rollout, 3);
     assert_eq!(paused.rollout.progress.pause, Some(PauseReason::TooManyFailed));
+    assert_eq!(store.rollout_figures().unwrap().paused, [("too_many_failed".to_owned(), 1)]);
     let failed = device(store, &rollout, &first.device);
     assert_eq!((failed.reason, failed.detail.as_deref()), (Some(UpdateReason::UpdateFailed), Some("said failed")));
     assert!(step(store, &rollout, 4).changes.is_empty());

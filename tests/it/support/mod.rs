@@ -3,6 +3,7 @@
 pub mod certified;
 #[cfg(all(feature = "postgres", feature = "s3-tests"))]
 pub mod cut;
+pub mod figures;
 pub mod foreign;
 pub mod github;
 pub mod http;
@@ -24,6 +25,7 @@ use iot_meter::domain::{Clock, Timestamp};
 use iot_meter::serve::{self, Start};
 use serde_json::json;
 
+pub use figures::Figures;
 pub use http::Api;
 pub use mqtt::{Client, Connect, Packet};
 
