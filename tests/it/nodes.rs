@@ -155,7 +155,7 @@ fn a_rolling_update_of_three_nodes_under_load_loses_no_acknowledged_message_and_
     for (n, node) in nodes.iter().flatten().enumerate() {
         world.set(n, Some(node.mqtt));
     }
-    let meters = meters(devices, base, &world);
+    let meters = meters(devices, base, Duration::from_millis(10), &world);
     world.go_on();
     let updates = 2;
     for _ in 0..updates {

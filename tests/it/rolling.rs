@@ -51,14 +51,20 @@ impl World {
     }
 }
 
-/// Starts a meter a device, that live until the world is over and everything they have sent is acknowledged.
-pub fn meters(devices: &'static [&'static str], base: Timestamp, world: &Arc<World>) -> Vec<JoinHandle<(u32, usize)>> {
+/// Starts a meter a device, that live until the world is over and everything they have sent is acknowledged. Between two new
+/// messages each lets `pace` go by: a server that is to stop in time must be able to store what it has taken.
+pub fn meters(
+    devices: &'static [&'static str],
+    base: Timestamp,
+    pace: Duration,
+    world: &Arc<World>,
+) -> Vec<JoinHandle<(u32, usize)>> {
     devices
         .iter()
         .enumerate()
         .map(|(server, device)| {
             let world = Arc::clone(world);
-            let meter = Meter { device, base, server, next: 0, waiting: VecDeque::new(), connections: 0 };
+            let meter = Meter { device, base, pace, server, next: 0, waiting: VecDeque::new(), connections: 0 };
             std::thread::spawn(move || meter.live(&world))
         })
         .collect()
@@ -73,6 +79,7 @@ pub fn an_hour_ago() -> Timestamp {
 struct Meter {
     device: &'static str,
     base: Timestamp,
+    pace: Duration,
     /// Which server it tries next.
     server: usize,
     next: u32,
@@ -115,6 +122,7 @@ impl Meter {
         client.send(&again);
         loop {
             while self.waiting.len() < WINDOW && !world.is_over.load(Ordering::Relaxed) {
+                std::thread::sleep(self.pace);
                 client.send(&self.packet(self.next, false));
                 self.waiting.push_back(self.next);
                 self.next += 1;
@@ -169,7 +177,7 @@ fn four_updates_under_load_lose_no_acknowledged_message_and_store_each_once() {
     let data = dir.path().join("data");
     let (base, world) = (an_hour_ago(), World::new(1));
     let devices = &["rolling-1", "rolling-2", "rolling-3", "rolling-4"];
-    let meters = meters(devices, base, &world);
+    let meters = meters(devices, base, Duration::ZERO, &world);
     let updates = 4;
     for _ in 0..updates {
         let server = Server::start(&data);
