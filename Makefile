@@ -29,8 +29,8 @@ EXTRA := postgres,s3-tests,otel,ops-tests
 test-extra: examples-tools ## what a default build leaves out: Postgres, S3, traces, alerts, dashboards, examples (needs what test-postgres, test-alerts, examples need, and node)
 	$(CARGO) test --features $(EXTRA) --lib --test it --no-run
 	$(CARGO) test --features $(EXTRA) --lib -- store::postgres series::tests
-	$(CARGO) test --features $(EXTRA) --test it -- postgres:: cloud:: notify::two_nodes alerting:: grafana:: promtool:: traces:: \
-	  import:: examples:: handbook:: performance::the_script engines:: nodes:: history::
+	$(CARGO) test --features $(EXTRA) --test it -- postgres:: backup_postgres:: outages:: cloud:: notify::two_nodes alerting:: \
+	  grafana:: promtool:: traces:: import:: examples:: handbook:: performance::the_script engines:: nodes:: history::
 	IOT_METER_TEST_DATABASE=postgres $(CARGO) test --features $(EXTRA) --test it -- \
 	  flow:: rest:: commands:: presence:: services:: secrets:: energy:: rollups:: firmware::
 

@@ -179,6 +179,19 @@ fn every_step_of_the_workflows_is_a_task_of_the_makefile_or_makes_the_machine_re
         assert!(text.contains("\npermissions:\n  contents: read\n"), "{file}: may more than read by default");
     }
     assert!(count > 15, "only {count} tasks were found");
+    // What only features have is run where they are on.
+    let extra = makefile.split("\ntest-extra: ").nth(1).unwrap().split("\n\n").next().unwrap();
+    let main = read("tests/it/main.rs");
+    for (cfg, module) in main.lines().zip(main.lines().skip(1)) {
+        let is_extra =
+            ["postgres", "s3-tests", "ops-tests", "otel"].iter().any(|feature| cfg.contains(&format!("\"{feature}\"")));
+        if let Some(name) = module.strip_prefix("mod ").filter(|_| cfg.starts_with("#[cfg(") && is_extra) {
+            assert!(
+                extra.contains(&format!(" {}::", name.trim_end_matches(';'))),
+                "`make test-extra` leaves out {name}"
+            );
+        }
+    }
     // What is checked there is checked here.
     let ci = read(".github/workflows/ci.yml");
     let here = makefile.lines().find(|line| line.starts_with("ci: ")).unwrap();
