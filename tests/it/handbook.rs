@@ -11,6 +11,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use iot_meter::config::{self, FileText, Sources};
+
 use crate::support::certified::Guarded;
 use crate::support::eventually;
 use crate::support::process::{Server, command};
@@ -28,6 +30,12 @@ fn read(name: &str) -> String {
 
 /// The blocks of `sh` of a document.
 fn blocks(name: &str, text: &str) -> Vec<Block> {
+    blocks_of("sh", name, text)
+}
+
+/// The blocks of a language.
+fn blocks_of(language: &str, name: &str, text: &str) -> Vec<Block> {
+    let begin = format!("```{language}");
     let (mut blocks, mut open, mut before): (Vec<Block>, Option<(usize, String)>, &str) = (Vec::new(), None, "");
     for (number, line) in (1..).zip(text.lines()) {
         match &mut open {
@@ -41,7 +49,7 @@ fn blocks(name: &str, text: &str) -> Vec<Block> {
                 text.push_str(line.get(*indent..).unwrap_or_default());
                 text.push('\n');
             }
-            None if line.trim() == "```sh" => open = Some((line.len() - line.trim_start().len(), String::new())),
+            None if line.trim() == begin => open = Some((line.len() - line.trim_start().len(), String::new())),
             None if line.trim().starts_with("<!--") => before = line.trim(),
             None if line.trim().is_empty() => {}
             None => before = "",
@@ -160,6 +168,19 @@ fn a_block_is_left_out_only_for_a_reason_that_is_told() {
     assert_eq!(found.iter().map(|b| b.text.as_str()).collect::<Vec<_>>(), ["one\n", "two\n  three\n"]);
     assert_eq!(found[0].place, "x:3");
     assert_eq!((found[0].marker.as_str(), found[1].marker.as_str()), ("<!-- not run: it is a test -->", ""));
+}
+
+#[test]
+fn the_settings_that_the_documentation_shows_are_taken() {
+    let shown: Vec<Block> =
+        GUIDES.iter().chain([&DEPLOYMENT]).flat_map(|name| blocks_of("toml", name, &read(name))).collect();
+    assert!(shown.len() >= 4, "only {} blocks were found", shown.len());
+    for block in shown {
+        let file = FileText { path: block.place.clone().into(), text: block.text.clone() };
+        if let Err(error) = config::load(&Sources { file: Some(file), ..Sources::default() }) {
+            panic!("{}\n{error}", block.text);
+        }
+    }
 }
 
 /// How a heading is linked to: small letters and digits, with a hyphen for each space.
