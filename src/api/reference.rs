@@ -77,9 +77,13 @@ pub fn overview() -> String {
         }
     }
     let mut text = String::from("| | calls |\n|---|---|\n");
+    let in_order = |methods: &[&str]| {
+        let found = ["GET", "POST", "PUT", "DELETE"].into_iter().filter(|method| methods.contains(method));
+        found.collect::<Vec<_>>().join(" ")
+    };
     for (tag, paths) in rows {
         let calls: Vec<String> =
-            paths.iter().map(|(path, methods)| format!("`{} {path}`", methods.join(" "))).collect();
+            paths.iter().map(|(path, methods)| format!("`{} {path}`", in_order(methods))).collect();
         let _ = writeln!(text, "| {tag} | {} |", calls.join(", "));
     }
     text
