@@ -42,6 +42,7 @@ mod query;
 mod range;
 mod raw;
 mod record;
+pub mod reference;
 mod rollouts;
 mod routes;
 mod scrape;

@@ -27,6 +27,7 @@ mod openapi;
 mod output;
 mod pki;
 mod progress;
+mod reference;
 mod restore;
 mod runtime;
 mod serve;
@@ -85,6 +86,11 @@ enum Command {
     Import(import::ImportArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
+}
+
+/// Every command with its options, as a table for the documentation.
+pub fn reference() -> String {
+    reference::markdown(Cli::command())
 }
 
 /// Runs the command line of the process.

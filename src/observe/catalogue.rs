@@ -128,7 +128,7 @@ macro_rules! catalogue {
             });
         )*
 
-        /// Every metric, in the order of the README's table.
+        /// Every metric, in the order of the reference's table.
         pub static CATALOGUE: &[&MetricDef] = &[
             $(&MetricDef {
                 name: concat!("iot_meter_", $name),
@@ -427,7 +427,7 @@ catalogue! {
         "Most file descriptors the process may open.";
 }
 
-/// The README's table.
+/// The table of docs/reference.md.
 pub fn markdown() -> String {
     let mut table = String::from("| metric | type | unit | labels | meaning |\n|---|---|---|---|---|\n");
     for def in CATALOGUE {

@@ -1,4 +1,4 @@
-//! Several nodes on one Postgres, as processes: who is there, commands and presence over nodes, a node that is killed.
+//! Several nodes on one Postgres, as processes: who is there, commands and presence over nodes, a node that is killed, a rolling update.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,6 +12,7 @@ use rand::Rng;
 use serde_json::{Value, json};
 
 use crate::crash::{publish_until, stored};
+use crate::rolling::{World, all_are_stored_once, an_hour_ago, meters, stop};
 use crate::support::postgres::Server as Postgres;
 use crate::support::process::{Server, command};
 use crate::support::{Client, Connect, Figures, Packet, eventually, settled_within, telemetry};
@@ -159,6 +160,55 @@ fn meters_that_publish_to_both_nodes_lose_and_double_nothing_while_the_nodes_are
         assert!(lost.is_empty(), "{device}: acknowledged and lost: {lost:?}");
         assert!(acknowledged.len() > 500, "{device}: only {} were acknowledged", acknowledged.len());
     }
+    for node in nodes.into_iter().flatten() {
+        assert_eq!(node.terminate(), Some(0));
+    }
+}
+
+/// Messages that a node has taken since it was started.
+fn received(node: &Server) -> f64 {
+    let page = node.api.get("/metrics").expect(200).text();
+    let lines = page.lines().filter(|line| line.starts_with("iot_meter_messages_received_total{"));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
+#[test]
+fn a_rolling_update_of_three_nodes_under_load_loses_no_acknowledged_message_and_stores_each_once() {
+    let (dir, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
+    let url = postgres.database();
+    let names = ["iot-meter-0", "iot-meter-1", "iot-meter-2"];
+    let devices = &["rolling-1", "rolling-2", "rolling-3", "rolling-4", "rolling-5", "rolling-6"];
+    let (base, world) = (an_hour_ago(), World::new(names.len()));
+    let mut nodes = names.map(|name| Some(start(dir.path(), name, &url)));
+    for (n, node) in nodes.iter().flatten().enumerate() {
+        world.set(n, Some(node.mqtt));
+    }
+    let meters = meters(devices, base, Duration::from_millis(10), &world);
+    world.go_on();
+    let updates = 2;
+    for _ in 0..updates {
+        // As a StatefulSet does it: the last first, each ready before the next one goes.
+        for n in (0..names.len()).rev() {
+            let old = nodes[n].take().unwrap();
+            eventually("the node has work to lose", || received(&old) > 0.0);
+            stop(old);
+            world.set(n, None);
+            // The others do its work.
+            world.go_on();
+            let new = start(dir.path(), names[n], &url);
+            world.set(n, Some(new.mqtt));
+            nodes[n] = Some(new);
+            world.go_on();
+        }
+    }
+    let sent = world.end(meters);
+    nodes.iter().flatten().for_each(|node| settled(&node.api));
+    for (device, (sent, connections)) in devices.iter().zip(sent) {
+        nodes.iter().flatten().for_each(|node| all_are_stored_once(node, device, base, sent));
+        assert!(connections > updates, "{device}: saw no update, {connections} connections");
+    }
+    let alive = names.map(|name| (name.to_owned(), "alive".to_owned()));
+    assert_eq!(states(nodes[0].as_ref().unwrap()), alive.into());
     for node in nodes.into_iter().flatten() {
         assert_eq!(node.terminate(), Some(0));
     }
