@@ -44,6 +44,7 @@ mod raw;
 mod record;
 mod rollouts;
 mod routes;
+mod rules;
 mod scrape;
 mod series;
 mod server;
