@@ -9,7 +9,7 @@ mod paging;
 mod registry;
 mod rollouts;
 mod rollups;
-mod rules;
+pub(super) mod rules;
 mod sessions;
 mod takeover;
 

@@ -69,8 +69,18 @@ async fn every_bad_field_of_a_rule_is_named() {
         "device_type": "", "severity": "bad", "message": "", "enabled": 1, "colour": "red",
     });
     let all = [
-        "clear_threshold", "colour", "device_type", "devices", "enabled", "for_s", "message", "metric", "name", "op",
-        "severity", "threshold",
+        "clear_threshold",
+        "colour",
+        "device_type",
+        "devices",
+        "enabled",
+        "for_s",
+        "message",
+        "metric",
+        "name",
+        "op",
+        "severity",
+        "threshold",
     ];
     check(bad, &all).await;
     let with = |field: &str, value: Value| {
@@ -96,7 +106,10 @@ async fn every_bad_field_of_a_rule_is_named() {
     check(equal, &["clear_threshold"]).await;
     assert_eq!(bench.post("/api/rules", with("clear_threshold", json!(900))).await.status, 201);
     assert_eq!(bench.post("/api/rules", rule("r")).await.status, 409, "the name is taken");
-    assert_eq!(bench.get("/api/rules?enabled=maybe&severity=bad&metric=a%20b").await.json()["errors"][2]["field"], "severity");
+    assert_eq!(
+        bench.get("/api/rules?enabled=maybe&severity=bad&metric=a%20b").await.json()["errors"][2]["field"],
+        "severity"
+    );
 }
 
 #[actix_web::test]
