@@ -97,10 +97,12 @@ pub fn step(rollups: &Rollups, now: Timestamp, is_stopping: &dyn Fn() -> bool) -
     let settled = now.plus_us(-GRACE_US);
     store.finish_hours(settled.plus_us(-settled.0.rem_euclid(HOUR_US)))?;
     let cut = now.plus_us(-i64::try_from(rollups.telemetry.as_micros()).unwrap_or(i64::MAX));
+    let works = store.rollup_work(WORKS_A_STEP)?;
     let started = Instant::now();
     let (mut done, mut ready) = (0, Vec::new());
-    for work in store.rollup_work(WORKS_A_STEP)? {
-        if is_stopping() || started.elapsed() > STEP {
+    for work in works {
+        // One of them in any case: where there is work, something is done.
+        if is_stopping() || done > 0 && started.elapsed() > STEP {
             break;
         }
         let rolled = rolled(rollups, &work, cut)?;

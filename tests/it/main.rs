@@ -41,6 +41,8 @@ mod nodes;
 mod notify;
 mod observability;
 mod ops;
+#[cfg(all(feature = "postgres", feature = "s3-tests"))]
+mod outages;
 mod performance;
 #[cfg(feature = "postgres")]
 mod postgres;

@@ -95,6 +95,8 @@ fn meters_that_publish_to_both_nodes_lose_and_double_nothing_while_the_nodes_are
     let url = postgres.database();
     let base = Timestamp(Clock::system().now().0 / 1_000_000 * 1_000_000).plus_us(-3600 * 1_000_000);
     let devices = ["n1", "n2"];
+    // `NODE_LIFE_S=20` kills one every twenty seconds instead of every moment.
+    let life = std::env::var("NODE_LIFE_S").ok().map(|text| Duration::from_secs(text.parse().expect("seconds")));
     let mut next = [[0u32; 2]; 2];
     let mut acknowledged = [BTreeSet::new(), BTreeSet::new()];
     let mut nodes = ["a", "b"].map(|name| Some(start(dir.path(), name, &url)));
@@ -110,7 +112,7 @@ fn meters_that_publish_to_both_nodes_lose_and_double_nothing_while_the_nodes_are
             }
         }
         let victim = round % 2;
-        std::thread::sleep(Duration::from_millis(rand::rng().random_range(50..400)));
+        std::thread::sleep(life.unwrap_or_else(|| Duration::from_millis(rand::rng().random_range(50..400))));
         nodes[victim].take().unwrap().kill();
         std::thread::sleep(Duration::from_millis(rand::rng().random_range(1..100)));
         stop.store(true, Ordering::Relaxed);

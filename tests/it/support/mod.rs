@@ -1,6 +1,8 @@
 //! A real server in this process, on free ports, with a data directory that goes away.
 
 pub mod certified;
+#[cfg(all(feature = "postgres", feature = "s3-tests"))]
+pub mod cut;
 pub mod foreign;
 pub mod github;
 pub mod http;
