@@ -45,6 +45,7 @@ mod record;
 pub mod reference;
 mod rollouts;
 mod routes;
+mod rules;
 mod scrape;
 mod series;
 mod server;

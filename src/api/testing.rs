@@ -7,6 +7,7 @@ mod enrolment;
 mod outbox;
 mod raw;
 mod rollouts;
+mod rules;
 mod takeover;
 
 use std::ops::ControlFlow;
@@ -222,6 +223,8 @@ impl Store for FakeStore {
             cleared_at: None,
             acknowledged_at: None,
             acknowledged_by: None,
+            rule: None,
+            cleared_reason: None,
         };
         content.alerts.push(alert.clone());
         Ok(Some(alert))
@@ -354,7 +357,7 @@ const PAGES: &[StaticPage] = &[StaticPage { path: "/", content_type: "text/html"
 
 /// What the API stands on in tests, and the ends of its channels.
 pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, Ends) {
-    let (collector, mut requests) = collector::Handle::channel();
+    let (collector, collector::Inbox { mut requests, .. }) = collector::Handle::channel();
     let (dispatch, dispatch::Inbox { rx: asked, connected }) = dispatch::Handle::channel();
     let told: Arc<Mutex<Vec<RequestKind>>> = Arc::default();
     let (ear, registry) = (Arc::clone(&told), Arc::clone(&store));

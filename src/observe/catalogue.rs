@@ -356,6 +356,10 @@ catalogue! {
         "Registered devices by connection status.";
     gauge ALERTS_UNACKNOWLEDGED = "alerts_unacknowledged", "alerts", [],
         "Alerts nobody has acknowledged.";
+    gauge RULES = "alert_rules", "rules", ["state": ["enabled", "disabled"]],
+        "Alert rules by whether they are switched on, as this node read them last.";
+    counter RULE_ALERTS = "rule_alerts_total", "alerts", ["severity": SEVERITIES],
+        "Alerts raised by rules, by severity, as this node found them.";
     gauge COMMANDS = "commands", "commands", ["cmd": COMMAND_KINDS, "status": COMMAND_STATES],
         "Commands to meters by kind and by what has become of them.";
 

@@ -314,10 +314,10 @@ fn open_collector(
         node_timeout: Duration::from_secs(settings.nodes.timeout_s),
         tracer,
     };
-    let (handle, requests) = collector::Handle::channel();
+    let (handle, inbox) = collector::Handle::channel();
     let (board, progress) = (parts.board.clone(), parts.collector_progress.clone());
     let collector =
-        Collector::open(options, Arc::clone(&parts.store), &parts.journal, requests, giving_up, board, progress)?;
+        Collector::open(options, Arc::clone(&parts.store), &parts.journal, inbox, giving_up, board, progress)?;
     Ok((collector, handle))
 }
 

@@ -54,6 +54,7 @@ mod promtool;
 mod rest;
 mod rolling;
 mod rollups;
+mod rules;
 mod secrets;
 mod secure_fleet;
 mod services;
