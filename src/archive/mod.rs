@@ -26,10 +26,13 @@ mod inspect;
 mod key;
 mod log;
 mod merge;
+mod numbers;
 mod object;
 mod past;
 mod reader;
 mod recover;
+mod schema;
+mod shred;
 mod source;
 mod tail;
 #[cfg(test)]
