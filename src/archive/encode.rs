@@ -124,15 +124,20 @@ impl Writer {
 
     /// A row group, at most [`GROUP_ROWS`] rows in their order, which `group` has read.
     pub(crate) fn group(&mut self, rows: &[Full], shapes: &Shapes, group: &Group) -> Result<(), ParquetError> {
-        let mut to = self.file.next_row_group()?;
-        write_common(&mut to, rows)?;
-        if self.columns.names.is_empty() {
-            write_column::<ByteArrayType>(&mut to, rows.iter().map(|r| r.payload.clone()))?;
-        } else {
-            let shredded = group.finish(shapes, &self.columns, &|row| (rows[row].context(), rows[row].payload.data()));
-            write_shredded(&mut to, rows, shredded)?;
+        let shreds = || group.finish(shapes, &self.columns, &|row| (rows[row].context(), rows[row].payload.data()));
+        let shredded = (!self.columns.names.is_empty()).then(shreds);
+        self.write_group(rows, shredded)
+    }
+
+    /// A row group whose payloads are as they are, or taken apart.
+    pub(super) fn write_group(&mut self, rows: &[Full], shredded: Option<Shredded>) -> Result<(), ParquetError> {
+        let mut group = self.file.next_row_group()?;
+        write_common(&mut group, rows)?;
+        match shredded {
+            None => write_column::<ByteArrayType>(&mut group, rows.iter().map(|r| r.payload.clone()))?,
+            Some(shredded) => write_shredded(&mut group, rows, shredded)?,
         }
-        to.close().map(drop)
+        group.close().map(drop)
     }
 
     /// The object's bytes, with these entries in its metadata.

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A row of the second has either a template, and the numbers of its payload as lists in the columns of `numbers`, or its
-//! payload as it is. The first was written up to version 0.1 and still is where there are no numbers to take out.
+//! payload as it is. The first is older; it is still written where there are no numbers to take out.
 
 use std::sync::Arc;
 
@@ -227,7 +227,8 @@ mod tests {
     fn the_columns_read_back_are_where_the_schemas_have_them() {
         use Column::{Category, ContentType, DeviceId, JournalOffset, Node, Qos};
         use Column::{Reason, ReceivedAt, Retain, Seq, SizeBytes, Topic, Ts};
-        let columns = Columns { names: vec!["x".into(), "y".into()], scales: vec![0, 3], ..Columns::default() };
+        let mut columns = Columns::default();
+        (columns.names, columns.scales) = (vec!["x".into(), "y".into()], vec![0, 3]);
         for (columns, rest) in
             [(Columns::default(), &["payload"][..]), (columns, &["template", "numbers.x", "numbers.y", "payload"])]
         {

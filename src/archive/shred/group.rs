@@ -11,8 +11,10 @@ use super::{Context, Value};
 /// Templates of a group, and their bytes.
 const MAX_TEMPLATES: usize = 512;
 const MAX_BYTES: usize = 512 * 1024;
-/// A template of fewer rows is not worth keeping.
-const LEAST_ROWS: usize = 2;
+/// Room for values, in one step once there are some. A block between 128 KiB and 32 MiB would be kept by the allocator when
+/// it is given back (see `journal::large`); of this one only what is written takes memory.
+const FEW: usize = 1024;
+const ROOM: usize = (33 << 20) / size_of::<Value>();
 
 /// A row that was read.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +68,9 @@ impl Group {
             self.run += 1;
         }
         let first = self.values.len();
+        if first > FEW && self.values.capacity() < ROOM {
+            self.values.reserve(ROOM - first);
+        }
         let shape = shapes.read(context, text, &mut self.values);
         self.rows.push(Row { shape, first, run: self.run });
     }
@@ -172,20 +177,21 @@ impl Group {
     }
 }
 
-/// Which templates have rows enough, as far as there is room, in the order of their first rows.
+/// Which templates there is room for: first those of several rows, in the order of their first ones.
 fn kept(templates: &[Template], candidates: &[Option<usize>]) -> Vec<bool> {
     let mut rows = vec![0usize; templates.len()];
     candidates.iter().flatten().for_each(|candidate| rows[*candidate] += 1);
-    let (mut count, mut bytes) = (0, 0);
-    let is_kept = templates.iter().zip(rows).map(|(template, rows)| {
-        let length = template.text().len();
-        let fits = rows >= LEAST_ROWS && count < MAX_TEMPLATES && bytes + length <= MAX_BYTES;
-        if fits {
-            (count, bytes) = (count + 1, bytes + length);
+    let (mut is_kept, mut count, mut bytes) = (vec![false; templates.len()], 0, 0);
+    for is_turn in [|rows: usize| rows > 1, |rows: usize| rows == 1] {
+        for (index, template) in templates.iter().enumerate().filter(|(index, _)| is_turn(rows[*index])) {
+            let length = template.text().len();
+            is_kept[index] = count < MAX_TEMPLATES && bytes + length <= MAX_BYTES;
+            if is_kept[index] {
+                (count, bytes) = (count + 1, bytes + length);
+            }
         }
-        fits
-    });
-    is_kept.collect()
+    }
+    is_kept
 }
 
 /// A shape with its columns; `None` = it has a number without one, or one whose way of writing nothing says.

@@ -4,7 +4,7 @@ use super::shape::{LIMIT, Shapes};
 use super::{Group, MAX_COLUMNS, Value, power};
 
 /// Fewer numbers are not worth a column.
-const LEAST: u64 = 16;
+const LEAST: u64 = 4;
 const DECIMALS: usize = 16;
 const DIGITS: usize = 19;
 

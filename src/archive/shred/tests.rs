@@ -133,7 +133,7 @@ fn one_that_writes_absurd_numbers_does_not_spoil_the_column_of_the_others() {
 #[test]
 fn what_is_not_json_or_never_the_same_is_kept_as_it_is() {
     let rows = rows((0..200).map(|n| if n % 2 == 0 { format!("\u{1}{n}") } else { format!("{{\"{n}x\":true}}") }));
-    assert_eq!(check(&rows), 0);
+    assert_eq!(check(&rows), 64, "the first texts without numbers, as far as one device has room");
     let (_, shredded) = shred(&[]);
     assert_eq!(shredded, Shredded::default());
 }
