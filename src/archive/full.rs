@@ -264,7 +264,7 @@ pub(crate) fn reader<T: DataType>(
 ) -> Result<ColumnReaderImpl<T>, ParquetError> {
     let pages: Box<dyn PageReader> = match chunk.column_descr().max_rep_level() {
         0 => Box::new(pages),
-        _ => Box::new(Guarded(pages)),
+        _ => Box::new(Guarded::new(pages)),
     };
     let name = chunk.column_path().string();
     T::get_column_reader(get_column_reader(chunk.column_descr_ptr(), pages))

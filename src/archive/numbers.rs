@@ -1,6 +1,6 @@
 //! Payloads again, from the template and the numbers that were taken out of them.
 //!
-//! Bounded: a page of numbers has [`MAX_PAGE_VALUES`] at most, a payload the size its row says, [`KNOWN`] templates are held
+//! Bounded: a column of numbers has [`MAX_VALUES`] in a row group, a payload the size its row says, [`KNOWN`] templates are held
 //! taken apart. Whatever does not fit together is an error, never another payload.
 
 use std::sync::Arc;
@@ -11,10 +11,11 @@ use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{ByteArray, Int64Type};
 use parquet::errors::ParquetError;
 
-use super::shred::{Context, Fault, Template};
+use super::encode::GROUP_ROWS;
+use super::shred::{Context, Fault, MAX_NUMBERS, Template};
 
-/// Numbers of a page, more than any that is written has.
-const MAX_PAGE_VALUES: u32 = 2 * 1024 * 1024;
+/// Numbers a column has in a row group, at most: none that is written has more.
+const MAX_VALUES: usize = GROUP_ROWS * MAX_NUMBERS;
 /// Templates held.
 const KNOWN: usize = 64;
 
@@ -117,8 +118,18 @@ pub(crate) fn no_payload() -> ParquetError {
     ParquetError::General("a row has neither a template nor a payload".into())
 }
 
-/// Pages of numbers, none of which says it has more than it can.
-pub(crate) struct Guarded<R>(pub(crate) R);
+/// Pages of numbers, which in all say they have no more than they can.
+pub(crate) struct Guarded<R> {
+    pages: R,
+    left: usize,
+}
+
+impl<R> Guarded<R> {
+    /// Those of a column of a row group.
+    pub(crate) const fn new(pages: R) -> Self {
+        Self { pages, left: MAX_VALUES }
+    }
+}
 
 impl<R: PageReader> Iterator for Guarded<R> {
     type Item = Result<Page, ParquetError>;
@@ -130,31 +141,29 @@ impl<R: PageReader> Iterator for Guarded<R> {
 
 impl<R: PageReader> PageReader for Guarded<R> {
     fn get_next_page(&mut self) -> Result<Option<Page>, ParquetError> {
-        match self.0.get_next_page()? {
-            Some(page) if page.num_values() > MAX_PAGE_VALUES => {
-                Err(ParquetError::General(format!("a page of {} numbers", page.num_values())))
-            }
-            page => Ok(page),
-        }
+        let Some(page) = self.pages.get_next_page()? else { return Ok(None) };
+        let left = self.left.checked_sub(page.num_values() as usize);
+        self.left = left.ok_or_else(|| ParquetError::General("a column has more numbers than it can".into()))?;
+        Ok(Some(page))
     }
 
     fn peek_next_page(&mut self) -> Result<Option<PageMetadata>, ParquetError> {
-        self.0.peek_next_page()
+        self.pages.peek_next_page()
     }
 
     fn skip_next_page(&mut self) -> Result<(), ParquetError> {
-        self.0.skip_next_page()
+        self.pages.skip_next_page()
     }
 
     fn supports_deferred_dictionary(&self) -> bool {
-        self.0.supports_deferred_dictionary()
+        self.pages.supports_deferred_dictionary()
     }
 
     fn take_deferred_dictionary(&mut self) -> Result<Option<Page>, ParquetError> {
-        self.0.take_deferred_dictionary()
+        self.pages.take_deferred_dictionary()
     }
 
     fn at_record_boundary(&mut self) -> Result<bool, ParquetError> {
-        self.0.at_record_boundary()
+        self.pages.at_record_boundary()
     }
 }

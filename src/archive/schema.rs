@@ -4,11 +4,11 @@
 //!
 //! ```text
 //! plain    device_id … node, payload
-//! columns  device_id … node, template, numbers.*, payload          (what a template is: `shred`)
+//! columns  device_id … node, template, payload_*, payload          (what a template is: `shred`)
 //! ```
 //!
-//! A row of the second has either a template, and the numbers of its payload as lists in the columns of `numbers`, or its
-//! payload as it is. The first is older; it is still written where there are no numbers to take out.
+//! A row of the second has either a template, and the numbers of its payload as lists in the columns `payload_…`, or its
+//! payload as it is. (They are columns side by side and not one group: engines join those of many files by their names.) The first is older; it is still written where there are no numbers to take out.
 
 use std::sync::Arc;
 
@@ -31,8 +31,8 @@ const NUMBER_PAGE_ROWS: usize = 1024;
 pub(crate) const LAYOUT_KEY: &str = "iot-meter.layout";
 /// Its value.
 pub(crate) const COLUMNS: &str = "columns";
-/// The group of the columns of numbers.
-const NUMBERS: &str = "numbers";
+/// What the names of columns of numbers begin with.
+const NUMBERS: &str = "payload_";
 
 /// The columns that are read back, by position: the same in both layouts (a test compares them with the schema).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -143,7 +143,8 @@ fn column(name: &str, physical: Physical, logical: Option<LogicalType>, repetiti
 /// A column of lists of decimals.
 fn numbers(name: &str, scale: u8) -> Result<TypePtr, ParquetError> {
     let (precision, scale) = (18, i32::from(scale));
-    let builder = Type::primitive_type_builder(name, Physical::INT64).with_repetition(Repetition::REPEATED);
+    let name = format!("{NUMBERS}{name}");
+    let builder = Type::primitive_type_builder(&name, Physical::INT64).with_repetition(Repetition::REPEATED);
     let logical = Some(LogicalType::decimal(scale, precision));
     Ok(Arc::new(builder.with_logical_type(logical).with_precision(precision).with_scale(scale).build()?))
 }
@@ -174,11 +175,10 @@ pub(super) fn schema(columns: &Columns) -> Result<TypePtr, ParquetError> {
     ];
     let is_plain = columns.names.is_empty();
     if !is_plain {
-        let each = columns.names.iter().zip(&columns.scales);
-        let each = each.map(|(name, scale)| numbers(name, *scale)).collect::<Result<Vec<_>, _>>()?;
-        let group = Type::group_type_builder(NUMBERS).with_repetition(REQUIRED).with_fields(each);
         fields.push(text("template", OPTIONAL));
-        fields.push(Arc::new(group.build()?));
+        for (name, scale) in columns.names.iter().zip(&columns.scales) {
+            fields.push(numbers(name, *scale)?);
+        }
     }
     fields.push(column("payload", Physical::BYTE_ARRAY, None, if is_plain { REQUIRED } else { OPTIONAL }));
     Ok(Arc::new(Type::group_type_builder("iot_meter_raw_v1").with_fields(fields).build()?))
@@ -204,7 +204,7 @@ pub(super) fn properties(level: i32, columns: &Columns) -> WriterPropertiesPtr {
         .set_column_statistics_enabled(ColumnPath::from("template"), EnabledStatistics::None)
         .set_column_data_page_row_count_limit(payload, PAGE_ROWS);
     let common = ["received_at", "journal_offset", "ts", "seq"].map(ColumnPath::from);
-    let numbers = columns.names.iter().map(|name| ColumnPath::new(vec![NUMBERS.into(), name.clone()]));
+    let numbers = columns.names.iter().map(|name| ColumnPath::from(format!("{NUMBERS}{name}")));
     let numbers: Vec<ColumnPath> = numbers.collect();
     for path in &numbers {
         builder = builder
@@ -230,7 +230,7 @@ mod tests {
         let mut columns = Columns::default();
         (columns.names, columns.scales) = (vec!["x".into(), "y".into()], vec![0, 3]);
         for (columns, rest) in
-            [(Columns::default(), &["payload"][..]), (columns, &["template", "numbers.x", "numbers.y", "payload"])]
+            [(Columns::default(), &["payload"][..]), (columns, &["template", "payload_x", "payload_y", "payload"])]
         {
             let schema = parquet::schema::types::SchemaDescriptor::new(schema(&columns).unwrap());
             let names: Vec<String> = schema.columns().iter().map(|column| column.path().string()).collect();
