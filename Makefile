@@ -112,7 +112,7 @@ sbom: ## what the executable is made of, as CycloneDX (iot-meter.cdx.json); need
 	  ok = bom["bomFormat"] == "CycloneDX" and {"tokio", "rustls"} <= names and all(p["purl"] and p["version"] for p in parts); \
 	  print("iot-meter.cdx.json:", len(parts), "components"); sys.exit(0 if ok else "not a complete bill of materials")'
 
-fuzz: ## fuzz the MQTT packet decoder for a minute; FUZZ_TARGET (packet_stream, session) and FUZZ_SECONDS choose
+fuzz: ## fuzz the MQTT packet decoder for a minute; FUZZ_TARGET (packet_stream, session, shred) and FUZZ_SECONDS choose
 	CARGO=$(CARGO) fuzz/run $(or $(FUZZ_TARGET),packet_stream) $(or $(FUZZ_SECONDS),60)
 
 coverage: ## which lines the tests run, as a page and as lcov in target/coverage; needs cargo-llvm-cov and llvm-tools
