@@ -32,7 +32,7 @@ test-extra: examples-tools ## what a default build leaves out: Postgres, S3, tra
 	$(CARGO) test --features $(EXTRA) --test it -- postgres:: backup_postgres:: outages:: cloud:: notify::two_nodes alerting:: \
 	  grafana:: promtool:: traces:: import:: examples:: handbook:: performance::the_script engines:: nodes:: history::
 	IOT_METER_TEST_DATABASE=postgres $(CARGO) test --features $(EXTRA) --test it -- \
-	  flow:: rest:: commands:: presence:: services:: secrets:: energy:: rollups:: firmware::
+	  flow:: rest:: commands:: presence:: services:: secrets:: energy:: rollups:: firmware:: observability::
 
 test-postgres: ## of these, the store's suite and the usual ways on a real Postgres, which the tests start (needs postgresql, libpq-dev)
 	$(CARGO) test --features postgres --lib store::postgres
@@ -112,7 +112,7 @@ sbom: ## what the executable is made of, as CycloneDX (iot-meter.cdx.json); need
 	  ok = bom["bomFormat"] == "CycloneDX" and {"tokio", "rustls"} <= names and all(p["purl"] and p["version"] for p in parts); \
 	  print("iot-meter.cdx.json:", len(parts), "components"); sys.exit(0 if ok else "not a complete bill of materials")'
 
-fuzz: ## fuzz the MQTT packet decoder for a minute; FUZZ_TARGET (packet_stream, session) and FUZZ_SECONDS choose
+fuzz: ## fuzz the MQTT packet decoder for a minute; FUZZ_TARGET (packet_stream, session, shred) and FUZZ_SECONDS choose
 	CARGO=$(CARGO) fuzz/run $(or $(FUZZ_TARGET),packet_stream) $(or $(FUZZ_SECONDS),60)
 
 coverage: ## which lines the tests run, as a page and as lcov in target/coverage; needs cargo-llvm-cov and llvm-tools

@@ -13,7 +13,7 @@ use super::guard::kind_of;
 use super::limits::Kind;
 use super::{
     alertmanager, alerts, audit, certificates, claims, command_key, commands, devices, docs, energy, enrol, firmware,
-    gaps, health, keys, log_level, nodes, raw, rollouts, series, services, session, stats, system, webhooks,
+    gaps, health, keys, log_level, nodes, raw, rollouts, rules, series, services, session, stats, system, webhooks,
 };
 use crate::observe::metrics;
 use crate::store::Role;
@@ -112,6 +112,11 @@ routes! {
     VIEWER alerts::device_alerts,
     OPERATOR alerts::create_alert,
     OPERATOR alerts::acknowledge_alert,
+    VIEWER rules::list_rules,
+    ADMIN rules::create_rule,
+    VIEWER rules::get_rule,
+    ADMIN rules::update_rule,
+    ADMIN rules::delete_rule,
     OPERATOR commands::create_command,
     VIEWER commands::device_commands,
     VIEWER commands::get_command,

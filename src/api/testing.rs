@@ -7,6 +7,7 @@ mod enrolment;
 mod outbox;
 mod raw;
 mod rollouts;
+mod rules;
 mod takeover;
 
 use std::ops::ControlFlow;
@@ -222,6 +223,8 @@ impl Store for FakeStore {
             cleared_at: None,
             acknowledged_at: None,
             acknowledged_by: None,
+            rule: None,
+            cleared_reason: None,
         };
         content.alerts.push(alert.clone());
         Ok(Some(alert))
@@ -354,7 +357,7 @@ const PAGES: &[StaticPage] = &[StaticPage { path: "/", content_type: "text/html"
 
 /// What the API stands on in tests, and the ends of its channels.
 pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, Ends) {
-    let (collector, mut requests) = collector::Handle::channel();
+    let (collector, collector::Inbox { mut requests, .. }) = collector::Handle::channel();
     let (dispatch, dispatch::Inbox { rx: asked, connected }) = dispatch::Handle::channel();
     let told: Arc<Mutex<Vec<RequestKind>>> = Arc::default();
     let (ear, registry) = (Arc::clone(&told), Arc::clone(&store));
@@ -390,6 +393,13 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
         metrics: Some(Arc::new(|_| "up 1\n".to_owned())),
         tracer: Default::default(),
         node_id: "n1".to_owned(),
+        said: Arc::new(crate::store::Beat {
+            name: "test".to_owned(),
+            version: "0".to_owned(),
+            addresses: Vec::new(),
+            started_at: crate::domain::Timestamp(0),
+            stored_until: crate::domain::Timestamp(0),
+        }),
         peers: Default::default(),
         authenticator,
         audit,

@@ -34,6 +34,7 @@ mod serve;
 mod service;
 mod simulate;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -137,11 +138,16 @@ fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let Some(config) = error.downcast_ref::<ConfigError>() {
-        eprintln!("error: {config}");
+        say(format_args!("error: {config}"));
         return ExitCode::from(EXIT_CONFIG);
     }
-    eprintln!("error: {error:#}");
+    say(format_args!("error: {error:#}"));
     ExitCode::FAILURE
+}
+
+/// A line on stderr. Where that cannot be written (a file on a disk that is full or has failed), the exit code says it alone.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 #[cfg(test)]

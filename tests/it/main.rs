@@ -25,6 +25,7 @@ mod enrolment;
 #[cfg(feature = "ops-tests")]
 mod examples;
 mod faults;
+mod figures;
 mod firmware;
 mod flow;
 mod grafana;
@@ -53,6 +54,7 @@ mod promtool;
 mod rest;
 mod rolling;
 mod rollups;
+mod rules;
 mod secrets;
 mod secure_fleet;
 mod services;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use iot_meter::domain::{Clock, Timestamp};
+use iot_meter::observe::catalogue::DUTIES;
 use rand::Rng;
 use serde_json::{Value, json};
 
@@ -14,7 +15,7 @@ use crate::crash::{publish_until, stored};
 use crate::rolling::{World, all_are_stored_once, an_hour_ago, meters, stop};
 use crate::support::postgres::Server as Postgres;
 use crate::support::process::{Server, command};
-use crate::support::{Client, Connect, Packet, eventually, settled, telemetry};
+use crate::support::{Client, Connect, Figures, Packet, eventually, settled_within, telemetry};
 
 fn start(dir: &Path, name: &str, url: &str) -> Server {
     let data = dir.join(name);
@@ -35,6 +36,20 @@ fn states(of: &Server) -> BTreeMap<String, String> {
 
 fn are(of: &Server, expected: [(&str, &str); 2]) -> bool {
     states(of) == expected.map(|(name, state)| (name.to_owned(), state.to_owned())).into()
+}
+
+/// Whether a node's figures count so many nodes alive, dead and stopped.
+fn counts(of: &Server, alive: f64, dead: f64, stopped: f64) -> bool {
+    Figures::of(&of.api).are(&[
+        ("nodes{state=\"alive\"}", alive),
+        ("nodes{state=\"dead\"}", dead),
+        ("nodes{state=\"stopped\"}", stopped),
+    ])
+}
+
+/// How many of these nodes have a duty.
+fn who_do(duty: &str, nodes: &[&Server]) -> f64 {
+    nodes.iter().map(|node| Figures::of(&node.api).value(&format!("node_duty{{duty=\"{duty}\"}}"))).sum()
 }
 
 fn listening(node: &Server) -> Client {
@@ -65,6 +80,10 @@ fn commands_given_to_one_node_reach_a_meter_at_another_and_go_on_when_that_one_i
     let url = postgres.database();
     let [a, b] = ["a", "b"].map(|name| start(dir.path(), name, &url));
     eventually("both know both", || [&a, &b].iter().all(|node| are(node, [("a", "alive"), ("b", "alive")])));
+    eventually("and their figures", || counts(&a, 2.0, 0.0, 0.0) && counts(&b, 2.0, 0.0, 0.0));
+    for duty in DUTIES {
+        eventually(duty, || who_do(duty, &[&a, &b]) == 1.0);
+    }
     a.api.post("/api/devices", &json!({"device_id": "m1", "device_name": "M"})).expect(201);
     let mut meter = listening(&b);
     let at = Clock::system().now();
@@ -83,10 +102,15 @@ fn commands_given_to_one_node_reach_a_meter_at_another_and_go_on_when_that_one_i
     let second = ask(&a);
     assert_eq!(heard(&mut meter), second, "and the first is not sent again");
     eventually("the dead one is called so", || are(&a, [("a", "alive"), ("b", "dead")]));
+    eventually("and is counted so", || counts(&a, 1.0, 1.0, 0.0));
+    for duty in DUTIES.into_iter().filter(|duty| *duty != "retention") {
+        eventually("its duties are the other's", || who_do(duty, &[&a]) == 1.0);
+    }
     let b = start(dir.path(), "b", &url);
     eventually("it is back", || are(&a, [("a", "alive"), ("b", "alive")]));
     assert_eq!(b.terminate(), Some(0));
     assert!(are(&a, [("a", "alive"), ("b", "stopped")]), "{:?}", states(&a));
+    eventually("who stopped in good order is not dead", || counts(&a, 1.0, 0.0, 1.0));
     assert_eq!(a.terminate(), Some(0));
 }
 
@@ -124,7 +148,9 @@ fn meters_that_publish_to_both_nodes_lose_and_double_nothing_while_the_nodes_are
         }
         nodes[victim] = Some(start(dir.path(), ["a", "b"][victim], &url));
     }
-    nodes.iter().flatten().for_each(|node| settled(&node.api));
+    // Meters that send as fast as they can are ahead of the database all the while.
+    let patience = Duration::from_secs(30) + life.unwrap_or_default() * 60;
+    nodes.iter().flatten().for_each(|node| settled_within(patience, &node.api));
     for (device, acknowledged) in devices.into_iter().zip(acknowledged) {
         let shown: Vec<_> = nodes.iter().flatten().map(|node| stored(node, device, base)).collect();
         assert_eq!(shown[0], shown[1], "{device}: both show the same");

@@ -169,7 +169,7 @@ fn a_network_that_breaks_in_the_middle_of_transactions_and_uploads_loses_and_dou
         postgres.cut_within(Some(400_000));
         s3.cut_within(Some(20_000));
         eventually_within(
-            PATIENCE,
+            outage + PATIENCE,
             "both are cut often, Postgres also in transactions",
             || Instant::now() >= end && s3.cuts() >= 3 && postgres.cuts() >= 3 && postgres.cuts_in_transaction() >= 1,
             || {

@@ -54,11 +54,13 @@ def trouble(page):
 
 def firmware(page):
     return page.row("Firmware").add(
-        lines("Rollouts", "Staged updates by state.", prom("max by (state) (@rollouts)", "{{state}}"), w=8, stack=True),
-        lines("Devices of open rollouts", "By how far each has come.", prom("max by (state) (@rollout_devices)", "{{state}}"), w=8, stack=True),
+        lines("Rollouts", "Staged updates by state.", prom("max by (state) (@rollouts)", "{{state}}"), w=6, stack=True),
+        lines("Paused rollouts", "By reason: somebody wanted it, or too many devices failed.",
+              prom("max by (reason) (@rollouts_paused)", "{{reason}}"), w=6, stack=True),
+        lines("Devices of open rollouts", "By how far each has come.", prom("max by (state) (@rollout_devices)", "{{state}}"), w=6, stack=True),
         lines("Updates and downloads", "Devices that came to an end, and downloads begun, an hour.",
               prom("sum by (result) (increase(@rollout_updates_total[1h]))", "{{result}}"),
-              prom("sum by (result) (increase(@firmware_downloads_total[1h]))", "download, {{result}}"), w=8),
+              prom("sum by (result) (increase(@firmware_downloads_total[1h]))", "download, {{result}}"), w=6),
     )
 
 
