@@ -26,7 +26,7 @@ test: ## all tests
 # What a default build leaves out, as one build.
 EXTRA := postgres,s3-tests,otel,ops-tests
 
-test-extra: examples-tools ## what a default build leaves out: Postgres, S3, traces, alerts, dashboards, examples (needs what test-postgres, test-alerts, examples need, and node)
+test-extra: examples-tools ## what a default build leaves out: Postgres, S3, traces, alerts, dashboards, examples (CONTRIBUTING.md: what it needs)
 	$(CARGO) test --features $(EXTRA) --lib --test it --no-run
 	$(CARGO) test --features $(EXTRA) --lib -- store::postgres series::tests
 	$(CARGO) test --features $(EXTRA) --test it -- postgres:: backup_postgres:: outages:: cloud:: notify::two_nodes alerting:: \
