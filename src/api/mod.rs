@@ -200,6 +200,8 @@ pub struct Options {
     pub workers: usize,
     /// Largest body of a request.
     pub body_limit_bytes: usize,
+    /// Largest table of devices of an import.
+    pub import_limit_bytes: usize,
     /// Largest firmware image.
     pub max_firmware_bytes: u64,
     /// Connections open at once; further ones are closed at once.
@@ -241,6 +243,7 @@ impl Default for Options {
         Self {
             workers: 2,
             body_limit_bytes: 1 << 20,
+            import_limit_bytes: 16 << 20,
             max_firmware_bytes: 64 << 20,
             max_connections: 8000,
             max_connections_per_address: 6400,
@@ -272,6 +275,8 @@ struct State {
     limits: limits::Limits,
     routes: routes::Table,
     scans: Arc<Semaphore>,
+    /// Imports at once.
+    imports: Semaphore,
     pulse: pulse::Pulse,
     /// Requests of clients that a proxy does not name.
     unread: Seldom,
@@ -285,6 +290,7 @@ impl State {
             limits: limits::Limits::new(options.limits),
             routes: routes::Table::new(options.pages),
             scans: Arc::new(Semaphore::new(options.max_scans.max(1))),
+            imports: Semaphore::new(devices::MAX_IMPORTS),
             pulse: pulse::Pulse::default(),
             unread: Seldom::default(),
             services,

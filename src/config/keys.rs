@@ -81,6 +81,8 @@ settings! {
         public_url: String = "", Kind::Text(Rule::HttpUrl);
         /// Largest request body accepted.
         body_limit_bytes: usize = "1 MiB", size(KIB, 64 * MIB);
+        /// Largest table of devices accepted by `POST /api/devices/import`; it is kept in memory while it is imported.
+        import_limit_bytes: usize = "16 MiB", size(KIB, 256 * MIB);
         /// Threads that answer requests; 0 = one a processor.
         workers: usize = "0", int(0, 256, "threads");
         /// Reads allowed to one key or address a second, over time.

@@ -437,6 +437,7 @@ fn start_http(
         proxies: api::Proxies { trusted: http.trusted_proxies.clone(), header: http.proxy_header },
         workers: if http.workers == 0 { processors() } else { http.workers },
         body_limit_bytes: http.body_limit_bytes,
+        import_limit_bytes: http.import_limit_bytes,
         max_firmware_bytes: settings.firmware.max_bytes,
         limits: api::LimitOptions {
             read: Some(api::Allowance::new(http.read_per_s, http.read_burst)),

@@ -109,8 +109,13 @@ pub trait Store:
 
     /// Adds a device; [`Outcome::Conflict`] when the id is taken.
     fn create_device(&self, new: &NewDevice, now: Timestamp) -> Result<Outcome<Device>, Error>;
+    /// Adds those of the devices whose ids are free (each id once at most), in one transaction; says of each whether its id
+    /// was. With `all_or_nothing` none is added when one is taken.
+    fn create_devices(&self, new: &[NewDevice], all_or_nothing: bool, now: Timestamp) -> Result<Vec<bool>, Error>;
     /// One device.
     fn device(&self, id: &DeviceId) -> Result<Option<Device>, Error>;
+    /// Those of `ids` that are registered, in any order.
+    fn devices_of(&self, ids: &[DeviceId]) -> Result<Vec<Device>, Error>;
     /// Devices that match, newest first, and how many match in all.
     fn devices(&self, filter: &DeviceFilter, page: Page) -> Result<Listing<Device>, Error>;
     /// Changes the named fields; `None` = no such device. `expected_version`: [`Outcome::Conflict`] when it has moved on.

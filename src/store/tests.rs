@@ -45,6 +45,7 @@ pub(super) fn suite(store: &dyn Store) {
     events_are_listed_newest_first(store);
     registry::devices_are_created_changed_and_found(store);
     registry::devices_are_filtered(store);
+    registry::many_devices_are_created_at_once_or_none(store);
     deleting_keeps_or_purges_the_data(store);
     registry::alerts_open_once_and_are_acknowledged_once(store);
     registry::commands_advance_as_their_states_allow(store);

@@ -17,6 +17,7 @@ mod commands;
 mod conformance;
 mod crash;
 mod deploy;
+mod device_import;
 mod docs;
 mod energy;
 #[cfg(feature = "postgres")]
