@@ -185,6 +185,18 @@ pub enum ApiError {
     /// As many imports as there may be at once.
     #[error("other imports are running, try again when they are done")]
     ImportsFull,
+    /// As many streams as there may be.
+    #[error("there are {most} streams of events open, which is the most there may be (http.max_streams)")]
+    StreamsFull {
+        /// The limit.
+        most: usize,
+    },
+    /// As many streams as one key may have.
+    #[error("this key has {most} streams of events open, which is the most one key may have")]
+    StreamsOfKey {
+        /// The limit.
+        most: usize,
+    },
     /// Too many alerts wait to be sent.
     #[error("too many alerts wait to be sent, try again")]
     OutboxFull,
@@ -313,7 +325,7 @@ impl ResponseError for ApiError {
             Self::NoSuchRange { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Rows { why, .. } => why.status(),
             Self::UnsupportedMedia | Self::FormNeeded | Self::TableNeeded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooMany { .. } | Self::StreamsOfKey { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Store(error) if !error.is_transient() && !matches!(error, store::Error::Interrupted) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
@@ -323,6 +335,7 @@ impl ResponseError for ApiError {
             | Self::Issuer(_)
             | Self::Busy
             | Self::ImportsFull
+            | Self::StreamsFull { .. }
             | Self::OutboxFull
             | Self::Spool(_)
             | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,

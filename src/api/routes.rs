@@ -13,7 +13,7 @@ use super::guard::kind_of;
 use super::limits::Kind;
 use super::{
     alertmanager, alerts, audit, certificates, claims, command_key, commands, devices, docs, energy, enrol, firmware,
-    gaps, health, keys, log_level, nodes, raw, rollouts, series, services, session, stats, system, webhooks,
+    gaps, health, keys, log_level, nodes, raw, rollouts, series, services, session, stats, stream, system, webhooks,
 };
 use crate::observe::metrics;
 use crate::store::Role;
@@ -107,6 +107,7 @@ routes! {
     VIEWER series::latest,
     VIEWER energy::device_energy,
     VIEWER energy::fleet_energy,
+    VIEWER stream::stream_events,
     VIEWER raw::list_raw_data,
     VIEWER raw::read_raw_data,
     VIEWER gaps::device_gaps,

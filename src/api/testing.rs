@@ -405,6 +405,7 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
         authenticator,
         audit,
         open: tokio::sync::watch::Sender::new(true).subscribe(),
+        live: data::closed_hub(),
         campaigns: rollouts::campaigns(dir.path()),
         vault: Arc::new(crate::vault::Keyring::of_new_key()),
         mqtt_port: 1883,

@@ -8,7 +8,7 @@ use super::cache::States;
 use crate::domain::alert::AlertKind;
 use crate::domain::presence::{Connection, PresenceChange};
 use crate::domain::sequence::{Gap, Observation};
-use crate::domain::{Body, DeviceId, DeviceState, Message, Refusal, Registration, Timestamp};
+use crate::domain::{Body, DeviceId, DeviceState, Message, Refusal, Registration, Sequence, Timestamp};
 use crate::journal::Offset;
 use crate::store::{AlertChange, Batch, CommandChange, EventRow, NewDevice, TelemetryRow};
 
@@ -62,6 +62,8 @@ pub struct Tally {
     pub registered: u64,
     /// Messages stamped more than [`AHEAD_US`] after their receipt.
     pub ahead: u64,
+    /// Messages whose place in the count was taken already.
+    pub repeats: Vec<(DeviceId, Timestamp, Sequence)>,
 }
 
 impl Tally {
@@ -194,8 +196,10 @@ impl<'a> Plan<'a> {
         let Message { device, ts, seq, body, .. } = message;
         self.tally.kind(body.kind());
         self.tally.ahead += u64::from(ts.0 - received_at.0 > AHEAD_US);
-        if let Some(counted) = seq.counted() {
-            self.count(&device, counted, ts, received_at);
+        if let Some(counted) = seq.counted()
+            && self.count(&device, counted, ts, received_at)
+        {
+            self.tally.repeats.push((device.clone(), ts, seq));
         }
         self.hear(&device, Connection::said_by(&body), received_at);
         let kind = body.kind();
@@ -236,17 +240,18 @@ impl<'a> Plan<'a> {
         self.batch.events.push(EventRow { device, ts, seq, received_at, kind: kind.to_owned(), body });
     }
 
-    /// Follows the meter's counter: gaps into the ledger, and the alert that goes with open ones.
-    fn count(&mut self, device: &DeviceId, counter: u32, ts: Timestamp, received_at: Timestamp) {
+    /// Follows the meter's counter: gaps into the ledger, and the alert that goes with open ones. `true` = it has been there.
+    fn count(&mut self, device: &DeviceId, counter: u32, ts: Timestamp, received_at: Timestamp) -> bool {
         let state = self.states.edit(device);
         let raises = state.registration.as_ref().is_some_and(|r| r.is_active);
         let gap = match state.sequence.observe(counter, ts) {
-            Observation::First | Observation::Next | Observation::Known => return,
+            Observation::Known => return true,
+            Observation::First | Observation::Next => return false,
             Observation::Reboot { gap } => {
                 self.tally.reboots += 1;
                 match gap {
                     Some(gap) => gap,
-                    None => return,
+                    None => return false,
                 }
             }
             Observation::Jump(gap) | Observation::Late(gap) => gap,
@@ -271,6 +276,7 @@ impl<'a> Plan<'a> {
         };
         self.batch.alerts.extend(alert);
         self.batch.gaps.push((device.clone(), gap, received_at));
+        false
     }
 }
 

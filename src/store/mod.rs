@@ -18,6 +18,7 @@ mod fault;
 mod lease;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod listing;
+mod live;
 mod nodes;
 mod outbox;
 mod planned;
@@ -46,6 +47,7 @@ pub use copy::*;
 pub use enrolment::*;
 pub use error::Error;
 pub use lease::{Duty, Leader, Lease};
+pub use live::{LIVE_KEPT_S, Live, LiveChange, LiveChanges, LivePlace};
 pub use nodes::*;
 pub use outbox::*;
 pub use planned::{Fresh, Known, Planner};
@@ -75,7 +77,7 @@ pub type SharedStore = Arc<dyn Store>;
 ///
 /// Errors: [`Error::Unavailable`] is worth trying again (busy, away, disk full); anything else is not.
 pub trait Store:
-    Access + Certificates + Enrolment + Nodes + Outbox + Rollouts + Rollups + Takeover + Send + Sync + 'static
+    Access + Certificates + Enrolment + Live + Nodes + Outbox + Rollouts + Rollups + Takeover + Send + Sync + 'static
 {
     // ---- collector ---------------------------------------------------------------------------------------------
 

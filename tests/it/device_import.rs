@@ -26,7 +26,7 @@ fn ten_thousand_meters_are_registered_by_one_request_and_all_can_log_in() {
     for row in [0, 9_999] {
         let row = &body["rows"][row];
         let (id, token) = (row["device_id"].as_str().unwrap(), row["token"].as_str().unwrap());
-        let (mut meter, _) = app.mqtt(&Connect { user: Some(id), password: Some(token), ..Connect::id(id) });
+        let (mut meter, _) = app.mqtt(&Connect::id(id).login(id, token));
         meter.publish(&format!("iot/{id}/status"), status(id, &app).as_bytes(), 1);
         app.settled();
         assert_eq!(app.api.get(&format!("/api/devices/{id}/status")).expect(200).json()["connection_status"], "online");

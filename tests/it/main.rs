@@ -56,6 +56,7 @@ mod secrets;
 mod secure_fleet;
 mod services;
 mod source;
+mod stream;
 mod supervised;
 mod support;
 mod tidy;

@@ -1,6 +1,14 @@
 //! What a test puts into the store in memory.
 
 use super::*;
+use crate::live::Hub;
+
+/// Whose streams end at once.
+pub fn closed_hub() -> Hub {
+    let hub = Hub::default();
+    hub.close();
+    hub
+}
 
 impl Bench {
     /// Stores a datagram of (offset in ms, type, value) and widens the device's span to hold it.

@@ -151,7 +151,7 @@ impl World {
 }
 
 /// Lists that show a limited key what it may see.
-const LISTS: [&str; 3] = ["/api/devices", "/api/alerts", "/api/energy"];
+const LISTS: [&str; 4] = ["/api/devices", "/api/alerts", "/api/energy", "/api/stream"];
 const HOWS: [How; 3] = [How::Key, How::Token, How::Session];
 const ROLES: [Role; 3] = [Role::Viewer, Role::Operator, Role::Admin];
 

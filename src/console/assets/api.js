@@ -14,11 +14,11 @@ export class Failure extends Error {
   }
 }
 
-async function send(method, path, body) {
+async function send(method, path, body, type = 'application/json') {
   const headers = { Accept: 'application/json' };
   if (method !== 'GET' && csrf) headers['X-CSRF-Token'] = csrf;
-  if (body !== undefined) headers['Content-Type'] = 'application/json';
-  const text = body === undefined ? undefined : JSON.stringify(body);
+  if (body !== undefined) headers['Content-Type'] = type;
+  const text = body === undefined || body instanceof Blob ? body : JSON.stringify(body);
   const response = await fetch(path, { method, headers, body: text, credentials: 'same-origin', cache: 'no-store' });
   const is_json = (response.headers.get('Content-Type') || '').includes('json');
   const answer = is_json ? await response.json() : null;
@@ -57,12 +57,12 @@ export async function signOut() {
   keep(null);
 }
 
-async function call(method, path, body) {
+async function call(method, path, body, type) {
   for (;;) {
     if (!who) await askToSignIn();
     const used = who;
     try {
-      return await send(method, path, body);
+      return await send(method, path, body, type);
     } catch (error) {
       if (error.status !== 401) throw error;
       // Another call may have asked meanwhile: then the new session is tried.
@@ -74,5 +74,6 @@ async function call(method, path, body) {
 export const get = async (path) => (await call('GET', path)).body;
 export const list = (path) => call('GET', path);
 export const post = async (path, body) => (await call('POST', path, body)).body;
+export const upload = async (path, file, type) => (await call('POST', path, file, type)).body;
 export const remove = async (path) => (await call('DELETE', path)).body;
 export const device = (id) => `/api/devices/${encodeURIComponent(id)}`;

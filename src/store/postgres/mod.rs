@@ -29,6 +29,7 @@ mod enrolment;
 mod events;
 mod firmware;
 mod gaps;
+mod live;
 mod leases;
 mod locks;
 mod migrations;

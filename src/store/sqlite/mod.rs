@@ -28,6 +28,7 @@ mod enrolment;
 mod events;
 mod firmware;
 mod gaps;
+mod live;
 mod migrations;
 mod outbox;
 mod reach;
