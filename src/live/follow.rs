@@ -41,7 +41,12 @@ pub async fn follow(store: SharedStore, hub: Hub, board: Board, mut stop: watch:
     let mut backoff = Backoff::default();
     board.set(TASK, TaskState::Running);
     while !*stop.borrow_and_update() {
-        let pause = match follower.turn().await {
+        let turn = tokio::select! {
+            // A database that does not answer holds up no stop.
+            _ = stop.changed() => break,
+            turn = follower.turn() => turn,
+        };
+        let pause = match turn {
             Ok(pause) => {
                 if backoff.has_failed() {
                     backoff = Backoff::default();

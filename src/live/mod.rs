@@ -92,7 +92,9 @@ impl Event {
                 let series = row.values.series.iter().map(|s| 96 + s.values.len() * size_of::<f64>());
                 row.values.offsets_us.len() * size_of::<i64>() + series.sum::<usize>()
             }
-            Self::Presence(_, state) => size_of::<DeviceState>() + 96 * (state.latest.len() + state.sequence.open.len()),
+            Self::Presence(_, state) => {
+                size_of::<DeviceState>() + 96 * (state.latest.len() + state.sequence.open.len())
+            }
             Self::Alert(alert) => alert.message.len() + alert.alert_type.len() + alert.severity.len(),
             Self::Command(command) => {
                 let params = command.params.iter().map(|(name, value)| 64 + name.len() + value.to_string().len());

@@ -139,8 +139,12 @@ mod tests {
     fn a_record_begins_on_its_own_line_whatever_stands_before_it() {
         let strings = |texts: &[&str]| Ok(texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>());
         let read = all(b"\xef\xbb\xbfa,b\r\n\"x, \"\"y\"\"\nz\",\n\n,\"\"");
-        let expected =
-            [(1, strings(&["a", "b"])), (2, strings(&["x, \"y\"\nz", ""])), (4, strings(&[""])), (5, strings(&["", ""]))];
+        let expected = [
+            (1, strings(&["a", "b"])),
+            (2, strings(&["x, \"y\"\nz", ""])),
+            (4, strings(&[""])),
+            (5, strings(&["", ""])),
+        ];
         assert_eq!(read, expected);
         assert!(is_blank(&[(String::new(), false)]) && !is_blank(&[(String::new(), true)]));
     }

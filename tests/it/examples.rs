@@ -83,7 +83,8 @@ fn a_meter_in_python_measures_in_tls_and_answers_signed_commands() {
     let key = guarded.api.post("/api/devices/py-1/command-key", &json!({})).expect(201).json();
     let meter = Meter::new(&guarded, &token, key["command_key"].as_str().unwrap());
 
-    let mut watching = api_command(&guarded, &["watch", "--devices", "py-*", "--kinds", "readings,alerts", "--count", "5"]);
+    let mut watching =
+        api_command(&guarded, &["watch", "--devices", "py-*", "--kinds", "readings,alerts", "--count", "5"]);
     let watching = watching.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("python3 is installed");
     eventually("it watches", || guarded.api.get("/metrics").expect(200).text().contains("iot_meter_streams_open 1\n"));
     let running = meter.start("py-1", 5, 2);

@@ -72,7 +72,9 @@ fn commands_given_to_one_node_reach_a_meter_at_another_and_go_on_when_that_one_i
     eventually("the other node knows that it is there", || {
         a.api.get("/api/devices/m1/status").expect(200).json()["connection_status"] == "online"
     });
-    watched.until("presence that the other node has seen", |e| e.name == "presence" && e.data["connection_status"] == "online");
+    watched.until("presence that the other node has seen", |e| {
+        e.name == "presence" && e.data["connection_status"] == "online"
+    });
     b.api.post("/api/devices/m1/alerts", &json!({"message": "over b"})).expect(201);
     watched.until("an alert that the other node was told", |event| event.data["message"] == "over b");
     drop(watched);

@@ -13,8 +13,8 @@ use crate::api::error::ApiError;
 use crate::api::show::{Time, time};
 use crate::api::{State, etag};
 use crate::collector::RequestKind;
-use crate::domain::{DeviceId, DeviceState};
 use crate::domain::presence::Connection;
+use crate::domain::{DeviceId, DeviceState};
 
 /// Whether a device is there.
 #[derive(Serialize, ToSchema)]

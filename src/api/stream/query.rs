@@ -39,7 +39,9 @@ impl Query {
         for word in words {
             match Kind::ALL.into_iter().find(|kind| kind.names().1 == word) {
                 Some(kind) => kinds.push(kind),
-                None => params.fault("kinds", "must be of readings, presence, alerts and commands, by commas or repeated"),
+                None => {
+                    params.fault("kinds", "must be of readings, presence, alerts and commands, by commas or repeated")
+                }
             }
         }
         params.finish()?;

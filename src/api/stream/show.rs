@@ -8,7 +8,6 @@ use crate::api::alerts::AlertBody;
 use crate::api::commands::CommandBody;
 use crate::api::devices::StatusBody;
 use crate::api::series::format::{Format, Writer};
-use crate::domain::Metric;
 use crate::live::{Event, Position};
 use crate::series::{Point, Quantity};
 use crate::store::TelemetryRow;
@@ -57,17 +56,15 @@ fn reading(row: &TelemetryRow, out: &mut String) {
     let TelemetryRow { device, ts, seq, received_at, values } = row;
     let seq = seq.counted().map_or_else(|| "null".to_owned(), |seq| seq.to_string());
     // Ids and times need no escaping.
-    let _ = write!(out, "{{\"device_id\":\"{device}\",\"time\":\"{ts}\",\"seq\":{seq},\"received_at\":\"{received_at}\"");
+    let _ =
+        write!(out, "{{\"device_id\":\"{device}\",\"time\":\"{ts}\",\"seq\":{seq},\"received_at\":\"{received_at}\"");
     out.push_str(",\"readings\":");
     let mut writer = Writer::new(Format::Json, device.as_str());
     writer.begin(out);
     for (slot, offset_us) in values.offsets_us.iter().enumerate() {
         for series in &values.series {
             let Some(value) = series.values.get(slot).copied().filter(|value| !value.is_nan()) else { continue };
-            let is_plausible = match &series.metric {
-                Metric::Known(known) => known.is_plausible(value),
-                Metric::Other(_) => true,
-            };
+            let is_plausible = series.metric.is_plausible(value);
             let (quantity, unit) = (Quantity::Measured(series.metric.clone()), series.unit.clone());
             writer.point(&Point { time: ts.plus_us(*offset_us), quantity, value, unit, is_plausible }, out);
         }
@@ -79,7 +76,7 @@ fn reading(row: &TelemetryRow, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{DeviceId, Sequence, Telemetry, Timestamp};
+    use crate::domain::{DeviceId, Metric, Sequence, Telemetry, Timestamp};
     use crate::live::Hub;
 
     #[tokio::test]

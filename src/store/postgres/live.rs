@@ -39,12 +39,7 @@ fn end(connection: &mut PgConnection) -> QueryResult<LivePlace> {
     Ok(LivePlace(end.oldest - 1, i64::MAX))
 }
 
-fn changes(
-    connection: &mut PgConnection,
-    node: Uuid,
-    after: LivePlace,
-    limit: u32,
-) -> Result<LiveChanges, Fault> {
+fn changes(connection: &mut PgConnection, node: Uuid, after: LivePlace, limit: u32) -> Result<LiveChanges, Fault> {
     let query = "SELECT tx, id, kind, device_id, ref AS name FROM live_changes WHERE (tx, id) > ($1, $2) \
                  AND tx < pg_snapshot_xmin(pg_current_snapshot())::text::bigint ORDER BY tx, id LIMIT $3";
     let notes: Vec<Note> = sql_query(query)

@@ -16,8 +16,8 @@ use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 
 use self::rows::{Format, Row};
-use self::verdict::{Outcome, Refusal};
 pub use self::verdict::ImportBody;
+use self::verdict::{Outcome, Refusal};
 use super::bodies::CreateDevice;
 use super::reload;
 use crate::api::auth::Principal;

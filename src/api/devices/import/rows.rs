@@ -123,7 +123,8 @@ fn of_csv(bytes: &[u8], rows: &mut Vec<Row>) -> Result<(), ApiError> {
 fn check(columns: &[String]) -> Result<(), ApiError> {
     let mut faults = Vec::new();
     for (at, name) in columns.iter().enumerate() {
-        let is_known = COLUMNS.contains(&name.as_str()) || name.strip_prefix(METADATA).is_some_and(|key| !key.is_empty());
+        let is_known =
+            COLUMNS.contains(&name.as_str()) || name.strip_prefix(METADATA).is_some_and(|key| !key.is_empty());
         let shown: String = name.chars().filter(|c| !c.is_control()).take(NAME_LEN).collect();
         if !is_known {
             let known = COLUMNS.join(", ");

@@ -65,7 +65,10 @@ async fn all_or_nothing_names_the_rows_and_writes_nothing() {
     let fields: Vec<&str> =
         body["errors"].as_array().unwrap().iter().map(|fault| fault["field"].as_str().unwrap()).collect();
     assert!(fields.contains(&"row 2 (m1): device_id") && fields.contains(&"row 4 (old): device_id"), "{fields:?}");
-    assert!(body["detail"].as_str().unwrap().starts_with("nothing was imported: row 2 (m1): device_id stands"), "{body}");
+    assert!(
+        body["detail"].as_str().unwrap().starts_with("nothing was imported: row 2 (m1): device_id stands"),
+        "{body}"
+    );
     let taken = import(&bench, "?atomic=true", CSV, "device_id,device_name\nm1,One\nold,Old\n", None).await;
     assert_eq!(taken.status, 409, "what is there already, and otherwise");
     assert_eq!(bench.get("/api/devices").await.json().as_array().unwrap().len(), 2);
