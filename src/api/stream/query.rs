@@ -3,8 +3,7 @@
 use crate::api::auth::Principal;
 use crate::api::error::ApiError;
 use crate::api::query::Params;
-use crate::domain::DeviceId;
-use crate::domain::pattern::DevicePattern;
+use crate::domain::{DeviceId, DevicePattern};
 use crate::live::{Event, Kind};
 
 /// Most devices and patterns that can be named.
