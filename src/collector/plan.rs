@@ -8,7 +8,7 @@ use super::cache::States;
 use crate::domain::alert::AlertKind;
 use crate::domain::presence::{Connection, PresenceChange};
 use crate::domain::sequence::{Gap, Observation};
-use crate::domain::{Body, DeviceId, DeviceState, Message, Refusal, Registration, Sequence, Timestamp};
+use crate::domain::{Body, DeviceId, DeviceState, Message, Refusal, Registration, Timestamp};
 use crate::journal::Offset;
 use crate::store::{AlertChange, Batch, CommandChange, EventRow, NewDevice, TelemetryRow};
 
@@ -62,8 +62,6 @@ pub struct Tally {
     pub registered: u64,
     /// Messages stamped more than [`AHEAD_US`] after their receipt.
     pub ahead: u64,
-    /// Messages whose place in the count was taken already.
-    pub repeats: Vec<(DeviceId, Timestamp, Sequence)>,
 }
 
 impl Tally {
@@ -196,10 +194,8 @@ impl<'a> Plan<'a> {
         let Message { device, ts, seq, body, .. } = message;
         self.tally.kind(body.kind());
         self.tally.ahead += u64::from(ts.0 - received_at.0 > AHEAD_US);
-        if let Some(counted) = seq.counted()
-            && self.count(&device, counted, ts, received_at)
-        {
-            self.tally.repeats.push((device.clone(), ts, seq));
+        if let Some(counted) = seq.counted() {
+            self.count(&device, counted, ts, received_at);
         }
         self.hear(&device, Connection::said_by(&body), received_at);
         let kind = body.kind();
@@ -240,18 +236,17 @@ impl<'a> Plan<'a> {
         self.batch.events.push(EventRow { device, ts, seq, received_at, kind: kind.to_owned(), body });
     }
 
-    /// Follows the meter's counter: gaps into the ledger, and the alert that goes with open ones. `true` = it has been there.
-    fn count(&mut self, device: &DeviceId, counter: u32, ts: Timestamp, received_at: Timestamp) -> bool {
+    /// Follows the meter's counter: gaps into the ledger, and the alert that goes with open ones.
+    fn count(&mut self, device: &DeviceId, counter: u32, ts: Timestamp, received_at: Timestamp) {
         let state = self.states.edit(device);
         let raises = state.registration.as_ref().is_some_and(|r| r.is_active);
         let gap = match state.sequence.observe(counter, ts) {
-            Observation::Known => return true,
-            Observation::First | Observation::Next => return false,
+            Observation::First | Observation::Next | Observation::Known => return,
             Observation::Reboot { gap } => {
                 self.tally.reboots += 1;
                 match gap {
                     Some(gap) => gap,
-                    None => return false,
+                    None => return,
                 }
             }
             Observation::Jump(gap) | Observation::Late(gap) => gap,
@@ -276,7 +271,6 @@ impl<'a> Plan<'a> {
         };
         self.batch.alerts.extend(alert);
         self.batch.gaps.push((device.clone(), gap, received_at));
-        false
     }
 }
 

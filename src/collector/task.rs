@@ -2,7 +2,6 @@
 
 mod presence;
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -222,7 +221,7 @@ impl Collector {
             batch
         })?;
         report(&tally);
-        self.tell(stored.telemetry, &tally);
+        self.options.live.tell(stored.telemetry.into_iter().map(Event::Reading));
         self.trace(end, (started, took), records.len());
         self.states.passed(end);
         self.progress.set(end.0, None);
@@ -294,16 +293,6 @@ impl Collector {
             self.states.forget(device);
         }
         Ok((took, batch))
-    }
-
-    /// Tells those who watch what was stored, without what comes a second time.
-    fn tell(&self, stored: Vec<store::TelemetryRow>, tally: &Tally) {
-        if stored.is_empty() || !self.options.live.is_watched() {
-            return;
-        }
-        let repeats: HashSet<_> = tally.repeats.iter().map(|(device, ts, seq)| (device, *ts, *seq)).collect();
-        let is_new = |row: &store::TelemetryRow| !repeats.contains(&(&row.device, row.ts, row.seq));
-        self.options.live.tell(stored.into_iter().filter(is_new).map(Event::Reading));
     }
 
     /// Applies what has been asked over REST since the last turn, in one commit.

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 pub use watch::{Heard, Position, Watch};
 
-use crate::domain::{DeviceId, DeviceState};
+use crate::domain::{DeviceId, DeviceState, Sequence, Timestamp};
 use crate::observe::metrics;
 use crate::store::{Alert, Command, TelemetryRow};
 use ring::Ring;
@@ -46,6 +46,9 @@ pub enum Event {
     /// What happened here was not seen: the database was away for too long.
     Unseen,
 }
+
+/// A message's identity.
+type Identity = (DeviceId, Timestamp, Sequence);
 
 /// Kinds of events.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,9 +87,17 @@ impl Event {
         }
     }
 
+    /// Of a message, what tells it from all others.
+    fn identity(&self) -> Option<Identity> {
+        match self {
+            Self::Reading(row) => Some((row.device.clone(), row.ts, row.seq)),
+            _ => None,
+        }
+    }
+
     /// About how much memory it takes.
     fn size_bytes(&self) -> usize {
-        let own = size_of::<Self>() + 128;
+        let own = size_of::<Self>() + 256;
         own + match self {
             Self::Reading(row) => {
                 let series = row.values.series.iter().map(|s| 96 + s.values.len() * size_of::<f64>());
@@ -181,8 +192,11 @@ impl Hub {
         self.lock().is_watched()
     }
 
-    /// Tells what happened, in order.
+    /// Tells what happened, in order. A message that was told and is still kept is not told again.
     pub fn tell(&self, events: impl IntoIterator<Item = Event>) {
+        if !self.is_watched() {
+            return;
+        }
         let events: Vec<(Arc<Event>, usize)> =
             events.into_iter().map(|event| (event.size_bytes(), Arc::new(event))).map(|(n, e)| (e, n)).collect();
         if events.is_empty() {

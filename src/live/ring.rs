@@ -2,10 +2,10 @@
 //!
 //! Invariant: what is kept is consecutive; a number is never used twice.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::Event;
+use super::{Event, Identity};
 
 #[derive(Debug)]
 pub(super) struct Ring {
@@ -14,12 +14,14 @@ pub(super) struct Ring {
     /// The number of the first event that is kept, or of the next one when none is.
     first: u64,
     kept: VecDeque<(Arc<Event>, usize)>,
+    /// The messages among them.
+    messages: HashSet<Identity>,
 }
 
 impl Ring {
     /// Numbers begin at 1, so that there is one before the first.
     pub(super) fn new(keep_bytes: usize) -> Self {
-        Self { keep_bytes, bytes: 0, first: 1, kept: VecDeque::new() }
+        Self { keep_bytes, bytes: 0, first: 1, kept: VecDeque::new(), messages: HashSet::new() }
     }
 
     /// The number of the first event that is kept.
@@ -32,10 +34,13 @@ impl Ring {
         self.first + self.kept.len() as u64
     }
 
-    /// Keeps these, each with its size; gives back what has to go for them.
+    /// Keeps these, each with its size, but no copy of a message that is kept; gives back what has to go for them.
     pub(super) fn push(&mut self, events: Vec<(Arc<Event>, usize)>) -> Vec<Arc<Event>> {
         let mut dropped = Vec::new();
         for (event, size) in events {
+            if event.identity().is_some_and(|message| !self.messages.insert(message)) {
+                continue;
+            }
             self.bytes += size;
             self.kept.push_back((event, size));
         }
@@ -44,6 +49,9 @@ impl Ring {
         {
             self.bytes -= size;
             self.first += 1;
+            if let Some(message) = event.identity() {
+                self.messages.remove(&message);
+            }
             dropped.push(event);
         }
         dropped
@@ -54,6 +62,7 @@ impl Ring {
         self.first = self.next() + 1;
         self.bytes = 0;
         self.kept.clear();
+        self.messages.clear();
     }
 
     /// The event of that number, if it is kept.

@@ -3,6 +3,7 @@
 mod access;
 mod certificates;
 mod enrolment;
+mod live;
 mod nodes;
 mod outbox;
 mod paging;
@@ -70,6 +71,7 @@ pub(super) fn suite(store: &dyn Store) {
     enrolment::all(store);
     outbox::all(store);
     rollups::all(store);
+    live::all(store);
     nodes::all(store);
     rollouts::all(store);
     takeover::all(store);

@@ -148,7 +148,7 @@ fn a_slow_reader_is_told_how_much_it_has_missed_and_holds_up_nobody() {
     const MESSAGES: u32 = 700;
     let app =
         TestApp::builder().open().set("http.stream_keep_bytes", "1 MiB").set("http.write_timeout_s", "600").start();
-    let (status, slow) = sse::ask(http(&app), "?kinds=readings", &[], 4096);
+    let (status, slow) = sse::ask(http(&app), "?kinds=readings", &[], 64 * 1024);
     assert_eq!(status, 200);
     let (mut meter, _) = app.mqtt(&Connect::id("m1"));
     for seq in 0..MESSAGES {
