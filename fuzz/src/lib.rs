@@ -5,3 +5,6 @@
 
 #[path = "../../src/mqtt/mod.rs"]
 pub mod mqtt;
+
+#[path = "../../src/archive/shred/mod.rs"]
+pub mod shred;

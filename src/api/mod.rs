@@ -42,8 +42,10 @@ mod query;
 mod range;
 mod raw;
 mod record;
+pub mod reference;
 mod rollouts;
 mod routes;
+mod rules;
 mod scrape;
 mod series;
 mod server;
@@ -113,6 +115,8 @@ pub struct Services {
     /// What of the requests is traced.
     pub tracer: Tracer,
     pub node_id: String,
+    /// What this node says of itself.
+    pub said: Arc<crate::store::Beat>,
     /// The nodes on the same database.
     pub peers: keeper::Peers,
     /// Who is asking; made with `open`, everybody is an administrator.

@@ -7,6 +7,7 @@ mod enrolment;
 mod outbox;
 mod raw;
 mod rollouts;
+mod rules;
 mod takeover;
 
 use std::ops::ControlFlow;
@@ -15,6 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use actix_web::http::Method;
 use actix_web::{test, web};
 use serde_json::{Value, json};
+
+pub use data::Answer;
 
 use super::server::app;
 use super::{MetricsAccess, Options, Page as StaticPage, Services, State, key};
@@ -233,6 +236,8 @@ impl Store for FakeStore {
             cleared_at: None,
             acknowledged_at: None,
             acknowledged_by: None,
+            rule: None,
+            cleared_reason: None,
         };
         content.alerts.push(alert.clone());
         Ok(Some(alert))
@@ -345,27 +350,11 @@ pub struct Bench {
     pub _dir: tempfile::TempDir,
 }
 
-/// An answer, read whole.
-pub struct Answer {
-    pub status: u16,
-    pub headers: actix_web::http::header::HeaderMap,
-    pub bytes: Vec<u8>,
-}
-
-impl Answer {
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.bytes).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&self.bytes)))
-    }
-    pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |v| v.to_str().unwrap())
-    }
-}
-
 const PAGES: &[StaticPage] = &[StaticPage { path: "/", content_type: "text/html", body: "<p>hello</p>" }];
 
 /// What the API stands on in tests, and the ends of its channels.
 pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, Ends) {
-    let (collector, mut requests) = collector::Handle::channel();
+    let (collector, collector::Inbox { mut requests, .. }) = collector::Handle::channel();
     let (dispatch, dispatch::Inbox { rx: asked, connected }) = dispatch::Handle::channel();
     let told: Arc<Mutex<Vec<RequestKind>>> = Arc::default();
     let (ear, registry) = (Arc::clone(&told), Arc::clone(&store));
@@ -401,6 +390,13 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
         metrics: Some(Arc::new(|_| "up 1\n".to_owned())),
         tracer: Default::default(),
         node_id: "n1".to_owned(),
+        said: Arc::new(crate::store::Beat {
+            name: "test".to_owned(),
+            version: "0".to_owned(),
+            addresses: Vec::new(),
+            started_at: crate::domain::Timestamp(0),
+            stored_until: crate::domain::Timestamp(0),
+        }),
         peers: Default::default(),
         authenticator,
         audit,

@@ -3,7 +3,7 @@
 //! Order, which is the whole of its safety: read → write the object (never over another) → release the journal. A crash
 //! anywhere repeats work and changes nothing; see `recover`.
 //!
-//! Invariant: memory holds one batch (`flush_bytes`) and one encoded object. Does not know how objects are read back.
+//! Invariant: memory holds one batch (`flush_bytes`), the numbers of its messages and one encoded object. Does not know how objects are read back.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

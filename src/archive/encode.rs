@@ -1,8 +1,9 @@
 //! Records → the bytes of a Parquet object. Pure.
 //!
 //! Shape: rows sorted by (device_id, received_at); row groups of [`GROUP_ROWS`] rows with the smallest and largest
-//! device and time, so that a reader of one device opens few of them; the payload column comes last, so that everything a
-//! listing needs of a row group is one short range; payload pages are small and indexed, so that one message is one page.
+//! device and time, so that a reader of one device opens few of them; the columns that payloads are made of come last, so
+//! that everything a listing needs of a row group is one short range; their pages are indexed, so that one message is a page
+//! of each.
 //!
 //! Columns beside those of the design: `reason`, why a message is `invalid`, because an invalid message without its
 //! reason would have to be decoded again with the rules of that day to be understood; `size_bytes`, because a listing
@@ -11,27 +12,21 @@
 //! Invariant: equal batches give equal bytes. Does not know where objects are kept.
 
 use std::ops::Range;
-use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use parquet::basic::{Compression, Encoding, LogicalType, Repetition, TimeUnit, Type as Physical, ZstdLevel};
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{KeyValue, SortingColumn};
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr};
+use parquet::file::metadata::KeyValue;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
-use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
 use super::batch::{Batch, Part, Row};
 use super::full::Full;
+use super::schema::{COLUMNS, LAYOUT_KEY, properties, schema};
+use super::shred::{Columns, Context, Group, Lists, Plan, Shapes, Shredded};
 use crate::journal::large;
 
 /// Rows a row group has at most.
 pub(crate) const GROUP_ROWS: usize = 8192;
-/// Rows a payload page has at most: what is decompressed to read one message.
-const PAGE_ROWS: usize = 128;
-/// Bytes at which a page is closed.
-const PAGE_BYTES: usize = 256 * 1024;
 
 /// Key of the metadata entry that names all objects of a batch.
 pub(crate) const BATCH_KEY: &str = "iot-meter.batch";
@@ -40,98 +35,22 @@ pub(crate) const PARTS_KEY: &str = "iot-meter.parts";
 /// Key of the metadata entry with the checksum of the records.
 pub(crate) const DIGEST_KEY: &str = "iot-meter.digest";
 
-/// The columns that are read back, by position (a test compares them with the schema).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Column {
-    DeviceId = 0,
-    Category = 1,
-    ReceivedAt = 2,
-    JournalOffset = 3,
-    SizeBytes = 4,
-    Topic = 5,
-    Ts = 6,
-    Seq = 7,
-    Reason = 8,
-    Qos = 9,
-    Retain = 10,
-    ContentType = 11,
-    Node = 12,
-    /// The last one.
-    Payload = 13,
-}
-
-fn column(name: &str, physical: Physical, logical: Option<LogicalType>, repetition: Repetition) -> TypePtr {
-    let column = Type::primitive_type_builder(name, physical)
-        .with_repetition(repetition)
-        .with_logical_type(logical)
-        .build()
-        .expect("the physical types below can carry the logical ones");
-    Arc::new(column)
-}
-
-static SCHEMA: LazyLock<TypePtr> = LazyLock::new(|| {
-    const REQUIRED: Repetition = Repetition::REQUIRED;
-    const OPTIONAL: Repetition = Repetition::OPTIONAL;
-    let text = |name, repetition| column(name, Physical::BYTE_ARRAY, Some(LogicalType::String), repetition);
-    let time = |name, repetition| {
-        let micros = LogicalType::timestamp(true, TimeUnit::MICROS);
-        column(name, Physical::INT64, Some(micros), repetition)
-    };
-    let fields = vec![
-        text("device_id", REQUIRED),
-        text("category", REQUIRED),
-        time("received_at", REQUIRED),
-        column("journal_offset", Physical::INT64, None, REQUIRED),
-        column("size_bytes", Physical::INT32, None, REQUIRED),
-        text("topic", REQUIRED),
-        time("ts", OPTIONAL),
-        column("seq", Physical::INT64, None, OPTIONAL),
-        text("reason", OPTIONAL),
-        column("qos", Physical::INT32, None, REQUIRED),
-        column("retain", Physical::BOOLEAN, None, REQUIRED),
-        text("content_type", OPTIONAL),
-        text("node", REQUIRED),
-        column("payload", Physical::BYTE_ARRAY, None, REQUIRED),
-    ];
-    let schema = Type::group_type_builder("iot_meter_raw_v1").with_fields(fields).build();
-    Arc::new(schema.expect("a group of primitive fields is a schema"))
-});
-
 /// How hard an object is compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Effort {
     /// While messages are coming in: zstd 1.
     Quick,
-    /// Once, in the background, for the time it is kept: zstd 9, a fifth less at three times the work.
+    /// Once, in the background, for the time it is kept: zstd 9.
     Thorough,
 }
 
-static QUICK: LazyLock<WriterPropertiesPtr> = LazyLock::new(|| properties(1));
-static THOROUGH: LazyLock<WriterPropertiesPtr> = LazyLock::new(|| properties(9));
-
-fn properties(level: i32) -> WriterPropertiesPtr {
-    let payload = ColumnPath::from("payload");
-    let sorting = [Column::DeviceId, Column::ReceivedAt].map(|c| SortingColumn {
-        column_idx: c as i32,
-        descending: false,
-        nulls_first: false,
-    });
-    let mut builder = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(level).unwrap_or_default()))
-        .set_write_batch_size(PAGE_ROWS)
-        .set_data_page_size_limit(PAGE_BYTES)
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_statistics_truncate_length(None)
-        .set_sorting_columns(Some(sorting.to_vec()))
-        .set_column_dictionary_enabled(payload.clone(), false)
-        .set_column_statistics_enabled(payload.clone(), EnabledStatistics::None)
-        .set_column_data_page_row_count_limit(payload, PAGE_ROWS);
-    for numbers in ["received_at", "journal_offset", "ts", "seq"] {
-        builder = builder
-            .set_column_dictionary_enabled(ColumnPath::from(numbers), false)
-            .set_column_encoding(ColumnPath::from(numbers), Encoding::DELTA_BINARY_PACKED);
+impl Effort {
+    const fn level(self) -> i32 {
+        match self {
+            Self::Quick => 1,
+            Self::Thorough => 9,
+        }
     }
-    Arc::new(builder.build())
 }
 
 /// Checksum (CRC-32C) over offset, time of receipt and payload of rows in their order: whether two objects hold the same
@@ -166,43 +85,68 @@ pub(crate) fn digest(batch: &Batch, part: &Part) -> String {
 /// The object of `part`. `siblings`: keys of all objects of the batch, kept in it so that a restart can tell whether all
 /// of them were written.
 pub(crate) fn encode(batch: &Batch, part: &Part, siblings: &str, digest: String) -> Result<Bytes, ParquetError> {
-    let mut writer = Writer::new(batch.payload_bytes(part), Effort::Quick)?;
+    let (mut shapes, mut plan) = (Shapes::default(), Plan::default());
+    let groups = part.order.chunks(GROUP_ROWS).map(|indices| {
+        let mut group = Group::default();
+        for row in indices.iter().map(|&index| batch.row(index)) {
+            let (device, payload) = (batch.bytes(&row.device), batch.bytes(&row.payload));
+            let context = Context { device: &device, seq: row.class.seq, base_us: row.base_us() };
+            group.push(&mut shapes, context, &payload);
+        }
+        plan.add(&shapes, &group);
+        group
+    });
+    let groups: Vec<Group> = groups.collect();
+    let columns = plan.columns(&shapes);
+    let mut writer = Writer::new(batch.payload_bytes(part), Effort::Quick, columns)?;
     let node = ByteArray::from(Bytes::copy_from_slice(part.name.node.as_bytes()));
-    for indices in part.order.chunks(GROUP_ROWS) {
+    for (indices, group) in part.order.chunks(GROUP_ROWS).zip(&groups) {
         let rows: Vec<Full> = indices.iter().map(|&i| full(batch, batch.row(i), &node)).collect();
-        writer.group(&rows)?;
+        writer.group(&rows, &shapes, group)?;
     }
     writer.finish(vec![(BATCH_KEY, siblings.to_owned()), (DIGEST_KEY, digest)])
 }
 
 /// An object being written, row group by row group.
-pub(crate) struct Writer(SerializedFileWriter<Vec<u8>>);
+pub(crate) struct Writer {
+    file: SerializedFileWriter<Vec<u8>>,
+    columns: Columns,
+}
 
 impl Writer {
     /// An empty one, about so large before compression.
-    pub(crate) fn new(bytes: usize, effort: Effort) -> Result<Self, ParquetError> {
+    pub(crate) fn new(bytes: usize, effort: Effort, columns: Columns) -> Result<Self, ParquetError> {
         let mut object = Vec::new();
         large::reserve(&mut object, bytes);
-        let properties = match effort {
-            Effort::Quick => &QUICK,
-            Effort::Thorough => &THOROUGH,
-        };
-        Ok(Self(SerializedFileWriter::new(object, Arc::clone(&SCHEMA), Arc::clone(properties))?))
+        let properties = properties(effort.level(), &columns);
+        Ok(Self { file: SerializedFileWriter::new(object, schema(&columns)?, properties)?, columns })
     }
 
-    /// A row group, at most [`GROUP_ROWS`] rows in their order.
-    pub(crate) fn group(&mut self, rows: &[Full]) -> Result<(), ParquetError> {
-        let mut group = self.0.next_row_group()?;
-        write_group(&mut group, rows)?;
+    /// A row group, at most [`GROUP_ROWS`] rows in their order, which `group` has read.
+    pub(crate) fn group(&mut self, rows: &[Full], shapes: &Shapes, group: &Group) -> Result<(), ParquetError> {
+        let shreds = || group.finish(shapes, &self.columns, &|row| (rows[row].context(), rows[row].payload.data()));
+        let shredded = (!self.columns.names.is_empty()).then(shreds);
+        self.write_group(rows, shredded)
+    }
+
+    /// A row group whose payloads are as they are, or taken apart.
+    pub(super) fn write_group(&mut self, rows: &[Full], shredded: Option<Shredded>) -> Result<(), ParquetError> {
+        let mut group = self.file.next_row_group()?;
+        write_common(&mut group, rows)?;
+        match shredded {
+            None => write_column::<ByteArrayType>(&mut group, rows.iter().map(|r| r.payload.clone()))?,
+            Some(shredded) => write_shredded(&mut group, rows, shredded)?,
+        }
         group.close().map(drop)
     }
 
     /// The object's bytes, with these entries in its metadata.
     pub(crate) fn finish(mut self, entries: Vec<(&str, String)>) -> Result<Bytes, ParquetError> {
-        for (key, value) in entries {
-            self.0.append_key_value_metadata(KeyValue { key: key.to_owned(), value: Some(value) });
+        let layout = (!self.columns.names.is_empty()).then(|| (LAYOUT_KEY, COLUMNS.to_owned()));
+        for (key, value) in entries.into_iter().chain(layout) {
+            self.file.append_key_value_metadata(KeyValue { key: key.to_owned(), value: Some(value) });
         }
-        Ok(self.0.into_inner()?.into())
+        Ok(self.file.into_inner()?.into())
     }
 }
 
@@ -227,31 +171,55 @@ fn full(batch: &Batch, row: &Row, node: &ByteArray) -> Full {
     }
 }
 
-/// Writes the columns in the order of the schema.
-fn write_group(group: &mut SerializedRowGroupWriter<'_, Vec<u8>>, rows: &[Full]) -> Result<(), ParquetError> {
-    fn all<T>(rows: &[Full], f: impl Fn(&Full) -> T) -> Vec<T> {
-        rows.iter().map(f).collect()
-    }
-    write::<ByteArrayType>(group, &all(rows, |r| r.device.clone()))?;
-    write::<ByteArrayType>(group, &all(rows, |r| r.category.clone()))?;
-    write::<Int64Type>(group, &all(rows, |r| r.received_at))?;
-    write::<Int64Type>(group, &all(rows, |r| r.offset))?;
-    write::<Int32Type>(group, &all(rows, |r| r.size))?;
-    write::<ByteArrayType>(group, &all(rows, |r| r.topic.clone()))?;
+/// Writes the columns of both layouts in the order of the schema.
+fn write_common(group: &mut SerializedRowGroupWriter<'_, Vec<u8>>, rows: &[Full]) -> Result<(), ParquetError> {
+    write_column::<ByteArrayType>(group, rows.iter().map(|r| r.device.clone()))?;
+    write_column::<ByteArrayType>(group, rows.iter().map(|r| r.category.clone()))?;
+    write_column::<Int64Type>(group, rows.iter().map(|r| r.received_at))?;
+    write_column::<Int64Type>(group, rows.iter().map(|r| r.offset))?;
+    write_column::<Int32Type>(group, rows.iter().map(|r| r.size))?;
+    write_column::<ByteArrayType>(group, rows.iter().map(|r| r.topic.clone()))?;
     write_some::<Int64Type>(group, rows.iter().map(|r| r.ts))?;
     write_some::<Int64Type>(group, rows.iter().map(|r| r.seq))?;
     write_some::<ByteArrayType>(group, rows.iter().map(|r| r.reason.clone()))?;
-    write::<Int32Type>(group, &all(rows, |r| r.qos))?;
-    write::<BoolType>(group, &all(rows, |r| r.retain))?;
+    write_column::<Int32Type>(group, rows.iter().map(|r| r.qos))?;
+    write_column::<BoolType>(group, rows.iter().map(|r| r.retain))?;
     write_some::<ByteArrayType>(group, rows.iter().map(|r| r.content_type.clone()))?;
-    write::<ByteArrayType>(group, &all(rows, |r| r.node.clone()))?;
-    write::<ByteArrayType>(group, &all(rows, |r| r.payload.clone()))
+    write_column::<ByteArrayType>(group, rows.iter().map(|r| r.node.clone()))
 }
 
-fn write<T: DataType>(group: &mut SerializedRowGroupWriter<'_, Vec<u8>>, values: &[T::T]) -> Result<(), ParquetError> {
+/// Writes templates and numbers, and the payloads of rows without a template.
+fn write_shredded(
+    group: &mut SerializedRowGroupWriter<'_, Vec<u8>>,
+    rows: &[Full],
+    shredded: Shredded,
+) -> Result<(), ParquetError> {
+    let Shredded { templates, of_row, lists } = shredded;
+    let templates: Vec<ByteArray> = templates.into_iter().map(ByteArray::from).collect();
+    write_some::<ByteArrayType>(group, of_row.iter().map(|template| Some(templates[(*template)? as usize].clone())))?;
+    for list in lists {
+        write_lists(group, &list)?;
+    }
+    let payloads = rows.iter().zip(&of_row).map(|(row, template)| template.is_none().then(|| row.payload.clone()));
+    write_some::<ByteArrayType>(group, payloads)
+}
+
+fn write<T: DataType>(
+    group: &mut SerializedRowGroupWriter<'_, Vec<u8>>,
+    values: &[T::T],
+    levels: Option<&[i16]>,
+    repeated: Option<&[i16]>,
+) -> Result<(), ParquetError> {
     let mut column = group.next_column()?.ok_or_else(|| ParquetError::General("more values than columns".into()))?;
-    column.typed::<T>().write_batch(values, None, None)?;
+    column.typed::<T>().write_batch(values, levels, repeated)?;
     column.close()
+}
+
+fn write_column<T: DataType>(
+    group: &mut SerializedRowGroupWriter<'_, Vec<u8>>,
+    values: impl Iterator<Item = T::T>,
+) -> Result<(), ParquetError> {
+    write::<T>(group, &values.collect::<Vec<_>>(), None, None)
 }
 
 fn write_some<T: DataType>(
@@ -263,35 +231,19 @@ fn write_some<T: DataType>(
         levels.push(i16::from(value.is_some()));
         some.extend(value);
     }
-    let mut column = group.next_column()?.ok_or_else(|| ParquetError::General("more values than columns".into()))?;
-    column.typed::<T>().write_batch(&some, Some(&levels), None)?;
-    column.close()
+    write::<T>(group, &some, Some(&levels), None)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_columns_read_back_are_where_the_schema_has_them() {
-        use Column::{Category, ContentType, DeviceId, JournalOffset, Node, Payload, Qos};
-        use Column::{Reason, ReceivedAt, Retain, Seq, SizeBytes, Topic, Ts};
-        let names: Vec<&str> = SCHEMA.get_fields().iter().map(|field| field.name()).collect();
-        let check = |column: Column, name: &str| assert_eq!(names[column as usize], name);
-        check(DeviceId, "device_id");
-        check(Category, "category");
-        check(ReceivedAt, "received_at");
-        check(JournalOffset, "journal_offset");
-        check(SizeBytes, "size_bytes");
-        check(Topic, "topic");
-        check(Ts, "ts");
-        check(Seq, "seq");
-        check(Reason, "reason");
-        check(Qos, "qos");
-        check(Retain, "retain");
-        check(ContentType, "content_type");
-        check(Node, "node");
-        check(Payload, "payload");
-        assert_eq!(names.len(), Payload as usize + 1);
+fn write_lists(group: &mut SerializedRowGroupWriter<'_, Vec<u8>>, lists: &Lists) -> Result<(), ParquetError> {
+    let most = lists.values.len() + lists.counts.len();
+    let (mut levels, mut repeated) = (Vec::with_capacity(most), Vec::with_capacity(most));
+    for count in &lists.counts {
+        levels.push(i16::from(*count > 0));
+        repeated.push(0);
+        for _ in 1..*count {
+            levels.push(1);
+            repeated.push(1);
+        }
     }
+    write::<Int64Type>(group, &lists.values, Some(&levels), Some(&repeated))
 }

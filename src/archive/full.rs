@@ -6,13 +6,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parquet::column::page::PageReader;
 use parquet::column::reader::{ColumnReaderImpl, get_column_reader};
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use parquet::file::reader::SerializedPageReader;
 
-use super::encode::{Column, DIGEST_KEY, Digest};
+use super::encode::{DIGEST_KEY, Digest};
+use super::numbers::{Guarded, Numbers, Rebuild, no_payload};
+use super::schema::{Column, Layout};
+use super::shred::Context;
 
 /// Rows taken from the columns at once.
 const STEP: usize = 128;
@@ -42,6 +46,11 @@ impl Full {
         (self.device.data(), self.received_at, self.offset)
     }
 
+    /// What its payload's template may leave out.
+    pub(crate) fn context(&self) -> Context<'_> {
+        Context { device: self.device.data(), seq: self.seq, base_us: self.ts.unwrap_or(self.received_at) }
+    }
+
     /// The message time, of telemetry.
     pub(crate) fn telemetry_ts(&self) -> Option<i64> {
         self.ts.filter(|_| self.category.data() == b"telemetry")
@@ -52,6 +61,7 @@ impl Full {
 pub(crate) struct Scan {
     bytes: Arc<Bytes>,
     metadata: ParquetMetaData,
+    layout: Layout,
     next_group: usize,
     columns: Option<(Columns, usize)>,
     digest: Digest,
@@ -61,11 +71,9 @@ impl Scan {
     /// Reads the footer.
     pub(crate) fn new(bytes: Bytes) -> Result<Self, ParquetError> {
         let metadata = ParquetMetaDataReader::new().parse_and_finish(&bytes)?;
-        let columns = metadata.file_metadata().schema_descr().num_columns();
-        if columns != Column::Payload as usize + 1 {
-            return Err(ParquetError::General(format!("{columns} columns")));
-        }
-        Ok(Self { bytes: Arc::new(bytes), metadata, next_group: 0, columns: None, digest: Digest::default() })
+        let layout = Layout::of(&metadata)?;
+        let (bytes, digest) = (Arc::new(bytes), Digest::default());
+        Ok(Self { bytes, metadata, layout, next_group: 0, columns: None, digest })
     }
 
     /// Rows it says it has.
@@ -94,7 +102,7 @@ impl Scan {
             }
             let group = self.metadata.row_group(self.next_group);
             let rows = usize::try_from(group.num_rows())?;
-            self.columns = Some((Columns::open(&self.bytes, group)?, rows));
+            self.columns = Some((Columns::open(&self.bytes, group, &self.layout)?, rows));
             self.next_group += 1;
         }
     }
@@ -125,26 +133,26 @@ struct Columns {
     retain: ColumnReaderImpl<BoolType>,
     content_type: ColumnReaderImpl<ByteArrayType>,
     node: ColumnReaderImpl<ByteArrayType>,
-    payload: ColumnReaderImpl<ByteArrayType>,
+    payloads: Payloads,
 }
 
 impl Columns {
-    fn open(bytes: &Arc<Bytes>, group: &RowGroupMetaData) -> Result<Self, ParquetError> {
+    fn open(bytes: &Arc<Bytes>, group: &RowGroupMetaData, layout: &Layout) -> Result<Self, ParquetError> {
         Ok(Self {
-            device: open(bytes, group, Column::DeviceId)?,
-            category: open(bytes, group, Column::Category)?,
-            received_at: open(bytes, group, Column::ReceivedAt)?,
-            offset: open(bytes, group, Column::JournalOffset)?,
-            size: open(bytes, group, Column::SizeBytes)?,
-            topic: open(bytes, group, Column::Topic)?,
-            ts: open(bytes, group, Column::Ts)?,
-            seq: open(bytes, group, Column::Seq)?,
-            reason: open(bytes, group, Column::Reason)?,
-            qos: open(bytes, group, Column::Qos)?,
-            retain: open(bytes, group, Column::Retain)?,
-            content_type: open(bytes, group, Column::ContentType)?,
-            node: open(bytes, group, Column::Node)?,
-            payload: open(bytes, group, Column::Payload)?,
+            device: open(bytes, group, Column::DeviceId as usize)?,
+            category: open(bytes, group, Column::Category as usize)?,
+            received_at: open(bytes, group, Column::ReceivedAt as usize)?,
+            offset: open(bytes, group, Column::JournalOffset as usize)?,
+            size: open(bytes, group, Column::SizeBytes as usize)?,
+            topic: open(bytes, group, Column::Topic as usize)?,
+            ts: open(bytes, group, Column::Ts as usize)?,
+            seq: open(bytes, group, Column::Seq as usize)?,
+            reason: open(bytes, group, Column::Reason as usize)?,
+            qos: open(bytes, group, Column::Qos as usize)?,
+            retain: open(bytes, group, Column::Retain as usize)?,
+            content_type: open(bytes, group, Column::ContentType as usize)?,
+            node: open(bytes, group, Column::Node as usize)?,
+            payloads: Payloads::open(bytes, group, layout)?,
         })
     }
 
@@ -162,8 +170,7 @@ impl Columns {
         let mut retain = required(&mut self.retain, count)?.into_iter();
         let mut content_type = optional(&mut self.content_type, count)?.into_iter();
         let mut node = required(&mut self.node, count)?.into_iter();
-        let payload = required(&mut self.payload, count)?;
-        let rows = payload.into_iter().map(|payload| {
+        let rows = (0..count).map(|_| {
             Some(Full {
                 device: device.next()?,
                 category: category.next()?,
@@ -178,23 +185,90 @@ impl Columns {
                 retain: retain.next()?,
                 content_type: content_type.next()?,
                 node: node.next()?,
-                payload,
+                payload: ByteArray::new(),
             })
         });
-        rows.collect::<Option<Vec<_>>>().ok_or_else(too_short)
+        let mut rows = rows.collect::<Option<Vec<_>>>().ok_or_else(too_short)?;
+        self.payloads.read(&mut rows)?;
+        Ok(rows)
+    }
+}
+
+/// Where payloads are read from.
+enum Payloads {
+    Plain(ColumnReaderImpl<ByteArrayType>),
+    Shredded {
+        templates: ColumnReaderImpl<ByteArrayType>,
+        numbers: Vec<ColumnReaderImpl<Int64Type>>,
+        rest: ColumnReaderImpl<ByteArrayType>,
+        rebuild: Rebuild,
+    },
+}
+
+impl Payloads {
+    fn open(bytes: &Arc<Bytes>, group: &RowGroupMetaData, layout: &Layout) -> Result<Self, ParquetError> {
+        let rest = open(bytes, group, layout.payload())?;
+        let Some(template) = layout.template() else { return Ok(Self::Plain(rest)) };
+        let numbers = (0..layout.scales().len()).map(|number| open(bytes, group, Layout::number(number)));
+        let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
+        let templates = open(bytes, group, template)?;
+        Ok(Self::Shredded { templates, numbers, rest, rebuild: Rebuild::new(layout.scales()) })
+    }
+
+    /// Reads those of some rows into them.
+    fn read(&mut self, rows: &mut [Full]) -> Result<(), ParquetError> {
+        match self {
+            Self::Plain(payloads) => {
+                let payloads = required(payloads, rows.len())?;
+                rows.iter_mut().zip(payloads).for_each(|(row, payload)| row.payload = payload);
+            }
+            Self::Shredded { templates, numbers, rest, rebuild } => {
+                let templates = optional(templates, rows.len())?;
+                let rest = optional(rest, rows.len())?;
+                let mut read = Vec::with_capacity(numbers.len());
+                for reader in numbers {
+                    let mut numbers = Numbers::default();
+                    numbers.read(reader, rows.len())?;
+                    read.push(Some(numbers));
+                }
+                for (index, ((row, template), rest)) in rows.iter_mut().zip(templates).zip(rest).enumerate() {
+                    row.payload = match template {
+                        None => rest.ok_or_else(no_payload)?,
+                        Some(text) => {
+                            let template = rebuild.template(&text)?;
+                            rebuild.payload(&template, row.context(), row.size, &read, index)?.into()
+                        }
+                    };
+                }
+            }
+        }
+        Ok(())
     }
 }
 
 fn open<T: DataType>(
     bytes: &Arc<Bytes>,
     group: &RowGroupMetaData,
-    column: Column,
+    column: usize,
 ) -> Result<ColumnReaderImpl<T>, ParquetError> {
-    let chunk = group.column(column as usize);
+    let chunk = group.column(column);
     let rows = usize::try_from(group.num_rows())?;
     let pages = SerializedPageReader::new(Arc::clone(bytes), chunk, rows, None)?;
-    let reader = get_column_reader(chunk.column_descr_ptr(), Box::new(pages));
-    T::get_column_reader(reader).ok_or_else(|| ParquetError::General(format!("column {column:?} has another type")))
+    reader(chunk, pages)
+}
+
+/// A reader of a column's pages.
+pub(crate) fn reader<T: DataType>(
+    chunk: &ColumnChunkMetaData,
+    pages: impl PageReader + 'static,
+) -> Result<ColumnReaderImpl<T>, ParquetError> {
+    let pages: Box<dyn PageReader> = match chunk.column_descr().max_rep_level() {
+        0 => Box::new(pages),
+        _ => Box::new(Guarded::new(pages)),
+    };
+    let name = chunk.column_path().string();
+    T::get_column_reader(get_column_reader(chunk.column_descr_ptr(), pages))
+        .ok_or_else(|| ParquetError::General(format!("column {name} has another type")))
 }
 
 fn too_short() -> ParquetError {

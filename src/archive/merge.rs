@@ -1,5 +1,8 @@
 //! Several objects of one node and hour become one.
 //!
+//! The parts are read twice: first one after the other, to see which numbers they have (that makes the whole's columns), then
+//! all at once, in the order of the rows.
+//!
 //! Invariants: every row of the parts is in the whole once; equal parts give equal bytes, whoever does it; a part that does
 //! not keep its own checksum is not put together with anything. Bounded: the parts' bytes as they are kept (compressed), a
 //! page a column of each, one row group, and the whole's bytes. Does not know where objects are kept.
@@ -14,6 +17,7 @@ use parquet::errors::ParquetError;
 use super::encode::{BATCH_KEY, DIGEST_KEY, Digest, Effort, GROUP_ROWS, PARTS_KEY, Writer};
 use super::full::{Full, Scan};
 use super::key::ObjectName;
+use super::shred::{Group, Plan, Shapes};
 use crate::domain::Timestamp;
 
 /// Payload bytes at which a row group is closed.
@@ -87,6 +91,7 @@ impl Ord for Head {
 /// The whole under way.
 struct Output {
     writer: Writer,
+    shapes: Shapes,
     group: Vec<Full>,
     group_bytes: usize,
     digest: Digest,
@@ -110,10 +115,32 @@ impl Output {
     }
 
     fn end_group(&mut self) -> Result<(), ParquetError> {
-        self.writer.group(&self.group)?;
+        let mut read = Group::default();
+        for row in &self.group {
+            read.push(&mut self.shapes, row.context(), row.payload.data());
+        }
+        self.writer.group(&self.group, &self.shapes, &read)?;
         self.group.clear();
         self.group_bytes = 0;
         Ok(())
+    }
+}
+
+/// The texts a part has, and their numbers, into the plan of the whole.
+fn survey(bytes: &Bytes, shapes: &mut Shapes, plan: &mut Plan) -> Result<(), ParquetError> {
+    let mut scan = Scan::new(bytes.clone())?;
+    loop {
+        let (mut group, mut rows) = (Group::default(), 0);
+        while rows < GROUP_ROWS {
+            let read = scan.next_rows()?;
+            if read.is_empty() {
+                plan.add(shapes, &group);
+                return Ok(());
+            }
+            rows += read.len();
+            read.iter().for_each(|row| group.push(shapes, row.context(), row.payload.data()));
+        }
+        plan.add(shapes, &group);
     }
 }
 
@@ -121,6 +148,10 @@ impl Output {
 pub(crate) fn merge(parts: Vec<(ObjectName, Bytes)>) -> Result<Whole, Failed> {
     let at = |part: usize| move |error: ParquetError| Failed { part, error };
     let bytes = parts.iter().map(|(_, bytes)| bytes.len()).sum();
+    let (mut shapes, mut plan) = (Shapes::default(), Plan::default());
+    for (part, (_, bytes)) in parts.iter().enumerate() {
+        survey(bytes, &mut shapes, &mut plan).map_err(at(part))?;
+    }
     let (mut inputs, mut heads, mut ranges, mut batch) = (Vec::new(), BinaryHeap::new(), Vec::new(), String::new());
     for (part, (name, bytes)) in parts.iter().enumerate() {
         let scan = Scan::new(bytes.clone()).map_err(at(part))?;
@@ -138,8 +169,8 @@ pub(crate) fn merge(parts: Vec<(ObjectName, Bytes)>) -> Result<Whole, Failed> {
     ranges.drain(..ranges.len().saturating_sub(MAX_PARTS));
     let none = (Timestamp(i64::MAX), Timestamp(0));
     let (group, digest) = (Vec::new(), Digest::default());
-    let writer = Writer::new(bytes, Effort::Thorough).map_err(at(0))?;
-    let mut output = Output { writer, group, group_bytes: 0, digest, rows: 0, times: none };
+    let writer = Writer::new(bytes, Effort::Thorough, plan.columns(&shapes)).map_err(at(0))?;
+    let mut output = Output { writer, shapes, group, group_bytes: 0, digest, rows: 0, times: none };
     while let Some(Reverse(Head(row, part))) = heads.pop() {
         output.push(row).map_err(at(part))?;
         if let Some(next) = inputs[part].next().map_err(at(part))? {

@@ -6,11 +6,12 @@
 //! Must not know: SQL, HTTP, the journal's files.
 //!
 //! ```text
-//! journal ─▶ log ─▶ archiver: classify ─▶ batch ─▶ encode ─▶ bucket (object store) ◀── compact: merge, retention
+//! journal ─▶ log ─▶ archiver: classify ─▶ batch ─▶ encode, shred ─▶ bucket (object store) ◀── compact: merge, retention
 //!              └──▶ reader: tail (journal) + walk, past ─▶ object ─▶ source ─▶ bucket
 //! ```
 //!
-//! Start from [`Archiver`] (in) and [`Reader`] (out); both need a [`Bucket`]. `key` says how things are named. Beside the
+//! Start from [`Archiver`] (in) and [`Reader`] (out); both need a [`Bucket`]. `key` says how things are named, `schema` which
+//! columns an object has, `shred` how a payload becomes columns. Beside the
 //! messages, in a folder of their own, [`Images`] keeps firmware.
 
 mod adopt;
@@ -26,10 +27,13 @@ mod inspect;
 mod key;
 mod log;
 mod merge;
+mod numbers;
 mod object;
 mod past;
 mod reader;
 mod recover;
+mod schema;
+mod shred;
 mod source;
 mod tail;
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! One archive object, read in ranges: its footer, the rows of one device, the payload of one row.
 //!
 //! Costs: the footer is one range (small objects come whole with it) and is cached, because objects never change. The rows
-//! of a device are one range for each row group that may hold it: all columns but the payload. A payload is one page.
+//! of a device are one range for each row group that may hold it: all columns but those that payloads are made of. The
+//! payloads of neighbouring rows are one range more, and a page of each column that they have numbers in.
 //!
-//! Invariant: reads no payload page but the one asked for. Does not know where an object lies in time.
+//! Invariant: decompresses no page of payloads or numbers but those of the rows asked for. Does not know where an object
+//! lies in time.
 
+mod payloads;
 mod telemetry;
 
 use std::ops::Range;
@@ -12,7 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::path::Path;
-use parquet::column::reader::{ColumnReaderImpl, get_column_reader};
+use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
@@ -25,8 +28,11 @@ use quick_cache::{Weighter, sync::Cache};
 
 use super::Error;
 use super::bucket::Bucket;
-use super::encode::{BATCH_KEY, Column, DIGEST_KEY, PARTS_KEY};
+use super::encode::{BATCH_KEY, DIGEST_KEY, PARTS_KEY};
+use super::full::{optional, reader, required};
 use super::key::MessageName;
+use super::schema::{Column, Layout};
+use super::shred::MAX_COLUMNS;
 use super::source::Source;
 use crate::domain::Timestamp;
 pub use telemetry::PastMessage;
@@ -34,6 +40,8 @@ pub(crate) use telemetry::Place;
 
 /// Bytes read from an object's end in the hope of its whole footer.
 const TAIL_BYTES: u64 = 32 * 1024;
+/// More columns than an object has.
+const MAX_POSITION: usize = Column::Node as usize + 4 + MAX_COLUMNS;
 /// Memory for footers.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 
@@ -49,6 +57,7 @@ pub(crate) fn footers() -> Footers {
 #[derive(Debug)]
 pub(crate) struct Footer {
     metadata: ParquetMetaData,
+    layout: Layout,
     weight: u64,
 }
 
@@ -105,9 +114,9 @@ impl<'a> Object<'a> {
             return Ok(Some(Self { bucket, key, size, footer, tail: None }));
         }
         match load(bucket, &key, size) {
-            Ok((metadata, start, tail)) => {
-                let weight = metadata.memory_size() as u64;
-                let footer = Arc::new(Footer { metadata, weight });
+            Ok((metadata, layout, start, tail)) => {
+                let weight = metadata.memory_size() as u64 + layout.weight();
+                let footer = Arc::new(Footer { metadata, layout, weight });
                 cache.insert(key.to_string(), Arc::clone(&footer));
                 Ok(Some(Self { bucket, key, size, footer, tail: Some((start, tail)) }))
             }
@@ -212,27 +221,18 @@ impl<'a> Object<'a> {
     fn row_content(&self, found: &Found) -> Result<(String, Vec<u8>), ParquetError> {
         let group = self.footer.metadata.row_group(found.group);
         let source = Arc::new(self.source(group)?);
-        let content_type = {
-            let mut column = open::<ByteArrayType>(&source, group, Column::ContentType, None)?;
-            column.skip_records(found.row)?;
-            let (mut values, mut levels) = (Vec::new(), Vec::new());
-            column.read_records(1, Some(&mut levels), None, &mut values)?;
-            values.first().map(text).unwrap_or_default()
-        };
-        let pages = self.footer.metadata.page_index_for_row_group(found.group);
-        let pages = pages.page_locations(Column::Payload as usize).cloned();
-        let mut column = open::<ByteArrayType>(&source, group, Column::Payload, pages)?;
-        column.skip_records(found.row)?;
-        let mut values = Vec::new();
-        column.read_records(1, None, None, &mut values)?;
-        let payload = values.pop().ok_or_else(|| ParquetError::EOF("the payload is missing".into()))?;
-        Ok((content_type, payload.data().to_vec()))
+        let place = [found.row];
+        let mut types = open::<ByteArrayType>(&source, group, Column::ContentType as usize, None)?;
+        let content_type = picked(&mut types, &place, optional)?.pop().flatten();
+        let payload = self.payloads(found.group, &source, &place)?.pop();
+        let payload = payload.ok_or_else(|| ParquetError::EOF("the payload is missing".into()))?;
+        Ok((content_type.as_ref().map(text).unwrap_or_default(), payload.to_vec()))
     }
 
     /// A source that has everything of a row group but its payloads at hand.
     fn source(&self, group: &RowGroupMetaData) -> Result<Source, ParquetError> {
         let (start, _) = group.column(0).byte_range();
-        let (end, _) = group.column(Column::Payload as usize).byte_range();
+        let (end, _) = group.column(self.footer.layout.first_of_payloads()).byte_range();
         let at_hand = match &self.tail {
             Some((at, bytes)) if *at <= start => (*at, bytes.clone()),
             _ => (start, self.bucket.get_range(&self.key, start..end).map_err(external)?),
@@ -242,7 +242,7 @@ impl<'a> Object<'a> {
 }
 
 /// Reads and checks a footer; also gives the bytes read from the object's end and where they start.
-fn load(bucket: &Bucket, key: &Path, size: u64) -> Result<(ParquetMetaData, u64, Bytes), ParquetError> {
+fn load(bucket: &Bucket, key: &Path, size: u64) -> Result<(ParquetMetaData, Layout, u64, Bytes), ParquetError> {
     let mut want = TAIL_BYTES;
     loop {
         let start = size.saturating_sub(want);
@@ -250,15 +250,12 @@ fn load(bucket: &Bucket, key: &Path, size: u64) -> Result<(ParquetMetaData, u64,
         let mut reader = ParquetMetaDataReader::new()
             .with_column_index_policy(PageIndexPolicy::Skip)
             .with_offset_index_policy(PageIndexPolicy::Optional)
-            .with_offset_index_mask(ColumnChunkMask::columns([Column::Payload as usize]));
+            .with_offset_index_mask(ColumnChunkMask::columns(Column::Node as usize + 1..MAX_POSITION));
         match reader.try_parse_sized(&tail, size) {
             Ok(()) => {
                 let metadata = reader.finish()?;
-                let columns = metadata.file_metadata().schema_descr().num_columns();
-                if columns != Column::Payload as usize + 1 {
-                    return Err(ParquetError::General(format!("{columns} columns")));
-                }
-                return Ok((metadata, start, tail));
+                let layout = Layout::of(&metadata)?;
+                return Ok((metadata, layout, start, tail));
             }
             // Asks for more than was read, so that this ends.
             Err(ParquetError::NeedMoreData(needed)) if needed as u64 > want => want = needed as u64,
@@ -294,29 +291,39 @@ fn may_hold(group: &RowGroupMetaData, device: &str) -> bool {
 fn open<T: DataType>(
     source: &Arc<Source>,
     group: &RowGroupMetaData,
-    column: Column,
+    column: usize,
     pages: Option<Vec<PageLocation>>,
 ) -> Result<ColumnReaderImpl<T>, ParquetError> {
-    let chunk = group.column(column as usize);
+    let chunk = group.column(column);
     let rows = usize::try_from(group.num_rows())?;
-    let reader = SerializedPageReader::new(Arc::clone(source), chunk, rows, pages)?;
-    let reader = get_column_reader(chunk.column_descr_ptr(), Box::new(reader));
-    T::get_column_reader(reader).ok_or_else(|| ParquetError::General(format!("column {column:?} has another type")))
+    reader(chunk, SerializedPageReader::new(Arc::clone(source), chunk, rows, pages)?)
 }
 
-/// Values of some rows of a column without nulls.
+/// Values of neighbouring rows of a column without nulls.
 fn read<T: DataType>(
     source: &Arc<Source>,
     group: &RowGroupMetaData,
     column: Column,
     rows: Range<usize>,
 ) -> Result<Vec<T::T>, ParquetError> {
-    let mut reader = open::<T>(source, group, column, None)?;
+    let mut reader = open::<T>(source, group, column as usize, None)?;
     reader.skip_records(rows.start)?;
+    required(&mut reader, rows.len())
+}
+
+/// The values of some rows (in their order) of a column.
+fn picked<T: DataType, V>(
+    reader: &mut ColumnReaderImpl<T>,
+    rows: &[usize],
+    mut take: impl FnMut(&mut ColumnReaderImpl<T>, usize) -> Result<Vec<V>, ParquetError>,
+) -> Result<Vec<V>, ParquetError> {
     let mut values = Vec::with_capacity(rows.len());
-    reader.read_records(rows.len(), None, None, &mut values)?;
-    if values.len() != rows.len() {
-        return Err(ParquetError::EOF(format!("column {column:?} is too short")));
+    let mut at = 0;
+    for run in rows.chunk_by(|a, b| a + 1 == *b) {
+        let start = run.first().copied().unwrap_or(at);
+        reader.skip_records(start.saturating_sub(at))?;
+        values.extend(take(reader, run.len())?);
+        at = start + run.len();
     }
     Ok(values)
 }

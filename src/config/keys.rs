@@ -273,7 +273,7 @@ settings! {
 
     /// The metrics page on a listener of its own.
     metrics: Metrics {
-        /// Address for scrapes without a credential; `off` = only `/metrics` on `http.listen`.
+        /// Address for scrapes without a credential, 64 connections at once; `off` = only `/metrics` on `http.listen`.
         listen: Option<SocketAddr> = "off", Kind::Listen { may_be_off: true }, "--metrics-listen";
         /// Who may read `/metrics` on `http.listen` without a key: peers on `loopback`, `anyone`, or nobody (`key`).
         access: MetricsAccess = "loopback", Kind::Choice(&MetricsAccess::NAMES);

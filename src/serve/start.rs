@@ -110,7 +110,8 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     })?;
     let sealing = secrets::seal_anew(Arc::clone(&parts.store), Arc::clone(&vault), stopping.clone());
     tasks.spawn(secrets::TASK, behind(&doors, &stopping, sealing));
-    nodes::start(&settings, &addresses, &parts, &stopping, &mut tasks);
+    let said = nodes::said(&settings, &addresses, &parts);
+    nodes::start(&settings, &said, &parts, &stopping, &mut tasks);
     let dispatch = start_dispatcher(&settings, &parts, &vault, &doors, &stopping, &mut tasks)?;
     let campaigns =
         firmware::start(&settings, &data, &addresses, &parts, (&vault, &dispatch), &doors, &stopping, &mut tasks)
@@ -137,6 +138,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         metrics: Some(sampler::page(&parts)),
         tracer,
         node_id: node_id.to_string(),
+        said: Arc::new(said),
         peers: parts.peers.clone(),
         audit,
         live: parts.live.clone(),
@@ -317,10 +319,10 @@ fn open_collector(
         tracer,
         live: parts.live.clone(),
     };
-    let (handle, requests) = collector::Handle::channel();
+    let (handle, inbox) = collector::Handle::channel();
     let (board, progress) = (parts.board.clone(), parts.collector_progress.clone());
     let collector =
-        Collector::open(options, Arc::clone(&parts.store), &parts.journal, requests, giving_up, board, progress)?;
+        Collector::open(options, Arc::clone(&parts.store), &parts.journal, inbox, giving_up, board, progress)?;
     Ok((collector, handle))
 }
 
@@ -474,7 +476,7 @@ fn start_http(
     };
     let mut servers = Vec::new();
     if let Some((listener, page)) = scrapes {
-        let (handle, running) = api::start_metrics(page, listener)?;
+        let (handle, running) = api::start_metrics(page, listener, services.clock.clone())?;
         servers.push(handle);
         tasks.spawn("metrics server", async move { Ok(running.await?) });
     }

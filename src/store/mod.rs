@@ -30,6 +30,7 @@ mod rollout_rows;
 mod rollouts;
 mod rollups;
 mod rows;
+mod rules;
 mod saved;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -55,6 +56,7 @@ pub use proof::{Fault as AuditFault, Proof, Since};
 pub use rollouts::*;
 pub use rollups::*;
 pub use rows::*;
+pub use rules::{AlertRule, RuleAlert, RuleFilter, RuleOutcome, RuleText, Rules};
 pub use saved::*;
 pub use takeover::*;
 pub use trimmed::Trimmed;
@@ -77,7 +79,19 @@ pub type SharedStore = Arc<dyn Store>;
 ///
 /// Errors: [`Error::Unavailable`] is worth trying again (busy, away, disk full); anything else is not.
 pub trait Store:
-    Access + Certificates + Enrolment + Live + Nodes + Outbox + Rollouts + Rollups + Takeover + Send + Sync + 'static
+    Access
+    + Certificates
+    + Enrolment
+    + Live
+    + Nodes
+    + Outbox
+    + Rollouts
+    + Rollups
+    + Rules
+    + Takeover
+    + Send
+    + Sync
+    + 'static
 {
     // ---- collector ---------------------------------------------------------------------------------------------
 

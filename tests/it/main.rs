@@ -26,6 +26,7 @@ mod enrolment;
 #[cfg(feature = "ops-tests")]
 mod examples;
 mod faults;
+mod figures;
 mod firmware;
 mod flow;
 mod grafana;
@@ -42,6 +43,8 @@ mod nodes;
 mod notify;
 mod observability;
 mod ops;
+#[cfg(all(feature = "postgres", feature = "s3-tests"))]
+mod outages;
 mod performance;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -52,6 +55,7 @@ mod promtool;
 mod rest;
 mod rolling;
 mod rollups;
+mod rules;
 mod secrets;
 mod secure_fleet;
 mod services;

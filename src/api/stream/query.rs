@@ -93,6 +93,8 @@ mod tests {
             cleared_at: None,
             acknowledged_at: None,
             acknowledged_by: None,
+            rule: None,
+            cleared_reason: None,
         })
     }
 

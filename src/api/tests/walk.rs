@@ -28,6 +28,7 @@ pub(super) fn example(pattern: &str, alert: &str, command: &str) -> String {
         .replace("{webhook_id}", "1")
         .replace("{firmware_id}", "1")
         .replace("{rollout_id}", "1")
+        .replace("{rule_id}", "1")
 }
 
 /// Judges row by row what a limited key may.
@@ -44,6 +45,9 @@ fn body(route: &Route) -> Option<Value> {
         ("PUT", "/api/commands/{cmd_id}/ack") => Some(json!({"result": "accepted"})),
         ("POST", "/api/certificates") => Some(json!({"device_id": "ac-1"})),
         ("POST", "/api/claims") => Some(json!({"name": "x", "devices": "ac-*", "max_uses": 1, "expires_in_s": 60})),
+        ("POST" | "PUT", "/api/rules" | "/api/rules/{rule_id}") => {
+            Some(json!({"name": "x", "metric": "pf", "op": "lt", "threshold": 0, "devices": "ac-*"}))
+        }
         ("POST", "/api/services") => Some(json!({"name": "x", "read": ["#"]})),
         ("POST", "/api/alertmanager/webhook") => Some(json!({"version": "4", "alerts": []})),
         ("POST", "/api/keys") => Some(json!({"name": "x", "role": "admin"})),
@@ -108,6 +112,9 @@ impl World {
             revocation: None,
         };
         world.bench.store.add_certificate(&certificate).unwrap();
+        let rule = json!({"name": "ac-rule", "metric": "pf", "op": "lt", "threshold": 0, "devices": "ac-*"});
+        let rule = world.call("POST", "/api/rules", Some(rule), &admin).await;
+        assert_eq!(rule.json()["id"], 1);
         world.alert = alert.json()["id"].to_string();
         let command = world.call("POST", "/api/devices/ac-1/commands", Some(json!({"cmd": "reboot"})), &admin).await;
         world.command = command.json()["cmd_id"].as_str().unwrap().to_owned();
@@ -151,7 +158,7 @@ impl World {
 }
 
 /// Lists that show a limited key what it may see.
-const LISTS: [&str; 4] = ["/api/devices", "/api/alerts", "/api/energy", "/api/stream"];
+const LISTS: [&str; 5] = ["/api/devices", "/api/alerts", "/api/energy", "/api/rules", "/api/stream"];
 const HOWS: [How; 3] = [How::Key, How::Token, How::Session];
 const ROLES: [Role; 3] = [Role::Viewer, Role::Operator, Role::Admin];
 
@@ -247,6 +254,7 @@ async fn limited_to_some_devices_no_route_shows_or_touches_another() {
                     || route.pattern.contains("{alert_id}")
                     || route.pattern.contains("{cmd_id}")
                     || route.pattern.contains("{serial}")
+                    || route.pattern.contains("{rule_id}")
                 {
                     assert!(matches!(answer.status, 403 | 404), "{at}");
                 } else if route.pattern.starts_with("/api/docs") || route.pattern == "/api/openapi.json" {

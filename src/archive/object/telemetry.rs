@@ -1,24 +1,20 @@
 //! A device's telemetry within an object: which rows, by message time; and their payloads.
 //!
 //! Costs: row groups are passed over by their statistics of device and message time; of the others one range is read, all
-//! columns but the payload. Payloads are read by pages, those of neighbouring rows in one range.
+//! columns but those that payloads are made of.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parquet::column::reader::ColumnReaderImpl;
-use parquet::data_type::{ByteArrayType, DataType, Int64Type};
+use parquet::data_type::{ByteArrayType, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::RowGroupMetaData;
-use parquet::file::page_index::offset_index::PageLocation;
 use parquet::file::statistics::Statistics;
 
-use super::{Object, external, gone, may_hold, open, read, text};
+use super::{Object, gone, may_hold, open, picked, read, text};
 use crate::archive::Error;
-use crate::archive::encode::Column;
 use crate::archive::full::{optional, required};
-use crate::archive::source::Source;
+use crate::archive::schema::Column;
 use crate::domain::Timestamp;
 
 /// A row of telemetry.
@@ -81,7 +77,7 @@ impl Object<'_> {
             return Ok(Vec::new());
         }
         let categories = read::<ByteArrayType>(&source, group, Column::Category, start..start + count)?;
-        let mut times = open::<Int64Type>(&source, group, Column::Ts, None)?;
+        let mut times = open::<Int64Type>(&source, group, Column::Ts as usize, None)?;
         times.skip_records(start)?;
         let times = optional(&mut times, count)?;
         let group = u32::try_from(index)?;
@@ -107,66 +103,25 @@ impl Object<'_> {
     }
 
     fn group_messages(&self, places: &[Place], found: &mut Vec<PastMessage>) -> Result<(), ParquetError> {
-        let (Some(first), Some(last)) = (places.first(), places.last()) else { return Ok(()) };
+        let Some(first) = places.first() else { return Ok(()) };
         let index = first.group as usize;
         let group = self.footer.metadata.row_group(index);
         let source = Arc::new(self.source(group)?);
-        let mut received = open::<Int64Type>(&source, group, Column::ReceivedAt, None)?;
-        let mut types = open::<ByteArrayType>(&source, group, Column::ContentType, None)?;
-        let received = picked(&mut received, places, required)?;
-        let types = picked(&mut types, places, optional)?;
-        let pages = self.footer.metadata.page_index_for_row_group(index);
-        let pages = pages.page_locations(Column::Payload as usize).cloned();
-        let source = self.payload_source(&pages, first.row..last.row + 1)?.map_or(source, Arc::new);
-        let mut payloads = open::<ByteArrayType>(&source, group, Column::Payload, pages)?;
-        let payloads = picked(&mut payloads, places, required)?;
+        let rows: Vec<usize> = places.iter().map(|place| place.row as usize).collect();
+        let mut received = open::<Int64Type>(&source, group, Column::ReceivedAt as usize, None)?;
+        let mut types = open::<ByteArrayType>(&source, group, Column::ContentType as usize, None)?;
+        let received = picked(&mut received, &rows, required)?;
+        let types = picked(&mut types, &rows, optional)?;
+        let payloads = self.payloads(index, &source, &rows)?;
         let columns = received.into_iter().zip(types).zip(payloads).zip(places);
         found.extend(columns.map(|(((received_at, kind), payload), place)| PastMessage {
             ts: place.ts,
             received_at: Timestamp(received_at),
             content_type: kind.as_ref().map(text).unwrap_or_default(),
-            // (A slice would keep its whole page in memory.)
-            payload: Bytes::copy_from_slice(payload.data()),
+            payload,
         }));
         Ok(())
     }
-
-    /// A source with the pages of these rows at hand, where it is known which they are.
-    fn payload_source(
-        &self,
-        pages: &Option<Vec<PageLocation>>,
-        rows: Range<u32>,
-    ) -> Result<Option<Source>, ParquetError> {
-        let Some(pages) = pages.as_ref().filter(|pages| !pages.is_empty()) else { return Ok(None) };
-        let before = |row: u32| pages.partition_point(|page| page.first_row_index <= i64::from(row)).max(1) - 1;
-        let (first, last) = (&pages[before(rows.start)], &pages[before(rows.end - 1)]);
-        let (start, end) = (u64::try_from(first.offset)?, u64::try_from(last.offset)?);
-        let end = end + u64::try_from(last.compressed_page_size)?;
-        let bytes = self.bucket.get_range(&self.key, start..end).map_err(external)?;
-        Ok(Some(Source {
-            bucket: self.bucket.clone(),
-            key: self.key.clone(),
-            size: self.size,
-            at_hand: (start, bytes),
-        }))
-    }
-}
-
-/// The values of some rows (in their order) of a column.
-fn picked<T: DataType, V>(
-    reader: &mut ColumnReaderImpl<T>,
-    places: &[Place],
-    mut take: impl FnMut(&mut ColumnReaderImpl<T>, usize) -> Result<Vec<V>, ParquetError>,
-) -> Result<Vec<V>, ParquetError> {
-    let mut values = Vec::with_capacity(places.len());
-    let mut at = 0;
-    for run in places.chunk_by(|a, b| a.row + 1 == b.row) {
-        let start = run.first().map_or(0, |place| place.row as usize);
-        reader.skip_records(start - at)?;
-        values.extend(take(reader, run.len())?);
-        at = start + run.len();
-    }
-    Ok(values)
 }
 
 /// Oldest and newest message time of a row group; without statistics it may be any.

@@ -15,7 +15,7 @@ impl Bench {
         Upkeep::new(UpkeepOptions { node: NODE, period: PERIOD, compacts: true, keep, board }, self.bucket())
     }
 
-    fn pass(&self) -> std::result::Result<Done, Error> {
+    pub(super) fn pass(&self) -> std::result::Result<Done, Error> {
         self.pass_at(LATE, None)
     }
 

@@ -41,6 +41,7 @@ mod remembered;
 mod rollout_steps;
 mod rollouts;
 mod rollups;
+mod rules;
 mod schema;
 mod services;
 mod sessions;

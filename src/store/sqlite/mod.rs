@@ -35,6 +35,7 @@ mod reach;
 mod rollout_steps;
 mod rollouts;
 mod rollups;
+mod rules;
 mod schema;
 mod services;
 mod sessions;
