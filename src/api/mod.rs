@@ -54,6 +54,7 @@ mod session;
 mod show;
 mod socket;
 mod stats;
+mod stream;
 mod system;
 #[cfg(test)]
 mod testing;
@@ -84,6 +85,7 @@ pub use server::{SecureListener, start};
 
 use crate::domain::{Clock, DeviceId};
 use crate::history::History;
+use crate::live::Hub;
 use crate::observe::trace::Tracer;
 use crate::observe::{Board, Progress, Seldom};
 use crate::store::{DEFAULT_COMMAND_LIFE, SharedStore};
@@ -125,6 +127,8 @@ pub struct Services {
     pub open: watch::Receiver<bool>,
     /// Where alerts come in.
     pub notices: notify::Desk,
+    /// What happens now.
+    pub live: Hub,
     /// Firmware images, and who is to know of new rollouts.
     pub campaigns: dispatch::rollouts::Campaigns,
     /// Seals what is kept of secrets.
@@ -204,6 +208,10 @@ pub struct Options {
     pub workers: usize,
     /// Largest body of a request.
     pub body_limit_bytes: usize,
+    /// Largest table of devices of an import.
+    pub import_limit_bytes: usize,
+    /// Streams of events at once.
+    pub max_streams: usize,
     /// Largest firmware image.
     pub max_firmware_bytes: u64,
     /// Connections open at once; further ones are closed at once.
@@ -245,6 +253,8 @@ impl Default for Options {
         Self {
             workers: 2,
             body_limit_bytes: 1 << 20,
+            import_limit_bytes: 16 << 20,
+            max_streams: 100,
             max_firmware_bytes: 64 << 20,
             max_connections: 8000,
             max_connections_per_address: 6400,
@@ -276,6 +286,9 @@ struct State {
     limits: limits::Limits,
     routes: routes::Table,
     scans: Arc<Semaphore>,
+    streams: Arc<stream::Places>,
+    /// Imports at once.
+    imports: Semaphore,
     pulse: pulse::Pulse,
     /// Requests of clients that a proxy does not name.
     unread: Seldom,
@@ -289,6 +302,8 @@ impl State {
             limits: limits::Limits::new(options.limits),
             routes: routes::Table::new(options.pages),
             scans: Arc::new(Semaphore::new(options.max_scans.max(1))),
+            streams: stream::Places::new(options.max_streams),
+            imports: Semaphore::new(devices::MAX_IMPORTS),
             pulse: pulse::Pulse::default(),
             unread: Seldom::default(),
             services,

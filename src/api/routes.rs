@@ -13,7 +13,8 @@ use super::guard::kind_of;
 use super::limits::Kind;
 use super::{
     alertmanager, alerts, audit, certificates, claims, command_key, commands, devices, docs, energy, enrol, firmware,
-    gaps, health, keys, log_level, nodes, raw, rollouts, rules, series, services, session, stats, system, webhooks,
+    gaps, health, keys, log_level, nodes, raw, rollouts, rules, series, services, session, stats, stream, system,
+    webhooks,
 };
 use crate::observe::metrics;
 use crate::store::Role;
@@ -94,6 +95,8 @@ routes! {
     VIEWER stats::stats,
     VIEWER devices::list_devices,
     OPERATOR devices::create_device,
+    // Before those with an id, which would take its name for one.
+    OPERATOR devices::import_devices,
     VIEWER devices::get_device,
     OPERATOR devices::update_device,
     OPERATOR devices::delete_device,
@@ -105,6 +108,7 @@ routes! {
     VIEWER series::latest,
     VIEWER energy::device_energy,
     VIEWER energy::fleet_energy,
+    VIEWER stream::stream_events,
     VIEWER raw::list_raw_data,
     VIEWER raw::read_raw_data,
     VIEWER gaps::device_gaps,
@@ -273,10 +277,33 @@ impl Table {
         for route in routes() {
             table.rows.entry(route.pattern).or_default().push((route.method, route.access));
         }
+        table.add_shadowed();
         for page in pages {
             table.rows.insert(page.path.to_owned(), vec![(Method::GET, Access::Open)]);
         }
         table
+    }
+
+    /// A path that a name could stand for as well (`/api/devices/import`) hides of its neighbour with the name only the
+    /// methods it has itself: a device may be called so.
+    fn add_shadowed(&mut self) {
+        let is_name = |part: &str| part.starts_with('{');
+        let covers = |wide: &str, narrow: &str| {
+            let parts = || wide.split('/').zip(narrow.split('/'));
+            let same_length = wide.split('/').count() == narrow.split('/').count();
+            same_length && wide != narrow && parts().all(|(w, n)| w == n || is_name(w) && !is_name(n))
+        };
+        let mut hidden = Vec::new();
+        for narrow in self.rows.keys() {
+            let wide = self.rows.iter().filter(|(wide, _)| covers(wide, narrow));
+            hidden.extend(wide.flat_map(|(_, row)| row.iter().map(|entry| (narrow.clone(), entry.clone()))));
+        }
+        for (narrow, (method, access)) in hidden {
+            let row = self.rows.entry(narrow).or_default();
+            if !row.iter().any(|(known, _)| *known == method) {
+                row.push((method, access));
+            }
+        }
     }
 
     pub(super) fn judge(&self, pattern: Option<&str>, method: &Method) -> Verdict {

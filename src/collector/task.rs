@@ -17,6 +17,7 @@ use crate::domain::presence::Deadlines;
 use crate::domain::rule::Severity;
 use crate::domain::{Clock, DeviceId, DeviceState, Refusal, Timestamp};
 use crate::journal::{self, Cursor, Journal, Offset};
+use crate::live::{Event, Hub};
 use crate::observe::trace::{Span, SpanKind, Tracer};
 use crate::observe::{Board, Progress, TaskState, backoff::Backoff, counted, metrics};
 use crate::payload::{self, Window};
@@ -51,6 +52,8 @@ pub struct Options {
     pub node_timeout: Duration,
     /// What of the messages is traced.
     pub tracer: Tracer,
+    /// Who is told of what was stored.
+    pub live: Hub,
 }
 
 /// The owner of device state. Runs on a thread of its own, for the store's calls block.
@@ -214,7 +217,7 @@ impl Collector {
         let rules = self.current_rules()?;
         let end = self.cursor.position();
         let (mut decoded, mut tally) = (Some(decoded), Tally::default());
-        let took = self.commit(&devices, |states| {
+        let (took, stored) = self.commit(&devices, |states| {
             // Planned again when another node was first: then they are decoded again, which is rare.
             let decoded = decoded.take().unwrap_or_else(|| decode_all(records, window).0);
             let (mut batch, counted) = plan(states, decoded, unknown, &rules);
@@ -223,6 +226,7 @@ impl Collector {
             batch
         })?;
         report(&tally);
+        self.options.live.tell(stored.telemetry.into_iter().map(Event::Reading));
         self.trace(end, (started, took), records.len());
         self.states.passed(end);
         self.progress.set(end.0, None);
@@ -266,12 +270,12 @@ impl Collector {
     }
 
     /// Commits what `make` plans on the states of `devices`, trying again for as long as it takes; then follows the
-    /// deadlines of the devices that changed. Gives how long the transaction took.
+    /// deadlines of the devices that changed. Gives how long the transaction took, and what it stored.
     fn commit(
         &mut self,
         devices: &[DeviceId],
         make: impl FnMut(&mut States) -> store::Batch,
-    ) -> Result<Duration, Error> {
+    ) -> Result<(Duration, store::Batch), Error> {
         let started = Instant::now();
         let mut states = std::mem::take(&mut self.states);
         let mut planning = Planning::new(&mut states, make);
@@ -293,7 +297,7 @@ impl Collector {
         for device in batch.commands.iter().filter_map(|change| change.device.as_ref()) {
             self.states.forget(device);
         }
-        Ok(took)
+        Ok((took, batch))
     }
 
     /// Applies what has been asked over REST since the last turn, in one commit.

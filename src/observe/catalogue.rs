@@ -54,7 +54,7 @@ impl MetricDef {
 }
 
 /// The rooms of the program, in the order of `lib.rs` (a test compares), and what is of none of them.
-pub const ROOMS: [&str; 31] = [
+pub const ROOMS: [&str; 32] = [
     "domain",
     "payload",
     "mqtt",
@@ -63,6 +63,7 @@ pub const ROOMS: [&str; 31] = [
     "vault",
     "journal",
     "store",
+    "live",
     "audit",
     "tls",
     "fetch",
@@ -335,6 +336,15 @@ catalogue! {
         "HTTP connections closed because the client took nothing of its answer (http.write_timeout_s).";
     counter HTTP_RATE_LIMITED = "http_rate_limited_total", "requests", ["limit": ["read", "write", "command", "login"]],
         "HTTP requests refused by a rate limit.";
+
+    gauge STREAMS_OPEN = "streams_open", "streams", [],
+        "Streams of events (GET /api/stream) open now.";
+    counter STREAM_EVENTS = "stream_events_total", "events", ["kind": EVENT_KINDS],
+        "Events sent to streams, once for each stream.";
+    counter STREAM_LOST = "stream_events_lost_total", "events", [],
+        "Events that streams were too slow or came back too late for, and were told so; of all devices, also those not asked for.";
+    counter STREAMS_REFUSED = "streams_refused_total", "streams", ["reason": ["full", "key"]],
+        "Streams refused because there are as many as there may be (http.max_streams), in all or of one key.";
 
     counter HTTP_AUTH_REFUSALS = "http_auth_refusals_total", "requests",
         ["reason": ["no_credential", "bad_credential", "forbidden"]],

@@ -8,6 +8,8 @@ use crate::domain::rule::Severity;
 
 /// Kinds of message, as in the topics and the archive.
 pub const MESSAGE_KINDS: [&str; 5] = ["telemetry", "hello", "status", "command_ack", "ota_status"];
+/// Kinds of events of a stream.
+pub const EVENT_KINDS: [&str; 4] = ["reading", "presence", "alert", "command"];
 /// States of a task.
 pub const TASK_STATES: [&str; 5] = ["starting", "running", "retrying", "stopped", "failed"];
 /// What one node does for all (a test of `store::lease` compares).

@@ -47,6 +47,7 @@ use crate::config::Settings;
 use crate::domain::Clock;
 use crate::journal::Journal;
 use crate::keeper::Peers;
+use crate::live::Hub;
 use crate::observe::{Board, Progress};
 use crate::store::SharedStore;
 use supervise::Tasks;
@@ -84,6 +85,7 @@ struct Parts {
     collector_progress: Progress,
     archiver_progress: Progress,
     peers: Peers,
+    live: Hub,
 }
 
 /// The serving process.

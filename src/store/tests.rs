@@ -3,6 +3,7 @@
 mod access;
 mod certificates;
 mod enrolment;
+mod live;
 mod nodes;
 mod outbox;
 mod paging;
@@ -47,6 +48,7 @@ pub(super) fn suite(store: &dyn Store) {
     events_are_listed_newest_first(store);
     registry::devices_are_created_changed_and_found(store);
     registry::devices_are_filtered(store);
+    registry::many_devices_are_created_at_once_or_none(store);
     deleting_keeps_or_purges_the_data(store);
     registry::alerts_open_once_and_are_acknowledged_once(store);
     registry::commands_advance_as_their_states_allow(store);
@@ -71,6 +73,7 @@ pub(super) fn suite(store: &dyn Store) {
     enrolment::all(store);
     outbox::all(store);
     rollups::all(store);
+    live::all(store);
     nodes::all(store);
     rollouts::all(store);
     rules::all(store);

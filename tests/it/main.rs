@@ -17,6 +17,7 @@ mod commands;
 mod conformance;
 mod crash;
 mod deploy;
+mod device_import;
 mod docs;
 mod energy;
 #[cfg(feature = "postgres")]
@@ -59,6 +60,7 @@ mod secrets;
 mod secure_fleet;
 mod services;
 mod source;
+mod stream;
 mod supervised;
 mod support;
 mod tidy;

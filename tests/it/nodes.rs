@@ -15,7 +15,7 @@ use crate::crash::{publish_until, stored};
 use crate::rolling::{World, all_are_stored_once, an_hour_ago, meters, stop};
 use crate::support::postgres::Server as Postgres;
 use crate::support::process::{Server, command};
-use crate::support::{Client, Connect, Figures, Packet, eventually, settled, settled_within, telemetry};
+use crate::support::{Client, Connect, Figures, Packet, eventually, settled, settled_within, sse, telemetry};
 
 fn start(dir: &Path, name: &str, url: &str) -> Server {
     let data = dir.join(name);
@@ -85,12 +85,19 @@ fn commands_given_to_one_node_reach_a_meter_at_another_and_go_on_when_that_one_i
         eventually(duty, || who_do(duty, &[&a, &b]) == 1.0);
     }
     a.api.post("/api/devices", &json!({"device_id": "m1", "device_name": "M"})).expect(201);
+    let mut watched = sse::open(a.http, "", &[]);
     let mut meter = listening(&b);
     let at = Clock::system().now();
     meter.publish("iot/m1/telemetry", telemetry("m1", at, 0, 750.0).as_bytes(), 1);
     eventually("the other node knows that it is there", || {
         a.api.get("/api/devices/m1/status").expect(200).json()["connection_status"] == "online"
     });
+    watched.until("presence that the other node has seen", |e| {
+        e.name == "presence" && e.data["connection_status"] == "online"
+    });
+    b.api.post("/api/devices/m1/alerts", &json!({"message": "over b"})).expect(201);
+    watched.until("an alert that the other node was told", |event| event.data["message"] == "over b");
+    drop(watched);
     let first = ask(&a);
     assert_eq!(heard(&mut meter), first);
     eventually("its receipt shows at both", || {

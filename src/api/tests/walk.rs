@@ -31,10 +31,14 @@ pub(super) fn example(pattern: &str, alert: &str, command: &str) -> String {
         .replace("{rule_id}", "1")
 }
 
+/// Judges row by row what a limited key may.
+const IMPORT: &str = "/api/devices/import";
+
 /// A body that passes where one is needed, so that what refuses is not the body.
 fn body(route: &Route) -> Option<Value> {
     match (route.method.as_str(), route.pattern.as_str()) {
         ("POST", "/api/devices") => Some(json!({"device_id": "ac-9", "device_name": "x"})),
+        ("POST", IMPORT) => Some("device_id,device_name\nac-9,x\n".into()),
         ("POST", "/api/devices/{id}/commands") => Some(json!({"cmd": "reboot"})),
         ("PUT", "/api/devices/{id}") => Some(json!({"device_name": "stolen"})),
         ("PUT", "/api/devices/{id}/status") => Some(json!({"connection_status": "online"})),
@@ -145,12 +149,16 @@ impl World {
 
     async fn send(&self, route: &Route, headers: &[(String, String)]) -> Answer {
         let path = example(&route.pattern, &self.alert, &self.command);
-        self.call(route.method.as_str(), &path, body(route), headers).await
+        let mut headers = headers.to_vec();
+        if route.pattern == IMPORT {
+            headers.push(("content-type".to_owned(), "text/csv".to_owned()));
+        }
+        self.call(route.method.as_str(), &path, body(route), &headers).await
     }
 }
 
 /// Lists that show a limited key what it may see.
-const LISTS: [&str; 4] = ["/api/devices", "/api/alerts", "/api/energy", "/api/rules"];
+const LISTS: [&str; 5] = ["/api/devices", "/api/alerts", "/api/energy", "/api/rules", "/api/stream"];
 const HOWS: [How; 3] = [How::Key, How::Token, How::Session];
 const ROLES: [Role; 3] = [Role::Viewer, Role::Operator, Role::Admin];
 
@@ -253,6 +261,8 @@ async fn limited_to_some_devices_no_route_shows_or_touches_another() {
                     assert!(matches!(answer.status, 200 | 308), "{at}");
                 } else if route.pattern == "/api/certificates/crl" {
                     assert_ne!(answer.status, 403, "serial numbers of revoked certificates are everybody's: {at}");
+                } else if route.pattern == IMPORT {
+                    assert_eq!((answer.status, &answer.json()["rows"][0]["status"]), (207, &json!(403)), "{at} {text}");
                 } else if LISTS.contains(&route.pattern.as_str()) && route.method == "GET" {
                     assert_eq!(answer.status, 200, "{at}");
                     assert!(!text.contains("ac-"), "{at} {text}");

@@ -142,6 +142,12 @@ pub(super) fn create(
     read(row).map(Some)
 }
 
+/// Those of many that are there.
+pub(super) fn find_many(connection: &mut PgConnection, ids: &[i64]) -> Result<Vec<Alert>, Fault> {
+    let rows: Vec<Row> = dsl::device_alerts.filter(dsl::id.eq_any(ids)).load(connection)?;
+    rows.into_iter().map(read).collect()
+}
+
 /// The alerts a filter lets through.
 pub(super) fn matching(filter: &AlertFilter) -> device_alerts::BoxedQuery<'_, Pg> {
     let mut query = dsl::device_alerts.into_boxed();

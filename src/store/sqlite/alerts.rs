@@ -112,6 +112,12 @@ pub(super) fn create(
     read(row).map(Some)
 }
 
+/// One alert.
+pub(super) fn find(connection: &mut SqliteConnection, alert: i64) -> Result<Option<Alert>, Fault> {
+    let row: Option<Row> = dsl::device_alerts.find(alert).first(connection).optional()?;
+    row.map(read).transpose()
+}
+
 /// The alerts a filter lets through.
 pub(super) fn matching(filter: &AlertFilter) -> device_alerts::BoxedQuery<'_, Sqlite> {
     let mut query = dsl::device_alerts.into_boxed();

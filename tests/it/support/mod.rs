@@ -15,6 +15,7 @@ pub mod postgres;
 pub mod process;
 #[cfg(feature = "s3-tests")]
 pub mod s3;
+pub mod sse;
 pub mod wrapped;
 
 use std::net::SocketAddr;
