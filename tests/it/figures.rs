@@ -104,6 +104,25 @@ fn rollouts_are_counted_by_state_and_why_they_are_paused() {
     );
 }
 
+#[test]
+fn alert_rules_and_the_alerts_they_raise_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("data"));
+    let api = &server.api;
+    let raised = |severity: &str| format!("rule_alerts_total{{severity=\"{severity}\"}}");
+    shows(api, &[("alert_rules{state=\"enabled\"}", 0.0), (&raised("critical"), 0.0)]);
+    for (name, is_enabled) in [("over", true), ("far over", true), ("not now", false)] {
+        let rule = json!({"name": name, "metric": "voltage_dc", "op": "gt", "threshold": 600, "severity": "critical",
+            "enabled": is_enabled});
+        api.post("/api/rules", &rule).expect(201);
+    }
+    shows(api, &[("alert_rules{state=\"enabled\"}", 2.0), ("alert_rules{state=\"disabled\"}", 1.0)]);
+    say(&server, "r-1", 1, 0);
+    shows(api, &[(&raised("critical"), 2.0), (&raised("warning"), 0.0)]);
+    say(&server, "r-1", 0, 1);
+    assert_eq!(Figures::of(api).value(&raised("critical")), 2.0, "as long as the condition lasts");
+}
+
 /// A message of a meter that was made some minutes ago.
 fn say(server: &Server, device: &str, minutes_ago: i64, seq: u32) {
     let (mut meter, _) = Client::connect(server.mqtt, &Connect::id(device));

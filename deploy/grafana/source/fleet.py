@@ -49,6 +49,8 @@ def trouble(page):
         lines("Restarts and clocks", "Restarts of meters, and messages stamped in the future, an hour.",
               prom("sum(increase(@device_reboots_total[1h]))", "restarts"), prom("sum(increase(@messages_ahead_total[1h]))", "clock ahead")),
         lines("Refused messages", "A second, by reason.", prom(f"sum by (reason) (rate(@messages_refused_total{RATE}))", "{{reason}}"), unit="mps", stack=True),
+        lines("Alerts of rules", "Raised an hour, by severity.", prom("sum by (severity) (increase(@rule_alerts_total[1h]))", "{{severity}}"), w=16, h=6, bars=True),
+        lines("Alert rules", "By whether they are switched on.", prom("max by (state) (@alert_rules)", "{{state}}"), h=6),
     )
 
 
