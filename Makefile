@@ -10,9 +10,9 @@ ARCH ?= amd64
 OVERLAY ?= development
 EXECUTABLE ?= $(or $(CARGO_TARGET_DIR),target)/release/iot-meter
 
-.PHONY: help build test test-postgres test-alerts test-observe examples pictures lint fmt fmt-fix bench doc docs-update openapi demo rules dashboards deny sbom fuzz coverage \
-  image image-test image-push image-index secrets deploy-check prometheus-rule deploy deb deb-test manual dist checksums \
-  release-notes release-check ci clean
+.PHONY: help build test test-extra test-postgres test-alerts test-observe performance examples examples-tools pictures lint fmt fmt-fix bench doc docs-update openapi demo rules dashboards advisories deny sbom fuzz coverage \
+  image image-local image-test image-login image-push image-index secrets deploy-check prometheus-rule deploy deb deb-test manual dist checksums \
+  release-notes release release-check ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,14 +23,26 @@ build: ## the executable, optimised (FEATURES=postgres,s3); with the list of its
 test: ## all tests
 	$(CARGO) test
 
-test-postgres: ## the store's suite and the usual ways on a real Postgres, which the tests start (needs postgresql, libpq-dev)
-	$(CARGO) test --features postgres --lib store::postgres
-	IOT_METER_TEST_DATABASE=postgres $(CARGO) test --features postgres --test it -- postgres:: nodes:: engines:: flow:: rest:: commands:: presence::
+# What a default build leaves out, as one build.
+EXTRA := postgres,s3-tests,otel,ops-tests
 
-test-alerts: ## the whole way of an alert (needs prometheus, prometheus-alertmanager, postgresql, libpq-dev)
+test-extra: examples-tools ## what a default build leaves out: Postgres, S3, traces, alerts, dashboards, examples (CONTRIBUTING.md: what it needs)
+	$(CARGO) test --features $(EXTRA) --lib --test it --no-run
+	$(CARGO) test --features $(EXTRA) --lib -- store::postgres series::tests
+	$(CARGO) test --features $(EXTRA) --test it -- postgres:: backup_postgres:: outages:: cloud:: notify::two_nodes alerting:: \
+	  grafana:: promtool:: traces:: import:: examples:: handbook:: performance::the_script engines:: nodes:: history::
+	IOT_METER_TEST_DATABASE=postgres $(CARGO) test --features $(EXTRA) --test it -- \
+	  flow:: rest:: commands:: presence:: services:: secrets:: energy:: rollups:: firmware:: observability::
+
+test-postgres: ## of these, the store's suite and the usual ways on a real Postgres, which the tests start (needs postgresql, libpq-dev)
+	$(CARGO) test --features postgres --lib store::postgres
+	$(CARGO) test --features postgres --test it -- postgres:: nodes:: engines:: backup_postgres::
+	IOT_METER_TEST_DATABASE=postgres $(CARGO) test --features postgres --test it -- flow:: rest:: commands:: presence::
+
+test-alerts: ## of these, the whole way of an alert (needs prometheus, prometheus-alertmanager, postgresql, libpq-dev)
 	$(CARGO) test --features postgres,ops-tests --test it alerting::
 
-test-observe: ## the metrics page as promtool reads it (needs it), and spans as a collector gets them
+test-observe: ## of these, the metrics page as promtool reads it (needs it), and spans as a collector gets them
 	$(CARGO) test --features otel,ops-tests --test it -- promtool:: traces::
 
 lint: ## lints of all targets, warnings are errors
@@ -45,10 +57,13 @@ fmt-fix: ## format
 bench: ## benchmarks, each beside its limit
 	$(CARGO) bench
 
+performance: ## the load of tests/performance/scenario.json on a demo fleet; a limit that is not kept is an error (needs no k6)
+	$(CARGO) bench --bench api -- --enforce
+
 doc: ## the code's documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --no-deps --document-private-items
 
-docs-update: ## rewrite config/default.toml and the README's tables from the code
+docs-update: ## rewrite config/default.toml, docs/reference.md and the README's table from the code
 	UPDATE_DOCS=1 $(CARGO) test --test it docs::
 
 openapi: ## print the OpenAPI document
@@ -57,10 +72,16 @@ openapi: ## print the OpenAPI document
 demo: ## twenty simulated meters on this machine
 	$(CARGO) run --release -- serve --demo 20 --open
 
-examples: ## run the examples and the commands of the documentation (needs python3, curl, mosquitto-clients; fetches paho-mqtt once)
-	python3 -m venv $(HOME)/.cache/iot-meter/examples
-	$(HOME)/.cache/iot-meter/examples/bin/pip install --quiet --disable-pip-version-check -r examples/requirements.txt
+examples: examples-tools ## run the examples and the commands of the documentation (needs python3, curl, openssl, mosquitto-clients, systemd)
 	$(CARGO) test --features ops-tests --test it -- examples:: handbook::
+
+EXAMPLES := $(HOME)/.cache/iot-meter/examples
+
+examples-tools: ## fetch what examples and documentation use, once: paho-mqtt, and kubectl where there is none
+	@test -x $(EXAMPLES)/bin/pip || python3 -m venv $(EXAMPLES)
+	@$(EXAMPLES)/bin/python3 -c 'import paho.mqtt' 2>/dev/null || \
+	  $(EXAMPLES)/bin/pip install --quiet --disable-pip-version-check -r examples/requirements.txt
+	@deploy/check kubectl
 
 pictures: ## take the pictures of docs/pictures anew, from a demo fleet (needs chromium, python3)
 	docs/pictures/make $(wildcard $(EXECUTABLE))
@@ -80,6 +101,9 @@ deny: ## licences, bans and sources, and advisories where their database is at h
 	  $(CARGO) deny check licenses bans sources && \
 	  if ls $${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs/*/ >/dev/null 2>&1; then $(CARGO) deny check --disable-fetch advisories; \
 	  else echo "no advisory database is at hand ($(CARGO) deny fetch): advisories are not checked"; fi; fi
+
+advisories: ## fetch the database of advisories, for deny; needs cargo-deny
+	$(CARGO) deny fetch
 
 sbom: ## what the executable is made of, as CycloneDX (iot-meter.cdx.json); needs cargo-cyclonedx
 	$(CARGO) cyclonedx --format json --spec-version 1.5 --override-filename iot-meter.cdx
@@ -101,8 +125,15 @@ image: ## the container image; IMAGE, FEATURES, BUILD_IMAGE choose (see Dockerfi
 	$(DOCKER) build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) $(if $(FEATURES),--build-arg FEATURES=$(FEATURES)) \
 	  $(if $(BUILD_IMAGE),--build-arg BUILD_IMAGE=$(BUILD_IMAGE)) -t $(IMAGE):$(VERSION) .
 
+image-local: ## the same by buildah, on a base made by debootstrap: no engine, no registry (EXECUTABLE packs one that is built); needs root
+	VERSION=$(VERSION) REVISION=$(REVISION) FEATURES="$(FEATURES)" $(if $(filter file,$(origin EXECUTABLE)),,EXECUTABLE=$(EXECUTABLE)) \
+	  deploy/image/local $(IMAGE):$(VERSION)
+
 image-test: ## run the image as it is meant to be run: it becomes healthy, keeps its data, stops in good order, and is small
 	DOCKER="$(DOCKER)" deploy/image/test $(IMAGE):$(VERSION)
+
+image-login: ## log in to the registry of IMAGE as REGISTRY_USER, with the token on stdin
+	@$(DOCKER) login $(firstword $(subst /, ,$(IMAGE))) --username "$$REGISTRY_USER" --password-stdin
 
 image-push: ## push the image of one architecture (ARCH=amd64)
 	$(DOCKER) tag $(IMAGE):$(VERSION) $(IMAGE):$(VERSION)-$(ARCH)
@@ -157,11 +188,16 @@ checksums: ## SHA-256 of everything in target/dist
 release-notes: ## what CHANGELOG.md says of a version (TAG=v0.1.0)
 	@awk -v version='$(TAG:v%=%)' '/^## \[/ { on = index($$0, "## [" version "]") == 1; next } on' CHANGELOG.md
 
+release: ## publish target/dist as the release of a tag (TAG=v0.1.0), with what CHANGELOG.md says of it; needs gh
+	@mkdir -p target
+	@$(MAKE) --silent release-notes TAG=$(TAG) >target/notes.md
+	gh release create $(TAG) --verify-tag --title $(TAG) --notes-file target/notes.md target/dist/*
+
 release-check: ## whether a tag (TAG=v0.1.0) is the version of Cargo.toml, and CHANGELOG.md has a section of it
 	@test '$(TAG)' = 'v$(VERSION)' || { echo "$(TAG) is not v$(VERSION), the version of Cargo.toml" >&2; exit 1; }
 	@test -n "$$($(MAKE) --silent release-notes TAG=$(TAG))" || { echo "CHANGELOG.md has no section of $(VERSION)" >&2; exit 1; }
 
-ci: fmt lint doc test test-postgres test-alerts test-observe examples rules dashboards deny deploy-check ## everything the continuous integration checks
+ci: fmt lint doc deny rules deploy-check test test-extra ## everything the continuous integration checks
 
 clean: ## remove what was built
 	$(CARGO) clean

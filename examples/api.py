@@ -4,6 +4,7 @@
     export IOT_METER_API_KEY=…                      # iot-meter key create --name me --role viewer
     python3 examples/api.py devices
     python3 examples/api.py metrics dc-meter-007 --start=-1h --metric active_power
+    python3 examples/api.py watch --kinds readings,alerts
     python3 examples/api.py command dc-meter-007 request_status --wait 30      # a key with the role operator
 
 Lists are walked by cursor, so that nothing comes twice or is left out while they change. What is refused for the moment
@@ -44,13 +45,15 @@ class Api:
         self.key = key
         self.context = ssl.create_default_context(cafile=ca) if self.base.startswith("https:") else None
 
-    def request(self, method: str, path: str, query: dict | None = None, body: dict | None = None):
+    def request(
+        self, method: str, path: str, query: dict | None = None, body: dict | None = None, more: dict | None = None
+    ):
         """An open answer; the caller closes it."""
         url = self.base + path
         if query:
             url += "?" + urllib.parse.urlencode({name: value for name, value in query.items() if value is not None})
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": "application/json"} | (more or {})
         if data is not None:
             headers["Content-Type"] = "application/json"
         if self.key:
@@ -89,6 +92,32 @@ class Api:
                 if line.strip():
                     yield json.loads(line)
 
+    def watch(self, devices: str | None, kinds: str | None) -> Iterator[tuple[str, dict]]:
+        """What happens, without end: (event, data). Comes back by itself, and goes on behind the last event it has seen."""
+        last, pause_s = "", 3.0
+        while True:
+            more = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
+            event, data = "message", []
+            try:
+                with self.request("GET", "/api/stream", {"devices": devices, "kinds": kinds}, more=more) as answer:
+                    for line in answer:
+                        field, _, value = line.decode().rstrip("\n").partition(": ")
+                        match field:
+                            case "id":
+                                last = value
+                            case "retry":
+                                pause_s = int(value) / 1000
+                            case "event":
+                                event = value
+                            case "data":
+                                data.append(value)
+                            case "" if data and not value:
+                                yield event, json.loads("\n".join(data))
+                                event, data = "message", []
+            except OSError:
+                pass  # Broken off, or silent for too long: the server says something every ten seconds.
+            time.sleep(pause_s)
+
     def command(self, device: str, cmd: str, params: dict | None, wait_s: float) -> dict:
         """Sends a command and waits for what becomes of it."""
         path = f"/api/devices/{urllib.parse.quote(device)}/commands"
@@ -126,6 +155,10 @@ def main() -> int:
     metrics.add_argument("--start", default="-1h")
     metrics.add_argument("--stop", default="now()")
     metrics.add_argument("--metric")
+    watch = commands.add_parser("watch", help="what happens now")
+    watch.add_argument("--devices", help="ids, or patterns with * and ?, by commas")
+    watch.add_argument("--kinds", help="of readings, presence, alerts and commands, by commas")
+    watch.add_argument("--count", type=int, default=0, help="end after so many events")
     command = commands.add_parser("command", help="send a command")
     command.add_argument("device")
     command.add_argument("cmd")
@@ -142,6 +175,11 @@ def main() -> int:
             case "metrics":
                 for row in api.metrics(arguments.device, arguments.start, arguments.stop, arguments.metric):
                     print(row["time"], row["metric"], row["value"], row.get("unit", ""))
+            case "watch":
+                for number, (event, data) in enumerate(api.watch(arguments.devices, arguments.kinds), 1):
+                    print(event, json.dumps(data), flush=True)
+                    if number == arguments.count:
+                        break
             case "command":
                 done = api.command(arguments.device, arguments.cmd, arguments.params, arguments.wait)
                 print(done["cmd_id"], done["status"], done.get("detail") or "")

@@ -21,6 +21,8 @@ pub mod journal;
 
 pub mod store;
 
+pub mod live;
+
 pub mod audit;
 
 pub mod tls;

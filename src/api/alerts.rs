@@ -34,6 +34,11 @@ pub struct AlertBody {
     state: &'static str,
     #[schema(value_type = Option<String>, format = DateTime)]
     cleared_at: Option<Time>,
+    /// The alert rule that raised it.
+    rule_id: Option<i64>,
+    /// Why it was cleared, unless the condition has gone: `rule_changed`, `rule_disabled`, `rule_deleted` or
+    /// `device_not_selected`.
+    cleared_reason: Option<String>,
 }
 
 impl From<Alert> for AlertBody {
@@ -50,6 +55,8 @@ impl From<Alert> for AlertBody {
             created_at: Time(a.created_at),
             state: if a.cleared_at.is_some() { "cleared" } else { "open" },
             cleared_at: time(a.cleared_at),
+            rule_id: a.rule.map(|rule| rule.0),
+            cleared_reason: a.cleared_reason,
         }
     }
 }

@@ -102,10 +102,18 @@ pub fn parse<T: Contract>(bytes: &[u8]) -> Result<T, ApiError> {
     let Value::Object(members) = value else {
         return Err(ApiError::Malformed("the body must be a JSON object"));
     };
+    judge(members, T::RULE).map_err(|faults| match T::RULE {
+        Rule::Lenient => ApiError::Bad(faults),
+        Rule::Strict | Rule::Foreign => ApiError::Invalid(faults),
+    })
+}
+
+/// Reads and judges the members of an object; all that is wrong at once.
+pub fn judge<T: Contract>(members: Map<String, Value>, rule: Rule) -> Result<T, Vec<Fault>> {
     let mut fields = Fields { members, faults: Vec::new() };
     let body = T::read(&mut fields);
     let Fields { members, mut faults } = fields;
-    if T::RULE == Rule::Strict {
+    if rule == Rule::Strict {
         faults.extend(members.keys().map(|name| Fault::new(name.as_str(), "is not a known field")));
     }
     if let Err(report) = body.validate() {
@@ -116,11 +124,7 @@ pub fn parse<T: Contract>(bytes: &[u8]) -> Result<T, ApiError> {
             }
         }
     }
-    match (faults.is_empty(), T::RULE) {
-        (true, _) => Ok(body),
-        (false, Rule::Lenient) => Err(ApiError::Bad(faults)),
-        (false, Rule::Strict | Rule::Foreign) => Err(ApiError::Invalid(faults)),
-    }
+    if faults.is_empty() { Ok(body) } else { Err(faults) }
 }
 
 /// Whether the headers announce a body this API reads. No content type at all is taken as JSON.
@@ -132,6 +136,25 @@ fn is_json(headers: &HeaderMap) -> bool {
         Some(Ok(text)) => text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase(),
     };
     plain && (kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json")))
+}
+
+/// The bytes that the headers announce, if they say.
+fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok())
+}
+
+/// Reads a body of a limited size in a limited time.
+pub(super) async fn read_whole(
+    request: &HttpRequest,
+    payload: web::Payload,
+    limit_bytes: usize,
+) -> Result<Vec<u8>, ApiError> {
+    if announced(request.headers()).is_some_and(|length| length > limit_bytes) {
+        return Err(ApiError::TooLarge { limit_bytes });
+    }
+    let timeout = State::of(request).options.body_timeout;
+    let read = read_limited(payload, limit_bytes);
+    tokio::time::timeout(timeout, read).await.map_err(|_| ApiError::BodyTooSlow)?
 }
 
 async fn read_limited(mut payload: web::Payload, limit_bytes: usize) -> Result<Vec<u8>, ApiError> {
@@ -154,23 +177,21 @@ impl<T: Contract + 'static> FromRequest for Body<T> {
         let options = &State::of(request).options;
         let is_stranger = request.extensions().get::<Principal>().is_none();
         let most = if is_stranger { STRANGER_BODY_BYTES } else { usize::MAX };
-        let (limit_bytes, timeout) = (options.body_limit_bytes.min(most), options.body_timeout);
+        let limit_bytes = options.body_limit_bytes.min(most);
         let headers = request.headers();
-        let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
-        let refused = match announced {
+        let refused = match announced(headers) {
             Some(0) => None,
             Some(length) if length > limit_bytes => Some(ApiError::TooLarge { limit_bytes }),
             _ if !is_json(headers) => Some(ApiError::UnsupportedMedia),
             _ => None,
         };
         let payload = web::Payload::from_request(request, payload).into_inner();
+        let request = request.clone();
         Box::pin(async move {
             if let Some(error) = refused {
                 return Err(error.into());
             }
-            let read = read_limited(payload?, limit_bytes);
-            let bytes = tokio::time::timeout(timeout, read).await.map_err(|_| ApiError::BodyTooSlow)??;
-            Ok(Self(parse(&bytes)?))
+            Ok(Self(parse(&read_whole(&request, payload?, limit_bytes).await?)?))
         })
     }
 }

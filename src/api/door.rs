@@ -13,12 +13,20 @@ use crate::observe::{Seldom, metrics};
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Door {
+    of: Of,
     places: Mutex<Places>,
     clock: Clock,
     full: Seldom,
     peer_full: Seldom,
     /// Who found no place last, and whether one peer had too many.
     last: Mutex<Option<IpAddr>>,
+}
+
+/// Where it leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Of {
+    Api,
+    Scrapes,
 }
 
 /// A place, given back when dropped.
@@ -29,9 +37,20 @@ pub(super) struct Place {
 }
 
 impl Door {
+    /// Of the API.
     pub(super) fn new(options: &Options, clock: Clock) -> Arc<Self> {
+        Self::with(Of::Api, Places::new(options.max_connections, options.max_connections_per_address), clock)
+    }
+
+    /// Of the listener for scrapes, with so many places; one peer may have them all.
+    pub(super) fn for_scrapes(places: usize, clock: Clock) -> Arc<Self> {
+        Self::with(Of::Scrapes, Places::new(places, 0), clock)
+    }
+
+    fn with(of: Of, places: Places, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
-            places: Mutex::new(Places::new(options.max_connections, options.max_connections_per_address)),
+            of,
+            places: Mutex::new(places),
             clock,
             full: Seldom::default(),
             peer_full: Seldom::default(),
@@ -44,7 +63,7 @@ impl Door {
         let entered = lock(&self.places).enter(peer);
         match entered {
             Ok(()) => {
-                metrics::HTTP_CONNECTIONS.add(&[], 1.0);
+                self.count(1.0);
                 Some(Place { door: Arc::clone(self), peer })
             }
             Err(none) => {
@@ -55,9 +74,10 @@ impl Door {
     }
 
     fn refuse(&self, none: NoPlace, peer: IpAddr) {
-        let reason = match none {
-            NoPlace::Any => "connection_limit",
-            NoPlace::OfPeer => "address_limit",
+        let reason = match (self.of, none) {
+            (Of::Scrapes, _) => "scrape_limit",
+            (Of::Api, NoPlace::Any) => "connection_limit",
+            (Of::Api, NoPlace::OfPeer) => "address_limit",
         };
         metrics::HTTP_REFUSED.increment(&[("reason", reason)], 1);
         *lock(&self.last) = Some(peer);
@@ -75,13 +95,26 @@ impl Door {
         self.peer_full.rest(now).into_iter().for_each(|count| self.tell_peer_full(count));
     }
 
+    fn count(&self, connections: f64) {
+        if self.of == Of::Api {
+            metrics::HTTP_CONNECTIONS.add(&[], connections);
+        }
+    }
+
     fn tell_full(&self, connections: u64) {
         let last = lock(&self.last).map(tracing::field::display);
-        tracing::warn!(
-            count = connections,
-            peer = last,
-            "HTTP connections closed at once: as many are open as http.max_connections allows"
-        );
+        match self.of {
+            Of::Api => tracing::warn!(
+                count = connections,
+                peer = last,
+                "HTTP connections closed at once: as many are open as http.max_connections allows"
+            ),
+            Of::Scrapes => tracing::warn!(
+                count = connections,
+                peer = last,
+                "connections for metrics closed at once: as many are open as metrics.listen takes"
+            ),
+        }
     }
 
     fn tell_peer_full(&self, connections: u64) {
@@ -101,6 +134,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Drop for Place {
     fn drop(&mut self) {
         lock(&self.door.places).leave(self.peer);
-        metrics::HTTP_CONNECTIONS.add(&[], -1.0);
+        self.door.count(-1.0);
     }
 }

@@ -52,6 +52,31 @@ pub struct Problem {
     pub errors: Vec<Fault>,
 }
 
+/// Why a row of a table is not taken; what is worse comes later.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum RowRefusal {
+    /// What it is about is there already, and otherwise.
+    Conflict,
+    /// It breaks a rule.
+    Invalid,
+    /// Whoever asks may not.
+    Forbidden,
+    /// The database could not take it.
+    Away,
+}
+
+impl RowRefusal {
+    /// Its status.
+    pub(super) const fn status(self) -> StatusCode {
+        match self {
+            Self::Conflict => StatusCode::CONFLICT,
+            Self::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Away => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
 /// Why a request got no result.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
@@ -114,6 +139,17 @@ pub enum ApiError {
         "the body must be multipart/form-data with the parts version, device_type and file, without content encoding"
     )]
     FormNeeded,
+    /// The body is not a table of devices.
+    #[error("the body must be text/csv or application/x-ndjson, in UTF-8 and without content encoding")]
+    TableNeeded,
+    /// Rows of a table that is taken whole or not at all.
+    #[error("nothing was imported: {}", Faults(.faults))]
+    Rows {
+        /// The worst of what is wrong.
+        why: RowRefusal,
+        /// The rows, or the first of them.
+        faults: Vec<Fault>,
+    },
     /// A range of bytes that is not there.
     #[error("there are {size_bytes} bytes only")]
     NoSuchRange {
@@ -146,6 +182,21 @@ pub enum ApiError {
     /// A task that must hear of it does not answer in time.
     #[error("the collector is busy, try again")]
     Busy,
+    /// As many imports as there may be at once.
+    #[error("other imports are running, try again when they are done")]
+    ImportsFull,
+    /// As many streams as there may be.
+    #[error("there are {most} streams of events open, which is the most there may be (http.max_streams)")]
+    StreamsFull {
+        /// The limit.
+        most: usize,
+    },
+    /// As many streams as one key may have.
+    #[error("this key has {most} streams of events open, which is the most one key may have")]
+    StreamsOfKey {
+        /// The limit.
+        most: usize,
+    },
     /// Too many alerts wait to be sent.
     #[error("too many alerts wait to be sent, try again")]
     OutboxFull,
@@ -205,7 +256,7 @@ impl ApiError {
     /// The fields to blame.
     pub fn faults(&self) -> &[Fault] {
         match self {
-            Self::Bad(faults) | Self::Invalid(faults) => faults,
+            Self::Bad(faults) | Self::Invalid(faults) | Self::Rows { faults, .. } => faults,
             _ => &[],
         }
     }
@@ -272,8 +323,9 @@ impl ResponseError for ApiError {
             Self::Stale => StatusCode::PRECONDITION_FAILED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoSuchRange { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
-            Self::UnsupportedMedia | Self::FormNeeded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Rows { why, .. } => why.status(),
+            Self::UnsupportedMedia | Self::FormNeeded | Self::TableNeeded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooMany { .. } | Self::StreamsOfKey { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Store(error) if !error.is_transient() && !matches!(error, store::Error::Interrupted) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
@@ -282,6 +334,8 @@ impl ResponseError for ApiError {
             | Self::Past(_)
             | Self::Issuer(_)
             | Self::Busy
+            | Self::ImportsFull
+            | Self::StreamsFull { .. }
             | Self::OutboxFull
             | Self::Spool(_)
             | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,

@@ -42,8 +42,10 @@ mod query;
 mod range;
 mod raw;
 mod record;
+pub mod reference;
 mod rollouts;
 mod routes;
+mod rules;
 mod scrape;
 mod series;
 mod server;
@@ -52,6 +54,7 @@ mod session;
 mod show;
 mod socket;
 mod stats;
+mod stream;
 mod system;
 #[cfg(test)]
 mod testing;
@@ -82,6 +85,7 @@ pub use server::{SecureListener, start};
 
 use crate::domain::{Clock, DeviceId};
 use crate::history::History;
+use crate::live::Hub;
 use crate::observe::trace::Tracer;
 use crate::observe::{Board, Progress, Seldom};
 use crate::store::{DEFAULT_COMMAND_LIFE, SharedStore};
@@ -111,6 +115,8 @@ pub struct Services {
     /// What of the requests is traced.
     pub tracer: Tracer,
     pub node_id: String,
+    /// What this node says of itself.
+    pub said: Arc<crate::store::Beat>,
     /// The nodes on the same database.
     pub peers: keeper::Peers,
     /// Who is asking; made with `open`, everybody is an administrator.
@@ -121,6 +127,8 @@ pub struct Services {
     pub open: watch::Receiver<bool>,
     /// Where alerts come in.
     pub notices: notify::Desk,
+    /// What happens now.
+    pub live: Hub,
     /// Firmware images, and who is to know of new rollouts.
     pub campaigns: dispatch::rollouts::Campaigns,
     /// Seals what is kept of secrets.
@@ -200,6 +208,10 @@ pub struct Options {
     pub workers: usize,
     /// Largest body of a request.
     pub body_limit_bytes: usize,
+    /// Largest table of devices of an import.
+    pub import_limit_bytes: usize,
+    /// Streams of events at once.
+    pub max_streams: usize,
     /// Largest firmware image.
     pub max_firmware_bytes: u64,
     /// Connections open at once; further ones are closed at once.
@@ -241,6 +253,8 @@ impl Default for Options {
         Self {
             workers: 2,
             body_limit_bytes: 1 << 20,
+            import_limit_bytes: 16 << 20,
+            max_streams: 100,
             max_firmware_bytes: 64 << 20,
             max_connections: 8000,
             max_connections_per_address: 6400,
@@ -272,6 +286,9 @@ struct State {
     limits: limits::Limits,
     routes: routes::Table,
     scans: Arc<Semaphore>,
+    streams: Arc<stream::Places>,
+    /// Imports at once.
+    imports: Semaphore,
     pulse: pulse::Pulse,
     /// Requests of clients that a proxy does not name.
     unread: Seldom,
@@ -285,6 +302,8 @@ impl State {
             limits: limits::Limits::new(options.limits),
             routes: routes::Table::new(options.pages),
             scans: Arc::new(Semaphore::new(options.max_scans.max(1))),
+            streams: stream::Places::new(options.max_streams),
+            imports: Semaphore::new(devices::MAX_IMPORTS),
             pulse: pulse::Pulse::default(),
             unread: Seldom::default(),
             services,

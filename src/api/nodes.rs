@@ -69,14 +69,15 @@ pub async fn list_nodes(state: web::Data<State>, principal: Principal) -> Result
     let mut nodes: Vec<NodeBody> =
         state.store(|s| s.nodes()).await?.into_iter().map(|node| NodeBody::new(node, own)).collect();
     if nodes.is_empty() {
+        let said = (*services.said).clone();
         nodes.push(NodeBody {
             id: own.clone(),
-            name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            addresses: BTreeMap::new(),
+            name: said.name,
+            version: said.version,
+            addresses: said.addresses.into_iter().collect(),
             state: "alive",
             is_this: true,
-            started_at: Time(services.board.started_at()),
+            started_at: Time(said.started_at),
             heartbeat_at: Some(Time(services.clock.now())),
             stored_until: None,
             sessions: None,

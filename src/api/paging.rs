@@ -36,6 +36,7 @@ pub enum List {
     Firmware,
     Rollouts,
     RolloutDevices,
+    Rules,
 }
 
 impl List {
@@ -52,6 +53,7 @@ impl List {
             Self::Firmware => b'f',
             Self::Rollouts => b'r',
             Self::RolloutDevices => b'u',
+            Self::Rules => b'w',
         }
     }
 

@@ -6,14 +6,15 @@ use std::collections::HashMap;
 use actix_web::http::Method;
 use actix_web::web;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{Content, HttpMethod, RefOr, Response, SecurityRequirement};
+use utoipa::openapi::{Content, RefOr, Response, SecurityRequirement};
 use utoipa::{Modify, OpenApi};
 
 use super::guard::kind_of;
 use super::limits::Kind;
 use super::{
     alertmanager, alerts, audit, certificates, claims, command_key, commands, devices, docs, energy, enrol, firmware,
-    gaps, health, keys, log_level, nodes, raw, rollouts, series, services, session, stats, system, webhooks,
+    gaps, health, keys, log_level, nodes, raw, rollouts, rules, series, services, session, stats, stream, system,
+    webhooks,
 };
 use crate::observe::metrics;
 use crate::store::Role;
@@ -94,6 +95,8 @@ routes! {
     VIEWER stats::stats,
     VIEWER devices::list_devices,
     OPERATOR devices::create_device,
+    // Before those with an id, which would take its name for one.
+    OPERATOR devices::import_devices,
     VIEWER devices::get_device,
     OPERATOR devices::update_device,
     OPERATOR devices::delete_device,
@@ -105,6 +108,7 @@ routes! {
     VIEWER series::latest,
     VIEWER energy::device_energy,
     VIEWER energy::fleet_energy,
+    VIEWER stream::stream_events,
     VIEWER raw::list_raw_data,
     VIEWER raw::read_raw_data,
     VIEWER gaps::device_gaps,
@@ -112,6 +116,11 @@ routes! {
     VIEWER alerts::device_alerts,
     OPERATOR alerts::create_alert,
     OPERATOR alerts::acknowledge_alert,
+    VIEWER rules::list_rules,
+    ADMIN rules::create_rule,
+    VIEWER rules::get_rule,
+    ADMIN rules::update_rule,
+    ADMIN rules::delete_rule,
     OPERATOR commands::create_command,
     VIEWER commands::device_commands,
     VIEWER commands::get_command,
@@ -226,8 +235,13 @@ fn problem_response(words: &str) -> RefOr<Response> {
     RefOr::T(response)
 }
 
-fn access_of(operation: &str) -> Option<Access> {
+pub(super) fn access_of(operation: &str) -> Option<Access> {
     ACCESS.iter().find(|(name, _)| *name == operation).map(|(_, access)| *access)
+}
+
+/// Where an operation stands in the table.
+pub(super) fn position(operation: &str) -> Option<usize> {
+    ACCESS.iter().position(|(name, _)| *name == operation)
 }
 
 /// A row of the table as the guard needs it.
@@ -263,10 +277,33 @@ impl Table {
         for route in routes() {
             table.rows.entry(route.pattern).or_default().push((route.method, route.access));
         }
+        table.add_shadowed();
         for page in pages {
             table.rows.insert(page.path.to_owned(), vec![(Method::GET, Access::Open)]);
         }
         table
+    }
+
+    /// A path that a name could stand for as well (`/api/devices/import`) hides of its neighbour with the name only the
+    /// methods it has itself: a device may be called so.
+    fn add_shadowed(&mut self) {
+        let is_name = |part: &str| part.starts_with('{');
+        let covers = |wide: &str, narrow: &str| {
+            let parts = || wide.split('/').zip(narrow.split('/'));
+            let same_length = wide.split('/').count() == narrow.split('/').count();
+            same_length && wide != narrow && parts().all(|(w, n)| w == n || is_name(w) && !is_name(n))
+        };
+        let mut hidden = Vec::new();
+        for narrow in self.rows.keys() {
+            let wide = self.rows.iter().filter(|(wide, _)| covers(wide, narrow));
+            hidden.extend(wide.flat_map(|(_, row)| row.iter().map(|entry| (narrow.clone(), entry.clone()))));
+        }
+        for (narrow, (method, access)) in hidden {
+            let row = self.rows.entry(narrow).or_default();
+            if !row.iter().any(|(known, _)| *known == method) {
+                row.push((method, access));
+            }
+        }
     }
 
     pub(super) fn judge(&self, pattern: Option<&str>, method: &Method) -> Verdict {
@@ -296,40 +333,38 @@ pub(super) fn plain(pattern: &str) -> String {
     out
 }
 
+/// Every operation of a document: its method, its pattern, and itself.
+pub(super) fn operations(
+    document: utoipa::openapi::OpenApi,
+) -> impl Iterator<Item = (&'static str, String, utoipa::openapi::path::Operation)> {
+    document.paths.paths.into_iter().flat_map(|(pattern, item)| {
+        let all = [("GET", item.get), ("POST", item.post), ("PUT", item.put), ("DELETE", item.delete)];
+        all.into_iter().filter_map(move |(method, operation)| Some((method, pattern.clone(), operation?)))
+    })
+}
+
 /// Every route of the API. Read from the document, so that a route that is not described is not served.
 pub fn routes() -> Vec<Route> {
-    let mut routes = Vec::new();
-    for (pattern, item) in document().paths.paths {
-        let operations = [
-            (HttpMethod::Get, item.get),
-            (HttpMethod::Post, item.post),
-            (HttpMethod::Put, item.put),
-            (HttpMethod::Delete, item.delete),
-        ];
-        for (method, operation) in operations {
-            let access = operation.and_then(|o| access_of(o.operation_id.as_deref()?));
+    operations(document())
+        .filter_map(|(method, pattern, operation)| {
+            let access = access_of(operation.operation_id.as_deref()?)?;
             let method = match method {
-                HttpMethod::Post => Method::POST,
-                HttpMethod::Put => Method::PUT,
-                HttpMethod::Delete => Method::DELETE,
+                "POST" => Method::POST,
+                "PUT" => Method::PUT,
+                "DELETE" => Method::DELETE,
                 _ => Method::GET,
             };
-            routes.extend(access.map(|access| Route { method, pattern: pattern.clone(), access }));
-        }
-    }
-    routes
+            Some(Route { method, pattern, access })
+        })
+        .collect()
 }
 
 /// Puts every route on the metrics page, before its first request.
 pub(super) fn show_in_metrics() {
-    for (pattern, item) in document().paths.paths {
-        let operations = [("GET", item.get), ("POST", item.post), ("PUT", item.put), ("DELETE", item.delete)];
-        for (method, operation) in operations {
-            let Some(operation) = operation else { continue };
-            let statuses = operation.responses.responses.keys();
-            let success = statuses.filter(|status| status.starts_with(['2', '3'])).min();
-            metrics::http_route(&plain(&pattern), method, success.map_or("200", String::as_str));
-        }
+    for (method, pattern, operation) in operations(document()) {
+        let statuses = operation.responses.responses.keys();
+        let success = statuses.filter(|status| status.starts_with(['2', '3'])).min();
+        metrics::http_route(&plain(&pattern), method, success.map_or("200", String::as_str));
     }
 }
 

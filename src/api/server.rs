@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::error::DispatchError;
-use actix_http::{HttpService, Protocol};
+use actix_http::{HttpService, Protocol, Request};
 use actix_server::Server;
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, map_config};
 use actix_web::body::MessageBody;
-use actix_web::dev::{AppConfig, ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse, fn_service};
+use actix_web::dev::{AppConfig, ServerHandle, Service, ServiceFactory, ServiceRequest, ServiceResponse, fn_service};
 use actix_web::middleware::{Compress, from_fn};
 use actix_web::{App, web};
 use tokio::net::TcpStream;
@@ -72,22 +72,24 @@ pub fn start(
     let door = Door::new(&state.options, state.services.clock.clone());
     let server = serve(state, listener, secure, Arc::clone(&door))?;
     let handle = server.handle();
-    let running = async move {
-        let mut server = server;
-        let mut minute = tokio::time::interval(Duration::from_secs(60));
-        loop {
-            tokio::select! {
-                ended = &mut server => return ended,
-                _ = minute.tick() => {
-                    if let Some(state) = sweeper.upgrade() {
-                        state.limits.sweep();
-                    }
-                    door.tell();
-                }
-            }
+    let each_minute = move || {
+        if let Some(state) = sweeper.upgrade() {
+            state.limits.sweep();
         }
+        door.tell();
     };
-    Ok((handle, running))
+    Ok((handle, until_it_ends(server, each_minute)))
+}
+
+/// Runs a server, and calls `each_minute` meanwhile.
+pub(super) async fn until_it_ends(mut server: Server, each_minute: impl Fn()) -> io::Result<()> {
+    let mut minute = tokio::time::interval(Duration::from_secs(60));
+    loop {
+        tokio::select! {
+            ended = &mut server => return ended,
+            _ = minute.tick() => each_minute(),
+        }
+    }
 }
 
 /// The workers: what `actix_web::HttpServer` does, but for the [`Wire`] around each socket.
@@ -102,6 +104,7 @@ fn serve(state: Shared, listener: TcpListener, secure: Option<SecureListener>, d
         .shutdown_timeout(options.stop_timeout.as_secs().max(1))
         .disable_signals();
     let stopping = builder.graceful_shutdown_signal();
+    let times = Times { head: options.head_timeout, idle: options.idle_timeout, write: options.write_timeout };
     let factory = |tls: Option<Tls>| {
         let (state, stopping, door) = (state.clone(), stopping.clone(), Arc::clone(&door));
         move || {
@@ -110,7 +113,7 @@ fn serve(state: Shared, listener: TcpListener, secure: Option<SecureListener>, d
                 let stopping = stopping.clone();
                 async move { stopping.notified().await }
             };
-            connections(state.clone(), tls.clone(), Arc::clone(&door), stopped)
+            connections(app(state.clone()).into_factory(), times, tls.clone(), Arc::clone(&door), stopped)
         }
     };
     let mut builder = builder.listen("api", listener, factory(None))?;
@@ -121,28 +124,45 @@ fn serve(state: Shared, listener: TcpListener, secure: Option<SecureListener>, d
     Ok(builder.run())
 }
 
-/// What becomes of a socket that a worker was given.
-fn connections<F>(
-    state: Shared,
+/// How long a client may take for a head, between two requests, and to take something of an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    pub(super) head: Duration,
+    pub(super) idle: Duration,
+    pub(super) write: Duration,
+}
+
+/// What becomes of a socket that a worker was given. (Of the handlers, [`wire::track`] is the outermost layer.)
+pub(super) fn connections<H, B, F>(
+    handlers: H,
+    times: Times,
     tls: Option<Tls>,
     door: Arc<Door>,
     stopped: impl Fn() -> F + 'static,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()>
 where
+    H: ServiceFactory<
+            Request,
+            Config = AppConfig,
+            Response = ServiceResponse<B>,
+            Error = actix_web::Error,
+            InitError = (),
+        > + 'static,
+    <H::Service as Service<Request>>::Future: 'static,
+    B: MessageBody + 'static,
     F: Future<Output = ()> + 'static,
 {
-    let (head_timeout, idle_timeout) = (state.options.head_timeout, state.options.idle_timeout);
     // Longer than the library's own times, which end with a proper answer.
     let patience = Patience {
-        idle: head_timeout + idle_timeout + DISCONNECT_TIMEOUT,
-        stalled: state.options.write_timeout,
+        idle: times.head + times.idle + DISCONNECT_TIMEOUT,
+        stalled: times.write,
         farewell: DISCONNECT_TIMEOUT,
     };
-    let app = app(state).into_factory().map_err(|error| error.error_response());
+    let handlers = handlers.map_err(|error: actix_web::Error| error.error_response());
     let http = HttpService::build()
         .graceful_shutdown_signal(stopped)
-        .keep_alive(idle_timeout)
-        .client_request_timeout(head_timeout)
+        .keep_alive(times.idle)
+        .client_request_timeout(times.head)
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
         .h1_write_buffer_size(wire::PIECE_BYTES)
         .on_connect_ext(|wire: &Wire, connection| {
@@ -151,13 +171,13 @@ where
                 connection.insert(secure);
             }
         })
-        .finish(map_config(app, |()| AppConfig::default()));
+        .finish(map_config(handlers, |()| AppConfig::default()));
     let accept = move |socket: TcpStream| {
         let (tls, peer) = (tls.clone(), Socket::address_of(&socket));
         let place = peer.and_then(|peer| door.enter(peer.ip()));
         async move {
             let Some(place) = place else { return Err(DispatchError::Io(io::ErrorKind::ConnectionRefused.into())) };
-            let socket = Socket::accept(socket, tls, head_timeout).await.map_err(DispatchError::Io)?;
+            let socket = Socket::accept(socket, tls, times.head).await.map_err(DispatchError::Io)?;
             Ok((Wire::new(socket, patience, Some(place)), Protocol::Http1, peer))
         }
     };

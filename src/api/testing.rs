@@ -7,6 +7,7 @@ mod enrolment;
 mod outbox;
 mod raw;
 mod rollouts;
+mod rules;
 mod takeover;
 
 use std::ops::ControlFlow;
@@ -15,6 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use actix_web::http::Method;
 use actix_web::{test, web};
 use serde_json::{Value, json};
+
+pub use data::Answer;
 
 use super::server::app;
 use super::{MetricsAccess, Options, Page as StaticPage, Services, State, key};
@@ -126,6 +129,17 @@ impl Store for FakeStore {
         content.tokens.extend(new.token_sha256.map(|t| (new.device_id.clone(), t)));
         Ok(Outcome::Done(device))
     }
+    fn create_devices(&self, new: &[NewDevice], all_or_nothing: bool, now: Timestamp) -> Result<Vec<bool>, Error> {
+        let is_free = |new: &NewDevice| Ok(self.device(&new.device_id)?.is_none());
+        let free = new.iter().map(is_free).collect::<Result<Vec<bool>, Error>>()?;
+        if !all_or_nothing || !free.contains(&false) {
+            new.iter().try_for_each(|new| self.create_device(new, now).map(drop))?;
+        }
+        Ok(free)
+    }
+    fn devices_of(&self, ids: &[DeviceId]) -> Result<Vec<Device>, Error> {
+        Ok(self.answer()?.devices.iter().filter(|d| ids.contains(&d.device_id)).cloned().collect())
+    }
     fn device(&self, id: &DeviceId) -> Result<Option<Device>, Error> {
         Ok(self.answer()?.devices.iter().find(|d| d.device_id == *id).cloned())
     }
@@ -222,6 +236,8 @@ impl Store for FakeStore {
             cleared_at: None,
             acknowledged_at: None,
             acknowledged_by: None,
+            rule: None,
+            cleared_reason: None,
         };
         content.alerts.push(alert.clone());
         Ok(Some(alert))
@@ -334,27 +350,11 @@ pub struct Bench {
     pub _dir: tempfile::TempDir,
 }
 
-/// An answer, read whole.
-pub struct Answer {
-    pub status: u16,
-    pub headers: actix_web::http::header::HeaderMap,
-    pub bytes: Vec<u8>,
-}
-
-impl Answer {
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.bytes).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&self.bytes)))
-    }
-    pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |v| v.to_str().unwrap())
-    }
-}
-
 const PAGES: &[StaticPage] = &[StaticPage { path: "/", content_type: "text/html", body: "<p>hello</p>" }];
 
 /// What the API stands on in tests, and the ends of its channels.
 pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, Ends) {
-    let (collector, mut requests) = collector::Handle::channel();
+    let (collector, collector::Inbox { mut requests, .. }) = collector::Handle::channel();
     let (dispatch, dispatch::Inbox { rx: asked, connected }) = dispatch::Handle::channel();
     let told: Arc<Mutex<Vec<RequestKind>>> = Arc::default();
     let (ear, registry) = (Arc::clone(&told), Arc::clone(&store));
@@ -390,10 +390,18 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
         metrics: Some(Arc::new(|_| "up 1\n".to_owned())),
         tracer: Default::default(),
         node_id: "n1".to_owned(),
+        said: Arc::new(crate::store::Beat {
+            name: "test".to_owned(),
+            version: "0".to_owned(),
+            addresses: Vec::new(),
+            started_at: crate::domain::Timestamp(0),
+            stored_until: crate::domain::Timestamp(0),
+        }),
         peers: Default::default(),
         authenticator,
         audit,
         open: tokio::sync::watch::Sender::new(true).subscribe(),
+        live: data::closed_hub(),
         campaigns: rollouts::campaigns(dir.path()),
         vault: Arc::new(crate::vault::Keyring::of_new_key()),
         mqtt_port: 1883,
@@ -434,18 +442,20 @@ impl Bench {
         }
     }
 
-    /// Sends a request; a body is sent as JSON.
+    /// Sends a request; a body is sent as JSON, one that is a text as it is.
     pub async fn send(&self, method: &str, path: &str, body: Option<Value>, headers: &[(&str, &str)]) -> Answer {
         let app = test::init_service(app(self.state.clone())).await;
         let mut request = test::TestRequest::default()
             .method(Method::from_bytes(method.as_bytes()).unwrap())
             .uri(path)
             .peer_addr("10.0.0.9:1".parse().unwrap());
+        if let Some(Value::String(text)) = &body {
+            request = request.set_payload(text.clone());
+        } else if let Some(body) = body {
+            request = request.set_json(body);
+        }
         for (name, value) in headers {
             request = request.insert_header((*name, *value));
-        }
-        if let Some(body) = body {
-            request = request.set_json(body);
         }
         let response = test::call_service(&app, request.to_request()).await;
         let (_, response) = response.into_parts();

@@ -18,6 +18,8 @@ use crate::simulate::ApiAccess;
 const MAX_ANSWER_BYTES: u64 = 64 << 20;
 /// Longest wait for a whole answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// The same where much is sent and done.
+const LONG_TIMEOUT: Duration = Duration::from_secs(600);
 /// Entries of a page when listing everything: the API's most.
 const PER_PAGE: &str = "500";
 
@@ -119,6 +121,22 @@ impl Client {
         let url = self.url(path);
         let request = self.agent.post(&url);
         self.finish(url, self.sign(request).send_json(body))
+    }
+
+    /// POST with a body of so many bytes, which may take long to be worked on. A refusal by its head comes before it is sent.
+    pub(super) fn post_bytes(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        content_type: &str,
+        size_bytes: u64,
+        body: impl std::io::Read + 'static,
+    ) -> Result<Answer, ClientError> {
+        let url = self.url(path);
+        let request = self.agent.post(&url).query_pairs(query.iter().copied()).header("Content-Type", content_type);
+        let request = request.header("Content-Length", size_bytes.to_string()).header("Expect", "100-continue");
+        let request = request.config().timeout_global(Some(LONG_TIMEOUT)).build();
+        self.finish(url, self.sign(request).send(ureq::SendBody::from_owned_reader(body)))
     }
 
     /// DELETE.

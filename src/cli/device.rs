@@ -1,27 +1,24 @@
 //! `device`: meters in the registry, through the API of the running server.
 
-use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+mod import;
+
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::client::{Client, ClientError, Device};
+use super::client::Device;
 use super::global::{ApiArgs, Global};
 use super::output;
 use crate::domain::DeviceId;
-
-/// Longest line of an import.
-const MAX_LINE_BYTES: u64 = 1 << 20;
 
 /// Register, list, show and remove meters at a running server
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   iot-meter device add dc-meter-007 --name \"Unit 7, car A\" --type dc_meter --location Depot
-  iot-meter device import meters.jsonl            one JSON object a line, as POST /api/devices takes it
+  iot-meter device import meters.csv              columns device_id, device_name, location, metadata.car, …
+  iot-meter device import meters.jsonl --atomic   one JSON object a line; all of them or none
   iot-meter device list --connection offline
   iot-meter device show dc-meter-007 --output json
   iot-meter device command-key dc-meter-007
@@ -37,11 +34,8 @@ pub(super) struct DeviceArgs {
 enum DeviceCommand {
     /// Register a meter; prints its MQTT token, which is shown only this once
     Add(AddArgs),
-    /// Register many meters: one JSON object a line; goes on after a refused one
-    Import {
-        /// The file; `-` reads stdin
-        file: PathBuf,
-    },
+    /// Register many meters: CSV with a header row, or one JSON object a line; goes on after a refused one
+    Import(import::ImportArgs),
     /// List meters
     List(ListArgs),
     /// Show a meter
@@ -116,7 +110,7 @@ pub(super) fn run(args: DeviceArgs, global: &Global) -> anyhow::Result<ExitCode>
             let device: Device = client.decode("/api/devices", answer.clone())?;
             output::print(global.output, &answer, || added(&device))?;
         }
-        DeviceCommand::Import { file } => return import(&client, &file, global),
+        DeviceCommand::Import(table) => return import::run(&client, &table, global),
         DeviceCommand::List(filter) => {
             let devices = Value::Array(client.get_all("/api/devices", &query_of(&filter))?);
             let rows: Vec<Device> = client.decode("/api/devices", devices.clone())?;
@@ -218,69 +212,9 @@ fn shown(device: &Value) -> String {
     output::table(&["FIELD", "VALUE"], &members.map(|(n, v)| vec![n.clone(), text(v)]).collect::<Vec<_>>())
 }
 
-/// Registers line by line; a refused line is told and counted, the rest goes on.
-fn import(client: &Client, file: &PathBuf, global: &Global) -> anyhow::Result<ExitCode> {
-    let input: Box<dyn Read> = match file.to_str() {
-        Some("-") => Box::new(std::io::stdin()),
-        _ => Box::new(std::fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?),
-    };
-    let mut reader = BufReader::new(input);
-    let mut verdicts = Vec::new();
-    let mut refused = 0_usize;
-    for number in 1_u64.. {
-        let mut line = String::new();
-        let n = reader.by_ref().take(MAX_LINE_BYTES).read_line(&mut line).with_context(|| format!("line {number}"))?;
-        if n == 0 {
-            break;
-        }
-        anyhow::ensure!(n < usize::try_from(MAX_LINE_BYTES)?, "line {number} is longer than {MAX_LINE_BYTES} bytes");
-        if line.trim().is_empty() {
-            continue;
-        }
-        let verdict = import_line(client, &line)?;
-        refused += usize::from(verdict.get("error").is_some());
-        let mut row = json!({"line": number});
-        row.as_object_mut().into_iter().for_each(|r| r.extend(verdict.clone()));
-        verdicts.push(row);
-    }
-    let all = json!({"registered": verdicts.len() - refused, "refused": refused, "lines": verdicts});
-    output::print(global.output, &all, || imported(&verdicts, refused))?;
-    Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// What became of a line. An error means that going on is no use.
-fn import_line(client: &Client, line: &str) -> Result<Map<String, Value>, ClientError> {
-    let member = |name: &str, value: Value| Map::from_iter([(name.to_owned(), value)]);
-    let body: Value = match serde_json::from_str(line) {
-        Ok(body) => body,
-        Err(error) => return Ok(member("error", json!(format!("is not JSON: {error}")))),
-    };
-    match client.post("/api/devices", &body) {
-        Ok(answer) => {
-            let device: Device = client.decode("/api/devices", answer.body)?;
-            let mut row = member("device_id", json!(device.device_id));
-            row.extend(device.token.map(|token| ("token".to_owned(), json!(token))));
-            Ok(row)
-        }
-        Err(ClientError::Refused { status: 400 | 409 | 413 | 422, detail }) => Ok(member("error", json!(detail))),
-        Err(error) => Err(error),
-    }
-}
-
-fn imported(verdicts: &[Value], refused: usize) -> String {
-    let text = |row: &Value, name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let row = |v: &Value| vec![v["line"].to_string(), text(v, "device_id"), text(v, "token"), text(v, "error")];
-    let table = output::table(&["LINE", "ID", "TOKEN", "ERROR"], &verdicts.iter().map(row).collect::<Vec<_>>());
-    format!("{table}{} registered, {refused} refused\n", verdicts.len() - refused)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::client::tests::{answer, serve_once};
     use super::*;
-
-    const DEVICE: &str =
-        r#"{"id":1,"device_id":"m1","device_name":"m1","status":"active","connection_status":"unknown","token":"t"}"#;
 
     #[test]
     fn what_is_not_given_is_not_sent() {
@@ -294,23 +228,6 @@ mod tests {
         };
         let expected = json!({"device_id": "m1", "device_name": "m1", "status": "active", "location": "Depot", "metadata": {"car": "A"}});
         assert_eq!(body_of(&add), expected);
-    }
-
-    #[test]
-    fn an_import_goes_on_after_a_refused_line() {
-        let (url, server) = serve_once(vec![
-            answer("409 Conflict", "", r#"{"detail":"m1 exists"}"#),
-            answer("201 Created", "", DEVICE),
-        ]);
-        let client = Client::new(&url, None, None).expect("a good address");
-        let verdicts: Vec<_> = ["{\"device_id\":\"m1\"}", "{", "{\"device_id\":\"m1\"}"]
-            .iter()
-            .map(|line| import_line(&client, line).expect("is judged"))
-            .collect();
-        server.join().expect("served");
-        assert_eq!(verdicts[0]["error"], "m1 exists");
-        assert!(verdicts[1]["error"].as_str().is_some_and(|e| e.starts_with("is not JSON")));
-        assert_eq!((&verdicts[2]["device_id"], &verdicts[2]["token"]), (&json!("m1"), &json!("t")));
     }
 
     #[test]

@@ -27,12 +27,14 @@ mod openapi;
 mod output;
 mod pki;
 mod progress;
+mod reference;
 mod restore;
 mod runtime;
 mod serve;
 mod service;
 mod simulate;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -86,6 +88,11 @@ enum Command {
     Man(completions::ManArgs),
 }
 
+/// Every command with its options, as a table for the documentation.
+pub fn reference() -> String {
+    reference::markdown(Cli::command())
+}
+
 /// Runs the command line of the process.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -131,11 +138,16 @@ fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let Some(config) = error.downcast_ref::<ConfigError>() {
-        eprintln!("error: {config}");
+        say(format_args!("error: {config}"));
         return ExitCode::from(EXIT_CONFIG);
     }
-    eprintln!("error: {error:#}");
+    say(format_args!("error: {error:#}"));
     ExitCode::FAILURE
+}
+
+/// A line on stderr. Where that cannot be written (a file on a disk that is full or has failed), the exit code says it alone.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 #[cfg(test)]

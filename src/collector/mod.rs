@@ -18,6 +18,9 @@ mod task;
 
 pub use task::{Collector, Error, Options, TASK};
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::domain::DeviceId;
 use crate::domain::presence::Connection;
 
@@ -25,6 +28,16 @@ use crate::domain::presence::Connection;
 #[derive(Clone, Debug)]
 pub struct Handle {
     tx: tokio::sync::mpsc::Sender<Request>,
+    rules_changed: Arc<AtomicBool>,
+}
+
+/// The collector's end of it.
+#[derive(Debug)]
+pub struct Inbox {
+    /// What was asked.
+    pub requests: tokio::sync::mpsc::Receiver<Request>,
+    /// Set when the alert rules have changed; taken by the collector when it has read them.
+    pub rules_changed: Arc<AtomicBool>,
 }
 
 /// Something said about a device over REST; handled by the one task that owns device state.
@@ -65,9 +78,15 @@ pub struct Stopped;
 
 impl Handle {
     /// A handle and the collector's end of it.
-    pub fn channel() -> (Self, tokio::sync::mpsc::Receiver<Request>) {
-        let (tx, rx) = tokio::sync::mpsc::channel(256);
-        (Self { tx }, rx)
+    pub fn channel() -> (Self, Inbox) {
+        let (tx, requests) = tokio::sync::mpsc::channel(256);
+        let rules_changed = Arc::new(AtomicBool::new(false));
+        (Self { tx, rules_changed: Arc::clone(&rules_changed) }, Inbox { requests, rules_changed })
+    }
+
+    /// Says that the alert rules have changed: what is received from now on is judged by them as they are now.
+    pub fn rules_changed(&self) {
+        self.rules_changed.store(true, Ordering::Release);
     }
 
     /// Says `kind` about `device` and waits until it is committed. `Ok(false)` = no such device.

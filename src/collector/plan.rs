@@ -7,10 +7,11 @@ use serde_json::json;
 use super::cache::States;
 use crate::domain::alert::AlertKind;
 use crate::domain::presence::{Connection, PresenceChange};
+use crate::domain::rule::{RuleSet, Severity, Verdict};
 use crate::domain::sequence::{Gap, Observation};
-use crate::domain::{Body, DeviceId, DeviceState, Message, Refusal, Registration, Timestamp};
+use crate::domain::{Body, DeviceId, DeviceState, Message, Refusal, Registration, Telemetry, Timestamp};
 use crate::journal::Offset;
-use crate::store::{AlertChange, Batch, CommandChange, EventRow, NewDevice, TelemetryRow};
+use crate::store::{AlertChange, Batch, CommandChange, EventRow, NewDevice, RuleAlert, TelemetryRow};
 
 /// What to do with a message of a device that is not registered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +40,9 @@ pub struct Decoded {
 /// A meter's clock may be so much ahead (PROTOCOL: off by more than 2 s makes an interval uncertain).
 const AHEAD_US: i64 = 2_000_000;
 
+/// The type of a device that registers by its first message.
+const DEVICE_TYPE: &str = "meter";
+
 /// What a plan counted, for the metrics.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Tally {
@@ -62,6 +66,8 @@ pub struct Tally {
     pub registered: u64,
     /// Messages stamped more than [`AHEAD_US`] after their receipt.
     pub ahead: u64,
+    /// Alerts raised by rules, by their severity.
+    pub fired: [u64; Severity::ALL.len()],
 }
 
 impl Tally {
@@ -85,13 +91,14 @@ impl Tally {
 pub struct Plan<'a> {
     states: &'a mut States,
     unknown: UnknownDevices,
+    rules: Option<&'a RuleSet>,
     batch: Batch,
     tally: Tally,
 }
 
 /// Plans a run of messages. The states of all their devices must be loaded.
-pub fn plan(states: &mut States, decoded: Vec<Decoded>, unknown: UnknownDevices) -> (Batch, Tally) {
-    let mut plan = Plan::new(states, unknown);
+pub fn plan(states: &mut States, decoded: Vec<Decoded>, unknown: UnknownDevices, rules: &RuleSet) -> (Batch, Tally) {
+    let mut plan = Plan { rules: Some(rules), ..Plan::new(states, unknown) };
     for message in decoded {
         plan.take(message);
     }
@@ -101,7 +108,7 @@ pub fn plan(states: &mut States, decoded: Vec<Decoded>, unknown: UnknownDevices)
 impl<'a> Plan<'a> {
     /// An empty plan on these states.
     pub fn new(states: &'a mut States, unknown: UnknownDevices) -> Self {
-        Self { states, unknown, batch: Batch::default(), tally: Tally::default() }
+        Self { states, unknown, rules: None, batch: Batch::default(), tally: Tally::default() }
     }
 
     /// The batch, with the states it changes.
@@ -179,14 +186,16 @@ impl<'a> Plan<'a> {
         self.batch.registrations.push(NewDevice {
             device_id: device.clone(),
             device_name: device.to_string(),
-            device_type: "meter".into(),
+            device_type: DEVICE_TYPE.into(),
             location: None,
             is_active,
             metadata,
             token_sha256: None,
         });
         self.tally.registered += 1;
-        self.states.edit(device).registration = Some(Registration { is_active, intervals: Default::default() });
+        let device_type = DEVICE_TYPE.into();
+        let registration = Registration { is_active, intervals: Default::default(), device_type };
+        self.states.edit(device).registration = Some(registration);
         true
     }
 
@@ -201,7 +210,7 @@ impl<'a> Plan<'a> {
         let kind = body.kind();
         let body = match body {
             Body::Telemetry(mut values) => {
-                self.states.edit(&device).absorb(&mut values, ts);
+                self.measure(&device, &mut values, ts, received_at);
                 self.tally.readings += values.len() as u64;
                 self.tally.flagged += u64::from(values.flagged);
                 self.tally.dropped += u64::from(values.dropped);
@@ -234,6 +243,36 @@ impl<'a> Plan<'a> {
             }),
         };
         self.batch.events.push(EventRow { device, ts, seq, received_at, kind: kind.to_owned(), body });
+    }
+
+    /// Takes a datagram in, and judges it by the alert rules.
+    fn measure(&mut self, device: &DeviceId, values: &mut Telemetry, ts: Timestamp, received_at: Timestamp) {
+        let state = self.states.edit(device);
+        let Some(rules) = self.rules.filter(|rules| !rules.is_empty() || !state.rules.is_empty()) else {
+            state.absorb(values, ts);
+            return;
+        };
+        let seen = rules.seen(state, values);
+        state.absorb(values, ts);
+        for verdict in rules.judge(device, state, (&seen, values, ts)) {
+            self.batch.rule_alerts.push(match verdict {
+                Verdict::Fire { rule, value, at } => {
+                    self.tally.fired[rule.severity as usize] += 1;
+                    RuleAlert::Fire {
+                        device: device.clone(),
+                        rule: rule.id,
+                        generation: rule.generation,
+                        name: rule.name.clone(),
+                        severity: rule.severity,
+                        message: rule.alert_message(device, value, at),
+                        at: received_at,
+                    }
+                }
+                Verdict::Clear { rule, reason } => {
+                    RuleAlert::Clear { device: device.clone(), rule, reason, at: received_at }
+                }
+            });
+        }
     }
 
     /// Follows the meter's counter: gaps into the ledger, and the alert that goes with open ones.

@@ -4,11 +4,13 @@ use super::cache::States;
 use super::plan::{Decoded, Plan, Tally, UnknownDevices, plan};
 use crate::domain::message::{AckResult, CommandAck, Hello};
 use crate::domain::presence::Connection;
+use crate::domain::rule::{Condition, Op, Rule, RuleId, RuleSet, Selector, Severity};
 use crate::domain::{
-    Body, CommandId, DeviceId, DeviceState, Message, Metric, Refusal, Registration, Sequence, Telemetry, Timestamp,
+    Body, CommandId, DeviceId, DeviceState, Message, Metric, Quantity, Refusal, Registration, Sequence, Telemetry,
+    Timestamp,
 };
 use crate::journal::Offset;
-use crate::store::{AlertChange, Batch};
+use crate::store::{AlertChange, Batch, RuleAlert};
 
 fn id() -> DeviceId {
     DeviceId::parse("m1").unwrap()
@@ -31,13 +33,14 @@ fn volts(value: f64) -> Body {
 
 fn registered(is_active: bool) -> States {
     let mut states = States::default();
-    states.edit(&id()).registration = Some(Registration { is_active, intervals: Default::default() });
+    states.edit(&id()).registration =
+        Some(Registration { is_active, intervals: Default::default(), device_type: "dc750".into() });
     states.settle(100);
     states
 }
 
 fn run(states: &mut States, decoded: Vec<Decoded>, unknown: UnknownDevices) -> (Batch, Tally) {
-    let done = plan(states, decoded, unknown);
+    let done = plan(states, decoded, unknown, &RuleSet::default());
     states.settle(100);
     done
 }
@@ -130,8 +133,8 @@ fn a_filled_gap_clears_its_alert_only_when_no_other_is_open() {
 fn the_same_messages_on_the_same_states_give_the_same_batch() {
     let messages: Vec<Decoded> = [3, 1, 7, 7, 2].map(|s| said(at(i64::from(s)), s, volts(f64::from(s)))).to_vec();
     let (mut one, mut two) = (registered(true), registered(true));
-    let first = plan(&mut one, messages.clone(), UnknownDevices::Refuse);
-    assert_eq!(first, plan(&mut two, messages, UnknownDevices::Refuse));
+    let first = plan(&mut one, messages.clone(), UnknownDevices::Refuse, &RuleSet::default());
+    assert_eq!(first, plan(&mut two, messages, UnknownDevices::Refuse, &RuleSet::default()));
     let untouched = Plan::new(&mut one, UnknownDevices::Refuse);
     assert_eq!(untouched.finish().0.states.len(), 1, "changes stay until they are settled");
     assert_eq!(DeviceState::default().connection, Connection::Unknown);
@@ -148,4 +151,43 @@ fn what_a_deleted_device_said_before_its_deletion_does_not_bring_it_back() {
     assert_eq!((batch.registrations.len(), batch.telemetry.len()), (1, 1));
     states.passed(Offset(6));
     assert!(!states.is_buried(&id(), Offset(5)));
+}
+
+#[test]
+fn a_rule_fires_once_for_copies_and_for_a_plan_that_is_made_again() {
+    let quantity = Quantity::parse("voltage_dc").unwrap();
+    let rules = RuleSet::new(
+        3,
+        [Rule {
+            id: RuleId(3),
+            generation: 3,
+            name: "overvoltage".into(),
+            condition: Condition { quantity, op: Op::Gt, threshold: 900.0, clear: None, for_s: 0 },
+            selector: Selector::default(),
+            severity: Severity::Critical,
+            message: None,
+        }],
+    );
+    let mut states = registered(true);
+    let high = || vec![said(at(1), 1, volts(950.0)), said(at(1), 1, volts(950.0)), said(at(2), 2, volts(951.0))];
+    let first = plan(&mut states, high(), UnknownDevices::Refuse, &rules);
+    states.discard();
+    let (batch, tally) = plan(&mut states, high(), UnknownDevices::Refuse, &rules);
+    assert_eq!((&batch, &tally), (&first.0, &first.1), "the first one came to nothing");
+    let [RuleAlert::Fire { device, rule, generation, name, severity, message, at: raised }] = &batch.rule_alerts[..]
+    else {
+        panic!("{:?}", batch.rule_alerts)
+    };
+    assert_eq!(
+        (device, rule.0, *generation, name.as_str(), *severity),
+        (&id(), 3, 3, "overvoltage", Severity::Critical)
+    );
+    assert!(message.contains("voltage_dc is 950 V") && message.contains("> 900"), "{message}");
+    assert_eq!((*raised, tally.fired), (at(1), [0, 0, 1]));
+    states.settle(100);
+    let (batch, _) = plan(&mut states, high(), UnknownDevices::Refuse, &rules);
+    assert!(batch.rule_alerts.is_empty(), "a replay: {:?}", batch.rule_alerts);
+    states.settle(100);
+    let (batch, _) = plan(&mut states, vec![said(at(3), 3, volts(1.0))], UnknownDevices::Refuse, &rules);
+    assert!(matches!(batch.rule_alerts[..], [RuleAlert::Clear { reason: None, .. }]), "{:?}", batch.rule_alerts);
 }

@@ -1,21 +1,23 @@
 //! The collector's thread: reads the journal, commits, answers requests, watches presence.
 
 mod presence;
+mod rules;
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
 use tokio::sync::watch;
 
 use super::cache::States;
 use super::place::{self, Place};
 use super::plan::{Decoded, Tally, UnknownDevices, plan};
 use super::planning::Planning;
-use super::{Request, requests};
+use super::{Inbox, Request, requests};
 use crate::domain::device::Intervals;
 use crate::domain::presence::Deadlines;
+use crate::domain::rule::Severity;
 use crate::domain::{Clock, DeviceId, DeviceState, Refusal, Timestamp};
 use crate::journal::{self, Cursor, Journal, Offset};
+use crate::live::{Event, Hub};
 use crate::observe::trace::{Span, SpanKind, Tracer};
 use crate::observe::{Board, Progress, TaskState, backoff::Backoff, counted, metrics};
 use crate::payload::{self, Window};
@@ -50,6 +52,8 @@ pub struct Options {
     pub node_timeout: Duration,
     /// What of the messages is traced.
     pub tracer: Tracer,
+    /// Who is told of what was stored.
+    pub live: Hub,
 }
 
 /// The owner of device state. Runs on a thread of its own, for the store's calls block.
@@ -58,7 +62,7 @@ pub struct Collector {
     store: SharedStore,
     journal: Journal,
     cursor: Cursor,
-    requests: mpsc::Receiver<Request>,
+    inbox: Inbox,
     stop: watch::Receiver<bool>,
     clock: Clock,
     board: Board,
@@ -66,6 +70,7 @@ pub struct Collector {
     states: States,
     deadlines: Deadlines,
     presence: presence::Looks,
+    rules: rules::Current,
     last_release: Instant,
     /// Silence before this was ours, not the meters'.
     started_at: Timestamp,
@@ -95,7 +100,7 @@ impl Collector {
         options: Options,
         store: SharedStore,
         journal: &Journal,
-        requests: mpsc::Receiver<Request>,
+        inbox: Inbox,
         stop: watch::Receiver<bool>,
         board: Board,
         progress: Progress,
@@ -116,9 +121,10 @@ impl Collector {
             store,
             journal: journal.clone(),
             cursor,
-            requests,
+            inbox,
             stop,
             presence: presence::Looks::new(),
+            rules: rules::Current::default(),
             last_release: Instant::now(),
             started_at: now,
             clock,
@@ -176,6 +182,7 @@ impl Collector {
                     self.progress.set(position, None);
                 }
                 self.check_presence(self.clock.now())?;
+                self.current_rules()?;
                 self.release_durable()?;
                 if self.cursor.is_finished() {
                     self.board.set(TASK, TaskState::Stopped);
@@ -207,17 +214,19 @@ impl Collector {
         devices.sort_unstable();
         devices.dedup();
         self.retry("load device states", |c| c.states.load(&*c.store, devices.clone()))?;
+        let rules = self.current_rules()?;
         let end = self.cursor.position();
         let (mut decoded, mut tally) = (Some(decoded), Tally::default());
-        let took = self.commit(&devices, |states| {
+        let (took, stored) = self.commit(&devices, |states| {
             // Planned again when another node was first: then they are decoded again, which is rare.
             let decoded = decoded.take().unwrap_or_else(|| decode_all(records, window).0);
-            let (mut batch, counted) = plan(states, decoded, unknown);
+            let (mut batch, counted) = plan(states, decoded, unknown, &rules);
             batch.checkpoint = Some(end.0);
             tally = counted;
             batch
         })?;
         report(&tally);
+        self.options.live.tell(stored.telemetry.into_iter().map(Event::Reading));
         self.trace(end, (started, took), records.len());
         self.states.passed(end);
         self.progress.set(end.0, None);
@@ -261,12 +270,12 @@ impl Collector {
     }
 
     /// Commits what `make` plans on the states of `devices`, trying again for as long as it takes; then follows the
-    /// deadlines of the devices that changed. Gives how long the transaction took.
+    /// deadlines of the devices that changed. Gives how long the transaction took, and what it stored.
     fn commit(
         &mut self,
         devices: &[DeviceId],
         make: impl FnMut(&mut States) -> store::Batch,
-    ) -> Result<Duration, Error> {
+    ) -> Result<(Duration, store::Batch), Error> {
         let started = Instant::now();
         let mut states = std::mem::take(&mut self.states);
         let mut planning = Planning::new(&mut states, make);
@@ -288,14 +297,14 @@ impl Collector {
         for device in batch.commands.iter().filter_map(|change| change.device.as_ref()) {
             self.states.forget(device);
         }
-        Ok(took)
+        Ok((took, batch))
     }
 
     /// Applies what has been asked over REST since the last turn, in one commit.
     fn answer_requests(&mut self) -> Result<(), Error> {
         let (mut asked, mut replies) = (Vec::new(), Vec::new());
         while asked.len() < requests::MAX_AT_ONCE
-            && let Ok(Request { device, kind, reply }) = self.requests.try_recv()
+            && let Ok(Request { device, kind, reply }) = self.inbox.requests.try_recv()
         {
             asked.push((device, kind));
             replies.push(reply);
@@ -404,4 +413,7 @@ fn report(tally: &Tally) {
     metrics::DEVICE_REBOOTS.increment(&[], tally.reboots);
     metrics::MESSAGES_AHEAD.increment(&[], tally.ahead);
     metrics::DEVICES_REGISTERED.increment(&[], tally.registered);
+    for (severity, n) in Severity::ALL.into_iter().zip(tally.fired) {
+        metrics::RULE_ALERTS.increment(&[("severity", severity.name())], n);
+    }
 }

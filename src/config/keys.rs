@@ -81,6 +81,8 @@ settings! {
         public_url: String = "", Kind::Text(Rule::HttpUrl);
         /// Largest request body accepted.
         body_limit_bytes: usize = "1 MiB", size(KIB, 64 * MIB);
+        /// Largest table of devices accepted by `POST /api/devices/import`; it is kept in memory while it is imported.
+        import_limit_bytes: usize = "16 MiB", size(KIB, 256 * MIB);
         /// Threads that answer requests; 0 = one a processor.
         workers: usize = "0", int(0, 256, "threads");
         /// Reads allowed to one key or address a second, over time.
@@ -112,6 +114,10 @@ settings! {
         /// Connections of one address (IPv6: one /56) open at once; further ones are closed at once. 0 = no limit. The default
         /// keeps a fifth of the places for others; what all comes through one proxy may need more.
         max_connections_per_address: usize = "6400", int(0, 1_000_000, "connections");
+        /// Streams of events (`GET /api/stream`) open at once; one key may have four fifths of them.
+        max_streams: usize = "100", int(1, 10_000, "streams");
+        /// Memory for the last events, which streams that are slow or come back go on from.
+        stream_keep_bytes: usize = "32 MiB", size(MIB, GIB);
         /// Longest path and query of a request.
         max_uri_bytes: usize = "8 KiB", size(256, 64 * KIB);
         /// Origins of other sites whose pages may call the API with a key, exactly as browsers write them; the console's
@@ -267,7 +273,7 @@ settings! {
 
     /// The metrics page on a listener of its own.
     metrics: Metrics {
-        /// Address for scrapes without a credential; `off` = only `/metrics` on `http.listen`.
+        /// Address for scrapes without a credential, 64 connections at once; `off` = only `/metrics` on `http.listen`.
         listen: Option<SocketAddr> = "off", Kind::Listen { may_be_off: true }, "--metrics-listen";
         /// Who may read `/metrics` on `http.listen` without a key: peers on `loopback`, `anyone`, or nobody (`key`).
         access: MetricsAccess = "loopback", Kind::Choice(&MetricsAccess::NAMES);

@@ -1,5 +1,5 @@
-//! The web console: a fleet table, a page a device with a live chart, energy, alerts, commands, rollouts, and the state of
-//! the system.
+//! The web console: a fleet table, a page a device with a live chart, energy, alerts, alert rules, commands, rollouts, and the
+//! state of the system.
 //!
 //! Static files inside the executable; they use the public API and nothing else, load nothing from another host, and
 //! hold no inline script. A key is exchanged for a session (a cookie no script reads) and never kept. Must not know:
@@ -27,6 +27,7 @@ pub const PAGES: &[Page] = &[
     Page { path: "/console/device.js", content_type: SCRIPT, body: include_str!("assets/device.js") },
     Page { path: "/console/alerts.js", content_type: SCRIPT, body: include_str!("assets/alerts.js") },
     Page { path: "/console/rollouts.js", content_type: SCRIPT, body: include_str!("assets/rollouts.js") },
+    Page { path: "/console/rules.js", content_type: SCRIPT, body: include_str!("assets/rules.js") },
     Page { path: "/favicon.svg", content_type: "image/svg+xml", body: include_str!("assets/favicon.svg") },
 ];
 

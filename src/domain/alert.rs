@@ -10,6 +10,9 @@ pub enum AlertKind {
 }
 
 impl AlertKind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::DeviceOffline, Self::SequenceGap];
+
     /// The alert's `alert_type`.
     pub const fn name(self) -> &'static str {
         match self {

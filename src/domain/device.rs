@@ -1,11 +1,13 @@
 //! What is remembered of a meter: the part an operator set, and the part its messages made.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::hearing::Hearings;
 use super::metric::{MAX_METRICS_PER_DEVICE, Metric, Telemetry};
 use super::presence::Connection;
+use super::rule::{Holding, RuleId};
 use super::sequence::SequenceState;
 use super::time::Timestamp;
 
@@ -28,6 +30,8 @@ pub struct DeviceState {
     pub latest: BTreeMap<Metric, Latest>,
     /// The widest |sample time − message ts| ever seen: how far around a time range a reader must look.
     pub span_us: i64,
+    /// The alert rules whose condition holds.
+    pub rules: BTreeMap<RuleId, Holding>,
 }
 
 impl DeviceState {
@@ -74,7 +78,7 @@ pub struct Latest {
     /// The value.
     pub value: f64,
     /// The unit as sent, where it differs from the registered one or there is none registered.
-    pub unit: Option<std::sync::Arc<str>>,
+    pub unit: Option<Arc<str>>,
 }
 
 /// The part of the registry the collector needs.
@@ -84,6 +88,8 @@ pub struct Registration {
     pub is_active: bool,
     /// Configured intervals, for the presence timeout.
     pub intervals: Intervals,
+    /// As registered: alert rules may be about one type.
+    pub device_type: Arc<str>,
 }
 
 /// How often a meter says something.

@@ -1,5 +1,5 @@
 //! What the system is about, without any input or output: ids, time, messages, sequence and gaps, presence, commands,
-//! energy, rollouts.
+//! energy, alert rules, rollouts.
 //!
 //! Promise: every function here is pure, `(state, input, now) → (state, effects)`. A value of these types is valid by
 //! construction. Must not know: files, sockets, JSON, SQL, MQTT.
@@ -19,9 +19,11 @@ pub mod metric;
 mod pattern;
 mod places;
 pub mod presence;
+mod quantity;
 pub mod reorder;
 mod rfc3339;
 pub mod rollout;
+pub mod rule;
 pub mod sequence;
 pub mod time;
 
@@ -32,4 +34,5 @@ pub use message::{Body, Message, Refusal, Sequence};
 pub use metric::{Metric, Telemetry};
 pub use pattern::DevicePattern;
 pub use places::{NoPlace, Places};
+pub use quantity::Quantity;
 pub use time::{Clock, Timestamp};

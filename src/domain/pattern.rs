@@ -23,6 +23,11 @@ impl DevicePattern {
         &self.0
     }
 
+    /// What every id that is meant begins with: all before the first wildcard.
+    pub fn fixed_part(&self) -> &str {
+        self.0.split(['*', '?']).next().unwrap_or_default()
+    }
+
     /// Whether the device with this id is meant. Without a wildcard the pattern is a prefix, else it is about the whole id.
     pub fn admits(&self, id: &str) -> bool {
         match self.0.contains(['*', '?']) {

@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use crate::domain::Timestamp;
 use crate::energy;
 use crate::history::{self, History};
-use crate::observe::{Board, Progress, TaskState, backoff::Backoff, metrics};
+use crate::observe::{Board, Progress, TaskState, backoff::Backoff, counted, metrics};
 use crate::series::roll::roll;
-use crate::store::{Duty, Leader, Rolled, RollupWork};
+use crate::store::{Duty, Leader, Rolled, RollupFigures, RollupWork};
 
 /// The name on the task board.
 pub const TASK: &str = "rollups";
@@ -30,6 +30,8 @@ const STEP: Duration = Duration::from_millis(500);
 const ROWS_A_WRITE: usize = 1000;
 /// The collector comes first when it is so far behind.
 const LAG_S: f64 = 5.0;
+/// How often figures are read at least, while there is always something to do or nothing can be done.
+const REPORT_EVERY: Duration = Duration::from_secs(30);
 /// Between tries while the store or the archive is away.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 
@@ -50,45 +52,100 @@ pub async fn run(rollups: Rollups, board: Board, mut stop: watch::Receiver<bool>
     let leader = Leader::new(Duty::Rollups);
     let mut backoff = BACKOFF;
     let mut pause = Duration::ZERO;
+    let mut figures = Figures::default();
     loop {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = stop.wait_for(|stopping| *stopping) => break,
         }
         let now = board.clock().now();
+        figures.show(now);
         if rollups.progress.lag_s(now) > LAG_S {
             pause = PERIOD;
             continue;
         }
-        let (parts, candidate, stopping) = (rollups.clone(), leader.clone(), stop.clone());
+        let (parts, candidate, stopping, mut read) = (rollups.clone(), leader.clone(), stop.clone(), figures);
         let started = Instant::now();
         let done = tokio::task::spawn_blocking(move || {
-            if !candidate.leads(parts.history.store())? {
-                return Ok(0);
-            }
-            let done = step(&parts, now, &|| *stopping.borrow())?;
-            if done == 0 {
-                report(&parts, now)?;
-            }
-            Ok::<_, history::Error>(done)
+            let done = turn(&parts, &candidate, &mut read, now, &|| *stopping.borrow());
+            (done, read)
         });
-        match done.await {
+        let Ok((done, read)) = done.await else { break };
+        figures = read;
+        figures.show(now);
+        match done {
             // As long as it has worked: at most half of the time of one processor.
-            Ok(Ok(done)) => {
+            Ok(done) => {
                 backoff = BACKOFF;
                 pause = if done == 0 { PERIOD } else { started.elapsed() };
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 pause = backoff.next_pause();
-                tracing::warn!(error = &error as &dyn std::error::Error, ?pause, "rolling up failed; trying again");
+                counted!(
+                    warn,
+                    metrics::ROLLUP_FAILURES,
+                    [],
+                    1,
+                    error = &error as &dyn std::error::Error,
+                    ?pause,
+                    "rolling up failed; trying again"
+                );
                 // No reason not to be ready: answers come from samples.
                 board.note(TASK, "samples could not be read or their rollups not written");
             }
-            Err(_) => break,
         }
     }
+    Figures::default().show(board.clock().now());
     leader.end().await;
     board.set(TASK, TaskState::Stopped);
+}
+
+/// A step, if it is this node's to do; how many days of devices were done. Blocks.
+fn turn(
+    rollups: &Rollups,
+    leader: &Leader,
+    figures: &mut Figures,
+    now: Timestamp,
+    is_stopping: &dyn Fn() -> bool,
+) -> Result<usize, history::Error> {
+    if !leader.leads(rollups.history.store())? {
+        // Whoever does it says how far it is.
+        *figures = Figures::default();
+        return Ok(0);
+    }
+    // Before the step: what fails, and fails again, shows.
+    figures.read_if_due(rollups)?;
+    let done = step(rollups, now, is_stopping)?;
+    if done == 0 {
+        figures.read(rollups)?;
+    }
+    Ok(done)
+}
+
+/// What is left to be done, as it was when it was last read. While it cannot be read, its age goes on.
+#[derive(Clone, Copy, Default)]
+struct Figures {
+    left: RollupFigures,
+    read_at: Option<Instant>,
+}
+
+impl Figures {
+    fn read_if_due(&mut self, rollups: &Rollups) -> Result<(), history::Error> {
+        let is_due = self.read_at.is_none_or(|at| at.elapsed() >= REPORT_EVERY);
+        if is_due { self.read(rollups) } else { Ok(()) }
+    }
+
+    fn read(&mut self, rollups: &Rollups) -> Result<(), history::Error> {
+        *self = Self { left: rollups.history.store().rollup_figures()?, read_at: Some(Instant::now()) };
+        Ok(())
+    }
+
+    fn show(&self, now: Timestamp) {
+        metrics::ROLLUP_WAITING_DEVICES.set(&[], self.left.waiting_devices as f64);
+        metrics::ROLLUP_DIRTY_DAYS.set(&[], self.left.dirty_days as f64);
+        let behind = self.left.rolled_until.map_or(0.0, |until| now.since(until).as_secs_f64());
+        metrics::ROLLUP_BEHIND_SECONDS.set(&[], behind);
+    }
 }
 
 /// Rolls up what is to be at `now`, for a moment; how many days of devices were done. 0 = there is nothing left. Blocks.
@@ -97,10 +154,12 @@ pub fn step(rollups: &Rollups, now: Timestamp, is_stopping: &dyn Fn() -> bool) -
     let settled = now.plus_us(-GRACE_US);
     store.finish_hours(settled.plus_us(-settled.0.rem_euclid(HOUR_US)))?;
     let cut = now.plus_us(-i64::try_from(rollups.telemetry.as_micros()).unwrap_or(i64::MAX));
+    let works = store.rollup_work(WORKS_A_STEP)?;
     let started = Instant::now();
     let (mut done, mut ready) = (0, Vec::new());
-    for work in store.rollup_work(WORKS_A_STEP)? {
-        if is_stopping() || started.elapsed() > STEP {
+    for work in works {
+        // One of them in any case: where there is work, something is done.
+        if is_stopping() || done > 0 && started.elapsed() > STEP {
             break;
         }
         let rolled = rolled(rollups, &work, cut)?;
@@ -123,13 +182,4 @@ pub fn step(rollups: &Rollups, now: Timestamp, is_stopping: &dyn Fn() -> bool) -
 fn rolled(rollups: &Rollups, work: &RollupWork, cut: Timestamp) -> Result<Rolled, history::Error> {
     let is_kept = work.mark.is_some() && work.day < cut;
     if is_kept { Ok(Rolled::of(work)) } else { roll(&rollups.history, work) }
-}
-
-fn report(rollups: &Rollups, now: Timestamp) -> Result<(), history::Error> {
-    let figures = rollups.history.store().rollup_figures()?;
-    metrics::ROLLUP_WAITING_DEVICES.set(&[], figures.waiting_devices as f64);
-    metrics::ROLLUP_DIRTY_DAYS.set(&[], figures.dirty_days as f64);
-    let behind = figures.rolled_until.map_or(0.0, |until| now.since(until).as_secs_f64());
-    metrics::ROLLUP_BEHIND_SECONDS.set(&[], behind);
-    Ok(())
 }

@@ -16,7 +16,7 @@ use super::pace::Pace;
 use super::{Options, text};
 use crate::domain::Clock;
 use crate::fetch::{Answer, Client, Limits};
-use crate::observe::{Board, TaskState, metrics};
+use crate::observe::{Board, TaskState, counted, metrics};
 use crate::store::{AlertStatus, DRY_RUN, Due, Issue, OVERTAKEN, OutboxRow, OutboxState, Settlement};
 
 /// The name on the task board.
@@ -137,9 +137,20 @@ impl Sender {
     fn settlement(&mut self, row: &OutboxRow, result: Result<End, Trouble>) -> Settlement {
         let now = self.clock.now();
         let (fingerprint, name, status) = (&row.fingerprint, &row.name, row.status.name());
-        let settlement = match result {
+        match result {
             Ok(End { result, issue }) => {
-                tracing::info!(fingerprint, name, status, result, issue, "alert told");
+                counted!(
+                    info,
+                    metrics::OUTBOX_TRIES,
+                    [("result", "done")],
+                    1,
+                    fingerprint,
+                    name,
+                    status,
+                    result,
+                    issue,
+                    "alert told"
+                );
                 let issue = issue.map(|number| Issue { repository: self.options.repository.clone(), number });
                 let (state, result) = (OutboxState::Done, Some(result.to_owned()));
                 let (attempts, next_attempt_at) = (row.attempts, row.next_attempt_at);
@@ -149,18 +160,24 @@ impl Sender {
                 let end = self.pace.settle(row, trouble, now);
                 let reason = end.last_error.clone().unwrap_or_default();
                 let (state, next) = (end.state.name(), end.next_attempt_at);
-                tracing::warn!(fingerprint, name, status, state, until = %next, attempts = end.attempts, reason, "alert not told");
+                counted!(
+                    warn,
+                    metrics::OUTBOX_TRIES,
+                    [("result", if end.state == OutboxState::Dead { "dead" } else { "later" })],
+                    1,
+                    fingerprint,
+                    name,
+                    status,
+                    state,
+                    until = %next,
+                    attempts = end.attempts,
+                    reason,
+                    "alert not told"
+                );
                 self.board.note(TASK, &reason);
                 end
             }
-        };
-        let result = match settlement.state {
-            OutboxState::Pending => "later",
-            OutboxState::Done => "done",
-            OutboxState::Dead => "dead",
-        };
-        metrics::OUTBOX_TRIES.increment(&[("result", result)], 1);
-        settlement
+        }
     }
 
     /// `None` = the process is stopping.

@@ -54,7 +54,7 @@ impl MetricDef {
 }
 
 /// The rooms of the program, in the order of `lib.rs` (a test compares), and what is of none of them.
-pub const ROOMS: [&str; 31] = [
+pub const ROOMS: [&str; 32] = [
     "domain",
     "payload",
     "mqtt",
@@ -63,6 +63,7 @@ pub const ROOMS: [&str; 31] = [
     "vault",
     "journal",
     "store",
+    "live",
     "audit",
     "tls",
     "fetch",
@@ -128,7 +129,7 @@ macro_rules! catalogue {
             });
         )*
 
-        /// Every metric, in the order of the README's table.
+        /// Every metric, in the order of the reference's table.
         pub static CATALOGUE: &[&MetricDef] = &[
             $(&MetricDef {
                 name: concat!("iot_meter_", $name),
@@ -328,13 +329,22 @@ catalogue! {
     gauge HTTP_IN_FLIGHT = "http_requests_in_flight", "requests", [],
         "HTTP requests being answered now.";
     gauge HTTP_CONNECTIONS = "http_connections", "connections", [],
-        "HTTP connections open now, idle ones included.";
-    counter HTTP_REFUSED = "http_refused_total", "connections", ["reason": ["connection_limit", "address_limit"]],
-        "HTTP connections closed at once (http.max_connections, http.max_connections_per_address).";
+        "HTTP connections open now, idle ones included, those of metrics.listen not.";
+    counter HTTP_REFUSED = "http_refused_total", "connections", ["reason": ["connection_limit", "address_limit", "scrape_limit"]],
+        "HTTP connections closed at once (http.max_connections, http.max_connections_per_address; 64 at metrics.listen).";
     counter HTTP_CLOSED = "http_closed_total", "connections", ["reason": ["stalled"]],
         "HTTP connections closed because the client took nothing of its answer (http.write_timeout_s).";
     counter HTTP_RATE_LIMITED = "http_rate_limited_total", "requests", ["limit": ["read", "write", "command", "login"]],
         "HTTP requests refused by a rate limit.";
+
+    gauge STREAMS_OPEN = "streams_open", "streams", [],
+        "Streams of events (GET /api/stream) open now.";
+    counter STREAM_EVENTS = "stream_events_total", "events", ["kind": EVENT_KINDS],
+        "Events sent to streams, once for each stream.";
+    counter STREAM_LOST = "stream_events_lost_total", "events", [],
+        "Events that streams were too slow or came back too late for, and were told so; of all devices, also those not asked for.";
+    counter STREAMS_REFUSED = "streams_refused_total", "streams", ["reason": ["full", "key"]],
+        "Streams refused because there are as many as there may be (http.max_streams), in all or of one key.";
 
     counter HTTP_AUTH_REFUSALS = "http_auth_refusals_total", "requests",
         ["reason": ["no_credential", "bad_credential", "forbidden"]],
@@ -356,11 +366,17 @@ catalogue! {
         "Registered devices by connection status.";
     gauge ALERTS_UNACKNOWLEDGED = "alerts_unacknowledged", "alerts", [],
         "Alerts nobody has acknowledged.";
+    gauge RULES = "alert_rules", "rules", ["state": ["enabled", "disabled"]],
+        "Alert rules by whether they are switched on, as this node read them last.";
+    counter RULE_ALERTS = "rule_alerts_total", "alerts", ["severity": SEVERITIES],
+        "Alerts raised by rules, by severity, as this node found them.";
     gauge COMMANDS = "commands", "commands", ["cmd": COMMAND_KINDS, "status": COMMAND_STATES],
         "Commands to meters by kind and by what has become of them.";
 
     gauge ROLLOUTS = "rollouts", "rollouts", ["state": ROLLOUT_STATES],
         "Staged firmware updates by state.";
+    gauge ROLLOUTS_PAUSED = "rollouts_paused", "rollouts", ["reason": PAUSE_REASONS],
+        "Staged firmware updates that are paused, by reason: somebody wanted it, or too many devices failed.";
     gauge ROLLOUT_DEVICES = "rollout_devices", "devices", ["state": UPDATE_STATES],
         "Devices of rollouts that are not over, by how far each has come.";
     counter ROLLOUT_UPDATES = "rollout_updates_total", "devices", ["result": ["confirmed", "failed", "skipped"]],
@@ -413,17 +429,19 @@ catalogue! {
         "Open file descriptors.";
     counter ROLLUP_HOURS = "rollup_parts_total", "hours", ["kind": ["new", "late"]],
         "Hours of devices that were rolled up: once over, and again for late data.";
+    counter ROLLUP_FAILURES = "rollup_failures_total", "steps", [],
+        "Steps of rolling up that failed and are tried again.";
     gauge ROLLUP_WAITING_DEVICES = "rollup_waiting_devices", "devices", [],
         "Devices with finished hours that are not rolled up yet (0 on nodes that do not do it).";
     gauge ROLLUP_DIRTY_DAYS = "rollup_dirty_partitions", "days", [],
-        "Days of devices for which data came late and that are to be rolled up again.";
+        "Days of devices for which data came late and that are to be rolled up again (0 on nodes that do not do it).";
     gauge ROLLUP_BEHIND_SECONDS = "rollup_behind_seconds", "seconds", [],
-        "Age of the oldest moment up to which every device is rolled up.";
+        "Age of the moment up to which every device is rolled up; up to an hour where all is well (0 on nodes that do not do it).";
     gauge PROCESS_MAX_FDS = "process_max_fds", "descriptors", [],
         "Most file descriptors the process may open.";
 }
 
-/// The README's table.
+/// The table of docs/reference.md.
 pub fn markdown() -> String {
     let mut table = String::from("| metric | type | unit | labels | meaning |\n|---|---|---|---|---|\n");
     for def in CATALOGUE {

@@ -3,10 +3,13 @@
 use crate::domain::Refusal;
 use crate::domain::command::{CommandKind, CommandStatus};
 use crate::domain::energy::Quality;
-use crate::domain::rollout::{RolloutState, UpdateState};
+use crate::domain::rollout::{PauseReason, RolloutState, UpdateState};
+use crate::domain::rule::Severity;
 
 /// Kinds of message, as in the topics and the archive.
 pub const MESSAGE_KINDS: [&str; 5] = ["telemetry", "hello", "status", "command_ack", "ota_status"];
+/// Kinds of events of a stream.
+pub const EVENT_KINDS: [&str; 4] = ["reading", "presence", "alert", "command"];
 /// States of a task.
 pub const TASK_STATES: [&str; 5] = ["starting", "running", "retrying", "stopped", "failed"];
 /// What one node does for all (a test of `store::lease` compares).
@@ -38,8 +41,12 @@ pub const COMMAND_KINDS: [&str; CommandKind::ALL.len()] = names!(CommandKind);
 
 /// States of a rollout.
 pub const ROLLOUT_STATES: [&str; RolloutState::ALL.len()] = names!(RolloutState);
+/// Why a rollout is paused.
+pub const PAUSE_REASONS: [&str; PauseReason::ALL.len()] = names!(PauseReason);
 /// What has become of an update of a device.
 pub const UPDATE_STATES: [&str; UpdateState::ALL.len()] = names!(UpdateState);
+/// How bad what a rule watches for is.
+pub const SEVERITIES: [&str; Severity::ALL.len()] = names!(Severity);
 /// How good an interval of energy is.
 pub const QUALITIES: [&str; Quality::ALL.len()] = names!(Quality);
 

@@ -272,6 +272,16 @@ fn prepare() {
     });
 }
 
+/// What every task is doing. Costs little: also at each look at the page, so that what ends the process shows before it does.
+pub fn task_states(board: &Board) {
+    for (task, entry) in board.tasks() {
+        for state in TASK_STATES {
+            let is = f64::from(u8::from(entry.state.name() == state));
+            TASK_STATE.set(&[("task", task), ("state", state)], is);
+        }
+    }
+}
+
 /// One round of upkeep: process figures, task states and uptime from the board, and the histograms' pending samples are
 /// folded into their buckets (without this they grow). Call it at start and every [`UPKEEP_EVERY`].
 pub fn upkeep(board: &Board) {
@@ -279,12 +289,7 @@ pub fn upkeep(board: &Board) {
     let now = board.clock().now();
     PROCESS_START_TIME.set(&[], board.started_at().0 as f64 / 1e6);
     UPTIME_SECONDS.set(&[], now.since(board.started_at()).as_secs_f64());
-    for (task, entry) in board.tasks() {
-        for state in TASK_STATES {
-            let is = f64::from(u8::from(entry.state.name() == state));
-            TASK_STATE.set(&[("task", task), ("state", state)], is);
-        }
-    }
+    task_states(board);
     process::sample();
     RECORDER.1.run_upkeep();
 }

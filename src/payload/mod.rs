@@ -13,10 +13,11 @@
 //! clock. So no single sample can make every later read of its device look through years of messages.
 //!
 //! Start from [`parse_topic`] and [`decode`]; [`encode()`] is the way back, for the simulator and for tests, and
-//! [`encode_command`] makes what meters receive.
+//! [`encode_command`] makes what meters receive. [`csv`] reads the tables that people bring.
 
 mod cbor;
 mod command;
+pub mod csv;
 mod draft;
 mod encode;
 mod fields;

@@ -22,8 +22,9 @@ use crate::tls::{OwnCa, Revocations};
 pub const TASK: &str = "credentials";
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Looks between two rounds of upkeep.
+/// Looks between two rounds of upkeep, and between two counts of certificates.
 const UPKEEP_EVERY: u32 = 60;
+const COUNT_EVERY: u32 = 15;
 /// Changes taken at a time.
 const BATCH: u32 = 1000;
 /// What ends within that time is told of.
@@ -79,7 +80,10 @@ impl Watch {
                 tracing::debug!(%error, "cannot look for changed credentials");
             }
             if round.is_multiple_of(UPKEEP_EVERY) {
-                self.upkeep(&mut warned).await;
+                self.upkeep().await;
+            }
+            if round.is_multiple_of(COUNT_EVERY) {
+                self.count(&mut warned).await;
             }
             round = round.wrapping_add(1);
             tokio::select! {
@@ -142,7 +146,7 @@ impl Watch {
         Ok(())
     }
 
-    async fn upkeep(&self, warned: &mut Option<Timestamp>) {
+    async fn upkeep(&self) {
         let now = self.clock.now();
         self.revocations.prune(now);
         if self.has_authority {
@@ -162,6 +166,11 @@ impl Watch {
                 Err(_) => {}
             }
         }
+    }
+
+    /// How many certificates there are, and when the next ones end.
+    async fn count(&self, warned: &mut Option<Timestamp>) {
+        let now = self.clock.now();
         let soon = now.plus(SOON);
         let Ok(figures) = store::run(&self.store, move |s| s.certificate_figures(now, soon)).await else { return };
         let states = [

@@ -47,6 +47,7 @@ use crate::config::Settings;
 use crate::domain::Clock;
 use crate::journal::Journal;
 use crate::keeper::Peers;
+use crate::live::Hub;
 use crate::observe::{Board, Progress};
 use crate::store::SharedStore;
 use supervise::Tasks;
@@ -56,6 +57,10 @@ use systemd::Supervisor;
 const STOP_WITHIN: Duration = Duration::from_secs(25);
 /// Of it, what is kept for ending without the store or the archive.
 const GIVE_UP_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long a process whose journal has failed still answers: longer than Prometheus takes from one look to the next
+/// (`deploy/prometheus`), shorter than a supervisor waits for signs of life.
+const LAST_WORDS: Duration = Duration::from_secs(20);
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -80,6 +85,7 @@ struct Parts {
     collector_progress: Progress,
     archiver_progress: Progress,
     peers: Peers,
+    live: Hub,
 }
 
 /// The serving process.
@@ -121,13 +127,15 @@ impl Running {
         let supervisor = Supervisor::of_process();
         supervisor.ready();
         let telling = tokio::spawn(supervisor.clone().keep_telling(self.parts.board.clone()));
+        tokio::pin!(until);
         let failure = tokio::select! {
-            () = until => None,
+            () = &mut until => None,
             error = self.tasks.first_end() => Some(error),
             error = self.http.first_end() => Some(error),
         };
         if let Some(error) = &failure {
             tracing::error!(error = format!("{error:#}"), "stopping because of a failure");
+            self.say_last_words(until).await;
         }
         supervisor.stopping();
         let stopped = self.stop().await;
@@ -135,6 +143,20 @@ impl Running {
         match failure {
             Some(error) => Err(error),
             None => stopped,
+        }
+    }
+
+    /// When the journal has failed: meters are sent away at once, and whoever looks at the process is told why before it ends.
+    async fn say_last_words(&mut self, until: impl Future<Output = ()>) {
+        if self.parts.journal.status().failed.is_none() {
+            return;
+        }
+        sampler::tell_failure(&self.parts.board);
+        self.parts.broker.stop(GIVE_UP_WITHIN).await;
+        tokio::select! {
+            () = tokio::time::sleep(LAST_WORDS) => {}
+            () = until => {}
+            _ = self.http.first_end() => {}
         }
     }
 

@@ -47,12 +47,17 @@ pub async fn watch_journal(board: Board, journal: Journal, mut stop: watch::Rece
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(250)) => {}
             error = journal.failed() => {
-                board.set(JOURNAL, TaskState::Failed("the disk failed; nothing is acknowledged any more".into()));
+                tell_failure(&board);
                 return Err(error.into());
             }
             _ = stop.wait_for(|stopping| *stopping) => return Ok(()),
         }
     }
+}
+
+/// The journal has failed.
+pub fn tell_failure(board: &Board) {
+    board.set(JOURNAL, TaskState::Failed("the disk failed; nothing is acknowledged any more".into()));
 }
 
 /// The metrics page, with the states of the moment.
@@ -84,6 +89,7 @@ fn sample(parts: &Parts) {
     };
     reader("collector", &parts.collector_progress);
     reader("archiver", &parts.archiver_progress);
+    metrics::task_states(&parts.board);
     for (task, entry) in parts.board.tasks() {
         let is_ready = f64::from(u8::from(matches!(entry.state, TaskState::Running)));
         match task {
@@ -113,6 +119,7 @@ async fn sample_store(parts: &Parts) {
         stats.commands_by_kind.iter().find(is_it).map_or(0.0, |(.., count)| *count as f64)
     });
     metrics::ROLLOUTS.set_all(|labels| count_of(&rollouts.rollouts, labels[0]));
+    metrics::ROLLOUTS_PAUSED.set_all(|labels| count_of(&rollouts.paused, labels[0]));
     metrics::ROLLOUT_DEVICES.set_all(|labels| count_of(&rollouts.devices, labels[0]));
     metrics::ALERTS_UNACKNOWLEDGED.set(&[], stats.unacknowledged_alerts as f64);
 }

@@ -29,13 +29,14 @@ use crate::domain::Clock;
 use crate::history::History;
 use crate::journal::{self, Journal};
 use crate::keeper::Peers;
+use crate::live::Hub;
 use crate::observe::trace::Tracer;
 use crate::observe::{Board, Progress, metrics};
 use crate::payload::Window;
 use crate::store::{self, SharedStore};
 use crate::tls::{OwnCa, Revocations};
 use crate::vault::Keyring;
-use crate::{api, audit, console, keeper};
+use crate::{api, audit, console, keeper, live};
 
 /// Starts everything; when it returns, clients are served.
 pub async fn start(start: Start) -> anyhow::Result<Running> {
@@ -86,7 +87,9 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     };
     let broker = start_broker(&settings, deps, sockets.mqtt).await?;
     let (collector_progress, archiver_progress) = (Progress::default(), Progress::default());
-    let parts = Parts { store, journal, broker, board, collector_progress, archiver_progress, peers: Peers::default() };
+    let live = Hub::new(live::Options { keep_bytes: settings.http.stream_keep_bytes });
+    let peers = Peers::default();
+    let parts = Parts { store, journal, broker, board, collector_progress, archiver_progress, peers, live };
     let writing = audit::write(noted, Arc::clone(&parts.store), parts.board.clone(), audit_stopping);
     http.spawn(audit::TASK, async move {
         writing.await;
@@ -107,7 +110,8 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     })?;
     let sealing = secrets::seal_anew(Arc::clone(&parts.store), Arc::clone(&vault), stopping.clone());
     tasks.spawn(secrets::TASK, behind(&doors, &stopping, sealing));
-    nodes::start(&settings, &addresses, &parts, &stopping, &mut tasks);
+    let said = nodes::said(&settings, &addresses, &parts);
+    nodes::start(&settings, &said, &parts, &stopping, &mut tasks);
     let dispatch = start_dispatcher(&settings, &parts, &vault, &doors, &stopping, &mut tasks)?;
     let campaigns =
         firmware::start(&settings, &data, &addresses, &parts, (&vault, &dispatch), &doors, &stopping, &mut tasks)
@@ -134,8 +138,10 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         metrics: Some(sampler::page(&parts)),
         tracer,
         node_id: node_id.to_string(),
+        said: Arc::new(said),
         peers: parts.peers.clone(),
         audit,
+        live: parts.live.clone(),
         campaigns,
         vault,
         open: doors.open,
@@ -311,11 +317,12 @@ fn open_collector(
         journal_max_bytes: settings.journal.max_bytes,
         node_timeout: Duration::from_secs(settings.nodes.timeout_s),
         tracer,
+        live: parts.live.clone(),
     };
-    let (handle, requests) = collector::Handle::channel();
+    let (handle, inbox) = collector::Handle::channel();
     let (board, progress) = (parts.board.clone(), parts.collector_progress.clone());
     let collector =
-        Collector::open(options, Arc::clone(&parts.store), &parts.journal, requests, giving_up, board, progress)?;
+        Collector::open(options, Arc::clone(&parts.store), &parts.journal, inbox, giving_up, board, progress)?;
     Ok((collector, handle))
 }
 
@@ -355,6 +362,11 @@ fn start_dispatcher(
 /// What looks after the others: retention, gauges, and the journal's health.
 fn start_upkeep(settings: &Settings, parts: &Parts, stopping: &watch::Receiver<bool>, tasks: &mut Tasks) {
     let (store, board, stop) = (Arc::clone(&parts.store), parts.board.clone(), stopping.clone());
+    let follow = live::follow::follow(Arc::clone(&store), parts.live.clone(), board.clone(), stop.clone());
+    tasks.spawn(live::follow::TASK, async move {
+        follow.await;
+        Ok(())
+    });
     let days = |days: u64| Duration::from_secs(days * 86_400);
     let retention = keeper::Retention {
         telemetry: retention(settings),
@@ -437,6 +449,8 @@ fn start_http(
         proxies: api::Proxies { trusted: http.trusted_proxies.clone(), header: http.proxy_header },
         workers: if http.workers == 0 { processors() } else { http.workers },
         body_limit_bytes: http.body_limit_bytes,
+        import_limit_bytes: http.import_limit_bytes,
+        max_streams: http.max_streams,
         max_firmware_bytes: settings.firmware.max_bytes,
         limits: api::LimitOptions {
             read: Some(api::Allowance::new(http.read_per_s, http.read_burst)),
@@ -462,7 +476,7 @@ fn start_http(
     };
     let mut servers = Vec::new();
     if let Some((listener, page)) = scrapes {
-        let (handle, running) = api::start_metrics(page, listener)?;
+        let (handle, running) = api::start_metrics(page, listener, services.clock.clone())?;
         servers.push(handle);
         tasks.spawn("metrics server", async move { Ok(running.await?) });
     }

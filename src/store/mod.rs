@@ -18,6 +18,7 @@ mod fault;
 mod lease;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod listing;
+mod live;
 mod nodes;
 mod outbox;
 mod planned;
@@ -29,6 +30,9 @@ mod rollout_rows;
 mod rollouts;
 mod rollups;
 mod rows;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod rule_rows;
+mod rules;
 mod saved;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -46,6 +50,7 @@ pub use copy::*;
 pub use enrolment::*;
 pub use error::Error;
 pub use lease::{Duty, Leader, Lease};
+pub use live::{LIVE_KEPT_S, Live, LiveChange, LiveChanges, LivePlace};
 pub use nodes::*;
 pub use outbox::*;
 pub use planned::{Fresh, Known, Planner};
@@ -53,6 +58,7 @@ pub use proof::{Fault as AuditFault, Proof, Since};
 pub use rollouts::*;
 pub use rollups::*;
 pub use rows::*;
+pub use rules::{AlertRule, RuleAlert, RuleFilter, RuleOutcome, RuleText, Rules};
 pub use saved::*;
 pub use takeover::*;
 pub use trimmed::Trimmed;
@@ -75,7 +81,19 @@ pub type SharedStore = Arc<dyn Store>;
 ///
 /// Errors: [`Error::Unavailable`] is worth trying again (busy, away, disk full); anything else is not.
 pub trait Store:
-    Access + Certificates + Enrolment + Nodes + Outbox + Rollouts + Rollups + Takeover + Send + Sync + 'static
+    Access
+    + Certificates
+    + Enrolment
+    + Live
+    + Nodes
+    + Outbox
+    + Rollouts
+    + Rollups
+    + Rules
+    + Takeover
+    + Send
+    + Sync
+    + 'static
 {
     // ---- collector ---------------------------------------------------------------------------------------------
 
@@ -109,8 +127,13 @@ pub trait Store:
 
     /// Adds a device; [`Outcome::Conflict`] when the id is taken.
     fn create_device(&self, new: &NewDevice, now: Timestamp) -> Result<Outcome<Device>, Error>;
+    /// Adds those of the devices whose ids are free (each id once at most), in one transaction; says of each whether its id
+    /// was. With `all_or_nothing` none is added when one is taken.
+    fn create_devices(&self, new: &[NewDevice], all_or_nothing: bool, now: Timestamp) -> Result<Vec<bool>, Error>;
     /// One device.
     fn device(&self, id: &DeviceId) -> Result<Option<Device>, Error>;
+    /// Those of `ids` that are registered, in any order.
+    fn devices_of(&self, ids: &[DeviceId]) -> Result<Vec<Device>, Error>;
     /// Devices that match, newest first, and how many match in all.
     fn devices(&self, filter: &DeviceFilter, page: Page) -> Result<Listing<Device>, Error>;
     /// Changes the named fields; `None` = no such device. `expected_version`: [`Outcome::Conflict`] when it has moved on.

@@ -40,10 +40,15 @@ pub(in crate::store) fn tallies(counts: Vec<Counted>) -> HashMap<i64, Vec<Tally>
     all
 }
 
-/// How many stand where, by state.
-pub(in crate::store) fn figures(rollouts: Vec<(String, i64)>, devices: Vec<(String, i64)>) -> RolloutFigures {
+/// How many stand where: rollouts by state and why they are paused, devices by state.
+pub(in crate::store) fn figures(
+    rollouts: Vec<(String, i64)>,
+    paused: Vec<(Option<String>, i64)>,
+    devices: Vec<(String, i64)>,
+) -> RolloutFigures {
+    let paused = paused.into_iter().filter_map(|(reason, n)| Some((reason?, n))).collect();
     let counted = |rows: Vec<(String, i64)>| rows.into_iter().map(|(name, n)| (name, listing::count(n))).collect();
-    RolloutFigures { rollouts: counted(rollouts), devices: counted(devices) }
+    RolloutFigures { rollouts: counted(rollouts), paused: counted(paused), devices: counted(devices) }
 }
 
 /// The devices of a new rollout, of those that were found for it; `Err` = what stands in the way.

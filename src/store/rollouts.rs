@@ -42,8 +42,15 @@ pub trait Rollouts {
     fn open_rollouts(&self) -> Result<Vec<i64>, Error>;
     /// Steps a rollout (see `domain::rollout::step`); where nothing changes nothing is written. `None` = there is none.
     fn step_rollout(&self, id: i64, now: Timestamp, order: &Order<'_>) -> Result<Option<Stepped>, Error>;
-    /// Pauses, resumes or gives up a rollout. Giving up cancels commands that are pending. `Conflict` = its state forbids it.
-    fn act_on_rollout(&self, id: i64, action: Action, now: Timestamp) -> Result<Option<Outcome<Rollout>>, Error>;
+    /// Pauses, resumes or gives up a rollout. Giving up cancels commands that are pending. `Conflict` = its state forbids it, or it
+    /// has moved on from `expected_version`, its `changed_at`.
+    fn act_on_rollout(
+        &self,
+        id: i64,
+        action: Action,
+        expected_version: Option<i64>,
+        now: Timestamp,
+    ) -> Result<Option<Outcome<Rollout>>, Error>;
     /// How many rollouts, and devices of those that are not over, stand where.
     fn rollout_figures(&self) -> Result<RolloutFigures, Error>;
 }
@@ -172,6 +179,8 @@ pub struct Stepped {
 pub struct RolloutFigures {
     /// (state, rollouts).
     pub rollouts: Vec<(String, u64)>,
+    /// (reason, rollouts that are paused).
+    pub paused: Vec<(String, u64)>,
     /// (state, devices of rollouts that are not over).
     pub devices: Vec<(String, u64)>,
 }

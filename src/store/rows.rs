@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::RuleAlert;
 use crate::domain::alert::AlertKind;
 use crate::domain::command::CommandStatus;
 use crate::domain::presence::Connection;
+use crate::domain::rule::RuleId;
 use crate::domain::sequence::Gap;
 use crate::domain::{CommandId, DeviceId, DeviceState, Sequence, Telemetry, Timestamp};
 
@@ -83,6 +85,8 @@ pub struct Batch {
     pub gaps: Vec<(DeviceId, Gap, Timestamp)>,
     /// Alerts raised and cleared, in order.
     pub alerts: Vec<AlertChange>,
+    /// Alerts raised and cleared by rules, in order.
+    pub rule_alerts: Vec<RuleAlert>,
     /// Acknowledgements that came home.
     pub commands: Vec<CommandChange>,
 }
@@ -327,6 +331,10 @@ pub struct Alert {
     /// Set = somebody has seen it.
     pub acknowledged_at: Option<Timestamp>,
     pub acknowledged_by: Option<String>,
+    /// The rule that raised it.
+    pub rule: Option<RuleId>,
+    /// Why it was cleared, unless its condition has gone.
+    pub cleared_reason: Option<String>,
 }
 
 /// Which alerts.

@@ -3,12 +3,14 @@
 mod access;
 mod certificates;
 mod enrolment;
+mod live;
 mod nodes;
 mod outbox;
 mod paging;
 mod registry;
 mod rollouts;
 mod rollups;
+pub(super) mod rules;
 mod sessions;
 mod takeover;
 
@@ -23,6 +25,7 @@ use crate::domain::alert::AlertKind;
 use crate::domain::device::{Intervals, Latest};
 use crate::domain::metric::Known;
 use crate::domain::presence::Connection;
+use crate::domain::rule::{Holding, RuleId};
 use crate::domain::sequence::{Gap, MAX_OPEN_GAPS, SequenceState};
 use crate::domain::{Metric, Registration, Sequence, Telemetry};
 
@@ -45,6 +48,7 @@ pub(super) fn suite(store: &dyn Store) {
     events_are_listed_newest_first(store);
     registry::devices_are_created_changed_and_found(store);
     registry::devices_are_filtered(store);
+    registry::many_devices_are_created_at_once_or_none(store);
     deleting_keeps_or_purges_the_data(store);
     registry::alerts_open_once_and_are_acknowledged_once(store);
     registry::commands_advance_as_their_states_allow(store);
@@ -69,8 +73,10 @@ pub(super) fn suite(store: &dyn Store) {
     enrolment::all(store);
     outbox::all(store);
     rollups::all(store);
+    live::all(store);
     nodes::all(store);
     rollouts::all(store);
+    rules::all(store);
     takeover::all(store);
     store.ping().unwrap();
 }
@@ -179,6 +185,10 @@ fn states_come_back_whole(store: &dyn Store) {
             (Metric::parse("x.y").unwrap(), latest(-5e-324, Some("\"µ\""))),
         ]),
         span_us: 9_000_000,
+        rules: BTreeMap::from([
+            (RuleId(7), Holding { generation: 9, since: at(1), is_firing: true }),
+            (RuleId(11), Holding { generation: 11, since: at(-2), is_firing: false }),
+        ]),
     };
     let gaps = open.iter().map(|gap| (id("state"), gap.clone(), at(10))).collect();
     let states = vec![(id("state"), state.clone())];
@@ -187,7 +197,8 @@ fn states_come_back_whole(store: &dyn Store) {
     assert!(store.online_devices().unwrap().contains(&(id("state"), state.clone())));
     assert_eq!(state_of(store, "never-heard-of"), None);
     create(store, &new_device("state"));
-    let registration = Some(Registration { is_active: true, intervals: Intervals::default() });
+    let registration =
+        Some(Registration { is_active: true, intervals: Intervals::default(), device_type: "dc750".into() });
     let state = DeviceState { registration: registration.clone(), connection: Connection::Offline, ..state };
     store.commit(&Batch { states: vec![(id("state"), state.clone())], ..Batch::default() }).unwrap();
     assert_eq!(state_of(store, "state"), Some(state));

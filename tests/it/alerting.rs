@@ -3,6 +3,8 @@
 //!
 //! Changed in the copies of the files are addresses, paths of secrets, and times, which are minutes there: a second here.
 
+mod inhibition;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -95,26 +97,28 @@ fn write_configuration(dir: &Path, server: SocketAddr, alertmanager: SocketAddr)
     std::fs::write(dir.join("alertmanager.yml"), routing).unwrap();
 }
 
-fn start_programs(dir: &Path, alertmanager: SocketAddr) -> [Running; 2] {
-    let prometheus = program(&["prometheus"], "prometheus");
-    let manager = program(&["prometheus-alertmanager", "alertmanager"], "prometheus-alertmanager");
+fn start_alertmanager(dir: &Path, address: SocketAddr) -> Running {
     let in_dir = |name: &str| dir.join(name).display().to_string();
-    let manager_arguments = [
+    let arguments = [
         format!("--config.file={}", in_dir("alertmanager.yml")),
         format!("--storage.path={}", in_dir("alertmanager")),
-        format!("--web.listen-address={alertmanager}"),
+        format!("--web.listen-address={address}"),
         "--cluster.listen-address=".to_owned(),
     ];
-    let prometheus_arguments = [
+    let manager = program(&["prometheus-alertmanager", "alertmanager"], "prometheus-alertmanager");
+    Running::start(&manager, &arguments, &dir.join("alertmanager.log"))
+}
+
+fn start_programs(dir: &Path, alertmanager: SocketAddr) -> [Running; 2] {
+    let in_dir = |name: &str| dir.join(name).display().to_string();
+    let arguments = [
         format!("--config.file={}", in_dir("prometheus.yml")),
         format!("--storage.tsdb.path={}", in_dir("prometheus")),
         format!("--web.listen-address={}", free_address()),
         "--rules.alert.resend-delay=1s".to_owned(),
     ];
-    [
-        Running::start(&manager, &manager_arguments, &dir.join("alertmanager.log")),
-        Running::start(&prometheus, &prometheus_arguments, &dir.join("prometheus.log")),
-    ]
+    let prometheus = program(&["prometheus"], "prometheus");
+    [start_alertmanager(dir, alertmanager), Running::start(&prometheus, &arguments, &dir.join("prometheus.log"))]
 }
 
 /// The issues of the alert.

@@ -185,6 +185,9 @@ fn keys_tokens_and_certificates_work_after_a_restore() {
     let device = serde_json::json!({"device_id": "m1", "device_name": "M", "device_type": "meter"});
     let made = api.post("/api/devices", &device).expect(201).json();
     let token = made["token"].as_str().expect("a token").to_owned();
+    let rule = serde_json::json!({"name": "high", "metric": "voltage_dc", "op": "gt", "threshold": 900});
+    api.post("/api/rules", &rule).expect(201);
+    let rules = api.get("/api/rules").expect(200).json();
     good(&desk.backup("data", "b.tar.zst", &[]));
     let pki = std::fs::read(data.join("pki/ca.pem")).unwrap();
     server.kill();
@@ -210,6 +213,7 @@ fn keys_tokens_and_certificates_work_after_a_restore() {
     let server = Server::start_with(&mut closed(&new), &new);
     let api = Api::new(server.http, Some(key));
     api.get("/api/devices/m1").expect(200);
+    assert_eq!(api.get("/api/rules").expect(200).json(), rules);
     Client::connect(server.mqtt, &Connect::id("m1").login("m1", &token));
     assert_eq!(server.terminate(), Some(0));
 }

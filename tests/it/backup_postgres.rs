@@ -75,6 +75,8 @@ fn every_row_comes_back_to_the_bit() {
     let (desk, postgres, base) = (Desk::new(), Postgres::shared(), base());
     let (url, target) = (postgres.database(), postgres.database());
     let server = start(&desk.path("data"), &url);
+    let rule = serde_json::json!({"name": "any", "metric": "voltage_dc", "op": "gt", "threshold": 0.1});
+    server.api.post("/api/rules", &rule).expect(201);
     let (mut meter, _) = Client::connect(server.mqtt, &Connect::id("m1"));
     say(&mut meter, "m1", 0..200, base);
     for value in ["-0.0", "1e-300", "0.1", "123456789.123456789", "1e22"] {

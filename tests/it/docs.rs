@@ -31,11 +31,22 @@ fn the_default_settings_file_is_what_the_code_says() {
     check("config/default.toml", &iot_meter::config::default_toml());
 }
 
-/// One test: two would write the file at the same time.
 #[test]
-fn the_readme_lists_every_metric_and_every_field_of_a_log_line() {
-    let with_metrics = with_part(&read("README.md"), "metrics", &iot_meter::observe::catalogue::markdown());
-    check("README.md", &with_part(&with_metrics, "log-fields", &iot_meter::observe::log::fields::markdown()));
+fn the_readme_shows_every_call_of_the_api() {
+    check("README.md", &with_part(&read("README.md"), "api-overview", &iot_meter::api::reference::overview()));
+}
+
+/// One test: several would write the file at the same time.
+#[test]
+fn the_reference_lists_every_call_command_metric_and_field_of_a_log_line() {
+    let parts = [
+        ("api", iot_meter::api::reference::markdown()),
+        ("cli", iot_meter::cli::reference()),
+        ("metrics", iot_meter::observe::catalogue::markdown()),
+        ("log-fields", iot_meter::observe::log::fields::markdown()),
+    ];
+    let text = parts.iter().fold(read("docs/reference.md"), |text, (part, body)| with_part(&text, part, body));
+    check("docs/reference.md", &text);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::json;
 
 use crate::support::certified::Guarded;
-use crate::support::{TestApp, eventually};
+use crate::support::{Figures, TestApp, eventually};
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
@@ -64,12 +64,16 @@ impl<'a> Meter<'a> {
 
 /// `api.py` with the admin key over HTTPS.
 fn api(guarded: &Guarded, args: &[&str]) -> Output {
+    api_command(guarded, args).output().expect("python3 is installed")
+}
+
+fn api_command(guarded: &Guarded, args: &[&str]) -> Command {
     let mut command = python();
     let key = std::fs::read_to_string(guarded.data().join("admin.key")).unwrap();
     command.env("IOT_METER_API_KEY", key.trim());
     command.arg(example("api.py")).args(["--url", &format!("https://localhost:{}", guarded.https.port())]);
     command.arg("--ca").arg(guarded.data().join("pki/ca.pem")).args(args);
-    command.output().expect("python3 is installed")
+    command
 }
 
 #[test]
@@ -79,6 +83,10 @@ fn a_meter_in_python_measures_in_tls_and_answers_signed_commands() {
     let key = guarded.api.post("/api/devices/py-1/command-key", &json!({})).expect(201).json();
     let meter = Meter::new(&guarded, &token, key["command_key"].as_str().unwrap());
 
+    let mut watching =
+        api_command(&guarded, &["watch", "--devices", "py-*", "--kinds", "readings,alerts", "--count", "5"]);
+    let watching = watching.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("python3 is installed");
+    eventually("it watches", || Figures::of(&guarded.api).get("streams_open") == Some(1.0));
     let running = meter.start("py-1", 5, 2);
     let done = api(&guarded, &["command", "py-1", "request_status"]);
     assert!(done.status.success() && said(&done).contains(" accepted"), "{}", said(&done));
@@ -89,6 +97,9 @@ fn a_meter_in_python_measures_in_tls_and_answers_signed_commands() {
     assert!(ended.status.success(), "{}", said(&ended));
     assert!(said(&ended).contains("session present: False"), "{}", said(&ended));
     assert!(said(&ended).ends_with("5 datagrams acknowledged, 2 commands answered\n"), "{}", said(&ended));
+    let watched = watching.wait_with_output().unwrap();
+    let readings = said(&watched).lines().filter(|line| line.starts_with("reading {\"device_id\": \"py-1\"")).count();
+    assert!(watched.status.success() && readings == 5, "{}", said(&watched));
 
     crate::support::settled(&guarded.api);
     let read = api(&guarded, &["metrics", "py-1", "--start=-5m", "--metric", "voltage_dc"]);

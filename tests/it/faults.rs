@@ -1,6 +1,9 @@
-//! Clients and operators at their worst moment: many at once, backpressure, deletion under traffic.
+//! Clients and operators at their worst moment: many at once, backpressure, deletion under traffic, a disk that fails.
 
-use crate::support::{Connect, TestApp, telemetry};
+use std::process::Command;
+
+use crate::support::process::{self, Server};
+use crate::support::{Connect, Figures, TestApp, eventually, telemetry};
 
 #[test]
 fn a_meter_deleted_while_it_speaks_does_not_come_back_by_what_it_said_before() {
@@ -70,4 +73,42 @@ fn a_hundred_meters_at_once_are_all_stored() {
     for n in [0, 50, 99] {
         assert_eq!(app.values(&format!("crowd-{n}"), "voltage_dc").len(), 10);
     }
+}
+
+/// A server that outlives a write beyond the limit of its files: the write fails, as on a failing disk. Its log is a file, too.
+fn with_a_disk_that_may_fail(data: &std::path::Path) -> Server {
+    let usual = process::command(data);
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(usual.get_program()).args(usual.get_args());
+    command.envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(std::env::temp_dir());
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    command.stderr(std::fs::File::create(data.with_extension("log")).unwrap());
+    Server::start_with(&mut command, data)
+}
+
+/// No file can be written any more.
+fn fail_disk(data: &std::path::Path) {
+    let pid = std::fs::read_to_string(data.join("run/pid")).unwrap().trim().parse().unwrap();
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::prlimit(rustix::process::Pid::from_raw(pid), rustix::process::Resource::Fsize, none).unwrap();
+}
+
+#[test]
+fn a_journal_that_fails_acknowledges_nothing_and_says_so_before_the_process_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut server = with_a_disk_that_may_fail(&data);
+    let now = iot_meter::domain::Clock::system().now();
+    let connect = || crate::support::Client::connect(server.mqtt, &Connect::id("m1")).0;
+    let mut meter = connect();
+    meter.publish("iot/m1/telemetry", telemetry("m1", now, 0, 750.0).as_bytes(), 1);
+    fail_disk(&data);
+    assert!(!meter.try_publish("iot/m1/telemetry", telemetry("m1", now, 1, 750.0).as_bytes(), 1), "it is not on disk");
+    let failed = [("task_state{task=\"journal\",state=\"failed\"}", 1.0), ("ready{check=\"journal\"}", 0.0)];
+    eventually("whoever looks is told", || Figures::of(&server.api).are(&failed));
+    let ready = server.api.get("/readyz").expect(503).json();
+    assert_eq!(ready["checks"]["journal"], "a write to the journal failed", "{ready}");
+    eventually("meters are sent away", || std::net::TcpStream::connect(server.mqtt).is_err());
+    assert!(server.is_running(), "Prometheus has to look, too");
+    assert_eq!(server.terminate(), Some(1), "no end in good order");
 }

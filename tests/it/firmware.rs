@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::support::http::Answer;
 use crate::support::process::Server;
-use crate::support::{Api, Client, Connect, Packet, TestApp, eventually_within, settled};
+use crate::support::{Api, Client, Connect, Figures, Packet, TestApp, eventually_within, settled};
 
 /// A form with these parts; `file` is the image.
 fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
@@ -300,6 +300,13 @@ fn a_rollout_goes_over_a_fleet_through_a_killed_server_and_a_meter_that_fails() 
         "{failed}"
     );
     assert_eq!(failed[0]["detail"], "SHA-256 does not match");
+    let figures = Figures::of(&server.api);
+    let ended = |result: &str| figures.value(&format!("rollout_updates_total{{result=\"{result}\"}}"));
+    // (One more, where the kill broke a download off. Before the kill at least one had confirmed.)
+    assert!((1.0..=2.0).contains(&ended("failed")), "{}", ended("failed"));
+    assert!((1.0..=3.0).contains(&ended("confirmed")), "{}", ended("confirmed"));
+    assert!(figures.value("firmware_downloads_total{result=\"whole\"}") >= ended("confirmed"));
+    assert!(figures.value("firmware_sent_bytes_total") >= ended("confirmed") * bytes.len() as f64);
     server.api.post(&format!("{path}/pause"), &json!({})).expect(409);
     server.api.post(&format!("{path}/resume"), &json!({"retry": true})).expect(422);
     server.api.post(&format!("{path}/resume"), &json!({})).expect(200);

@@ -86,6 +86,13 @@ impl Board {
         of_panels.chain(of_notes).chain(of_variables).collect()
     }
 
+    /// Whether a panel, named by its place, is in a row that is closed until somebody opens it.
+    fn has_in_closed_row(&self, place: &str) -> bool {
+        let rows = list(&self.json, "panels").iter().filter(|panel| panel["collapsed"] == true);
+        let mut titles = rows.flat_map(|row| list(row, "panels")).map(|panel| text(panel, "title"));
+        titles.any(|title| place == format!("{}: {title}", self.name))
+    }
+
     fn variables(&self) -> &[Value] {
         list(&self.json["templating"], "list")
     }

@@ -2,12 +2,16 @@
 //!
 //! Every block of `sh` in README.md and docs/ is run by bash, a failed command being a failure (also of `curl`), beside a
 //! server whose data directory is `./data` and whose admin key is `$KEY`; only addresses are changed to those that are really
-//! bound. `<!-- not run: reason -->` before a block leaves it out, `<!-- run on: demo -->` runs it beside a demo fleet without
-//! credentials. What is meant to be read only is `console`. Needs `bash`, `curl`, `openssl` and `mosquitto_pub`.
+//! bound. Those of deploy/README.md are run one after the other in a copy of the repository, as it is deployed from.
+//! `<!-- not run: reason -->` before a block leaves it out, `<!-- run on: demo -->` runs it beside a demo fleet without
+//! credentials. What is meant to be read only is `console`. Needs `bash`, `curl`, `openssl`, `mosquitto_pub`, `make`, `kubectl`
+//! (or the one that deploy/check has fetched).
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+use iot_meter::config::{self, FileText, Sources};
 
 use crate::support::certified::Guarded;
 use crate::support::eventually;
@@ -26,6 +30,12 @@ fn read(name: &str) -> String {
 
 /// The blocks of `sh` of a document.
 fn blocks(name: &str, text: &str) -> Vec<Block> {
+    blocks_of("sh", name, text)
+}
+
+/// The blocks of a language.
+fn blocks_of(language: &str, name: &str, text: &str) -> Vec<Block> {
+    let begin = format!("```{language}");
     let (mut blocks, mut open, mut before): (Vec<Block>, Option<(usize, String)>, &str) = (Vec::new(), None, "");
     for (number, line) in (1..).zip(text.lines()) {
         match &mut open {
@@ -39,7 +49,7 @@ fn blocks(name: &str, text: &str) -> Vec<Block> {
                 text.push_str(line.get(*indent..).unwrap_or_default());
                 text.push('\n');
             }
-            None if line.trim() == "```sh" => open = Some((line.len() - line.trim_start().len(), String::new())),
+            None if line.trim() == begin => open = Some((line.len() - line.trim_start().len(), String::new())),
             None if line.trim().starts_with("<!--") => before = line.trim(),
             None if line.trim().is_empty() => {}
             None => before = "",
@@ -49,15 +59,23 @@ fn blocks(name: &str, text: &str) -> Vec<Block> {
     blocks
 }
 
+/// What is run beside a server.
+const GUIDES: [&str; 5] =
+    ["README.md", "docs/operations.md", "docs/migration.md", "docs/runbooks.md", "docs/reference.md"];
+/// What is run in a copy of the repository.
+const DEPLOYMENT: &str = "deploy/README.md";
+
 fn all() -> Vec<Block> {
-    ["README.md", "docs/operations.md", "docs/migration.md"].iter().flat_map(|name| blocks(name, &read(name))).collect()
+    GUIDES.iter().flat_map(|name| blocks(name, &read(name))).collect()
 }
 
 /// Runs a block in `dir`.
 fn run(block: &Block, dir: &Path, addresses: &[(&str, String)], key: &str) {
     let script = addresses.iter().fold(block.text.clone(), |text, (from, to)| text.replace(from, to));
     let executables = Path::new(env!("CARGO_BIN_EXE_iot-meter")).parent().unwrap();
-    let path = format!("{}:{}", executables.display(), std::env::var("PATH").unwrap());
+    let home = std::env::var("HOME").unwrap_or_default();
+    let fetched = format!("{home}/.cache/iot-meter/deploy-check/bin");
+    let path = format!("{}:{}:{fetched}", executables.display(), std::env::var("PATH").unwrap());
     std::fs::write(dir.join(".curlrc"), "fail-with-body\nsilent\nshow-error\n").unwrap();
     let done = Command::new("bash")
         .args(["-euo", "pipefail", "-c", &script])
@@ -106,9 +124,40 @@ fn the_first_steps_of_the_documentation_show_a_demo_fleet() {
     }
 }
 
+/// Copies a folder, but not the secrets somebody has made in it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (name, target) = (entry.file_name(), to.join(entry.file_name()));
+        match entry.file_type().unwrap().is_dir() {
+            true if name == "secrets" || name == "__pycache__" => {}
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn the_commands_of_the_deployment_guide_work_in_a_copy_of_the_repository() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    copy(&root.join("deploy"), &dir.path().join("deploy"));
+    for file in ["Makefile", "Cargo.toml", "CHANGELOG.md", "Dockerfile"] {
+        std::fs::copy(root.join(file), dir.path().join(file)).unwrap();
+    }
+    let blocks = blocks(DEPLOYMENT, &read(DEPLOYMENT));
+    let mut count = 0;
+    for block in blocks.iter().filter(|block| block.marker.is_empty()) {
+        run(block, dir.path(), &[], "");
+        count += 1;
+    }
+    assert!(count >= 4, "only {count} blocks were found");
+}
+
 #[test]
 fn a_block_is_left_out_only_for_a_reason_that_is_told() {
-    for block in all() {
+    for block in all().into_iter().chain(blocks(DEPLOYMENT, &read(DEPLOYMENT))) {
         let reason = block.marker.strip_prefix("<!-- not run: ").and_then(|rest| rest.strip_suffix(" -->"));
         let is_known =
             block.marker.is_empty() || block.marker == "<!-- run on: demo -->" || reason.is_some_and(|r| r.len() > 10);
@@ -122,14 +171,54 @@ fn a_block_is_left_out_only_for_a_reason_that_is_told() {
 }
 
 #[test]
+fn the_settings_that_the_documentation_shows_are_taken() {
+    let shown: Vec<Block> =
+        GUIDES.iter().chain([&DEPLOYMENT]).flat_map(|name| blocks_of("toml", name, &read(name))).collect();
+    assert!(shown.len() >= 4, "only {} blocks were found", shown.len());
+    for block in shown {
+        let file = FileText { path: block.place.clone().into(), text: block.text.clone() };
+        // Where a key is named, the text beside says how the secret to it comes.
+        let secret = block.text.contains("\naccess_key_id = ");
+        let env = secret.then(|| ("IOT_METER__ARCHIVE__SECRET_ACCESS_KEY".to_owned(), "secret".to_owned()));
+        let env = env.into_iter().collect();
+        if let Err(error) = config::load(&Sources { file: Some(file), env, ..Sources::default() }) {
+            panic!("{}\n{error}", block.text);
+        }
+    }
+}
+
+/// How a heading is linked to: small letters and digits, with a hyphen for each space.
+fn anchors(text: &str) -> Vec<String> {
+    let is_kept = |c: char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| line.trim_start_matches('#').trim().to_lowercase().chars().filter(|c| is_kept(*c)).collect())
+        .map(|heading: String| heading.replace(' ', "-"))
+        .collect()
+}
+
+#[test]
 fn files_and_pages_that_the_documentation_names_exist() {
-    for name in ["README.md", "docs/operations.md", "docs/migration.md", "docs/runbooks.md", "deploy/README.md"] {
+    let others = ["deploy/README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"];
+    for name in GUIDES.iter().chain(&others) {
         let text = read(name);
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name).parent().unwrap().to_owned();
         for (at, _) in text.match_indices("](") {
-            let target = text[at + 2..].split(')').next().unwrap().split('#').next().unwrap();
-            let is_elsewhere = target.is_empty() || target.contains("://");
-            assert!(is_elsewhere || folder.join(target).exists(), "{name} names {target}, which is not there");
+            let link = text[at + 2..].split(')').next().unwrap();
+            let (target, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if target.contains("://") {
+                continue;
+            }
+            let path =
+                if target.is_empty() { folder.join(Path::new(name).file_name().unwrap()) } else { folder.join(target) };
+            assert!(path.exists(), "{name} names {target}, which is not there");
+            if !anchor.is_empty() {
+                let page = std::fs::read_to_string(&path).unwrap();
+                assert!(
+                    anchors(&page).iter().any(|a| a == anchor),
+                    "{name} names {link}, and there is no such heading"
+                );
+            }
         }
     }
     // What the table of the old backlog names as proof.

@@ -17,6 +17,7 @@ mod commands;
 mod conformance;
 mod crash;
 mod deploy;
+mod device_import;
 mod docs;
 mod energy;
 #[cfg(feature = "postgres")]
@@ -25,6 +26,7 @@ mod enrolment;
 #[cfg(feature = "ops-tests")]
 mod examples;
 mod faults;
+mod figures;
 mod firmware;
 mod flow;
 mod grafana;
@@ -41,6 +43,8 @@ mod nodes;
 mod notify;
 mod observability;
 mod ops;
+#[cfg(all(feature = "postgres", feature = "s3-tests"))]
+mod outages;
 mod performance;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -51,10 +55,12 @@ mod promtool;
 mod rest;
 mod rolling;
 mod rollups;
+mod rules;
 mod secrets;
 mod secure_fleet;
 mod services;
 mod source;
+mod stream;
 mod supervised;
 mod support;
 mod tidy;

@@ -1,4 +1,4 @@
-//! Several nodes on one Postgres, as processes: who is there, commands and presence over nodes, a node that is killed.
+//! Several nodes on one Postgres, as processes: who is there, commands and presence over nodes, a node that is killed, a rolling update.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use iot_meter::domain::{Clock, Timestamp};
+use iot_meter::observe::catalogue::DUTIES;
 use rand::Rng;
 use serde_json::{Value, json};
 
 use crate::crash::{publish_until, stored};
+use crate::rolling::{World, all_are_stored_once, an_hour_ago, meters, stop};
 use crate::support::postgres::Server as Postgres;
 use crate::support::process::{Server, command};
-use crate::support::{Client, Connect, Packet, eventually, settled, telemetry};
+use crate::support::{Client, Connect, Figures, Packet, eventually, settled, settled_within, sse, telemetry};
 
 fn start(dir: &Path, name: &str, url: &str) -> Server {
     let data = dir.join(name);
@@ -34,6 +36,20 @@ fn states(of: &Server) -> BTreeMap<String, String> {
 
 fn are(of: &Server, expected: [(&str, &str); 2]) -> bool {
     states(of) == expected.map(|(name, state)| (name.to_owned(), state.to_owned())).into()
+}
+
+/// Whether a node's figures count so many nodes alive, dead and stopped.
+fn counts(of: &Server, alive: f64, dead: f64, stopped: f64) -> bool {
+    Figures::of(&of.api).are(&[
+        ("nodes{state=\"alive\"}", alive),
+        ("nodes{state=\"dead\"}", dead),
+        ("nodes{state=\"stopped\"}", stopped),
+    ])
+}
+
+/// How many of these nodes have a duty.
+fn who_do(duty: &str, nodes: &[&Server]) -> f64 {
+    nodes.iter().map(|node| Figures::of(&node.api).value(&format!("node_duty{{duty=\"{duty}\"}}"))).sum()
 }
 
 fn listening(node: &Server) -> Client {
@@ -64,13 +80,24 @@ fn commands_given_to_one_node_reach_a_meter_at_another_and_go_on_when_that_one_i
     let url = postgres.database();
     let [a, b] = ["a", "b"].map(|name| start(dir.path(), name, &url));
     eventually("both know both", || [&a, &b].iter().all(|node| are(node, [("a", "alive"), ("b", "alive")])));
+    eventually("and their figures", || counts(&a, 2.0, 0.0, 0.0) && counts(&b, 2.0, 0.0, 0.0));
+    for duty in DUTIES {
+        eventually(duty, || who_do(duty, &[&a, &b]) == 1.0);
+    }
     a.api.post("/api/devices", &json!({"device_id": "m1", "device_name": "M"})).expect(201);
+    let mut watched = sse::open(a.http, "", &[]);
     let mut meter = listening(&b);
     let at = Clock::system().now();
     meter.publish("iot/m1/telemetry", telemetry("m1", at, 0, 750.0).as_bytes(), 1);
     eventually("the other node knows that it is there", || {
         a.api.get("/api/devices/m1/status").expect(200).json()["connection_status"] == "online"
     });
+    watched.until("presence that the other node has seen", |e| {
+        e.name == "presence" && e.data["connection_status"] == "online"
+    });
+    b.api.post("/api/devices/m1/alerts", &json!({"message": "over b"})).expect(201);
+    watched.until("an alert that the other node was told", |event| event.data["message"] == "over b");
+    drop(watched);
     let first = ask(&a);
     assert_eq!(heard(&mut meter), first);
     eventually("its receipt shows at both", || {
@@ -82,10 +109,15 @@ fn commands_given_to_one_node_reach_a_meter_at_another_and_go_on_when_that_one_i
     let second = ask(&a);
     assert_eq!(heard(&mut meter), second, "and the first is not sent again");
     eventually("the dead one is called so", || are(&a, [("a", "alive"), ("b", "dead")]));
+    eventually("and is counted so", || counts(&a, 1.0, 1.0, 0.0));
+    for duty in DUTIES.into_iter().filter(|duty| *duty != "retention") {
+        eventually("its duties are the other's", || who_do(duty, &[&a]) == 1.0);
+    }
     let b = start(dir.path(), "b", &url);
     eventually("it is back", || are(&a, [("a", "alive"), ("b", "alive")]));
     assert_eq!(b.terminate(), Some(0));
     assert!(are(&a, [("a", "alive"), ("b", "stopped")]), "{:?}", states(&a));
+    eventually("who stopped in good order is not dead", || counts(&a, 1.0, 0.0, 1.0));
     assert_eq!(a.terminate(), Some(0));
 }
 
@@ -95,6 +127,8 @@ fn meters_that_publish_to_both_nodes_lose_and_double_nothing_while_the_nodes_are
     let url = postgres.database();
     let base = Timestamp(Clock::system().now().0 / 1_000_000 * 1_000_000).plus_us(-3600 * 1_000_000);
     let devices = ["n1", "n2"];
+    // `NODE_LIFE_S=20` kills one every twenty seconds instead of every moment.
+    let life = std::env::var("NODE_LIFE_S").ok().map(|text| Duration::from_secs(text.parse().expect("seconds")));
     let mut next = [[0u32; 2]; 2];
     let mut acknowledged = [BTreeSet::new(), BTreeSet::new()];
     let mut nodes = ["a", "b"].map(|name| Some(start(dir.path(), name, &url)));
@@ -110,7 +144,7 @@ fn meters_that_publish_to_both_nodes_lose_and_double_nothing_while_the_nodes_are
             }
         }
         let victim = round % 2;
-        std::thread::sleep(Duration::from_millis(rand::rng().random_range(50..400)));
+        std::thread::sleep(life.unwrap_or_else(|| Duration::from_millis(rand::rng().random_range(50..400))));
         nodes[victim].take().unwrap().kill();
         std::thread::sleep(Duration::from_millis(rand::rng().random_range(1..100)));
         stop.store(true, Ordering::Relaxed);
@@ -121,7 +155,9 @@ fn meters_that_publish_to_both_nodes_lose_and_double_nothing_while_the_nodes_are
         }
         nodes[victim] = Some(start(dir.path(), ["a", "b"][victim], &url));
     }
-    nodes.iter().flatten().for_each(|node| settled(&node.api));
+    // Meters that send as fast as they can are ahead of the database all the while.
+    let patience = Duration::from_secs(30) + life.unwrap_or_default() * 60;
+    nodes.iter().flatten().for_each(|node| settled_within(patience, &node.api));
     for (device, acknowledged) in devices.into_iter().zip(acknowledged) {
         let shown: Vec<_> = nodes.iter().flatten().map(|node| stored(node, device, base)).collect();
         assert_eq!(shown[0], shown[1], "{device}: both show the same");
@@ -131,6 +167,55 @@ fn meters_that_publish_to_both_nodes_lose_and_double_nothing_while_the_nodes_are
         assert!(lost.is_empty(), "{device}: acknowledged and lost: {lost:?}");
         assert!(acknowledged.len() > 500, "{device}: only {} were acknowledged", acknowledged.len());
     }
+    for node in nodes.into_iter().flatten() {
+        assert_eq!(node.terminate(), Some(0));
+    }
+}
+
+/// Messages that a node has taken since it was started.
+fn received(node: &Server) -> f64 {
+    let page = node.api.get("/metrics").expect(200).text();
+    let lines = page.lines().filter(|line| line.starts_with("iot_meter_messages_received_total{"));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
+#[test]
+fn a_rolling_update_of_three_nodes_under_load_loses_no_acknowledged_message_and_stores_each_once() {
+    let (dir, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
+    let url = postgres.database();
+    let names = ["iot-meter-0", "iot-meter-1", "iot-meter-2"];
+    let devices = &["rolling-1", "rolling-2", "rolling-3", "rolling-4", "rolling-5", "rolling-6"];
+    let (base, world) = (an_hour_ago(), World::new(names.len()));
+    let mut nodes = names.map(|name| Some(start(dir.path(), name, &url)));
+    for (n, node) in nodes.iter().flatten().enumerate() {
+        world.set(n, Some(node.mqtt));
+    }
+    let meters = meters(devices, base, Duration::from_millis(10), &world);
+    world.go_on();
+    let updates = 2;
+    for _ in 0..updates {
+        // As a StatefulSet does it: the last first, each ready before the next one goes.
+        for n in (0..names.len()).rev() {
+            let old = nodes[n].take().unwrap();
+            eventually("the node has work to lose", || received(&old) > 0.0);
+            stop(old);
+            world.set(n, None);
+            // The others do its work.
+            world.go_on();
+            let new = start(dir.path(), names[n], &url);
+            world.set(n, Some(new.mqtt));
+            nodes[n] = Some(new);
+            world.go_on();
+        }
+    }
+    let sent = world.end(meters);
+    nodes.iter().flatten().for_each(|node| settled(&node.api));
+    for (device, (sent, connections)) in devices.iter().zip(sent) {
+        nodes.iter().flatten().for_each(|node| all_are_stored_once(node, device, base, sent));
+        assert!(connections > updates, "{device}: saw no update, {connections} connections");
+    }
+    let alive = names.map(|name| (name.to_owned(), "alive".to_owned()));
+    assert_eq!(states(nodes[0].as_ref().unwrap()), alive.into());
     for node in nodes.into_iter().flatten() {
         assert_eq!(node.terminate(), Some(0));
     }

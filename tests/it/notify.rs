@@ -201,7 +201,9 @@ fn without_a_token_nothing_is_sent_and_with_one_what_still_fires_is() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let mut dry = command(&github, &data);
-    dry.env_remove("IOT_METER__GITHUB__TOKEN");
+    dry.env_remove("IOT_METER__GITHUB__TOKEN").env("IOT_METER__LOG__LEVEL", "info");
+    let log = dir.path().join("log");
+    dry.stderr(std::fs::File::create(&log).unwrap());
     let server = Server::start_with(&mut dry, &data);
     tell(&server.api, "ab07", "firing", FIRST);
     tell(&server.api, "ab07", "firing", FIRST);
@@ -209,7 +211,23 @@ fn without_a_token_nothing_is_sent_and_with_one_what_still_fires_is() {
     let done = listed(&server.api, "done");
     assert_eq!((done.len(), &done[0]["result"], &done[0]["issue"]), (1, &json!("dry_run"), &Value::Null));
     assert_eq!(github.asked(), Vec::<String>::new());
+    tell(&server.api, "ab09", "firing", FIRST);
+    all_told(&server.api);
+    tell(&server.api, "ab09", "resolved", FIRST);
+    all_told(&server.api);
     assert_eq!(server.terminate(), Some(0));
+    let log = std::fs::read_to_string(log).unwrap();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let said: Vec<Value> =
+        lines.filter(|line| line["message"].as_str().is_some_and(|m| m.starts_with("dry run"))).collect();
+    let title = "[warning] IotMeterStoringLate: The oldest unstored message is 2m old";
+    let expected = [
+        ("dry run: an issue would be opened, or opened again", title),
+        ("dry run: an issue would be opened, or opened again", title),
+        ("dry run: the issue would be commented and closed", title),
+    ];
+    let found: Vec<_> = said.iter().map(|l| (l["message"].as_str().unwrap(), l["title"].as_str().unwrap())).collect();
+    assert_eq!(found, expected, "{log}");
     let server = Server::start_with(&mut command(&github, &data), &data);
     tell(&server.api, "ab07", "firing", FIRST);
     all_told(&server.api);

@@ -41,7 +41,7 @@ fn alerts() -> Vec<String> {
 #[test]
 fn the_metrics_that_rules_and_runbooks_name_exist() {
     let files = ["deploy/prometheus/rules.yml", "deploy/prometheus/rules_test.yml", "docs/runbooks.md"];
-    for file in files.into_iter().chain(["README.md", "docs/operations.md", "docs/migration.md"]) {
+    for file in files.into_iter().chain(["README.md", "docs/operations.md", "docs/migration.md", "docs/reference.md"]) {
         // Names of secrets are no metrics, nor is the family of a name.
         let is_none = |name: &String| is_in_catalogue(name) || name.ends_with("_key") || name.ends_with('_');
         let named: Vec<String> = metrics_named(&read(file)).into_iter().filter(|name| !is_none(name)).collect();
@@ -64,4 +64,34 @@ fn every_alert_has_its_page_and_tests_that_it_fires_and_that_it_stays_quiet() {
     }
     let pages = pages.lines().filter(|line| line.starts_with("## ")).count();
     assert_eq!(pages, alerts.len(), "a page without an alert");
+}
+
+/// Every `IotMeter…` of a text.
+fn alerts_named(text: &str) -> BTreeSet<String> {
+    let name = |at: usize| text[at..].chars().take_while(char::is_ascii_alphanumeric).collect::<String>();
+    text.match_indices("IotMeter").map(|(at, _)| name(at)).collect()
+}
+
+#[test]
+fn alerts_and_severities_are_called_the_same_everywhere() {
+    let alerts: BTreeSet<String> = alerts().into_iter().collect();
+    let routing = read("deploy/alertmanager/alertmanager.yml");
+    let documents = ["docs/runbooks.md", "docs/operations.md", "README.md", "CHANGELOG.md"].map(read);
+    for text in documents.iter().chain([&routing]) {
+        let unknown: Vec<_> = alerts_named(text).into_iter().filter(|name| !alerts.contains(name)).collect();
+        assert!(unknown.is_empty(), "there are no alerts {unknown:?}");
+    }
+    let rules = read("deploy/prometheus/rules.yml");
+    let severities: BTreeSet<&str> = rules
+        .lines()
+        .filter_map(|line| line.split_once("severity: ")?.1.split(',').next())
+        .filter(|word| !word.contains(' '))
+        .collect();
+    assert_eq!(severities, ["critical", "info", "warning"].into());
+    // The middle one is how everything goes unless something else is said.
+    for severity in ["critical", "info"] {
+        assert!(routing.contains(&format!("matchers: ['severity = {severity}']")), "{severity} is not routed");
+    }
+    let counted = format!("| {} rules;", alerts.len());
+    assert!(read("docs/migration.md").contains(&counted), "docs/migration.md counts the rules otherwise: {counted}");
 }

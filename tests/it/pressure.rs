@@ -210,3 +210,38 @@ fn one_address_cannot_take_every_place_and_a_full_server_says_so_once() {
     drop(crowd.pop());
     eventually("its place is free again", || is_served(&connect_from([127, 0, 0, 9], to)));
 }
+
+#[test]
+fn the_listener_for_scrapes_has_sixty_four_places_and_none_for_who_reads_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut command = crate::support::process::command(&data);
+    let server = Server::start_with(command.args(["--set", "metrics.listen=127.0.0.1:0"]), &data);
+    let announced: Value = serde_json::from_slice(&std::fs::read(data.join("run/addresses.json")).unwrap()).unwrap();
+    let to: SocketAddr = announced["metrics"].as_str().unwrap().parse().unwrap();
+    let scraped = |mut socket: &TcpStream| {
+        let asked = socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+        let mut head = [0; 12];
+        asked.is_ok() && socket.read_exact(&mut head).is_ok_and(|()| &head == b"HTTP/1.1 200")
+    };
+    let mut scrapers: Vec<_> = (0..64).map(|_| connect(to)).collect();
+    assert!(scrapers.iter().all(scraped));
+    let more: Vec<_> = (0..8).map(|_| connect(to)).collect();
+    assert!(more.iter().all(is_closed), "all places are taken");
+    assert_eq!(metric(&server, "iot_meter_http_refused_total{reason=\"scrape_limit\"}"), 8.0);
+    // The API has its own.
+    assert!(is_served(&connect(announced["http"].as_str().unwrap().parse().unwrap())));
+    // One of them asks for much and reads nothing of it.
+    let get = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+    scrapers[0].write_all(get.repeat(400).as_bytes()).unwrap();
+    assert_eq!(metric(&server, STALLED), 0.0);
+    eventually("who reads nothing is cut off", || metric(&server, STALLED) == 1.0);
+    eventually("and its place is another one's", || scraped(&connect(to)));
+    drop(scrapers);
+    eventually("there is room for everybody", || (0..64).map(|_| connect(to)).all(|socket| scraped(&socket)));
+    let mut other = connect(to);
+    other.write_all(b"GET /api/stats HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    other.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404"), "that page and nothing else: {answer}");
+}

@@ -1,4 +1,5 @@
 //! A rolling update as processes: one version stops, the next one starts on the same data, and meters go on sending all the while.
+//! (Of several nodes: nodes.rs, with the meters of this file.)
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{SocketAddr, TcpStream};
@@ -18,25 +19,76 @@ const GRACE: Duration = Duration::from_secs(25);
 /// Messages on their way at once.
 const WINDOW: usize = 32;
 
-/// Where meters find the server now, and when they have sent enough.
-#[derive(Default)]
-struct World {
-    address: Mutex<Option<SocketAddr>>,
+/// Where meters find servers now, and when they have sent enough.
+pub struct World {
+    addresses: Mutex<Vec<Option<SocketAddr>>>,
     is_over: AtomicBool,
     acknowledged: AtomicUsize,
+}
+
+impl World {
+    /// With room for so many servers.
+    pub fn new(servers: usize) -> Arc<Self> {
+        let addresses = Mutex::new(vec![None; servers]);
+        Arc::new(Self { addresses, is_over: AtomicBool::new(false), acknowledged: AtomicUsize::new(0) })
+    }
+
+    /// One of the servers is there, or gone.
+    pub fn set(&self, server: usize, address: Option<SocketAddr>) {
+        self.addresses.lock().unwrap()[server] = address;
+    }
+
+    /// Waits until a good many more messages have been acknowledged.
+    pub fn go_on(&self) {
+        let before = self.acknowledged.load(Ordering::Relaxed);
+        eventually("meters are heard", || self.acknowledged.load(Ordering::Relaxed) > before + 500);
+    }
+
+    /// Nothing new is sent; how many messages, and over how many connections, each meter has sent when all are acknowledged.
+    pub fn end(&self, meters: Vec<JoinHandle<(u32, usize)>>) -> Vec<(u32, usize)> {
+        self.is_over.store(true, Ordering::Relaxed);
+        meters.into_iter().map(|meter| meter.join().unwrap()).collect()
+    }
+}
+
+/// Starts a meter a device, that live until the world is over and everything they have sent is acknowledged. Between two new
+/// messages each lets `pace` go by: a server that is to stop in time must be able to store what it has taken.
+pub fn meters(
+    devices: &'static [&'static str],
+    base: Timestamp,
+    pace: Duration,
+    world: &Arc<World>,
+) -> Vec<JoinHandle<(u32, usize)>> {
+    devices
+        .iter()
+        .enumerate()
+        .map(|(server, device)| {
+            let world = Arc::clone(world);
+            let meter = Meter { device, base, pace, server, next: 0, waiting: VecDeque::new(), connections: 0 };
+            std::thread::spawn(move || meter.live(&world))
+        })
+        .collect()
+}
+
+/// A moment an hour ago, on a whole second: where the samples of meters begin.
+pub fn an_hour_ago() -> Timestamp {
+    Timestamp(Clock::system().now().0 / 1_000_000 * 1_000_000).plus_us(-3600 * 1_000_000)
 }
 
 /// A meter that keeps what is not acknowledged and sends it again, first of all, on its next connection.
 struct Meter {
     device: &'static str,
     base: Timestamp,
+    pace: Duration,
+    /// Which server it tries next.
+    server: usize,
     next: u32,
     waiting: VecDeque<u32>,
     connections: usize,
 }
 
 impl Meter {
-    /// Lives until the world is over and everything it has sent is acknowledged; how many messages that were.
+    /// How many messages it has sent, over how many connections.
     fn live(mut self, world: &World) -> (u32, usize) {
         while !(world.is_over.load(Ordering::Relaxed) && self.waiting.is_empty()) {
             match self.connect(world) {
@@ -47,9 +99,14 @@ impl Meter {
         (self.next, self.connections)
     }
 
-    /// `None` = there is no server, or it is about to go.
+    /// To the next server in turn. `None` = it is not there, or about to go.
     fn connect(&mut self, world: &World) -> Option<Client> {
-        let address = (*world.address.lock().unwrap())?;
+        let address = {
+            let addresses = world.addresses.lock().unwrap();
+            let turn = self.server % addresses.len();
+            self.server = turn + 1;
+            addresses[turn]?
+        };
         let socket = TcpStream::connect(address).ok()?;
         socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut client = Client::over(socket);
@@ -65,6 +122,7 @@ impl Meter {
         client.send(&again);
         loop {
             while self.waiting.len() < WINDOW && !world.is_over.load(Ordering::Relaxed) {
+                std::thread::sleep(self.pace);
                 client.send(&self.packet(self.next, false));
                 self.waiting.push_back(self.next);
                 self.next += 1;
@@ -95,49 +153,46 @@ fn packet_id(seq: u32) -> u16 {
     (seq % 60_000 + 1) as u16
 }
 
+/// Asserts that every message of a device is stored, once.
+pub fn all_are_stored_once(server: &Server, device: &str, base: Timestamp, sent: u32) {
+    let stored = stored(server, device, base);
+    let unique: BTreeSet<i64> = stored.iter().copied().collect();
+    assert_eq!(unique.len(), stored.len(), "{device}: something is stored twice");
+    let expected: BTreeSet<i64> = (0..i64::from(sent)).collect();
+    let lost: Vec<_> = expected.difference(&unique).collect();
+    assert!(lost.is_empty(), "{device}: {} acknowledged messages are lost: {lost:?}", lost.len());
+}
+
+/// SIGTERM; it must stop in good order and in time.
+pub fn stop(server: Server) {
+    let began = Instant::now();
+    assert_eq!(server.terminate(), Some(0), "the old version does not stop in good order");
+    let took = began.elapsed();
+    assert!(took < GRACE, "the old version took {took:?} to stop");
+}
+
 #[test]
 fn four_updates_under_load_lose_no_acknowledged_message_and_store_each_once() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let base = Timestamp(Clock::system().now().0 / 1_000_000 * 1_000_000).plus_us(-3600 * 1_000_000);
-    let world = Arc::new(World::default());
-    let devices = ["rolling-1", "rolling-2", "rolling-3", "rolling-4"];
-    let meters: Vec<JoinHandle<(u32, usize)>> = devices
-        .iter()
-        .map(|device| {
-            let world = Arc::clone(&world);
-            let meter = Meter { device, base, next: 0, waiting: VecDeque::new(), connections: 0 };
-            std::thread::spawn(move || meter.live(&world))
-        })
-        .collect();
-    let more_is_acknowledged = || {
-        let before = world.acknowledged.load(Ordering::Relaxed);
-        eventually("meters are heard", || world.acknowledged.load(Ordering::Relaxed) > before + 500);
-    };
+    let (base, world) = (an_hour_ago(), World::new(1));
+    let devices = &["rolling-1", "rolling-2", "rolling-3", "rolling-4"];
+    let meters = meters(devices, base, Duration::ZERO, &world);
     let updates = 4;
     for _ in 0..updates {
         let server = Server::start(&data);
-        *world.address.lock().unwrap() = Some(server.mqtt);
-        more_is_acknowledged();
-        let began = Instant::now();
-        assert_eq!(server.terminate(), Some(0), "the old version does not stop in good order");
-        let took = began.elapsed();
-        assert!(took < GRACE, "the old version took {took:?} to stop");
-        *world.address.lock().unwrap() = None;
+        world.set(0, Some(server.mqtt));
+        world.go_on();
+        stop(server);
+        world.set(0, None);
     }
     let server = Server::start(&data);
-    *world.address.lock().unwrap() = Some(server.mqtt);
-    more_is_acknowledged();
-    world.is_over.store(true, Ordering::Relaxed);
-    let sent: Vec<(u32, usize)> = meters.into_iter().map(|meter| meter.join().unwrap()).collect();
+    world.set(0, Some(server.mqtt));
+    world.go_on();
+    let sent = world.end(meters);
     settled(&server.api);
     for (device, (sent, connections)) in devices.iter().zip(sent) {
-        let stored = stored(&server, device, base);
-        let unique: BTreeSet<i64> = stored.iter().copied().collect();
-        assert_eq!(unique.len(), stored.len(), "{device}: something is stored twice");
-        let expected: BTreeSet<i64> = (0..i64::from(sent)).collect();
-        let lost: Vec<_> = expected.difference(&unique).collect();
-        assert!(lost.is_empty(), "{device}: {} acknowledged messages are lost: {lost:?}", lost.len());
+        all_are_stored_once(&server, device, base, sent);
         assert!(connections > updates, "{device}: saw no update, {connections} connections");
     }
     assert_eq!(server.terminate(), Some(0));

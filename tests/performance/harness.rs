@@ -136,6 +136,13 @@ impl Report {
     pub fn is_good(&self) -> bool {
         (self.all.errors as f64) < self.errors_allowed * self.all.count as f64
     }
+
+    /// The lines that were slower than they should be. A benchmark's to judge: a test runs on machines that are busy.
+    #[allow(dead_code)] // by the test, which only prints them
+    pub fn over(&self) -> Vec<&str> {
+        let lines = self.lines.iter().chain([&self.all]);
+        lines.filter(|line| line.p95 > line.limit).map(|line| line.name.as_str()).collect()
+    }
 }
 
 impl std::fmt::Display for Report {

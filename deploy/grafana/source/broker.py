@@ -5,7 +5,7 @@ from .panels import RATE, Board, instances, lines, prom, quantiles, stat, steps,
 
 def board():
     page = Board("broker", "Broker", "The MQTT broker: connections, messages, queues, TLS, and external brokers.", [instances()])
-    return sources(tls(queues(messages(connections(page)))))
+    return sources(certificates(tls(queues(messages(connections(page))))))
 
 
 def connections(page):
@@ -47,14 +47,22 @@ def queues(page):
 
 
 def tls(page):
-    return page.row("TLS and certificates").add(
-        lines("Handshakes", "Completed a second.", prom(f"sum by (server, kind) (rate(@tls_handshakes_total{RATE}))", "{{server}} {{kind}}"), w=6),
-        lines("Refused handshakes", "A second, by reason.", prom(f"sum by (server, reason) (rate(@tls_refused_total{RATE}))", "{{server}} {{reason}}"), w=6, stack=True),
-        stat("Time left", "Until a certificate ends: the server's, its authority's, and the first of the devices'.",
-             prom("min by (of) (@certificate_expiry_seconds)", "{{of}}"), "dtdurations", w=6, h=8,
-             limits=steps((None, "red"), (7 * 86400, "orange"), (30 * 86400, "green"))),
+    return page.row("TLS").add(
+        lines("Handshakes", "Completed a second.", prom(f"sum by (server, kind) (rate(@tls_handshakes_total{RATE}))", "{{server}} {{kind}}")),
+        lines("Refused handshakes", "A second, by reason.", prom(f"sum by (server, reason) (rate(@tls_refused_total{RATE}))", "{{server}} {{reason}}"), stack=True),
         lines("Reloads", "New certificates taken from their files, and looks that found no good one, an hour.",
-              prom("sum by (result) (increase(@mqtt_tls_reloads_total[1h]))", "{{result}}"), w=6),
+              prom("sum by (result) (increase(@mqtt_tls_reloads_total[1h]))", "{{result}}")),
+    )
+
+
+def certificates(page):
+    """A server without TLS has none, and no time is left of none."""
+    return page.row("Certificates (where there are some)", collapsed=True).add(
+        stat("Time left", "Until a certificate ends: the server's, its authority's, and the first of the devices'.",
+             prom("min by (of) (@certificate_expiry_seconds)", "{{of}}"), "dtdurations", w=12, h=8,
+             limits=steps((None, "red"), (7 * 86400, "orange"), (30 * 86400, "green"))),
+        lines("Certificates of devices", "By state; those that end within 30 days are among the valid ones too.",
+              prom("max by (state) (@certificates)", "{{state}}"), w=12),
     )
 
 

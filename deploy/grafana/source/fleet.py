@@ -49,16 +49,20 @@ def trouble(page):
         lines("Restarts and clocks", "Restarts of meters, and messages stamped in the future, an hour.",
               prom("sum(increase(@device_reboots_total[1h]))", "restarts"), prom("sum(increase(@messages_ahead_total[1h]))", "clock ahead")),
         lines("Refused messages", "A second, by reason.", prom(f"sum by (reason) (rate(@messages_refused_total{RATE}))", "{{reason}}"), unit="mps", stack=True),
+        lines("Alerts of rules", "Raised an hour, by severity.", prom("sum by (severity) (increase(@rule_alerts_total[1h]))", "{{severity}}"), w=16, h=6, bars=True),
+        lines("Alert rules", "By whether they are switched on.", prom("max by (state) (@alert_rules)", "{{state}}"), h=6),
     )
 
 
 def firmware(page):
     return page.row("Firmware").add(
-        lines("Rollouts", "Staged updates by state.", prom("max by (state) (@rollouts)", "{{state}}"), w=8, stack=True),
-        lines("Devices of open rollouts", "By how far each has come.", prom("max by (state) (@rollout_devices)", "{{state}}"), w=8, stack=True),
+        lines("Rollouts", "Staged updates by state.", prom("max by (state) (@rollouts)", "{{state}}"), w=6, stack=True),
+        lines("Paused rollouts", "By reason: somebody wanted it, or too many devices failed.",
+              prom("max by (reason) (@rollouts_paused)", "{{reason}}"), w=6, stack=True),
+        lines("Devices of open rollouts", "By how far each has come.", prom("max by (state) (@rollout_devices)", "{{state}}"), w=6, stack=True),
         lines("Updates and downloads", "Devices that came to an end, and downloads begun, an hour.",
               prom("sum by (result) (increase(@rollout_updates_total[1h]))", "{{result}}"),
-              prom("sum by (result) (increase(@firmware_downloads_total[1h]))", "download, {{result}}"), w=8),
+              prom("sum by (result) (increase(@firmware_downloads_total[1h]))", "download, {{result}}"), w=6),
     )
 
 

@@ -1,6 +1,6 @@
 """Is it well? One page for a look in passing."""
 
-from .panels import (GOOD_BAD, RATE, Board, instances, lines, prom, quantiles, stat, states, steps, words, zero)
+from .panels import (FIRING, GOOD_BAD, RATE, Board, instances, lines, prom, quantiles, stat, states, steps, words, zero)
 
 UP_DOWN = words({"0": ("down", "red"), "1": ("up", "green")})
 KUBE = 'statefulset="iot-meter"'
@@ -9,7 +9,7 @@ PODS = 'pod=~"iot-meter-.*"'
 
 def board():
     page = Board("overview", "Overview", "Health, traffic, messages, fleet and process at one look.", [instances()])
-    return kubernetes(process(business(pipeline(http(health(page))))))
+    return kubernetes(process(nodes(business(pipeline(http(health(page)))))))
 
 
 def health(page):
@@ -17,7 +17,7 @@ def health(page):
         stat("Up", "Servers that answer Prometheus.", prom('sum(up{job="iot-meter"})', now=True), "none",
              limits=steps((None, "red"), (1, "green"))),
         stat("Firing alerts", "Alerts of the rules in deploy/prometheus/rules.yml that fire now.",
-             prom('count(ALERTS{alertstate="firing", service="iot-meter"}) or vector(0)', now=True), "none",
+             prom(f"count(ALERTS{{{FIRING}}}) or vector(0)", now=True), "none",
              limits=steps((None, "green"), (1, "red"))),
         stat("Oldest unstored message", "Age of the oldest message that is on disk but not yet in the database.",
              prom('max(@reader_lag_seconds{reader="collector"})'), "s", limits=steps((None, "green"), (10, "orange"), (60, "red"))),
@@ -87,6 +87,22 @@ def business(page):
               prom("max by (state) (@device_connections)", "{{state}}"), w=12, stack=True),
         lines("Commands by status", "How commands to meters ended, or where they are.",
               prom("max by (status) (@commands)", "{{status}}"), w=12, stack=True),
+    )
+
+
+def nodes(page):
+    return page.row("Nodes").add(
+        stat("Alive", "Nodes on the database that say they are there; one alone counts too.", prom('max(@nodes{state="alive"})'), "none",
+             limits=steps((None, "red"), (1, "green"))),
+        stat("Silent", "Nodes that have not said so for nodes.timeout_s: what they have not stored waits on their disks.",
+             prom('max(@nodes{state="dead"})'), "none", limits=steps((None, "green"), (1, "red"))),
+        stat("Stopped", "Nodes that ended in good order.", prom('max(@nodes{state="stopped"})'), "none"),
+        states("Duties", "Which node does what one does for all.", prom("max by (instance, duty) (@node_duty)", "{{duty}} at {{instance}}"),
+               {"0": ("another one's", "gray"), "1": ("does it", "green")}),
+        lines("Meters", "Connected to each node.", prom("sum by (instance) (@mqtt_connections)", "{{instance}}"), w=8),
+        lines("Stored", "Messages a second, by node.", prom(f"sum by (instance) (rate(@messages_processed_total{RATE}))", "{{instance}}"), unit="mps", w=8),
+        lines("Oldest unstored message", "Of each node: on its disk, and not yet in the database.",
+              prom('max by (instance) (@reader_lag_seconds{reader="collector"})', "{{instance}}"), unit="s", w=8),
     )
 
 

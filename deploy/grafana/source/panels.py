@@ -14,6 +14,8 @@ SCHEMA = 39
 # Where a count has no series yet it is 0; but only of a server that is being scraped, not of one that is away.
 ZERO = "0 * max(@uptime_seconds)"
 RATE = "[$__rate_interval]"
+# Alerts of deploy/prometheus/rules.yml, whatever part of the service they are about.
+FIRING = 'alertstate="firing", alertname=~"IotMeter.+"'
 
 # A page has so many columns.
 COLUMNS = 24
@@ -276,7 +278,7 @@ class Board:
         return self.ids
 
     def _annotations(self):
-        firing = 'ALERTS{alertstate="firing", service="iot-meter"}'
+        firing = f"ALERTS{{{FIRING}}}"
         own = {"builtIn": 1, "datasource": {"type": "grafana", "uid": "-- Grafana --"}, "enable": True, "hide": True,
                "iconColor": "rgba(0, 211, 255, 1)", "name": "Annotations & Alerts", "type": "dashboard"}
         alerts = {"name": "Alerts", "datasource": PROMETHEUS, "enable": True, "hide": False, "iconColor": "red", "expr": firing,

@@ -1,11 +1,11 @@
 """Where messages are kept: journal, database, archive."""
 
-from .panels import RATE, Board, heat, instances, lines, prom, quantiles, stat, steps
+from .panels import RATE, Board, heat, instances, lines, prom, quantiles, stat, steps, zero
 
 
 def board():
     page = Board("storage", "Storage", "Journal, database and archive: how full, how fast, how far behind.", [instances()])
-    return archive(database(journal(standing(page))))
+    return rollups(upkeep(archive(database(journal(standing(page))))))
 
 
 def standing(page):
@@ -60,4 +60,31 @@ def archive(page):
         lines("Bytes", "Written a second.", prom(f"sum(rate(@archive_written_bytes_total{RATE}))", "bytes"), unit="Bps", w=6),
         lines("Duration", "Of writing an object.", *quantiles("archive_write_duration_seconds"), unit="s", w=6, span=True),
         lines("Failures", "A second; they are tried again.", prom(f"sum(rate(@archive_failures_total{RATE}))", "failures"), w=6),
+    )
+
+
+def upkeep(page):
+    took = "sum(increase(@archive_compact_duration_seconds_sum[1h])) / clamp_min(sum(increase(@archive_compact_duration_seconds_count[1h])), 1)"
+    return page.row("Upkeep of the archive").add(
+        lines("Put together", "Small objects of finished hours that became part of larger ones, an hour.",
+              prom("sum(increase(@archive_compacted_total[1h]))", "objects"), w=6, bars=True),
+        lines("Removed", "Objects an hour: they are in a larger one, or past retention.raw_days.",
+              prom("sum by (why) (increase(@archive_removed_total[1h]))", "{{why}}"), w=6, bars=True),
+        lines("Time of putting together", "On average, one object; 0 while there was nothing to do.", zero(took, "seconds"), unit="s", w=6),
+        lines("Failures of upkeep", "Passes an hour that failed in part; they are tried again.",
+              prom("sum(increase(@archive_upkeep_failures_total[1h]))", "passes"), w=6, bars=True),
+        lines("Reads of what only the archive has", "A second: telemetry older than the database keeps it.",
+              prom(f"sum by (result) (rate(@history_archive_reads_total{RATE}))", "{{result}}"), unit="ops", w=24, h=6),
+    )
+
+
+def rollups(page):
+    return page.row("Rollups").add(
+        lines("Behind", "Age of the moment up to which every device is rolled up; up to an hour where all is well.",
+              prom("max(@rollup_behind_seconds)", "behind"), unit="s", w=6),
+        lines("Still to do", "Devices with finished hours, and days of devices with late data.",
+              prom("max(@rollup_waiting_devices)", "devices"), prom("max(@rollup_dirty_partitions)", "days with late data"), w=6),
+        lines("Done", "Hours of devices rolled up, a second.", prom(f"sum by (kind) (rate(@rollup_parts_total{RATE}))", "{{kind}}"), unit="ops", w=6),
+        lines("Failures of rolling up", "Steps an hour that failed; they are tried again.",
+              prom("sum(increase(@rollup_failures_total[1h]))", "steps"), w=6, bars=True),
     )

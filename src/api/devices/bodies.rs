@@ -119,7 +119,7 @@ fn check_optional_metadata(metadata: &Option<Map<String, Value>>, context: &()) 
 }
 
 /// Body of a registration.
-#[derive(Debug, Validate, ToSchema)]
+#[derive(Clone, Debug, Validate, ToSchema)]
 pub struct CreateDevice {
     /// 1 to 128 of `A-Z a-z 0-9 . _ -`, not starting with `.` or `-`.
     #[garde(required, inner(custom(check_device_id)))]
@@ -156,6 +156,17 @@ impl Contract for CreateDevice {
 }
 
 impl CreateDevice {
+    /// Whether the device is as this says; what is not given may be as it likes.
+    pub(super) fn is_said_of(&self, device: &Device) -> bool {
+        let is = |said: &Option<String>, has: &str| said.as_ref().is_none_or(|said| said == has);
+        is(&self.device_id, device.device_id.as_str())
+            && is(&self.device_name, &device.device_name)
+            && is(&self.device_type, &device.device_type)
+            && is(&self.location, device.location.as_deref().unwrap_or_default())
+            && is(&self.status, status_name(device.is_active))
+            && self.metadata.as_ref().is_none_or(|said| *said == device.metadata)
+    }
+
     /// The device to add, with its token's digest; `None` only when the body was not validated.
     pub(super) fn into_new(self, token_sha256: [u8; 32]) -> Option<NewDevice> {
         Some(NewDevice {

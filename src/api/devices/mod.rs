@@ -4,6 +4,7 @@
 //! session, and every change reaches the collector before the answer is sent.
 
 mod bodies;
+mod import;
 mod presence;
 
 use actix_web::http::StatusCode;
@@ -11,6 +12,7 @@ use actix_web::http::header::{ETAG, HeaderValue, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, put, web};
 
 pub use bodies::{CreateDevice, DeviceBody, MessageBody, TokenBody, UpdateDevice};
+pub use import::*;
 pub use presence::*;
 
 use super::auth::{Principal, Target};

@@ -13,8 +13,8 @@ use crate::api::error::ApiError;
 use crate::api::show::{Time, time};
 use crate::api::{State, etag};
 use crate::collector::RequestKind;
-use crate::domain::DeviceId;
 use crate::domain::presence::Connection;
+use crate::domain::{DeviceId, DeviceState};
 
 /// Whether a device is there.
 #[derive(Serialize, ToSchema)]
@@ -44,6 +44,22 @@ pub struct SetStatus {
     connection_status: Option<String>,
     #[garde(inner(length(chars, min = 1, max = 64)))]
     fw_version: Option<String>,
+}
+
+impl StatusBody {
+    /// Of a device with what its messages made known.
+    pub(in crate::api) fn of(device: &DeviceId, state: &DeviceState) -> Self {
+        Self {
+            device_id: device.to_string(),
+            connection_status: state.connection.name(),
+            last_seen: time(state.last_seen),
+            fw_version: state.fw_version.clone(),
+            status: status_name(state.registration.as_ref().is_none_or(|registration| registration.is_active)),
+            reboots: state.sequence.reboots,
+            open_gaps: state.sequence.open.len(),
+            last_seq: state.sequence.head.map(|(seq, _)| seq),
+        }
+    }
 }
 
 fn check_connection(name: &str, (): &()) -> garde::Result {

@@ -155,9 +155,12 @@ async fn act(
 ) -> Result<HttpResponse, ApiError> {
     principal.whole_fleet()?;
     let before = find(state, path).await?;
-    etag::precondition(request.headers(), before.changed_at.0)?;
+    let expected = etag::precondition(request.headers(), before.changed_at.0)?;
     let (id, now) = (before.id, state.services.clock.now());
-    match state.store(move |s| s.act_on_rollout(id, action, now)).await?.ok_or_else(missing)? {
+    match state.store(move |s| s.act_on_rollout(id, action, expected, now)).await?.ok_or_else(missing)? {
+        Outcome::Conflict if expected.is_some() && find(state, path).await?.changed_at != before.changed_at => {
+            Err(ApiError::Stale)
+        }
         Outcome::Conflict => {
             let (needed, is) = match action {
                 Action::Pause => ("running", before.progress.state.name()),

@@ -33,6 +33,18 @@ impl FakeStore {
     }
 }
 
+impl Live for FakeStore {
+    fn live_end(&self) -> Result<LivePlace, Error> {
+        self.real().live_end()
+    }
+    fn live_changes(&self, after: LivePlace, limit: u32) -> Result<LiveChanges, Error> {
+        self.real().live_changes(after, limit)
+    }
+    fn trim_live(&self) -> Result<usize, Error> {
+        self.real().trim_live()
+    }
+}
+
 impl Access for FakeStore {
     fn list_api_keys(&self, page: Page) -> Result<Listing<ApiKey>, Error> {
         self.real().list_api_keys(page)

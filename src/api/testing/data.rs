@@ -1,6 +1,14 @@
 //! What a test puts into the store in memory.
 
 use super::*;
+use crate::live::Hub;
+
+/// Whose streams end at once.
+pub fn closed_hub() -> Hub {
+    let hub = Hub::default();
+    hub.close();
+    hub
+}
 
 impl Bench {
     /// Stores a datagram of (offset in ms, type, value) and widens the device's span to hold it.
@@ -26,5 +34,21 @@ impl Bench {
 
     pub fn add_gap(&self, entry: GapEntry) {
         self.store.lock().gaps.push(entry);
+    }
+}
+
+/// An answer, read whole.
+pub struct Answer {
+    pub status: u16,
+    pub headers: actix_web::http::header::HeaderMap,
+    pub bytes: Vec<u8>,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&self.bytes)))
+    }
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |v| v.to_str().unwrap())
     }
 }

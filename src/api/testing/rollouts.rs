@@ -47,8 +47,14 @@ impl Rollouts for FakeStore {
     fn step_rollout(&self, id: i64, now: Timestamp, order: &Order<'_>) -> Result<Option<Stepped>, Error> {
         self.real().step_rollout(id, now, order)
     }
-    fn act_on_rollout(&self, id: i64, action: Action, now: Timestamp) -> Result<Option<Outcome<Rollout>>, Error> {
-        self.real().act_on_rollout(id, action, now)
+    fn act_on_rollout(
+        &self,
+        id: i64,
+        action: Action,
+        expected_version: Option<i64>,
+        now: Timestamp,
+    ) -> Result<Option<Outcome<Rollout>>, Error> {
+        self.real().act_on_rollout(id, action, expected_version, now)
     }
     fn rollout_figures(&self) -> Result<RolloutFigures, Error> {
         self.real().rollout_figures()

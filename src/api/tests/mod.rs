@@ -5,6 +5,7 @@ mod audit;
 mod certificates;
 mod data;
 mod resources;
+mod rules;
 mod served;
 mod session;
 mod walk;

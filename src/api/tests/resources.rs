@@ -152,7 +152,7 @@ fn every_list_with_pages_has_cursors() {
     let pages: Vec<_> = paths.iter().filter(|(_, item)| has(item, "page")).map(|(path, _)| path.as_str()).collect();
     let cursors: Vec<_> = paths.iter().filter(|(_, item)| has(item, "cursor")).map(|(path, _)| path.as_str()).collect();
     assert_eq!(pages, cursors);
-    assert_eq!(pages.len(), 12, "{pages:?}");
+    assert_eq!(pages.len(), 13, "{pages:?}");
 }
 
 #[actix_web::test]

@@ -28,18 +28,26 @@ pub(super) fn example(pattern: &str, alert: &str, command: &str) -> String {
         .replace("{webhook_id}", "1")
         .replace("{firmware_id}", "1")
         .replace("{rollout_id}", "1")
+        .replace("{rule_id}", "1")
 }
+
+/// Judges row by row what a limited key may.
+const IMPORT: &str = "/api/devices/import";
 
 /// A body that passes where one is needed, so that what refuses is not the body.
 fn body(route: &Route) -> Option<Value> {
     match (route.method.as_str(), route.pattern.as_str()) {
         ("POST", "/api/devices") => Some(json!({"device_id": "ac-9", "device_name": "x"})),
+        ("POST", IMPORT) => Some("device_id,device_name\nac-9,x\n".into()),
         ("POST", "/api/devices/{id}/commands") => Some(json!({"cmd": "reboot"})),
         ("PUT", "/api/devices/{id}") => Some(json!({"device_name": "stolen"})),
         ("PUT", "/api/devices/{id}/status") => Some(json!({"connection_status": "online"})),
         ("PUT", "/api/commands/{cmd_id}/ack") => Some(json!({"result": "accepted"})),
         ("POST", "/api/certificates") => Some(json!({"device_id": "ac-1"})),
         ("POST", "/api/claims") => Some(json!({"name": "x", "devices": "ac-*", "max_uses": 1, "expires_in_s": 60})),
+        ("POST" | "PUT", "/api/rules" | "/api/rules/{rule_id}") => {
+            Some(json!({"name": "x", "metric": "pf", "op": "lt", "threshold": 0, "devices": "ac-*"}))
+        }
         ("POST", "/api/services") => Some(json!({"name": "x", "read": ["#"]})),
         ("POST", "/api/alertmanager/webhook") => Some(json!({"version": "4", "alerts": []})),
         ("POST", "/api/keys") => Some(json!({"name": "x", "role": "admin"})),
@@ -104,6 +112,9 @@ impl World {
             revocation: None,
         };
         world.bench.store.add_certificate(&certificate).unwrap();
+        let rule = json!({"name": "ac-rule", "metric": "pf", "op": "lt", "threshold": 0, "devices": "ac-*"});
+        let rule = world.call("POST", "/api/rules", Some(rule), &admin).await;
+        assert_eq!(rule.json()["id"], 1);
         world.alert = alert.json()["id"].to_string();
         let command = world.call("POST", "/api/devices/ac-1/commands", Some(json!({"cmd": "reboot"})), &admin).await;
         world.command = command.json()["cmd_id"].as_str().unwrap().to_owned();
@@ -138,12 +149,16 @@ impl World {
 
     async fn send(&self, route: &Route, headers: &[(String, String)]) -> Answer {
         let path = example(&route.pattern, &self.alert, &self.command);
-        self.call(route.method.as_str(), &path, body(route), headers).await
+        let mut headers = headers.to_vec();
+        if route.pattern == IMPORT {
+            headers.push(("content-type".to_owned(), "text/csv".to_owned()));
+        }
+        self.call(route.method.as_str(), &path, body(route), &headers).await
     }
 }
 
 /// Lists that show a limited key what it may see.
-const LISTS: [&str; 3] = ["/api/devices", "/api/alerts", "/api/energy"];
+const LISTS: [&str; 5] = ["/api/devices", "/api/alerts", "/api/energy", "/api/rules", "/api/stream"];
 const HOWS: [How; 3] = [How::Key, How::Token, How::Session];
 const ROLES: [Role; 3] = [Role::Viewer, Role::Operator, Role::Admin];
 
@@ -239,12 +254,15 @@ async fn limited_to_some_devices_no_route_shows_or_touches_another() {
                     || route.pattern.contains("{alert_id}")
                     || route.pattern.contains("{cmd_id}")
                     || route.pattern.contains("{serial}")
+                    || route.pattern.contains("{rule_id}")
                 {
                     assert!(matches!(answer.status, 403 | 404), "{at}");
                 } else if route.pattern.starts_with("/api/docs") || route.pattern == "/api/openapi.json" {
                     assert!(matches!(answer.status, 200 | 308), "{at}");
                 } else if route.pattern == "/api/certificates/crl" {
                     assert_ne!(answer.status, 403, "serial numbers of revoked certificates are everybody's: {at}");
+                } else if route.pattern == IMPORT {
+                    assert_eq!((answer.status, &answer.json()["rows"][0]["status"]), (207, &json!(403)), "{at} {text}");
                 } else if LISTS.contains(&route.pattern.as_str()) && route.method == "GET" {
                     assert_eq!(answer.status, 200, "{at}");
                     assert!(!text.contains("ac-"), "{at} {text}");

@@ -19,7 +19,7 @@ export function alertTable(alerts, refresh, with_device) {
     ['Device', (a) => el('a', { href: `#/device/${encodeURIComponent(a.device_id)}` }, a.device_id)],
     ['Alert', (a) => a.alert_type],
     ['Severity', (a) => word(a.severity)],
-    ['State', (a) => word(a.state), 'wide'],
+    ['State', (a) => el('span', {}, word(a.state), a.cleared_reason ? ` ${a.cleared_reason.replaceAll('_', ' ')}` : ''), 'wide'],
     ['Message', (a) => a.message, 'wide'],
     ['Raised', (a) => moment(a.created_at)],
     ['Acknowledged', seen],

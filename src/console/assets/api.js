@@ -14,16 +14,17 @@ export class Failure extends Error {
   }
 }
 
-async function send(method, path, body) {
+async function send(method, path, body, { tag, type = 'application/json' } = {}) {
   const headers = { Accept: 'application/json' };
   if (method !== 'GET' && csrf) headers['X-CSRF-Token'] = csrf;
-  if (body !== undefined) headers['Content-Type'] = 'application/json';
-  const text = body === undefined ? undefined : JSON.stringify(body);
+  if (body !== undefined) headers['Content-Type'] = type;
+  if (tag) headers['If-Match'] = tag;
+  const text = body === undefined || body instanceof Blob ? body : JSON.stringify(body);
   const response = await fetch(path, { method, headers, body: text, credentials: 'same-origin', cache: 'no-store' });
   const is_json = (response.headers.get('Content-Type') || '').includes('json');
   const answer = is_json ? await response.json() : null;
   if (!response.ok) throw new Failure(response.status, (answer && answer.detail) || `status ${response.status}`);
-  return { body: answer, total: Number(response.headers.get('X-Total-Count') || 0) };
+  return { body: answer, total: Number(response.headers.get('X-Total-Count') || 0), tag: response.headers.get('ETag') };
 }
 
 function keep(answer) {
@@ -57,12 +58,12 @@ export async function signOut() {
   keep(null);
 }
 
-async function call(method, path, body) {
+async function call(method, path, body, how) {
   for (;;) {
     if (!who) await askToSignIn();
     const used = who;
     try {
-      return await send(method, path, body);
+      return await send(method, path, body, how);
     } catch (error) {
       if (error.status !== 401) throw error;
       // Another call may have asked meanwhile: then the new session is tried.
@@ -74,5 +75,8 @@ async function call(method, path, body) {
 export const get = async (path) => (await call('GET', path)).body;
 export const list = (path) => call('GET', path);
 export const post = async (path, body) => (await call('POST', path, body)).body;
+export const upload = async (path, file, type) => (await call('POST', path, file, { type })).body;
+// With `tag`, only what the client has seen is changed.
+export const put = async (path, body, tag) => (await call('PUT', path, body, { tag })).body;
 export const remove = async (path) => (await call('DELETE', path)).body;
 export const device = (id) => `/api/devices/${encodeURIComponent(id)}`;

@@ -6,6 +6,7 @@ import { notice } from './dom.js';
 import { energyPage } from './energy.js';
 import { fleetPage } from './fleet.js';
 import { rolloutsPage } from './rollouts.js';
+import { rulesPage } from './rules.js';
 
 const EVERY_MS = 3000;
 const main = document.getElementById('main');
@@ -91,7 +92,7 @@ async function refresh() {
 
 function route() {
   const [, page, id] = location.hash.split('/');
-  const current = ['alerts', 'energy', 'rollouts'].includes(page) ? page : page === 'device' ? '' : 'fleet';
+  const current = ['alerts', 'energy', 'rollouts', 'rules'].includes(page) ? page : page === 'device' ? '' : 'fleet';
   for (const link of document.querySelectorAll('nav a[data-page]')) {
     if (link.dataset.page === current) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
@@ -100,6 +101,7 @@ function route() {
   else if (page === 'alerts') show = alertsPage(main, refresh);
   else if (page === 'energy') show = energyPage(main, refresh);
   else if (page === 'rollouts') show = rolloutsPage(main, refresh);
+  else if (page === 'rules') show = rulesPage(main, refresh);
   else show = fleetPage(main, refresh);
   refresh();
 }

@@ -1,6 +1,6 @@
 // The fleet: every device with its state and newest values.
 import * as api from './api.js';
-import { el, fill, moment, quantity, table, word } from './dom.js';
+import { el, fill, moment, notice, quantity, table, word } from './dom.js';
 
 const PER_PAGE = 25;
 const SHOWN = ['voltage_dc', 'current_dc', 'voltage_ac', 'current_ac'];
@@ -29,6 +29,31 @@ const columns = [
   ['Firmware', (d) => d.fw_version || '–', 'wide'],
 ];
 
+const STATES = { 201: 'registered', 200: 'known' };
+const verdicts = [
+  ['Line', (v) => String(v.line)],
+  ['Device', (v) => v.device_id || '–'],
+  ['State', (v) => STATES[v.status] || 'refused'],
+  ['MQTT password, shown only now', (v) => v.token || '–'],
+  ['Why', (v) => v.error || '–', 'wide'],
+];
+
+// Registers the meters of a file, and shows what became of its rows.
+async function register(input, box, refresh) {
+  const [file] = input.files;
+  if (!file) return;
+  const type = file.name.toLowerCase().endsWith('.csv') ? 'text/csv' : 'application/x-ndjson';
+  try {
+    const done = await api.upload('/api/devices/import', file, type);
+    notice(`${done.registered} registered, ${done.known} known already, ${done.refused} refused`);
+    box.replaceChildren(table('Rows of the file', verdicts, done.rows, 'No rows.'));
+    refresh();
+  } catch (error) {
+    notice(error.message);
+  }
+  input.value = '';
+}
+
 export function fleetPage(main, refresh) {
   const again = () => { filters.page = 1; refresh(); };
   const search = el('input', { id: 'q', type: 'search', value: filters.q,
@@ -38,11 +63,16 @@ export function fleetPage(main, refresh) {
   const select = el('select', { id: 'state',
     onchange: (event) => { filters.connection_status = event.target.value; again(); } }, ...states);
   const body = el('div');
+  const imported = el('div');
+  const file = el('input', { id: 'import', type: 'file', accept: '.csv,.jsonl,.ndjson',
+    onchange: () => register(file, imported, refresh) });
+  const may_write = (api.session() || {}).role !== 'viewer';
   main.replaceChildren(el('h1', {}, 'Fleet'),
     el('div', { class: 'tools' },
       el('div', {}, el('label', { for: 'q' }, 'Search id or name'), search),
-      el('div', {}, el('label', { for: 'state' }, 'State'), select)),
-    body);
+      el('div', {}, el('label', { for: 'state' }, 'State'), select),
+      may_write ? el('div', {}, el('label', { for: 'import' }, 'Register from CSV or JSON lines'), file) : null),
+    imported, body);
 
   return async () => {
     const query = new URLSearchParams({ page: filters.page, per_page: PER_PAGE });

@@ -20,7 +20,7 @@ pub const WITHIN: &[(&str, &str)] = &[
     ("span_id", "the span, 16 hexadecimal digits"),
 ];
 
-/// The README's table.
+/// The table of docs/reference.md.
 pub fn markdown() -> String {
     let mut table = String::from("| field | is |\n|---|---|\n");
     for (name, meaning) in [ALWAYS, WITHIN, FIELDS].concat() {

@@ -65,6 +65,8 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let builder = tracing_subscriber::fmt()
+        // A line that cannot be written is lost; the library would tell of it where it could not be written, and panic.
+        .log_internal_errors(false)
         .with_env_filter(level::parse(filter)?)
         .with_writer(writer)
         .with_ansi(is_coloured)
@@ -213,6 +215,21 @@ mod tests {
         });
         logged("error", Lines::Json, |_| tracing::warn!(target: "iot_meter::keeper", "not written, not counted"));
         assert_eq!(count(), before + 1);
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_written_is_lost_and_nothing_else() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+                Err(std::io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let (subscriber, _) = subscriber("info", Lines::Json, false, || Full).unwrap();
+        tracing::subscriber::with_default(subscriber, || tracing::warn!("not to be read"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Alerts: raised and cleared by the system (one open a device and kind), or added by hand.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use diesel::pg::Pg;
 use diesel::prelude::Insertable;
@@ -14,6 +15,7 @@ use super::schema::device_alerts::{self, dsl};
 use super::types::Time;
 use super::{devices, text};
 use crate::domain::alert::AlertKind;
+use crate::domain::rule::RuleId;
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::listing::{self, Part};
@@ -31,6 +33,8 @@ struct Row {
     cleared_at: Option<Time>,
     acknowledged_at: Option<Time>,
     acknowledged_by: Option<String>,
+    rule_id: Option<i64>,
+    cleared_reason: Option<String>,
 }
 
 #[derive(Insertable)]
@@ -55,6 +59,8 @@ fn read(row: Row) -> Result<Alert, Fault> {
         cleared_at: row.cleared_at.map(|at| at.0),
         acknowledged_at: row.acknowledged_at.map(|at| at.0),
         acknowledged_by: row.acknowledged_by,
+        rule: row.rule_id.map(RuleId),
+        cleared_reason: row.cleared_reason,
     })
 }
 
@@ -66,28 +72,36 @@ const RAISE: &str = "INSERT INTO device_alerts (device_id, alert_type, severity,
 const CLEAR: &str = "UPDATE device_alerts AS a SET cleared_at = c.t FROM unnest($1, $2, $3) AS c (d, k, t) \
      WHERE a.device_id = c.d COLLATE \"C\" AND a.alert_type = c.k AND a.is_builtin AND a.cleared_at IS NULL";
 
-/// Applies changes as if in order. What is said of one alert in a batch is turned by turn: of several raises or clears in a
-/// row the first counts, and each turn is one statement for all alerts.
-pub(super) fn change(connection: &mut PgConnection, changes: &[AlertChange]) -> QueryResult<()> {
-    let mut turns: Vec<Vec<&AlertChange>> = Vec::new();
-    let mut last: HashMap<(&DeviceId, AlertKind), (usize, bool)> = HashMap::new();
+/// What is said of one thing, turn by turn: of several changes in a row to the same state the first counts, and a turn has
+/// every thing once. `key`: which thing, and to which state.
+pub(super) fn turns<'a, C, K: Hash + Eq>(changes: &'a [C], key: impl Fn(&'a C) -> (K, bool)) -> Vec<Vec<&'a C>> {
+    let mut turns: Vec<Vec<&C>> = Vec::new();
+    let mut last: HashMap<K, (usize, bool)> = HashMap::new();
     for change in changes {
-        let (key, is_raise) = match change {
-            AlertChange::Raise { device, kind, .. } => ((device, *kind), true),
-            AlertChange::Clear { device, kind, .. } => ((device, *kind), false),
-        };
-        let turn = match last.get(&key) {
-            Some((_, before)) if *before == is_raise => continue,
+        let (thing, state) = key(change);
+        let turn = match last.get(&thing) {
+            Some((_, before)) if *before == state => continue,
             Some((turn, _)) => turn + 1,
             None => 0,
         };
-        last.insert(key, (turn, is_raise));
+        last.insert(thing, (turn, state));
         if turns.len() == turn {
             turns.push(Vec::new());
         }
         turns[turn].push(change);
     }
-    turns.iter().try_for_each(|turn| take_turn(connection, turn))
+    turns
+}
+
+/// Applies changes as if in order, each turn as one statement for all alerts.
+pub(super) fn change(connection: &mut PgConnection, changes: &[AlertChange]) -> QueryResult<()> {
+    fn key(change: &AlertChange) -> ((&DeviceId, AlertKind), bool) {
+        match change {
+            AlertChange::Raise { device, kind, .. } => ((device, *kind), true),
+            AlertChange::Clear { device, kind, .. } => ((device, *kind), false),
+        }
+    }
+    turns(changes, key).iter().try_for_each(|turn| take_turn(connection, turn))
 }
 
 fn take_turn(connection: &mut PgConnection, changes: &[&AlertChange]) -> QueryResult<()> {
@@ -149,6 +163,12 @@ pub(super) fn create(
     };
     let row: Row = diesel::insert_into(dsl::device_alerts).values(row).get_result(connection)?;
     read(row).map(Some)
+}
+
+/// Those of many that are there.
+pub(super) fn find_many(connection: &mut PgConnection, ids: &[i64]) -> Result<Vec<Alert>, Fault> {
+    let rows: Vec<Row> = dsl::device_alerts.filter(dsl::id.eq_any(ids)).load(connection)?;
+    rows.into_iter().map(read).collect()
 }
 
 /// The alerts a filter lets through.

@@ -95,6 +95,13 @@ pub(super) fn find(connection: &mut PgConnection, id: CommandId) -> Result<Optio
     row.map(read).transpose()
 }
 
+/// Those of many that are there.
+pub(super) fn find_many(connection: &mut PgConnection, ids: &[CommandId]) -> Result<Vec<Command>, Fault> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let rows: Vec<Row> = dsl::device_commands.filter(dsl::cmd_id.eq_any(ids)).load(connection)?;
+    rows.into_iter().map(read).collect()
+}
+
 /// See [`Store::commands`](crate::store::Store::commands).
 pub(super) fn list(
     connection: &mut PgConnection,

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::connection::Connections;
 use super::partitions::{self, Partitions};
 use super::schema::collector_checkpoint::dsl;
-use super::{alerts, commands, devices, events, gaps, locks, rollout_steps, rollups, states, telemetry};
+use super::{alerts, commands, devices, events, gaps, locks, rollout_steps, rollups, rules, states, telemetry};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::{Batch, Committed, Known, Planner};
@@ -90,6 +90,7 @@ fn store(connection: &mut PgConnection, node: Uuid, batch: &Batch) -> Result<Com
     }
     gaps::upsert(connection, &batch.gaps)?;
     alerts::change(connection, &batch.alerts)?;
+    rules::change_alerts(connection, &batch.rule_alerts)?;
     commands::advance(connection, &batch.commands)?;
     if telemetry > 0 {
         rollups::mark(connection, &batch.telemetry)?;

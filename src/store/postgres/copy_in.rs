@@ -15,8 +15,8 @@ use super::{cannot_open, engines, migrations};
 use crate::store::fault::Fault;
 use crate::store::{CopyError, GivePart, Options};
 
-/// What running nodes say of themselves.
-const LIVE: [&str; 2] = ["nodes", "device_sessions"];
+/// What running nodes say of themselves, and to those who watch.
+const LIVE: [&str; 3] = ["nodes", "device_sessions", "live_changes"];
 
 /// Without measurements: whatever there was may be in the archive, and no hour of before is rolled up. (Message times go as
 /// far as a day ahead; rollups go by whole days.)

@@ -1,6 +1,6 @@
 //! The registry of devices.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use diesel::pg::Pg;
 use diesel::prelude::{AsChangeset, Insertable};
@@ -12,6 +12,7 @@ use diesel::{
 use serde_json::Value;
 
 use super::certificates;
+use super::connection::Connections;
 use super::schema::device_sequence;
 use super::schema::devices::{self, dsl};
 use super::types::Time;
@@ -109,14 +110,44 @@ fn clean(value: &str) -> String {
 
 /// Adds devices, each with the time of its creation, unless their ids are taken; how many were added.
 pub(super) fn register(connection: &mut PgConnection, new: &[(&NewDevice, Timestamp)]) -> QueryResult<usize> {
+    add(connection, new).map(|added| added.len())
+}
+
+/// The same; the ids of those that were added.
+fn add(connection: &mut PgConnection, new: &[(&NewDevice, Timestamp)]) -> QueryResult<Vec<String>> {
     let mut sorted: Vec<_> = new.iter().collect();
     sorted.sort_by(|a, b| a.0.device_id.cmp(&b.0.device_id));
-    let mut added = 0;
+    let mut added = Vec::new();
     for part in sorted.chunks(CHUNK) {
         let rows: Vec<New<'_>> = part.iter().map(|(new, now)| row(new, *now)).collect();
-        added += diesel::insert_into(dsl::devices).values(rows).on_conflict_do_nothing().execute(connection)?;
+        let insert = diesel::insert_into(dsl::devices).values(rows).on_conflict_do_nothing();
+        added.append(&mut insert.returning(dsl::device_id).get_results(connection)?);
     }
     Ok(added)
+}
+
+/// See [`Store::create_devices`](crate::store::Store::create_devices).
+pub(super) fn create_many(
+    connections: &Connections,
+    new: &[NewDevice],
+    all_or_nothing: bool,
+    now: Timestamp,
+) -> Result<Vec<bool>, Fault> {
+    let ids: Vec<&str> = new.iter().map(|new| new.device_id.as_str()).collect();
+    let rows: Vec<_> = new.iter().map(|new| (new, now)).collect();
+    let mut free = None;
+    let done = connections.write(|connection| {
+        locks::outdate_all(connection, &ids)?;
+        let added: HashSet<String> = add(connection, &rows)?.into_iter().collect();
+        let is_undone = all_or_nothing && added.len() < ids.len();
+        free = Some(ids.iter().map(|id| added.contains(*id)).collect());
+        // Somebody else may have taken an id a moment ago: only what was inserted says so.
+        if is_undone { Err(Fault::Sql(diesel::result::Error::RollbackTransaction)) } else { Ok(()) }
+    });
+    match (done, free) {
+        (Ok(()) | Err(Fault::Sql(diesel::result::Error::RollbackTransaction)), Some(free)) => Ok(free),
+        (done, _) => done.map(|()| Vec::new()),
+    }
 }
 
 fn row(new: &NewDevice, now: Timestamp) -> New<'_> {
@@ -154,6 +185,13 @@ pub(super) fn exists(connection: &mut PgConnection, id: &DeviceId) -> QueryResul
 pub(super) fn find(connection: &mut PgConnection, id: &DeviceId) -> Result<Option<Device>, Fault> {
     let row: Option<Row> = dsl::devices.filter(dsl::device_id.eq(id.as_str())).first(connection).optional()?;
     Ok(read(connection, row.into_iter().collect())?.pop())
+}
+
+/// Those of many that are registered.
+pub(super) fn find_many(connection: &mut PgConnection, ids: &[DeviceId]) -> Result<Vec<Device>, Fault> {
+    let names: Vec<&str> = ids.iter().map(DeviceId::as_str).collect();
+    let rows: Vec<Row> = dsl::devices.filter(dsl::device_id.eq_any(names)).load(connection)?;
+    read(connection, rows)
 }
 
 /// See [`Store::devices`](crate::store::Store::devices).

@@ -100,3 +100,15 @@ pub(super) fn outdate(connection: &mut PgConnection, device: &DeviceId) -> Query
         .execute(connection)
         .map(drop)
 }
+
+/// The same of many.
+pub(super) fn outdate_all(connection: &mut PgConnection, devices: &[&str]) -> QueryResult<()> {
+    if devices.is_empty() {
+        return Ok(());
+    }
+    lock(connection, LOCK, devices)?;
+    sql_query("UPDATE device_sequence SET revision = revision + 1 WHERE device_id = ANY ($1 COLLATE \"C\")")
+        .bind::<Array<Text>, _>(devices)
+        .execute(connection)
+        .map(drop)
+}

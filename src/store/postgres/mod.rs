@@ -30,6 +30,7 @@ mod events;
 mod firmware;
 mod gaps;
 mod leases;
+mod live;
 mod locks;
 mod migrations;
 mod nodes;
@@ -40,6 +41,7 @@ mod remembered;
 mod rollout_steps;
 mod rollouts;
 mod rollups;
+mod rules;
 mod schema;
 mod services;
 mod sessions;
@@ -207,8 +209,16 @@ impl Store for PostgresStore {
         self.write("create a device", |c| devices::create(c, new, now))
     }
 
+    fn create_devices(&self, new: &[NewDevice], all_or_nothing: bool, now: Timestamp) -> Result<Vec<bool>, Error> {
+        timed("write", "create devices", || devices::create_many(&self.connections, new, all_or_nothing, now))
+    }
+
     fn device(&self, id: &DeviceId) -> Result<Option<Device>, Error> {
         self.read("read a device", View::Snapshot, |c| devices::find(c, id))
+    }
+
+    fn devices_of(&self, ids: &[DeviceId]) -> Result<Vec<Device>, Error> {
+        self.read("read devices", View::Snapshot, |c| devices::find_many(c, ids))
     }
 
     fn devices(&self, filter: &DeviceFilter, page: Page) -> Result<Listing<Device>, Error> {

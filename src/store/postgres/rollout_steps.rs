@@ -227,10 +227,14 @@ pub(super) fn act(
     connection: &mut PgConnection,
     id: i64,
     action: Action,
+    expected_version: Option<i64>,
     now: Timestamp,
 ) -> Result<Option<Outcome<Rollout>>, Fault> {
     lock(connection, id)?;
     let Some(rollout) = find(connection, id)? else { return Ok(None) };
+    if expected_version.is_some_and(|expected| expected != rollout.changed_at.0) {
+        return Ok(Some(Outcome::Conflict));
+    }
     let Some(progress) = action.apply(rollout.progress) else { return Ok(Some(Outcome::Conflict)) };
     let failed = d::rollout_devices.filter(d::rollout_id.eq(id)).filter(d::state.eq(UpdateState::Failed.name()));
     match action {
@@ -271,11 +275,16 @@ pub(super) fn figures(connection: &mut PgConnection) -> Result<RolloutFigures, F
     let count = diesel::dsl::count_star();
     let rollouts: Vec<(String, i64)> =
         dsl::rollouts.group_by(dsl::state).select((dsl::state, count)).load(connection)?;
+    let paused: Vec<(Option<String>, i64)> = dsl::rollouts
+        .filter(dsl::state.eq(RolloutState::Paused.name()))
+        .group_by(dsl::pause_reason)
+        .select((dsl::pause_reason, count))
+        .load(connection)?;
     let open = dsl::rollouts.filter(dsl::state.eq_any(open_rollouts())).select(dsl::id);
     let devices: Vec<(String, i64)> = d::rollout_devices
         .filter(d::rollout_id.eq_any(open))
         .group_by(d::state)
         .select((d::state, count))
         .load(connection)?;
-    Ok(rollout_rows::figures(rollouts, devices))
+    Ok(rollout_rows::figures(rollouts, paused, devices))
 }

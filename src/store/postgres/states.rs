@@ -17,20 +17,21 @@ use crate::domain::sequence::{Gap, Hints, SequenceState};
 use crate::domain::{DeviceId, DeviceState, Metric, Registration, Timestamp};
 use crate::store::Fresh;
 use crate::store::fault::Fault;
-use crate::store::listing;
+use crate::store::{listing, rule_rows};
 
 /// Ids asked for at once.
 const CHUNK: usize = 10_000;
 
 /// A first revision is the time, so that one of a device deleted and heard again is not taken for an earlier one.
 const UPSERT: &str = "INSERT INTO device_sequence AS old (device_id, head_seq, head_ts, reboots, connection_status, \
-     last_seen, fw_version, latest, span_us, hints, heard, revision) \
-     SELECT d, q, t, r, c, s, f, l::json, p, i::json, h::json, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
-     FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
-     AS n (d, q, t, r, c, s, f, l, p, i, h) ON CONFLICT (device_id) DO UPDATE SET head_seq = excluded.head_seq, \
+     last_seen, fw_version, latest, span_us, hints, heard, rules, revision) \
+     SELECT d, q, t, r, c, s, f, l::json, p, i::json, h::json, u::json, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
+     FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+     AS n (d, q, t, r, c, s, f, l, p, i, h, u) ON CONFLICT (device_id) DO UPDATE SET head_seq = excluded.head_seq, \
      head_ts = excluded.head_ts, reboots = excluded.reboots, connection_status = excluded.connection_status, \
      last_seen = excluded.last_seen, fw_version = excluded.fw_version, latest = excluded.latest, \
      span_us = excluded.span_us, hints = excluded.hints, heard = excluded.heard, \
+     rules = excluded.rules, \
      revision = CASE old.revision WHEN 0 THEN excluded.revision ELSE old.revision + 1 END";
 
 /// A member of `latest`.
@@ -48,6 +49,8 @@ struct Row {
     device_id: String,
     #[diesel(sql_type = Nullable<Bool>)]
     is_active: Option<bool>,
+    #[diesel(sql_type = Nullable<Text>)]
+    device_type: Option<String>,
     #[diesel(sql_type = Nullable<BigInt>)]
     send_interval_s: Option<i64>,
     #[diesel(sql_type = Nullable<BigInt>)]
@@ -72,13 +75,15 @@ struct Row {
     hints: Option<JsonText>,
     #[diesel(sql_type = Nullable<Json>)]
     heard: Option<JsonText>,
+    #[diesel(sql_type = Nullable<Json>)]
+    rules: Option<JsonText>,
     #[diesel(sql_type = Nullable<BigInt>)]
     revision: Option<i64>,
 }
 
-const FIELDS: &str = "d.is_active, c.send_interval_s, c.hello_interval_s, s.head_seq, s.head_ts, s.reboots, \
+const FIELDS: &str = "d.is_active, d.device_type, c.send_interval_s, c.hello_interval_s, s.head_seq, s.head_ts, s.reboots, \
                       s.connection_status, s.last_seen, s.fw_version, s.latest, s.span_us, s.hints, s.heard, \
-                      s.revision";
+                      s.rules, s.revision";
 
 /// Writes states, whole; in key order, so that nodes do not wait for each other in a circle.
 pub(super) fn upsert(connection: &mut PgConnection, node: Uuid, states: &[(DeviceId, DeviceState)]) -> QueryResult<()> {
@@ -101,6 +106,7 @@ pub(super) fn upsert(connection: &mut PgConnection, node: Uuid, states: &[(Devic
             .bind::<Array<BigInt>, _>(column(part, |s| s.span_us))
             .bind::<Array<Nullable<Text>>, _>(column(part, |s| shared::hints_text(&s.sequence.hints)))
             .bind::<Array<Nullable<Text>>, _>(column(part, |s| shared::heard_text(node, &s.heard)))
+            .bind::<Array<Nullable<Text>>, _>(column(part, |s| rule_rows::holdings_text(&s.rules)))
             .execute(connection)?;
     }
     Ok(())
@@ -158,6 +164,7 @@ fn read(open: &mut HashMap<String, Vec<Gap>>, node: Uuid, row: Row) -> Result<Fr
         registration: row.is_active.map(|is_active| Registration {
             is_active,
             intervals: intervals(row.send_interval_s, row.hello_interval_s),
+            device_type: row.device_type.unwrap_or_default().into(),
         }),
         sequence: SequenceState {
             head: head_seq.zip(row.head_ts.map(|at| at.0)),
@@ -171,6 +178,7 @@ fn read(open: &mut HashMap<String, Vec<Gap>>, node: Uuid, row: Row) -> Result<Fr
         fw_version: row.fw_version,
         latest: row.latest.map_or(Ok(BTreeMap::new()), |JsonText(text)| latest(&text))?,
         span_us: row.span_us.unwrap_or(0),
+        rules: row.rules.map_or(Ok(BTreeMap::new()), |JsonText(text)| rule_rows::holdings(&text))?,
     };
     Ok(Fresh {
         device: listing::device_id(&row.device_id)?,

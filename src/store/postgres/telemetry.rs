@@ -2,6 +2,8 @@
 
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
 use diesel::pg::{CopyFormat, Pg};
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
@@ -150,7 +152,8 @@ impl QueryFragment<Pg> for SelectPage<'_> {
     }
 }
 
-/// See [`Store::scan_columns`](crate::store::Store::scan_columns).
+/// See [`Store::scan_columns`](crate::store::Store::scan_columns). Of a long range, the next page is read while one is worked
+/// on.
 pub(super) fn scan(
     connections: &Connections,
     id: &DeviceId,
@@ -159,26 +162,65 @@ pub(super) fn scan(
     to: Timestamp,
     each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
 ) -> Result<(), Fault> {
-    // The position before the first possible row of `from`.
-    let (mut ts, mut seq) = (from, i64::MIN);
-    let mut days = DAYS;
-    loop {
-        let until = to.min(ts.plus_us(DAY_US.saturating_mul(days)));
-        let select = SelectPage { columns, device_id: id.as_str(), ts: Time(ts), seq, to: Time(until) };
-        let page: Vec<Row> = connections.read(View::Statement, |connection| Ok(select.load(connection)?))?;
-        let is_whole = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
-        days = if page.is_empty() { days.saturating_mul(2) } else { DAYS };
-        for row in page {
-            (ts, seq) = (row.fixed.0.0, row.fixed.1);
-            if each(read(id, row)?).is_break() {
-                return Ok(());
+    let mut pages = Pages { connections, id, columns, ts: from, seq: i64::MIN, to, days: DAYS, is_done: false };
+    let first = pages.next()?;
+    if pages.is_done {
+        let _ = first.into_iter().try_for_each(each);
+        return Ok(());
+    }
+    thread::scope(|scope| {
+        let (ahead, behind) = sync_channel(1);
+        scope.spawn(move || {
+            while !pages.is_done {
+                let page = pages.next();
+                let is_end = page.is_err();
+                if ahead.send(page).is_err() || is_end {
+                    break;
+                }
+            }
+        });
+        for page in std::iter::once(Ok(first)).chain(behind) {
+            if page?.into_iter().try_for_each(&mut *each).is_break() {
+                break;
             }
         }
-        if is_whole && until >= to {
-            return Ok(());
-        }
-        if is_whole {
-            (ts, seq) = (until, i64::MIN);
+        Ok(())
+    })
+}
+
+/// Pages of rows on their way out.
+struct Pages<'a> {
+    connections: &'a Connections,
+    id: &'a DeviceId,
+    columns: Columns,
+    /// The last row that was read; before the first one, the position before every row of `from`.
+    ts: Timestamp,
+    seq: i64,
+    to: Timestamp,
+    /// How many of them the next statement looks at.
+    days: i64,
+    is_done: bool,
+}
+
+impl Pages<'_> {
+    /// The next rows; none only at the end.
+    fn next(&mut self) -> Result<Vec<TelemetryRow>, Fault> {
+        loop {
+            let until = self.to.min(self.ts.plus_us(DAY_US.saturating_mul(self.days)));
+            let (device_id, ts, to) = (self.id.as_str(), Time(self.ts), Time(until));
+            let select = SelectPage { columns: self.columns, device_id, ts, seq: self.seq, to };
+            let page: Vec<Row> = self.connections.read(View::Statement, |connection| Ok(select.load(connection)?))?;
+            let is_whole = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
+            self.days = if page.is_empty() { self.days.saturating_mul(2) } else { DAYS };
+            self.is_done = is_whole && until >= self.to;
+            match page.last() {
+                _ if is_whole => (self.ts, self.seq) = (until, i64::MIN),
+                Some(row) => (self.ts, self.seq) = (row.fixed.0.0, row.fixed.1),
+                None => {}
+            }
+            if self.is_done || !page.is_empty() {
+                return page.into_iter().map(|row| read(self.id, row)).collect();
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use super::fault::Fault;
 use super::listing::Part;
 use super::schema::device_alerts::{self, dsl};
 use super::{devices, listing};
+use crate::domain::rule::RuleId;
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::{Alert, AlertChange, AlertFilter, Listing, NewAlert, Page, Place};
 
@@ -25,6 +26,8 @@ struct Row {
     cleared_at: Option<i64>,
     acknowledged_at: Option<i64>,
     acknowledged_by: Option<String>,
+    rule_id: Option<i64>,
+    cleared_reason: Option<String>,
 }
 
 #[derive(Insertable)]
@@ -49,6 +52,8 @@ fn read(row: Row) -> Result<Alert, Fault> {
         cleared_at: listing::time(row.cleared_at),
         acknowledged_at: listing::time(row.acknowledged_at),
         acknowledged_by: row.acknowledged_by,
+        rule: row.rule_id.map(RuleId),
+        cleared_reason: row.cleared_reason,
     })
 }
 
@@ -105,6 +110,12 @@ pub(super) fn create(
     // Ids only grow, and this transaction is the only writer.
     let row: Row = dsl::device_alerts.order(dsl::id.desc()).first(connection)?;
     read(row).map(Some)
+}
+
+/// One alert.
+pub(super) fn find(connection: &mut SqliteConnection, alert: i64) -> Result<Option<Alert>, Fault> {
+    let row: Option<Row> = dsl::device_alerts.find(alert).first(connection).optional()?;
+    row.map(read).transpose()
 }
 
 /// The alerts a filter lets through.

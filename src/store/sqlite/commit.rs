@@ -15,7 +15,7 @@ use super::connection::{Connections, Sync};
 use super::fault::Fault;
 use super::schema::collector_checkpoint::dsl;
 use super::telemetry::Keys;
-use super::{alerts, commands, devices, events, gaps, rollout_steps, rollups, states, telemetry};
+use super::{alerts, commands, devices, events, gaps, rollout_steps, rollups, rules, states, telemetry};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::{Batch, Committed};
 
@@ -33,6 +33,7 @@ fn store(connection: &mut SqliteConnection, batch: &Batch) -> Result<Committed, 
     states::upsert(connection, &batch.states)?;
     gaps::upsert(connection, &batch.gaps)?;
     alerts::change(connection, &batch.alerts)?;
+    rules::change_alerts(connection, &batch.rule_alerts)?;
     for change in &batch.commands {
         commands::advance(connection, change)?;
     }

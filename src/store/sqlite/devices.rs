@@ -114,6 +114,24 @@ pub(super) fn create(
     Ok(Outcome::Done(device))
 }
 
+/// See [`Store::create_devices`](crate::store::Store::create_devices).
+pub(super) fn create_many(
+    connection: &mut SqliteConnection,
+    new: &[NewDevice],
+    all_or_nothing: bool,
+    now: Timestamp,
+) -> QueryResult<Vec<bool>> {
+    if all_or_nothing {
+        // This transaction is the only writer: what is free stays so.
+        let free = new.iter().map(|new| exists(connection, &new.device_id).map(|is_taken| !is_taken));
+        let free: Vec<bool> = free.collect::<QueryResult<_>>()?;
+        if free.contains(&false) {
+            return Ok(free);
+        }
+    }
+    new.iter().map(|new| register(connection, new, now)).collect()
+}
+
 /// Whether the device is registered.
 pub(super) fn exists(connection: &mut SqliteConnection, id: &DeviceId) -> QueryResult<bool> {
     let query = dsl::devices.filter(dsl::device_id.eq(id.as_str())).select(dsl::id);

@@ -28,12 +28,14 @@ mod enrolment;
 mod events;
 mod firmware;
 mod gaps;
+mod live;
 mod migrations;
 mod outbox;
 mod reach;
 mod rollout_steps;
 mod rollouts;
 mod rollups;
+mod rules;
 mod schema;
 mod services;
 mod sessions;
@@ -168,8 +170,16 @@ impl Store for SqliteStore {
         self.write("create a device", |c| devices::create(c, new, now))
     }
 
+    fn create_devices(&self, new: &[NewDevice], all_or_nothing: bool, now: Timestamp) -> Result<Vec<bool>, Error> {
+        self.write("create devices", |c| Ok(devices::create_many(c, new, all_or_nothing, now)?))
+    }
+
     fn device(&self, id: &DeviceId) -> Result<Option<Device>, Error> {
         self.read("read a device", |c| devices::find(c, id))
+    }
+
+    fn devices_of(&self, ids: &[DeviceId]) -> Result<Vec<Device>, Error> {
+        self.read("read devices", |c| ids.iter().filter_map(|id| devices::find(c, id).transpose()).collect())
     }
 
     fn devices(&self, filter: &DeviceFilter, page: Page) -> Result<Listing<Device>, Error> {

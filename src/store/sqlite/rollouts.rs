@@ -76,8 +76,14 @@ impl Rollouts for SqliteStore {
         }
     }
 
-    fn act_on_rollout(&self, id: i64, action: Action, now: Timestamp) -> Result<Option<Outcome<Rollout>>, Error> {
-        self.write("change a rollout", |c| rollout_steps::act(c, id, action, now))
+    fn act_on_rollout(
+        &self,
+        id: i64,
+        action: Action,
+        expected_version: Option<i64>,
+        now: Timestamp,
+    ) -> Result<Option<Outcome<Rollout>>, Error> {
+        self.write("change a rollout", |c| rollout_steps::act(c, id, action, expected_version, now))
     }
 
     fn rollout_figures(&self) -> Result<RolloutFigures, Error> {

@@ -72,6 +72,8 @@ diesel::table! {
         cleared_at -> Nullable<BigInt>,
         acknowledged_at -> Nullable<BigInt>,
         acknowledged_by -> Nullable<Text>,
+        rule_id -> Nullable<BigInt>,
+        cleared_reason -> Nullable<Text>,
     }
 }
 
@@ -346,3 +348,32 @@ diesel::table! {
     }
 }
 diesel::allow_tables_to_appear_in_same_query!(rollouts, rollout_devices);
+
+diesel::table! {
+    alert_rules (id) {
+        id -> BigInt,
+        version -> BigInt,
+        generation -> BigInt,
+        name -> Text,
+        metric -> Text,
+        op -> Text,
+        threshold -> Double,
+        clear_threshold -> Nullable<Double>,
+        for_s -> BigInt,
+        devices -> Nullable<Text>,
+        device_type -> Nullable<Text>,
+        severity -> Text,
+        message -> Nullable<Text>,
+        is_enabled -> Bool,
+        created_at -> BigInt,
+        created_by -> Text,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    alert_rule_set (id) {
+        id -> Integer,
+        revision -> BigInt,
+    }
+}

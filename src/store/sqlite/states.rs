@@ -16,6 +16,7 @@ use crate::domain::device::{Intervals, Latest};
 use crate::domain::presence::Connection;
 use crate::domain::sequence::SequenceState;
 use crate::domain::{DeviceId, DeviceState, Metric, Registration, Timestamp};
+use crate::store::rule_rows;
 
 /// Ids asked for at once.
 const CHUNK: usize = 10_000;
@@ -24,10 +25,11 @@ statement! {
     /// The state of a device, whole.
     UpsertState:
     "INSERT INTO device_sequence (device_id, head_seq, head_ts, reboots, connection_status, last_seen, fw_version, \
-     latest, span_us) VALUES (",
+     latest, span_us, rules) VALUES (",
     ") ON CONFLICT (device_id) DO UPDATE SET head_seq = excluded.head_seq, head_ts = excluded.head_ts, \
      reboots = excluded.reboots, connection_status = excluded.connection_status, last_seen = excluded.last_seen, \
-     fw_version = excluded.fw_version, latest = excluded.latest, span_us = excluded.span_us";
+     fw_version = excluded.fw_version, latest = excluded.latest, span_us = excluded.span_us, \
+     rules = excluded.rules";
     device_id: &'a str => Text,
     head_seq: Option<i64> => Nullable<BigInt>,
     head_ts: Option<i64> => Nullable<BigInt>,
@@ -37,6 +39,7 @@ statement! {
     fw_version: Option<&'a str> => Nullable<Text>,
     latest: &'a str => Text,
     span_us: i64 => BigInt,
+    rules: Option<&'a str> => Nullable<Text>,
 }
 
 /// A member of `latest`, as written …
@@ -64,6 +67,8 @@ struct Row {
     device_id: String,
     #[diesel(sql_type = Nullable<Bool>)]
     is_active: Option<bool>,
+    #[diesel(sql_type = Nullable<Text>)]
+    device_type: Option<String>,
     #[diesel(sql_type = Nullable<BigInt>)]
     send_interval_s: Option<i64>,
     #[diesel(sql_type = Nullable<BigInt>)]
@@ -84,10 +89,13 @@ struct Row {
     latest: Option<String>,
     #[diesel(sql_type = Nullable<BigInt>)]
     span_us: Option<i64>,
+    #[diesel(sql_type = Nullable<Text>)]
+    rules: Option<String>,
 }
 
-const FIELDS: &str = "d.is_active, c.send_interval_s, c.hello_interval_s, s.head_seq, s.head_ts, s.reboots, \
-                      s.connection_status, s.last_seen, s.fw_version, s.latest, s.span_us";
+const FIELDS: &str = "d.is_active, d.device_type, c.send_interval_s, c.hello_interval_s, s.head_seq, s.head_ts, s.reboots, \
+                      s.connection_status, s.last_seen, s.fw_version, s.latest, s.span_us, \
+                      s.rules";
 
 /// Writes states, whole; in key order.
 pub(super) fn upsert(connection: &mut SqliteConnection, states: &[(DeviceId, DeviceState)]) -> QueryResult<()> {
@@ -102,6 +110,7 @@ pub(super) fn upsert(connection: &mut SqliteConnection, states: &[(DeviceId, Dev
             .map(|(name, (ts, value), unit)| (name, Newest { ts, value, unit }))
             .collect();
         serde_json::to_writer(&mut latest, &members).expect("numbers and texts under text keys always fit JSON");
+        let rules = rule_rows::holdings_text(&state.rules);
         let statement = UpsertState {
             device_id: device.as_str(),
             head_seq: state.sequence.head.map(|(seq, _)| seq.into()),
@@ -112,6 +121,7 @@ pub(super) fn upsert(connection: &mut SqliteConnection, states: &[(DeviceId, Dev
             fw_version: state.fw_version.as_deref(),
             latest: std::str::from_utf8(&latest).expect("JSON was written there"),
             span_us: state.span_us,
+            rules: rules.as_deref(),
         };
         statement.execute(connection)?;
     }
@@ -158,6 +168,7 @@ fn read(connection: &mut SqliteConnection, row: Row) -> Result<(DeviceId, Device
         registration: row.is_active.map(|is_active| Registration {
             is_active,
             intervals: intervals(row.send_interval_s, row.hello_interval_s),
+            device_type: row.device_type.unwrap_or_default().into(),
         }),
         sequence: SequenceState {
             head: head_seq.zip(row.head_ts.map(Timestamp)),
@@ -171,6 +182,7 @@ fn read(connection: &mut SqliteConnection, row: Row) -> Result<(DeviceId, Device
         fw_version: row.fw_version,
         latest: row.latest.as_deref().map_or(Ok(BTreeMap::new()), latest)?,
         span_us: row.span_us.unwrap_or(0),
+        rules: row.rules.as_deref().map_or(Ok(BTreeMap::new()), rule_rows::holdings)?,
     };
     Ok((listing::device_id(&row.device_id)?, state))
 }

@@ -28,6 +28,28 @@ pub(super) fn devices_are_created_changed_and_found(store: &dyn Store) {
     assert_eq!(update("reg", None).map(|outcome| matches!(outcome, Outcome::Done(d) if d.version == 3)), Some(true));
 }
 
+pub(super) fn many_devices_are_created_at_once_or_none(store: &dyn Store) {
+    let new = |n: u32| NewDevice { token_sha256: Some([7; 32]), ..new_device(&format!("many-{n:04}")) };
+    create(store, &new(3));
+    let some: Vec<NewDevice> = (0..2500).rev().map(new).collect();
+    let free = |all_or_nothing: bool, rows: &[NewDevice]| store.create_devices(rows, all_or_nothing, at(7)).unwrap();
+    let mut expected = vec![true; 2500];
+    expected[2496] = false;
+    let filter = DeviceFilter { id_prefix: Some("many-".into()), ..DeviceFilter::default() };
+    let count = || store.devices(&filter, ALL).unwrap().total;
+    let refused = free(true, &some);
+    assert!(!refused[2496] && count() == Some(1), "one that is taken keeps all of them out");
+    assert_eq!(free(false, &some), expected);
+    assert_eq!(count(), Some(2500));
+    assert_eq!(free(true, &[new(9000), new(9001)]), [true, true]);
+    assert_eq!(free(true, &[]), [false; 0]);
+    let found = store.devices_of(&[id("many-0003"), id("many-9001"), id("many-none")]).unwrap();
+    let mut found: Vec<_> = found.iter().map(|d| (d.device_id.as_str(), d.created_at)).collect();
+    found.sort_unstable();
+    assert_eq!(found, [("many-0003", T), ("many-9001", at(7))]);
+    assert_eq!(store.device_credential(&id("many-0000")).unwrap().unwrap().token_sha256, Some([7; 32]));
+}
+
 pub(super) fn devices_are_filtered(store: &dyn Store) {
     let device = |name: &str, device_type: &str, metadata: serde_json::Value| NewDevice {
         device_name: name.into(),

@@ -182,14 +182,22 @@ fn a_rollout_is_made_of_what_is_free_and_fits(store: &dyn Store) {
     let figures = store.rollout_figures().unwrap();
     assert_eq!(figures.devices, [("waiting".to_owned(), 2)]);
     assert!(figures.rollouts.contains(&("running".to_owned(), 1)));
-    store.act_on_rollout(rollout.id, Action::Abort, at(1)).unwrap();
+    assert_eq!(figures.paused, []);
+    store.act_on_rollout(rollout.id, Action::Pause, None, at(1)).unwrap();
+    assert_eq!(store.rollout_figures().unwrap().paused, [("by_hand".to_owned(), 1)]);
+    store.act_on_rollout(rollout.id, Action::Abort, None, at(1)).unwrap();
+    assert_eq!(store.rollout_figures().unwrap().paused, []);
     assert!(!store.open_rollouts().unwrap().contains(&rollout.id));
     // Who is free again can be in another one.
     let next = create(store, &good);
-    store.act_on_rollout(next.id, Action::Abort, at(1)).unwrap();
+    let version = store.rollout(next.id).unwrap().unwrap().changed_at.0;
+    for (expected, is_done) in [(version - 1, false), (version, true), (version, false)] {
+        let outcome = store.act_on_rollout(next.id, Action::Abort, Some(expected), at(1)).unwrap().unwrap();
+        assert_eq!(matches!(outcome, Outcome::Done(_)), is_done, "{expected}");
+    }
     assert!(matches!(store.remove_firmware(image.id).unwrap(), Some(Outcome::Done(_))));
-    assert_eq!(store.act_on_rollout(next.id, Action::Pause, at(1)).unwrap(), Some(Outcome::Conflict));
-    assert_eq!(store.act_on_rollout(999_999, Action::Pause, at(1)).unwrap(), None);
+    assert_eq!(store.act_on_rollout(next.id, Action::Pause, None, at(1)).unwrap(), Some(Outcome::Conflict));
+    assert_eq!(store.act_on_rollout(999_999, Action::Pause, None, at(1)).unwrap(), None);
     assert!(store.step_rollout(999_999, at(1), &order).unwrap().is_none());
 }
 
@@ -262,10 +270,11 @@ fn what_fails_pauses_and_is_accepted_or_tried_again(store: &dyn Store) {
     report(store, &first, 2, 1, "failed");
     let paused = step(store, &rollout, 3);
     assert_eq!(paused.rollout.progress.pause, Some(PauseReason::TooManyFailed));
+    assert_eq!(store.rollout_figures().unwrap().paused, [("too_many_failed".to_owned(), 1)]);
     let failed = device(store, &rollout, &first.device);
     assert_eq!((failed.reason, failed.detail.as_deref()), (Some(UpdateReason::UpdateFailed), Some("said failed")));
     assert!(step(store, &rollout, 4).changes.is_empty());
-    let resumed = store.act_on_rollout(rollout.id, Action::Resume { retry: true }, at(5)).unwrap();
+    let resumed = store.act_on_rollout(rollout.id, Action::Resume { retry: true }, None, at(5)).unwrap();
     assert!(matches!(resumed, Some(Outcome::Done(r)) if r.tally[0].waiting == 1 && r.progress.pause.is_none()));
     step(store, &rollout, 6);
     let again = device(store, &rollout, &first.device);
@@ -284,7 +293,7 @@ fn what_fails_pauses_and_is_accepted_or_tried_again(store: &dyn Store) {
     assert_eq!(step(store, &rollout, 10).rollout.progress.state, RolloutState::Paused);
     let refused = device(store, &rollout, &first.device);
     assert_eq!((refused.reason, refused.detail.as_deref()), (Some(UpdateReason::Refused), Some("busy")));
-    let resumed = store.act_on_rollout(rollout.id, Action::Resume { retry: false }, at(11)).unwrap();
+    let resumed = store.act_on_rollout(rollout.id, Action::Resume { retry: false }, None, at(11)).unwrap();
     assert!(matches!(resumed, Some(Outcome::Done(r)) if r.tally[0].forgiven == 1));
     assert_eq!(step(store, &rollout, 12).rollout.progress.stage, 1, "an accepted failure holds nobody up");
     step(store, &rollout, 13);
@@ -315,7 +324,7 @@ fn an_aborted_rollout_takes_back_what_nobody_has_got(store: &dyn Store) {
         at: at(2),
     };
     store.advance_command(&change).unwrap();
-    let aborted = store.act_on_rollout(rollout.id, Action::Abort, at(3)).unwrap();
+    let aborted = store.act_on_rollout(rollout.id, Action::Abort, None, at(3)).unwrap();
     let Some(Outcome::Done(aborted)) = aborted else { panic!("{aborted:?}") };
     assert_eq!((aborted.progress.state, aborted.ended_at), (RolloutState::Aborted, Some(at(3))));
     assert_eq!(aborted.tally[0].cancelled, 3);
@@ -336,5 +345,5 @@ fn a_rollout_that_has_ended_is_trimmed_with_its_devices(store: &dyn Store) {
     for rollout in ended {
         assert!(devices(store, &rollout).is_empty());
     }
-    store.act_on_rollout(open.id, Action::Abort, at(2000)).unwrap();
+    store.act_on_rollout(open.id, Action::Abort, None, at(2000)).unwrap();
 }

@@ -1,6 +1,9 @@
 //! A real server in this process, on free ports, with a data directory that goes away.
 
 pub mod certified;
+#[cfg(all(feature = "postgres", feature = "s3-tests"))]
+pub mod cut;
+pub mod figures;
 pub mod foreign;
 pub mod github;
 pub mod http;
@@ -12,6 +15,7 @@ pub mod postgres;
 pub mod process;
 #[cfg(feature = "s3-tests")]
 pub mod s3;
+pub mod sse;
 pub mod wrapped;
 
 use std::net::SocketAddr;
@@ -22,6 +26,7 @@ use iot_meter::domain::{Clock, Timestamp};
 use iot_meter::serve::{self, Start};
 use serde_json::json;
 
+pub use figures::Figures;
 pub use http::Api;
 pub use mqtt::{Client, Connect, Packet};
 
@@ -235,11 +240,20 @@ impl Drop for TestApp {
 
 /// Waits until all that was accepted before this call is stored.
 pub fn settled(api: &Api) {
+    settled_within(PATIENCE, api);
+}
+
+/// The same, with more or less patience.
+pub fn settled_within(patience: Duration, api: &Api) {
     let position = |name: &str, field: &str, status: &serde_json::Value| status[name][field].as_u64().unwrap();
     let durable = position("journal", "durable", &api.get("/api/system/status").expect(200).json());
-    eventually("everything accepted is stored", || {
-        position("collector", "position", &api.get("/api/system/status").expect(200).json()) >= durable
-    });
+    let now = || position("collector", "position", &api.get("/api/system/status").expect(200).json());
+    eventually_within(
+        patience,
+        "everything accepted is stored",
+        || now() >= durable,
+        || format!("{} of {durable}", now()),
+    );
 }
 
 /// Waits until `condition` holds; fails with `what` when it does not within half a minute.

@@ -58,6 +58,10 @@ impl S3 {
         self.mood.send_replace(mood);
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The settings to use it with.
     pub fn settings(&self, folder: &str) -> Vec<(String, String)> {
         [

@@ -1,0 +1,10 @@
+DROP TRIGGER live_command ON device_commands;
+DROP TRIGGER live_command_new ON device_commands;
+DROP TRIGGER live_alert ON device_alerts;
+DROP TRIGGER live_alert_new ON device_alerts;
+DROP TRIGGER live_presence ON device_sequence;
+DROP TRIGGER live_presence_new ON device_sequence;
+DROP FUNCTION live_command();
+DROP FUNCTION live_alert();
+DROP FUNCTION live_presence();
+DROP TABLE live_changes;

@@ -1,0 +1,92 @@
+//! The part of the suite about the queue of changes.
+
+use std::time::{Duration, Instant};
+
+use super::registry::new_command;
+use super::*;
+use crate::domain::command::CommandStatus;
+
+pub(super) fn all(store: &dyn Store) {
+    changes_are_told_once_in_order_and_each_thing_as_it_is_now(store);
+    nothing_is_told_of_what_did_not_change_or_is_gone(store);
+}
+
+/// What comes until it `is_enough`: a change is told when nothing older can follow, which others may delay.
+fn read(
+    store: &dyn Store,
+    place: &mut LivePlace,
+    limit: u32,
+    is_enough: impl Fn(&[LiveChange]) -> bool,
+) -> Vec<LiveChange> {
+    let (mut told, end) = (Vec::new(), Instant::now() + Duration::from_secs(20));
+    loop {
+        let part = store.live_changes(*place, limit).unwrap();
+        assert!(part.place >= *place && part.changes.len() <= limit as usize);
+        *place = part.place;
+        told.extend(part.changes);
+        if is_enough(&told) && !part.has_more {
+            return told;
+        }
+        assert!(Instant::now() < end, "only {told:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn presence(device: &str, connection: Connection) -> Batch {
+    let state = DeviceState { connection, ..DeviceState::default() };
+    Batch { states: vec![(id(device), state)], ..Batch::default() }
+}
+
+fn changes_are_told_once_in_order_and_each_thing_as_it_is_now(store: &dyn Store) {
+    create(store, &new_device("live-1"));
+    let mut place = store.live_end().unwrap();
+    store.commit(&presence("live-1", Connection::Online)).unwrap();
+    let new = NewAlert { alert_type: "door".into(), severity: "info".into(), message: "open".into() };
+    let alert = store.create_alert(&id("live-1"), &new, T).unwrap().unwrap();
+    let command = store.create_command(&new_command("live-1", "reboot", serde_json::json!({}))).unwrap().unwrap();
+    let step = CommandChange { cmd_id: command.cmd_id, device: None, to: CommandStatus::Sent, detail: None, at: at(1) };
+    let Some(Outcome::Done(sent)) = store.advance_command(&step).unwrap() else { panic!() };
+    let seen = store.acknowledge_alert(alert.id, "me", at(2)).unwrap().unwrap();
+    let told = read(store, &mut place, 500, |told| told.contains(&LiveChange::Alert(seen.clone())));
+    let [LiveChange::Presence(device, state), LiveChange::Command(last), LiveChange::Alert(acknowledged)] = &told[..]
+    else {
+        panic!("{told:?}")
+    };
+    assert_eq!((device, state.connection), (&id("live-1"), Connection::Online));
+    assert_eq!((last, acknowledged), (&sent, &seen));
+    store.commit(&presence("live-1", Connection::Offline)).unwrap();
+    let told = read(store, &mut place, 500, |told| !told.is_empty());
+    assert!(
+        matches!(&told[..], [LiveChange::Presence(_, state)] if state.connection == Connection::Offline),
+        "{told:?}"
+    );
+}
+
+fn nothing_is_told_of_what_did_not_change_or_is_gone(store: &dyn Store) {
+    for device in ["live-2", "live-3"] {
+        create(store, &new_device(device));
+    }
+    let mut place = store.live_end().unwrap();
+    store.commit(&presence("live-2", Connection::Unknown)).unwrap();
+    store.commit(&presence("live-2", Connection::Online)).unwrap();
+    store.commit(&presence("live-2", Connection::Online)).unwrap();
+    let new = NewAlert { alert_type: "door".into(), severity: "info".into(), message: String::new() };
+    let alert = store.create_alert(&id("live-2"), &new, T).unwrap().unwrap();
+    for by in ["me", "you"] {
+        store.acknowledge_alert(alert.id, by, at(2)).unwrap();
+    }
+    store.create_alert(&id("live-3"), &new, T).unwrap().unwrap();
+    store.delete_device(&id("live-3"), true).unwrap();
+    store.commit(&presence("live-2", Connection::Offline)).unwrap();
+    let is_last = |change: &LiveChange| matches!(change, LiveChange::Presence(_, state) if state.connection == Connection::Offline);
+    let told = read(store, &mut place, 2, |told| told.iter().any(is_last));
+    let is_of_others = |change: &LiveChange| match change {
+        LiveChange::Presence(device, _) => *device != id("live-2"),
+        LiveChange::Alert(alert) => alert.device_id != id("live-2"),
+        LiveChange::Command(_) => true,
+    };
+    assert!(!told.iter().any(is_of_others), "{told:?}");
+    let alerts = told.iter().filter(|change| matches!(change, LiveChange::Alert(_))).count();
+    assert!((1..=2).contains(&alerts), "raised, and acknowledged once: {told:?}");
+    assert_eq!(store.trim_live().unwrap(), 0, "all of it is new");
+}
