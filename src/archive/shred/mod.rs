@@ -75,5 +75,15 @@ pub struct Value {
 
 /// 10^`exponent`, `None` where it does not fit.
 fn power(exponent: u8) -> Option<i64> {
-    10i64.checked_pow(u32::from(exponent))
+    POWERS.get(usize::from(exponent)).copied()
 }
+
+const POWERS: [i64; 19] = {
+    let mut powers = [1; 19];
+    let mut at = 1;
+    while at < powers.len() {
+        powers[at] = powers[at - 1] * 10;
+        at += 1;
+    }
+    powers
+};

@@ -137,11 +137,16 @@ impl Template {
         let start = out.len();
         let base = Instant::micros(context.base_us);
         let (mut last, mut calendar) = (base, Calendar::default());
+        // Where the time before is written.
+        let mut written: Range<usize> = 0..0;
         for part in &self.parts {
             match part {
                 Part::Text(range) => out.extend_from_slice(&self.text[range.clone()]),
                 Part::Device => out.extend_from_slice(context.device),
                 Part::Seq => number::write(context.seq.ok_or(Fault::Seq)?, 0, Style::Short, out)?,
+                Part::Same { digits } if *digits == last.digits && !written.is_empty() => {
+                    out.extend_from_within(written.clone());
+                }
                 Part::Same { digits } => {
                     let units = last.cut(*digits).ok_or(Fault::Time)?;
                     calendar.write(Instant { units, digits: *digits }, out)?;
@@ -152,7 +157,9 @@ impl Template {
                     let after = Some(mantissa / unit).filter(|_| mantissa % unit == 0).ok_or(Fault::Scale)?;
                     let units = base.cut(*digits).and_then(|units| units.checked_add(after)).ok_or(Fault::Time)?;
                     last = Instant { units, digits: *digits };
+                    let before = out.len();
                     calendar.write(last, out)?;
+                    written = before..out.len();
                 }
                 Part::Number { style, column } => {
                     let (mantissa, scale) = taken(*column, scales, next)?;
