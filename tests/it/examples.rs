@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::json;
 
 use crate::support::certified::Guarded;
-use crate::support::{TestApp, eventually};
+use crate::support::{Figures, TestApp, eventually};
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
@@ -86,7 +86,7 @@ fn a_meter_in_python_measures_in_tls_and_answers_signed_commands() {
     let mut watching =
         api_command(&guarded, &["watch", "--devices", "py-*", "--kinds", "readings,alerts", "--count", "5"]);
     let watching = watching.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("python3 is installed");
-    eventually("it watches", || guarded.api.get("/metrics").expect(200).text().contains("iot_meter_streams_open 1\n"));
+    eventually("it watches", || Figures::of(&guarded.api).get("streams_open") == Some(1.0));
     let running = meter.start("py-1", 5, 2);
     let done = api(&guarded, &["command", "py-1", "request_status"]);
     assert!(done.status.success() && said(&done).contains(" accepted"), "{}", said(&done));
