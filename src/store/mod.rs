@@ -30,6 +30,8 @@ mod rollout_rows;
 mod rollouts;
 mod rollups;
 mod rows;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod rule_rows;
 mod rules;
 mod saved;
 #[cfg(feature = "sqlite")]

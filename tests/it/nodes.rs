@@ -15,7 +15,7 @@ use crate::crash::{publish_until, stored};
 use crate::rolling::{World, all_are_stored_once, an_hour_ago, meters, stop};
 use crate::support::postgres::Server as Postgres;
 use crate::support::process::{Server, command};
-use crate::support::{Client, Connect, Figures, Packet, eventually, settled_within, sse, telemetry};
+use crate::support::{Client, Connect, Figures, Packet, eventually, settled, settled_within, sse, telemetry};
 
 fn start(dir: &Path, name: &str, url: &str) -> Server {
     let data = dir.join(name);

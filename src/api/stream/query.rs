@@ -126,6 +126,7 @@ mod tests {
             Event::Presence(DeviceId::parse("m1").unwrap(), Box::new(state))
         };
         assert!(!query.wants(&presence(None)));
-        assert!(query.wants(&presence(Some(Registration { is_active: true, intervals: Default::default() }))));
+        let registered = Registration { is_active: true, intervals: Default::default(), device_type: "dc750".into() };
+        assert!(query.wants(&presence(Some(registered))));
     }
 }

@@ -235,7 +235,7 @@ fn model(rule: &Rule, samples: &[(i64, f64)]) -> Vec<String> {
     let mut last_clear = 0;
     let each = samples.iter().enumerate().map(|(i, (at, value))| {
         if fired_at.is_some() {
-            if !(*value > rule.condition.clear.unwrap_or(rule.condition.threshold)) {
+            if *value <= rule.condition.clear.unwrap_or(rule.condition.threshold) {
                 (fired_at, last_clear) = (None, i + 1);
                 return "-1".to_owned();
             }

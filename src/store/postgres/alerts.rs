@@ -1,5 +1,8 @@
 //! Alerts: raised and cleared by the system (one open a device and kind), or added by hand.
 
+use std::collections::HashMap;
+use std::hash::Hash;
+
 use diesel::pg::Pg;
 use diesel::prelude::Insertable;
 use diesel::sql_types::{Array, Text, Timestamptz};
@@ -16,7 +19,6 @@ use crate::domain::rule::RuleId;
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::listing::{self, Part};
-use crate::store::rules::turns;
 use crate::store::{Alert, AlertChange, AlertFilter, Listing, NewAlert, Page, Place};
 
 #[derive(Queryable)]
@@ -69,6 +71,27 @@ const RAISE: &str = "INSERT INTO device_alerts (device_id, alert_type, severity,
 
 const CLEAR: &str = "UPDATE device_alerts AS a SET cleared_at = c.t FROM unnest($1, $2, $3) AS c (d, k, t) \
      WHERE a.device_id = c.d COLLATE \"C\" AND a.alert_type = c.k AND a.is_builtin AND a.cleared_at IS NULL";
+
+/// What is said of one thing, turn by turn: of several changes in a row to the same state the first counts, and a turn has
+/// every thing once. `key`: which thing, and to which state.
+pub(super) fn turns<'a, C, K: Hash + Eq>(changes: &'a [C], key: impl Fn(&'a C) -> (K, bool)) -> Vec<Vec<&'a C>> {
+    let mut turns: Vec<Vec<&C>> = Vec::new();
+    let mut last: HashMap<K, (usize, bool)> = HashMap::new();
+    for change in changes {
+        let (thing, state) = key(change);
+        let turn = match last.get(&thing) {
+            Some((_, before)) if *before == state => continue,
+            Some((turn, _)) => turn + 1,
+            None => 0,
+        };
+        last.insert(thing, (turn, state));
+        if turns.len() == turn {
+            turns.push(Vec::new());
+        }
+        turns[turn].push(change);
+    }
+    turns
+}
 
 /// Applies changes as if in order, each turn as one statement for all alerts.
 pub(super) fn change(connection: &mut PgConnection, changes: &[AlertChange]) -> QueryResult<()> {

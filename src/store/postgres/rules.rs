@@ -14,15 +14,16 @@ use diesel::{
 };
 
 use super::PostgresStore;
+use super::alerts::turns;
 use super::connection::View;
 use super::schema::alert_rules::{self, dsl};
 use super::schema::{alert_rule_set, device_alerts};
 use super::text;
 use super::types::Time;
-use crate::domain::Timestamp;
 use crate::domain::rule::{ClearReason, MAX_RULES, RuleId, RuleSet};
+use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
-use crate::store::rules::{Words, page_of, set_of, turns};
+use crate::store::rule_rows::{Words, page_of, set_of};
 use crate::store::{AlertRule, Error, Listing, Page, RuleAlert, RuleFilter, RuleOutcome, RuleText, Rules};
 
 #[derive(Queryable, Insertable, AsChangeset)]
@@ -257,17 +258,25 @@ const CLEAR: &str = "UPDATE device_alerts AS a SET cleared_at = c.t, cleared_rea
      FROM unnest($1, $2, $3, $4) AS c (d, r, t, w) \
      WHERE a.device_id = c.d COLLATE \"C\" AND a.rule_id = c.r AND a.cleared_at IS NULL";
 
+/// Which alert it is about, and whether it opens one.
+fn key(change: &RuleAlert) -> ((&DeviceId, RuleId), bool) {
+    match change {
+        RuleAlert::Fire { device, rule, .. } => ((device, *rule), true),
+        RuleAlert::Clear { device, rule, .. } => ((device, *rule), false),
+    }
+}
+
 /// Applies changes as if in order, each turn as one statement.
 pub(super) fn change_alerts(connection: &mut PgConnection, changes: &[RuleAlert]) -> QueryResult<()> {
     if changes.is_empty() {
         return Ok(());
     }
-    let mut rules: Vec<i64> = changes.iter().map(|change| change.key().0.1.0).collect();
+    let mut rules: Vec<i64> = changes.iter().map(|change| key(change).0.1.0).collect();
     rules.sort_unstable();
     rules.dedup();
     let held: Vec<Current> = sql_query(HOLD).bind::<Array<BigInt>, _>(rules).load(connection)?;
     let current: HashMap<i64, i64> = held.into_iter().map(|rule| (rule.id, rule.generation)).collect();
-    turns(changes, RuleAlert::key).iter().try_for_each(|turn| take_turn(connection, &current, turn))
+    turns(changes, key).iter().try_for_each(|turn| take_turn(connection, &current, turn))
 }
 
 fn take_turn(connection: &mut PgConnection, current: &HashMap<i64, i64>, turn: &[&RuleAlert]) -> QueryResult<()> {

@@ -17,7 +17,7 @@ use crate::domain::sequence::{Gap, Hints, SequenceState};
 use crate::domain::{DeviceId, DeviceState, Metric, Registration, Timestamp};
 use crate::store::Fresh;
 use crate::store::fault::Fault;
-use crate::store::{listing, rules};
+use crate::store::{listing, rule_rows};
 
 /// Ids asked for at once.
 const CHUNK: usize = 10_000;
@@ -106,7 +106,7 @@ pub(super) fn upsert(connection: &mut PgConnection, node: Uuid, states: &[(Devic
             .bind::<Array<BigInt>, _>(column(part, |s| s.span_us))
             .bind::<Array<Nullable<Text>>, _>(column(part, |s| shared::hints_text(&s.sequence.hints)))
             .bind::<Array<Nullable<Text>>, _>(column(part, |s| shared::heard_text(node, &s.heard)))
-            .bind::<Array<Nullable<Text>>, _>(column(part, |s| rules::holdings_text(&s.rules)))
+            .bind::<Array<Nullable<Text>>, _>(column(part, |s| rule_rows::holdings_text(&s.rules)))
             .execute(connection)?;
     }
     Ok(())
@@ -178,7 +178,7 @@ fn read(open: &mut HashMap<String, Vec<Gap>>, node: Uuid, row: Row) -> Result<Fr
         fw_version: row.fw_version,
         latest: row.latest.map_or(Ok(BTreeMap::new()), |JsonText(text)| latest(&text))?,
         span_us: row.span_us.unwrap_or(0),
-        rules: row.rules.map_or(Ok(BTreeMap::new()), |JsonText(text)| rules::holdings(&text))?,
+        rules: row.rules.map_or(Ok(BTreeMap::new()), |JsonText(text)| rule_rows::holdings(&text))?,
     };
     Ok(Fresh {
         device: listing::device_id(&row.device_id)?,

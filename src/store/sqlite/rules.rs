@@ -11,7 +11,7 @@ use super::schema::{alert_rule_set, device_alerts};
 use super::{SqliteStore, devices};
 use crate::domain::Timestamp;
 use crate::domain::rule::{ClearReason, MAX_RULES, RuleId, RuleSet};
-use crate::store::rules::{Words, page_of, set_of};
+use crate::store::rule_rows::{Words, page_of, set_of};
 use crate::store::{AlertRule, Error, Listing, Page, RuleAlert, RuleFilter, RuleOutcome, RuleText, Rules};
 
 #[derive(Queryable, Insertable, AsChangeset)]

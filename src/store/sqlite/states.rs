@@ -16,7 +16,7 @@ use crate::domain::device::{Intervals, Latest};
 use crate::domain::presence::Connection;
 use crate::domain::sequence::SequenceState;
 use crate::domain::{DeviceId, DeviceState, Metric, Registration, Timestamp};
-use crate::store::rules;
+use crate::store::rule_rows;
 
 /// Ids asked for at once.
 const CHUNK: usize = 10_000;
@@ -110,7 +110,7 @@ pub(super) fn upsert(connection: &mut SqliteConnection, states: &[(DeviceId, Dev
             .map(|(name, (ts, value), unit)| (name, Newest { ts, value, unit }))
             .collect();
         serde_json::to_writer(&mut latest, &members).expect("numbers and texts under text keys always fit JSON");
-        let rules = rules::holdings_text(&state.rules);
+        let rules = rule_rows::holdings_text(&state.rules);
         let statement = UpsertState {
             device_id: device.as_str(),
             head_seq: state.sequence.head.map(|(seq, _)| seq.into()),
@@ -182,7 +182,7 @@ fn read(connection: &mut SqliteConnection, row: Row) -> Result<(DeviceId, Device
         fw_version: row.fw_version,
         latest: row.latest.as_deref().map_or(Ok(BTreeMap::new()), latest)?,
         span_us: row.span_us.unwrap_or(0),
-        rules: row.rules.as_deref().map_or(Ok(BTreeMap::new()), rules::holdings)?,
+        rules: row.rules.as_deref().map_or(Ok(BTreeMap::new()), rule_rows::holdings)?,
     };
     Ok((listing::device_id(&row.device_id)?, state))
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::tests::rules::{clear, fire, make, put, remove, text};
-use crate::store::{AlertFilter, Duty, Leader, Nodes};
+use crate::store::{AlertFilter, Duty, Leader, Nodes, Rules};
 
 #[test]
 fn a_duty_goes_to_another_node_when_its_holder_ends_or_loses_the_database() {
