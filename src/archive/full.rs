@@ -13,6 +13,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use parquet::file::reader::SerializedPageReader;
 
+use super::decode::decode;
 use super::encode::{DIGEST_KEY, Digest};
 use super::numbers::{Guarded, Numbers, Rebuild, no_payload};
 use super::schema::{Column, Layout};
@@ -70,8 +71,11 @@ pub(crate) struct Scan {
 impl Scan {
     /// Reads the footer.
     pub(crate) fn new(bytes: Bytes) -> Result<Self, ParquetError> {
-        let metadata = ParquetMetaDataReader::new().parse_and_finish(&bytes)?;
-        let layout = Layout::of(&metadata)?;
+        let (metadata, layout) = decode(|| {
+            let metadata = ParquetMetaDataReader::new().parse_and_finish(&bytes)?;
+            let layout = Layout::of(&metadata)?;
+            Ok((metadata, layout))
+        })?;
         let (bytes, digest) = (Arc::new(bytes), Digest::default());
         Ok(Self { bytes, metadata, layout, next_group: 0, columns: None, digest })
     }
@@ -89,6 +93,10 @@ impl Scan {
 
     /// The next rows, in order; none = that was all. Their sum is checked at the end.
     pub(crate) fn next_rows(&mut self) -> Result<Vec<Full>, ParquetError> {
+        decode(|| self.next())
+    }
+
+    fn next(&mut self) -> Result<Vec<Full>, ParquetError> {
         loop {
             if let Some((columns, left)) = self.columns.as_mut().filter(|(_, left)| *left > 0) {
                 let rows = columns.read((*left).min(STEP))?;

@@ -20,6 +20,7 @@ mod batch;
 mod bucket;
 mod classify;
 mod compact;
+mod decode;
 mod encode;
 mod full;
 mod images;

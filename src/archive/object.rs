@@ -28,6 +28,7 @@ use quick_cache::{Weighter, sync::Cache};
 
 use super::Error;
 use super::bucket::Bucket;
+use super::decode::decode;
 use super::encode::{BATCH_KEY, DIGEST_KEY, PARTS_KEY};
 use super::full::{optional, reader, required};
 use super::key::MessageName;
@@ -113,7 +114,7 @@ impl<'a> Object<'a> {
         if let Some(footer) = cache.get(key.as_ref()) {
             return Ok(Some(Self { bucket, key, size, footer, tail: None }));
         }
-        match load(bucket, &key, size) {
+        match decode(|| load(bucket, &key, size)) {
             Ok((metadata, layout, start, tail)) => {
                 let weight = metadata.memory_size() as u64 + layout.weight();
                 let footer = Arc::new(Footer { metadata, layout, weight });
@@ -167,7 +168,7 @@ impl<'a> Object<'a> {
         let mut found = Vec::new();
         for (index, group) in self.groups().enumerate() {
             if may_hold(group, device)
-                && let Err(e) = self.group_rows(index, group, device, &mut found)
+                && let Err(e) = decode(|| self.group_rows(index, group, device, &mut found))
             {
                 return gone(Error::reading(&self.key, e));
             }
@@ -177,7 +178,7 @@ impl<'a> Object<'a> {
 
     /// Content type and payload of a row. `None`: the object is gone.
     pub(crate) fn content(&self, found: &Found) -> Result<Option<(String, Vec<u8>)>, Error> {
-        self.row_content(found).map(Some).or_else(|e| gone(Error::reading(&self.key, e)))
+        decode(|| self.row_content(found)).map(Some).or_else(|e| gone(Error::reading(&self.key, e)))
     }
 
     fn groups(&self) -> impl Iterator<Item = &RowGroupMetaData> {

@@ -258,13 +258,18 @@ fn the_archives_upkeep_and_its_reads_are_counted_one_by_one() {
         });
         assert_eq!(reads("failed"), 0.0);
         // What cannot be read is counted, too, and so is what cannot be looked after.
-        for file in files(&dir.join("archive/raw")) {
-            let length = std::fs::metadata(&file).unwrap().len();
-            std::fs::write(&file, vec![0; usize::try_from(length).unwrap()]).unwrap();
+        let sound: Vec<_> =
+            files(&dir.join("archive/raw")).into_iter().map(|file| (std::fs::read(&file).unwrap(), file)).collect();
+        for (bytes, file) in &sound {
+            std::fs::write(file, vec![0; bytes.len()]).unwrap();
         }
         assert!(ask().status >= 500);
         assert_eq!(reads("failed"), 1.0);
         server.kill();
+        // A server does not begin on what it cannot read.
+        for (bytes, file) in &sound {
+            std::fs::write(file, bytes).unwrap();
+        }
     });
 }
 

@@ -145,14 +145,14 @@ fn a_limited_key_hears_of_its_own_devices_only_and_no_more_when_it_is_revoked() 
 
 #[test]
 fn a_slow_reader_is_told_how_much_it_has_missed_and_holds_up_nobody() {
-    const MESSAGES: u32 = 700;
+    const MESSAGES: u32 = 2000;
     let app =
         TestApp::builder().open().set("http.stream_keep_bytes", "1 MiB").set("http.write_timeout_s", "600").start();
     let (status, slow) = sse::ask(http(&app), "?kinds=readings", &[], 64 * 1024);
     assert_eq!(status, 200);
     let (mut meter, _) = app.mqtt(&Connect::id("m1"));
     for seq in 0..MESSAGES {
-        meter.publish("iot/m1/telemetry", large(app.at(i64::from(seq)), seq, 200).as_bytes(), 1);
+        meter.publish("iot/m1/telemetry", large(app.at(i64::from(seq)), seq, 100).as_bytes(), 1);
     }
     app.settled();
     let mut slow = slow.unwrap();

@@ -11,7 +11,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::statistics::Statistics;
 
-use super::{Object, gone, may_hold, open, picked, read, text};
+use super::{Object, decode, gone, may_hold, open, picked, read, text};
 use crate::archive::Error;
 use crate::archive::full::{optional, required};
 use crate::archive::schema::Column;
@@ -57,7 +57,7 @@ impl Object<'_> {
         for (index, group) in self.groups().enumerate() {
             let overlaps = times_of(group).is_some_and(|(oldest, newest)| oldest < to && from <= newest);
             if overlaps && may_hold(group, device) {
-                let places = self.places(index, group, device);
+                let places = decode(|| self.places(index, group, device));
                 match places {
                     Ok(places) => found.extend(places.into_iter().filter(|p| from <= p.ts && p.ts < to)),
                     Err(e) => return gone(Error::reading(&self.key, e)),
@@ -95,7 +95,7 @@ impl Object<'_> {
         sorted.sort_unstable_by_key(|p| (p.group, p.row));
         let mut found = Vec::with_capacity(sorted.len());
         for of_group in sorted.chunk_by(|a, b| a.group == b.group) {
-            if let Err(e) = self.group_messages(of_group, &mut found) {
+            if let Err(e) = decode(|| self.group_messages(of_group, &mut found)) {
                 return gone(Error::reading(&self.key, e));
             }
         }

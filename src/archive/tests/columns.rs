@@ -152,9 +152,9 @@ fn other_engines_see_the_numbers_by_name_with_their_decimals() {
     let (_, bytes) = object(&records(0, 40));
     let file = SerializedFileReader::new(bytes).unwrap();
     let row = file.get_row_iter(None).unwrap().next().unwrap().unwrap().to_string();
-    let numbers = "payload_measurements_current_dc_val: [-102, -101, -100], \
-                   payload_measurements_ts: [-2, -1, 0], \
-                   payload_measurements_voltage_dc_val: [749.2, 749.3, 750.4], payload_v: [2], payload: null}";
+    let numbers = "payload_measurements_current_dc_val: [-102., -101., -100.], \
+                   payload_measurements_ts: [-2., -1., 0.], \
+                   payload_measurements_voltage_dc_val: [749.2, 749.3, 750.4], payload_v: [2.], payload: null}";
     assert!(row.ends_with(numbers), "{row}");
     let schema = file.metadata().file_metadata().schema_descr();
     let column = schema.columns().iter().find(|c| c.name() == "payload_measurements_voltage_dc_val").unwrap();
