@@ -63,9 +63,12 @@ pub fn markdown() -> String {
     text
 }
 
+/// A path and its methods.
+type Path = (String, Vec<&'static str>);
+
 /// One table: a row a tag, with its paths and their methods.
 pub fn overview() -> String {
-    let mut rows: Vec<(String, Vec<(String, Vec<&'static str>)>)> = Vec::new();
+    let mut rows: Vec<(String, Vec<Path>)> = Vec::new();
     for call in calls() {
         if rows.last().is_none_or(|(tag, _)| *tag != call.tag) {
             rows.push((call.tag.clone(), Vec::new()));

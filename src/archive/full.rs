@@ -204,23 +204,27 @@ impl Columns {
 
 /// Where payloads are read from.
 enum Payloads {
-    Plain(ColumnReaderImpl<ByteArrayType>),
-    Shredded {
-        templates: ColumnReaderImpl<ByteArrayType>,
-        numbers: Vec<ColumnReaderImpl<Int64Type>>,
-        rest: ColumnReaderImpl<ByteArrayType>,
-        rebuild: Rebuild,
-    },
+    Plain(Box<ColumnReaderImpl<ByteArrayType>>),
+    Columns(Box<Taken>),
+}
+
+/// Payloads that were taken apart.
+struct Taken {
+    templates: ColumnReaderImpl<ByteArrayType>,
+    numbers: Vec<ColumnReaderImpl<Int64Type>>,
+    rest: ColumnReaderImpl<ByteArrayType>,
+    rebuild: Rebuild,
 }
 
 impl Payloads {
     fn open(bytes: &Arc<Bytes>, group: &RowGroupMetaData, layout: &Layout) -> Result<Self, ParquetError> {
         let rest = open(bytes, group, layout.payload())?;
-        let Some(template) = layout.template() else { return Ok(Self::Plain(rest)) };
+        let Some(template) = layout.template() else { return Ok(Self::Plain(Box::new(rest))) };
         let numbers = (0..layout.scales().len()).map(|number| open(bytes, group, Layout::number(number)));
         let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
         let templates = open(bytes, group, template)?;
-        Ok(Self::Shredded { templates, numbers, rest, rebuild: Rebuild::new(layout.scales()) })
+        let rebuild = Rebuild::new(layout.scales());
+        Ok(Self::Columns(Box::new(Taken { templates, numbers, rest, rebuild })))
     }
 
     /// Reads those of some rows into them.
@@ -230,7 +234,8 @@ impl Payloads {
                 let payloads = required(payloads, rows.len())?;
                 rows.iter_mut().zip(payloads).for_each(|(row, payload)| row.payload = payload);
             }
-            Self::Shredded { templates, numbers, rest, rebuild } => {
+            Self::Columns(taken) => {
+                let Taken { templates, numbers, rest, rebuild } = &mut **taken;
                 let templates = optional(templates, rows.len())?;
                 let rest = optional(rest, rows.len())?;
                 let mut read = Vec::with_capacity(numbers.len());

@@ -88,7 +88,7 @@ mod tests {
         let mut values = Telemetry::default();
         values.push(0, Metric::parse("voltage_dc").unwrap(), None, 750.0);
         values.push(100_000, Metric::parse("voltage_dc").unwrap(), None, 9e9);
-        values.push(100_000, Metric::parse("door").unwrap(), Some("\n".into()), 1.0);
+        values.push(100_000, Metric::parse("door").unwrap(), Some("\n"), 1.0);
         let device = DeviceId::parse("m1").unwrap();
         let row = TelemetryRow { device, ts, seq: Sequence::Counted(7), received_at: ts.plus_us(1_000_000), values };
         let mut text = String::new();
