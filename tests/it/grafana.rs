@@ -87,6 +87,7 @@ impl Board {
     }
 
     /// Whether a panel, named by its place, is in a row that is closed until somebody opens it.
+    #[cfg(feature = "ops-tests")]
     fn has_in_closed_row(&self, place: &str) -> bool {
         let rows = list(&self.json, "panels").iter().filter(|panel| panel["collapsed"] == true);
         let mut titles = rows.flat_map(|row| list(row, "panels")).map(|panel| text(panel, "title"));
