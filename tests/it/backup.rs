@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use iot_meter::domain::{Clock, Timestamp};
 use serde_json::Value;
 
 use crate::crash::{SmallDisk, publish_until, stored};
 use crate::support::process::{Server, command};
-use crate::support::{Api, Client, Connect, eventually, settled, telemetry};
+use crate::support::{Api, Client, Connect, eventually, settled, settled_within, telemetry};
 
 const PASSPHRASE: &str = "a passphrase that nobody guesses";
 
@@ -140,7 +141,8 @@ fn what_was_acknowledged_before_a_backup_under_load_is_there_once_after_the_rest
         good(&desk.backup("data", &file, &[]));
         good(&desk.restore(&data, &file, &[]));
         let restored = Server::start(&desk.path(&data));
-        settled(&restored.api);
+        // All that the other one has sent meanwhile, as fast as it could.
+        settled_within(Duration::from_secs(180), &restored.api);
         assert_eq!(stored(&restored, "calm", base), (0..before).collect::<Vec<_>>(), "round {round}");
         let loaded = stored(&restored, "load", base);
         let unique: BTreeSet<i64> = loaded.iter().copied().collect();
@@ -161,7 +163,7 @@ fn what_was_acknowledged_before_a_backup_under_load_is_there_once_after_the_rest
     stop.store(true, Ordering::Relaxed);
     assert!(load.join().unwrap().len() > 100);
     // The original is as it was.
-    settled(&server.api);
+    settled_within(Duration::from_secs(180), &server.api);
     assert_eq!(stored(&server, "calm", base), (0..120).collect::<Vec<_>>());
     assert_eq!(server.terminate(), Some(0));
 }
