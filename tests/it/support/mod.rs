@@ -31,7 +31,7 @@ pub use http::Api;
 pub use mqtt::{Client, Connect, Packet};
 
 /// How long a test waits for a condition before it fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A running server.
 pub struct TestApp {
@@ -256,7 +256,7 @@ pub fn settled_within(patience: Duration, api: &Api) {
     );
 }
 
-/// Waits until `condition` holds; fails with `what` when it does not within half a minute.
+/// Waits until `condition` holds; fails with `what` when it does not within a minute and a half.
 pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
     eventually_within(PATIENCE, what, condition, String::new);
 }
