@@ -18,7 +18,7 @@ use super::bucket::Bucket;
 use super::classify::{Classify, classify};
 use super::encode;
 use super::key::{Hour, ROOT, is_expired};
-use super::log::{Follow, Log};
+use super::log::{Follow, Log, READ_BYTES, READ_RECORDS};
 use super::object::{Footers, Object, footers};
 use super::recover::{Resume, resume};
 use crate::domain::{Clock, Timestamp};
@@ -28,9 +28,6 @@ use crate::payload::Window;
 
 /// Its name on the task board.
 const TASK: &str = "archiver";
-/// Limits of one read of the journal.
-const READ_RECORDS: usize = 4096;
-const READ_BYTES: usize = 1024 * 1024;
 /// Largest wait for records, so that being told to give up is noticed.
 const WAIT: Duration = Duration::from_secs(1);
 
@@ -278,6 +275,7 @@ impl Archiver {
         );
         let text = match error {
             Error::Conflict { .. } => "an archive object exists with other records",
+            Error::Damaged { .. } => "an archive object is damaged",
             _ => "the archive cannot be reached or written",
         };
         self.options.board.set(TASK, TaskState::Retrying(text.into()));

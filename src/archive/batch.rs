@@ -29,13 +29,6 @@ pub(crate) struct Row {
     pub(crate) payload: Range<usize>,
 }
 
-impl Row {
-    /// What its times are seen from, µs.
-    pub(crate) fn base_us(&self) -> i64 {
-        self.class.ts.unwrap_or(self.received_at).0
-    }
-}
-
 /// Records being collected.
 #[derive(Default, Debug)]
 pub(crate) struct Pending {

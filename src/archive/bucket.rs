@@ -48,7 +48,7 @@ impl fmt::Debug for Bucket {
 
 impl Bucket {
     /// Opens the store of `url`: `file:///directory` (made if missing, mode 0700, every object synced; `%20` and the like
-    /// are decoded), or `s3://bucket/folder`, `az://container/folder`, `gs://bucket/folder`, which are not spoken to yet.
+    /// are decoded), or `s3://bucket/folder`, `az://container/folder`, `gs://bucket/folder`, if it was built with their features.
     /// `runtime` (multi-threaded: its timers must run by themselves) drives the store's requests and must outlive it.
     pub fn open(url: &str, options: &CloudOptions, runtime: Handle) -> Result<Self, Error> {
         if let Some(opened) = cloud::open(url, options) {
@@ -59,15 +59,11 @@ impl Bucket {
             };
             return Ok(Self { store, runtime, dir: None, single_put_bytes: SINGLE_PUT_BYTES });
         }
-        let Some((scheme, rest)) = url.split_once("://") else {
+        let Some((scheme, _)) = url.split_once("://") else {
             return Err(Error::BadUrl { url: url.to_owned() });
         };
         match scheme {
-            "file" if rest.starts_with('/') => {
-                let dir = dir_of(url).ok_or_else(|| Error::BadUrl { url: url.to_owned() })?;
-                Self::open_dir(&dir, runtime)
-            }
-            "file" => Err(Error::BadUrl { url: url.to_owned() }),
+            "file" => Self::open_dir(&dir_of(url).ok_or_else(|| Error::BadUrl { url: url.to_owned() })?, runtime),
             other => Err(Error::UnknownScheme { scheme: other.to_owned() }),
         }
     }
@@ -285,9 +281,10 @@ fn make_dir(dir: &FilePath) -> std::io::Result<()> {
     }
 }
 
-/// The directory of a `file://` URL; `None` for others.
+/// The directory of a `file:///directory` URL; `None` for others.
 pub fn dir_of(url: &str) -> Option<PathBuf> {
-    url.strip_prefix("file://").and_then(percent_decoded).map(PathBuf::from)
+    let path = url.strip_prefix("file://").filter(|path| path.starts_with('/'));
+    path.and_then(percent_decoded).map(PathBuf::from)
 }
 
 /// RFC 3986 percent-decoding; `None` when a `%` is not followed by two hex digits, or the result is not UTF-8.

@@ -90,7 +90,7 @@ pub(crate) fn encode(batch: &Batch, part: &Part, siblings: &str, digest: String)
         let mut group = Group::default();
         for row in indices.iter().map(|&index| batch.row(index)) {
             let (device, payload) = (batch.bytes(&row.device), batch.bytes(&row.payload));
-            let context = Context { device: &device, seq: row.class.seq, base_us: row.base_us() };
+            let context = Context::new(&device, row.class.seq, row.class.ts.map(|ts| ts.0), row.received_at.0);
             group.push(&mut shapes, context, &payload);
         }
         plan.add(&shapes, &group);

@@ -49,7 +49,7 @@ impl Full {
 
     /// What its payload's template may leave out.
     pub(crate) fn context(&self) -> Context<'_> {
-        Context { device: self.device.data(), seq: self.seq, base_us: self.ts.unwrap_or(self.received_at) }
+        Context::new(self.device.data(), self.seq, self.ts, self.received_at)
     }
 
     /// The message time, of telemetry.
@@ -66,6 +66,8 @@ pub(crate) struct Scan {
     next_group: usize,
     columns: Option<(Columns, usize)>,
     digest: Digest,
+    /// Nothing more comes: it is at its end, or was damaged.
+    is_over: bool,
 }
 
 impl Scan {
@@ -77,7 +79,7 @@ impl Scan {
             Ok((metadata, layout))
         })?;
         let (bytes, digest) = (Arc::new(bytes), Digest::default());
-        Ok(Self { bytes, metadata, layout, next_group: 0, columns: None, digest })
+        Ok(Self { bytes, metadata, layout, next_group: 0, columns: None, digest, is_over: false })
     }
 
     /// Rows it says it has.
@@ -91,9 +93,14 @@ impl Scan {
         entries.iter().find(|entry| entry.key == key)?.value.as_deref()
     }
 
-    /// The next rows, in order; none = that was all. Their sum is checked at the end.
+    /// The next rows, in order; none = that was all, or an error was before. Their sum is checked at the end.
     pub(crate) fn next_rows(&mut self) -> Result<Vec<Full>, ParquetError> {
-        decode(|| self.next())
+        if self.is_over {
+            return Ok(Vec::new());
+        }
+        let rows = decode(|| self.next());
+        self.is_over = !rows.as_ref().is_ok_and(|rows| !rows.is_empty());
+        rows
     }
 
     fn next(&mut self) -> Result<Vec<Full>, ParquetError> {
@@ -203,57 +210,54 @@ impl Columns {
 }
 
 /// Where payloads are read from.
-enum Payloads {
-    Plain(Box<ColumnReaderImpl<ByteArrayType>>),
-    Columns(Box<Taken>),
+struct Payloads {
+    /// Those that are kept as they are.
+    whole: ColumnReaderImpl<ByteArrayType>,
+    /// The others, if the object has columns of numbers.
+    taken_apart: Option<TakenApart>,
 }
 
-/// Payloads that were taken apart.
-struct Taken {
+struct TakenApart {
     templates: ColumnReaderImpl<ByteArrayType>,
     numbers: Vec<ColumnReaderImpl<Int64Type>>,
-    rest: ColumnReaderImpl<ByteArrayType>,
     rebuild: Rebuild,
 }
 
 impl Payloads {
     fn open(bytes: &Arc<Bytes>, group: &RowGroupMetaData, layout: &Layout) -> Result<Self, ParquetError> {
-        let rest = open(bytes, group, layout.payload())?;
-        let Some(template) = layout.template() else { return Ok(Self::Plain(Box::new(rest))) };
-        let numbers = (0..layout.scales().len()).map(|number| open(bytes, group, Layout::number(number)));
-        let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
-        let templates = open(bytes, group, template)?;
-        let rebuild = Rebuild::new(layout.scales());
-        Ok(Self::Columns(Box::new(Taken { templates, numbers, rest, rebuild })))
+        let taken_apart = |template| {
+            let templates = open(bytes, group, template)?;
+            let numbers = (0..layout.scales().len()).map(|number| open(bytes, group, Layout::number(number)));
+            let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
+            Ok::<_, ParquetError>(TakenApart { templates, numbers, rebuild: Rebuild::new(layout.scales()) })
+        };
+        let taken_apart = layout.template().map(taken_apart).transpose()?;
+        Ok(Self { whole: open(bytes, group, layout.payload())?, taken_apart })
     }
 
     /// Reads those of some rows into them.
     fn read(&mut self, rows: &mut [Full]) -> Result<(), ParquetError> {
-        match self {
-            Self::Plain(payloads) => {
-                let payloads = required(payloads, rows.len())?;
-                rows.iter_mut().zip(payloads).for_each(|(row, payload)| row.payload = payload);
-            }
-            Self::Columns(taken) => {
-                let Taken { templates, numbers, rest, rebuild } = &mut **taken;
-                let templates = optional(templates, rows.len())?;
-                let rest = optional(rest, rows.len())?;
-                let mut read = Vec::with_capacity(numbers.len());
-                for reader in numbers {
-                    let mut numbers = Numbers::default();
-                    numbers.read(reader, rows.len())?;
-                    read.push(Some(numbers));
+        let Some(TakenApart { templates, numbers, rebuild }) = &mut self.taken_apart else {
+            let payloads = required(&mut self.whole, rows.len())?;
+            rows.iter_mut().zip(payloads).for_each(|(row, payload)| row.payload = payload);
+            return Ok(());
+        };
+        let templates = optional(templates, rows.len())?;
+        let whole = optional(&mut self.whole, rows.len())?;
+        let mut read = Vec::with_capacity(numbers.len());
+        for reader in numbers {
+            let mut numbers = Numbers::default();
+            numbers.read(reader, rows.len())?;
+            read.push(Some(numbers));
+        }
+        for (index, ((row, template), whole)) in rows.iter_mut().zip(templates).zip(whole).enumerate() {
+            row.payload = match template {
+                None => whole.ok_or_else(no_payload)?,
+                Some(text) => {
+                    let template = rebuild.template(&text)?;
+                    rebuild.payload(&template, row.context(), row.size, &read, index)?.into()
                 }
-                for (index, ((row, template), rest)) in rows.iter_mut().zip(templates).zip(rest).enumerate() {
-                    row.payload = match template {
-                        None => rest.ok_or_else(no_payload)?,
-                        Some(text) => {
-                            let template = rebuild.template(&text)?;
-                            rebuild.payload(&template, row.context(), row.size, &read, index)?.into()
-                        }
-                    };
-                }
-            }
+            };
         }
         Ok(())
     }

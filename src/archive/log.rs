@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use crate::journal::{Cursor, Error, Journal, Offset, Record};
 
+/// Limits of one read, where nothing else limits it.
+pub(crate) const READ_RECORDS: usize = 4096;
+pub(crate) const READ_BYTES: usize = 1024 * 1024;
+
 /// A journal, as a place to read from.
 pub(crate) trait Log: fmt::Debug + Send + Sync {
     /// The oldest offset still there.

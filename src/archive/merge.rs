@@ -130,16 +130,11 @@ impl Output {
 fn survey(bytes: &Bytes, shapes: &mut Shapes, plan: &mut Plan) -> Result<(), ParquetError> {
     let mut scan = Scan::new(bytes.clone())?;
     loop {
-        let (mut group, mut rows) = (Group::default(), 0);
-        while rows < GROUP_ROWS {
-            let read = scan.next_rows()?;
-            if read.is_empty() {
-                plan.add(shapes, &group);
-                return Ok(());
-            }
-            rows += read.len();
-            read.iter().for_each(|row| group.push(shapes, row.context(), row.payload.data()));
+        let (rows, mut group) = (scan.next_rows()?, Group::default());
+        if rows.is_empty() {
+            return Ok(());
         }
+        rows.iter().for_each(|row| group.push(shapes, row.context(), row.payload.data()));
         plan.add(shapes, &group);
     }
 }

@@ -129,9 +129,9 @@ impl Error {
         }
     }
 
-    /// Whether trying again can help.
+    /// Whether trying again can help: once a store is back, or a damaged object was restored or moved away.
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Store { .. } | Self::Directory { .. } | Self::Conflict { .. })
+        matches!(self, Self::Store { .. } | Self::Directory { .. } | Self::Conflict { .. } | Self::Damaged { .. })
     }
 }
 

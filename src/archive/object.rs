@@ -233,7 +233,7 @@ impl<'a> Object<'a> {
     /// A source that has everything of a row group but its payloads at hand.
     fn source(&self, group: &RowGroupMetaData) -> Result<Source, ParquetError> {
         let (start, _) = group.column(0).byte_range();
-        let (end, _) = group.column(self.footer.layout.first_of_payloads()).byte_range();
+        let (end, _) = group.column(self.footer.layout.end_of_finding()).byte_range();
         let at_hand = match &self.tail {
             Some((at, bytes)) if *at <= start => (*at, bytes.clone()),
             _ => (start, self.bucket.get_range(&self.key, start..end).map_err(external)?),

@@ -16,7 +16,7 @@ use object_store::path::Path;
 use super::Error;
 use super::bucket::Bucket;
 use super::key::{Hour, Listed, ObjectName};
-use super::log::Log;
+use super::log::{Log, READ_BYTES, READ_RECORDS};
 use super::object::{Footers, Object};
 use super::walk::Shelf;
 use crate::domain::Timestamp;
@@ -30,10 +30,6 @@ pub(crate) struct Resume {
     pub(crate) redo_until: Option<u64>,
 }
 
-/// Records of one step behind those that have expired.
-const READ_RECORDS: usize = 4096;
-const READ_BYTES: usize = 1024 * 1024;
-
 /// Finds out by listing. `is_expired`: whether the objects of an hour may have been deleted for their age.
 pub(crate) fn resume(
     bucket: &Bucket,
@@ -45,18 +41,14 @@ pub(crate) fn resume(
     let mut next = log.first();
     while let Some((offset, received_at)) = record_at(log, next)? {
         next = offset;
-        let Some(batch) = batch_of(bucket, footers, node, (offset, received_at), is_expired)? else {
-            let behind = behind_expired(log, next, is_expired)?;
-            if behind == next {
-                break;
-            }
-            next = behind;
-            continue;
-        };
-        if !batch.complete {
-            return Ok(Resume { next: batch.first, redo_until: Some(batch.end) });
+        match batch_of(bucket, footers, node, (offset, received_at), is_expired)? {
+            Some(Written { first, end, complete: false }) => return Ok(Resume { next: first, redo_until: Some(end) }),
+            Some(Written { end, .. }) => next = end,
+            None => match behind_expired(log, offset, is_expired)? {
+                behind if behind == offset => break,
+                behind => next = behind,
+            },
         }
-        next = batch.end;
     }
     Ok(Resume { next, redo_until: None })
 }

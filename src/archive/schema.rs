@@ -10,6 +10,7 @@
 //! A row of the second has either a template, and the numbers of its payload as lists in the columns `payload_…`, or its
 //! payload as it is. (They are columns side by side and not one group: engines join those of many files by their names.) The first is older; it is still written where there are no numbers to take out.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use parquet::basic::{Compression, Encoding, LogicalType, Repetition, TimeUnit, Type as Physical, ZstdLevel};
@@ -18,7 +19,8 @@ use parquet::file::metadata::{ParquetMetaData, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr};
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
-use super::shred::{Columns, MAX_COLUMNS};
+use super::encode::GROUP_ROWS;
+use super::shred::{Columns, MAX_COLUMNS, MAX_DECIMALS, MAX_DIGITS};
 
 /// Rows a payload page has at most: what is decompressed to read one message.
 pub(super) const PAGE_ROWS: usize = 128;
@@ -53,6 +55,8 @@ pub(crate) enum Column {
     Node = 12,
 }
 
+/// Rows a row group can have.
+const GROUP_RANGE: RangeInclusive<i64> = 0..=GROUP_ROWS as i64;
 /// Columns before the template, or the payload.
 const COMMON: usize = Column::Node as usize + 1;
 
@@ -76,7 +80,7 @@ impl Layout {
                 let numbers = &columns[COMMON + 1..columns.len() - 1];
                 let scales = numbers.iter().map(|column| {
                     let is_list = column.max_rep_level() == 1 && column.max_def_level() == 1;
-                    let scale = u8::try_from(column.type_scale()).ok().filter(|scale| *scale <= 15);
+                    let scale = u8::try_from(column.type_scale()).ok().filter(|scale| *scale <= MAX_DECIMALS);
                     scale.filter(|_| is_list && column.physical_type() == Physical::INT64)
                 });
                 let scales = scales.collect::<Option<Vec<u8>>>();
@@ -96,6 +100,10 @@ impl Layout {
         };
         if columns.len() != payload + 1 {
             return Err(ParquetError::General(format!("{} columns", columns.len())));
+        }
+        // (Room is made for as many rows as a group says it has.)
+        if let Some(group) = metadata.row_groups().iter().find(|group| !GROUP_RANGE.contains(&group.num_rows())) {
+            return Err(ParquetError::General(format!("a row group of {} rows", group.num_rows())));
         }
         Ok(Self { scales })
     }
@@ -120,8 +128,8 @@ impl Layout {
         self.scales.as_ref().map_or(COMMON, |scales| COMMON + 1 + scales.len())
     }
 
-    /// The first column that a listing does not need.
-    pub(crate) fn first_of_payloads(&self) -> usize {
+    /// The column before which the range ends that is read to find rows: that of payloads, or the first of numbers.
+    pub(crate) fn end_of_finding(&self) -> usize {
         COMMON + usize::from(self.scales.is_some())
     }
 
@@ -142,7 +150,7 @@ fn column(name: &str, physical: Physical, logical: Option<LogicalType>, repetiti
 
 /// A column of lists of decimals.
 fn numbers(name: &str, scale: u8) -> Result<TypePtr, ParquetError> {
-    let (precision, scale) = (18, i32::from(scale));
+    let (precision, scale) = (i32::from(MAX_DIGITS), i32::from(scale));
     let name = format!("{NUMBERS}{name}");
     let builder = Type::primitive_type_builder(&name, Physical::INT64).with_repetition(Repetition::REPEATED);
     let logical = Some(LogicalType::decimal(scale, precision));
@@ -253,7 +261,7 @@ mod tests {
             let layout = Layout { scales };
             assert_eq!(names[layout.payload()], "payload");
             assert_eq!(layout.template().map(|at| names[at].as_str()), (rest.len() > 1).then_some("template"));
-            assert_eq!(names[layout.first_of_payloads()], rest[usize::from(rest.len() > 1)]);
+            assert_eq!(names[layout.end_of_finding()], rest[usize::from(rest.len() > 1)]);
         }
     }
 }

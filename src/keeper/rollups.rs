@@ -113,9 +113,10 @@ fn turn(
         *figures = Figures::default();
         return Ok(0);
     }
-    // Before the step: what fails, and fails again, shows.
-    figures.read_if_due(rollups)?;
+    // Before the step: what fails, and fails again, shows. And if they cannot be read, the work is done all the same.
+    let read = figures.read_if_due(rollups);
     let done = step(rollups, now, is_stopping)?;
+    read?;
     if done == 0 {
         figures.read(rollups)?;
     }

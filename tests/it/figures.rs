@@ -217,13 +217,13 @@ fn the_archives_upkeep_and_its_reads_are_counted_one_by_one() {
     app.restart_while(|| {
         let all = HOURS * OBJECTS;
         assert_eq!(files(&dir.join("archive/raw")).len(), all as usize, "one object a message");
-        let start = || {
+        let process = || {
             let mut process = command(&dir);
             process.env("IOT_METER__ARCHIVE__UPKEEP_S", "1").env("IOT_METER__RETENTION__TELEMETRY_DAYS", "1");
             process.env("IOT_METER__DATABASE__URL", &database);
-            Server::start_with(&mut process, &dir)
+            process
         };
-        let server = start();
+        let server = Server::start_with(&mut process(), &dir);
         let put_together = [
             ("archive_compacted_total", f64::from(all)),
             ("archive_compact_duration_seconds_count", f64::from(HOURS)),
@@ -239,7 +239,7 @@ fn the_archives_upkeep_and_its_reads_are_counted_one_by_one() {
             written.elapsed().is_ok_and(|age| age > std::time::Duration::from_secs(2))
         };
         eventually("a period has passed", || files(&dir.join("archive/raw")).iter().all(|file| is_old(file)));
-        let server = start();
+        let server = Server::start_with(&mut process(), &dir);
         let api = &server.api;
         shows(
             api,
@@ -266,10 +266,22 @@ fn the_archives_upkeep_and_its_reads_are_counted_one_by_one() {
         assert!(ask().status >= 500);
         assert_eq!(reads("failed"), 1.0);
         server.kill();
-        // A server does not begin on what it cannot read.
+        // What it cannot go on from is waited for, and said: a restart is not the cure, the object is.
+        let server = Server::start_unready(&mut process(), &dir);
+        let archiver = || server.api.get("/api/system/status").expect(200).json()["tasks"]["archiver"].clone();
+        eventually("it says what it waits for", || archiver()["state"] == "retrying");
+        assert_eq!(archiver()["last_error"], "an archive object is damaged");
+        assert_eq!(server.api.get("/readyz").status, 503);
         for (bytes, file) in &sound {
             std::fs::write(file, bytes).unwrap();
         }
+        eventually_within(
+            std::time::Duration::from_secs(60),
+            "it goes on",
+            || archiver()["state"] == "running",
+            || archiver().to_string(),
+        );
+        assert_eq!(server.terminate(), Some(0));
     });
 }
 

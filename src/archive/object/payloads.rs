@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{ByteArray, ByteArrayType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::RowGroupMetaData;
@@ -32,7 +33,9 @@ impl Object<'_> {
         rows: &[usize],
     ) -> Result<Vec<Bytes>, ParquetError> {
         let layout = &self.footer.layout;
-        let Some(template) = layout.template() else { return self.plain(index, source, rows) };
+        let Some(template) = layout.template() else {
+            return Ok(self.whole(index, source, rows, required)?.iter().map(copied).collect());
+        };
         let group = self.footer.metadata.row_group(index);
         let mut templates = open::<ByteArrayType>(source, group, template, self.pages(index, template).pages)?;
         let templates = picked(&mut templates, rows, optional)?;
@@ -42,7 +45,7 @@ impl Object<'_> {
         let each = rows.iter().zip(&templates);
         let whole: Vec<usize> = each.clone().filter(|(_, t)| t.is_none()).map(|(row, _)| *row).collect();
         let taken_apart: Vec<usize> = each.filter(|(_, t)| t.is_some()).map(|(row, _)| *row).collect();
-        let mut whole = self.whole(index, source, &whole)?.into_iter();
+        let mut whole = self.whole(index, source, &whole, optional)?.into_iter();
         let numbers = self.numbers(index, source, &taken_apart, &templates)?;
         let contexts = Contexts::read(source, group, &taken_apart)?;
         let (mut payloads, mut at) = (Vec::with_capacity(rows.len()), 0);
@@ -59,21 +62,14 @@ impl Object<'_> {
         Ok(payloads)
     }
 
-    fn plain(&self, index: usize, source: &Arc<Source>, rows: &[usize]) -> Result<Vec<Bytes>, ParquetError> {
-        let paged = self.pages(index, self.footer.layout.payload());
-        let source = self.at_hand(std::slice::from_ref(&paged), rows)?.map_or_else(|| Arc::clone(source), Arc::new);
-        let group = self.footer.metadata.row_group(index);
-        let mut payloads = open::<ByteArrayType>(&source, group, paged.column, paged.pages)?;
-        Ok(picked(&mut payloads, rows, required)?.iter().map(copied).collect())
-    }
-
-    /// Payloads that were not taken apart.
-    fn whole(
+    /// Payloads that were not taken apart; `take`: from a column with nulls, or without.
+    fn whole<T>(
         &self,
         index: usize,
         source: &Arc<Source>,
         rows: &[usize],
-    ) -> Result<Vec<Option<ByteArray>>, ParquetError> {
+        take: fn(&mut ColumnReaderImpl<ByteArrayType>, usize) -> Result<Vec<T>, ParquetError>,
+    ) -> Result<Vec<T>, ParquetError> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
@@ -81,7 +77,7 @@ impl Object<'_> {
         let source = self.at_hand(std::slice::from_ref(&paged), rows)?.map_or_else(|| Arc::clone(source), Arc::new);
         let group = self.footer.metadata.row_group(index);
         let mut payloads = open::<ByteArrayType>(&source, group, paged.column, paged.pages)?;
-        picked(&mut payloads, rows, optional)
+        picked(&mut payloads, rows, take)
     }
 
     /// Numbers of some rows, of the columns their templates take some of.
@@ -171,8 +167,7 @@ impl Contexts {
     }
 
     fn get(&self, row: usize) -> Context<'_> {
-        let base_us = self.times[row].unwrap_or(self.received[row]);
-        Context { device: self.devices[row].data(), seq: self.seqs[row], base_us }
+        Context::new(self.devices[row].data(), self.seqs[row], self.times[row], self.received[row])
     }
 }
 

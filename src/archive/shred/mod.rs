@@ -22,7 +22,7 @@
 //! | `‹nK,C›` | the same with K decimals: `230.10` |
 //!
 //! ‹ and › are the bytes 1 and 2, which no JSON text has. A text of which any number is written in another way (exponents,
-//! −0, more than 18 digits) keeps that number in its template.
+//! −0, more than [`MAX_DIGITS`] digits) keeps that number in its template.
 //!
 //! Promise: what [`Group::finish`] gives a template was rebuilt with it and compared, byte by byte. Bounded: shapes known,
 //! marks in a text, columns, templates; what exceeds them is no error, it has no template. Must not know: Parquet, rooms.
@@ -39,6 +39,7 @@ mod time;
 mod tests;
 
 pub use group::{Group, Shredded};
+pub use number::{MAX_DECIMALS, MAX_DIGITS};
 pub use plan::{Columns, Lists, Plan};
 pub use shape::Shapes;
 pub use template::{Fault, Template};
@@ -64,12 +65,19 @@ pub struct Context<'a> {
     pub base_us: i64,
 }
 
+impl<'a> Context<'a> {
+    /// Of a row as an object keeps it; times in µs since 1970.
+    pub fn new(device: &'a [u8], seq: Option<i64>, ts: Option<i64>, received_at: i64) -> Self {
+        Self { device, seq, base_us: ts.unwrap_or(received_at) }
+    }
+}
+
 /// A decimal number as it was written: `mantissa / 10^decimals`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Value {
-    /// Below 10^18, positive or negative.
+    /// Of [`MAX_DIGITS`] digits, positive or negative.
     pub mantissa: i64,
-    /// 0 to 15.
+    /// 0 to [`MAX_DECIMALS`].
     pub decimals: u8,
 }
 
@@ -78,8 +86,8 @@ fn power(exponent: u8) -> Option<i64> {
     POWERS.get(usize::from(exponent)).copied()
 }
 
-const POWERS: [i64; 19] = {
-    let mut powers = [1; 19];
+const POWERS: [i64; MAX_DIGITS as usize + 1] = {
+    let mut powers = [1; MAX_DIGITS as usize + 1];
     let mut at = 1;
     while at < powers.len() {
         powers[at] = powers[at - 1] * 10;

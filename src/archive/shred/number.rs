@@ -4,9 +4,9 @@ use super::template::Fault;
 use super::{Value, power};
 
 /// Digits of a number, at most: what a 64-bit integer, and DECIMAL(18), always holds.
-pub(super) const MAX_DIGITS: u8 = 18;
+pub const MAX_DIGITS: u8 = 18;
 /// Decimals, at most.
-pub(super) const MAX_DECIMALS: u8 = 15;
+pub const MAX_DECIMALS: u8 = 15;
 
 /// How a number is written.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

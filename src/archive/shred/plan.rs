@@ -1,12 +1,13 @@
 //! Which numbers become columns, and with how many decimals: those there are most of, so that most fit.
 
 use super::shape::{LIMIT, Shapes};
-use super::{Group, MAX_COLUMNS, Value, power};
+use super::{Group, MAX_COLUMNS, MAX_DECIMALS, MAX_DIGITS, Value, power};
 
 /// Fewer numbers are not worth a column.
 const LEAST: u64 = 4;
-const DECIMALS: usize = 16;
-const DIGITS: usize = 19;
+/// How many numbers of decimals there are, and of digits.
+const DECIMALS: usize = MAX_DECIMALS as usize + 1;
+const DIGITS: usize = MAX_DIGITS as usize + 1;
 
 /// Numbers of one name, counted by their decimals and digits.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::text::{Found, marks};
 use super::time::{Calendar, Instant};
-use super::{CLOSE, Context, OPEN, Value, number};
+use super::{CLOSE, Context, OPEN, POWERS, Value, number};
 
 /// Shapes known at once, and their bytes.
 const MAX_SHAPES: usize = 2048;
@@ -23,7 +23,7 @@ const RECENT: usize = 24;
 /// Characters of a name.
 const MAX_NAME: usize = 96;
 /// The largest number, and the one of a column's number that it becomes at most.
-pub(super) const LIMIT: i64 = 1_000_000_000_000_000_000;
+pub(super) const LIMIT: i64 = POWERS[number::MAX_DIGITS as usize];
 
 /// What a mark stands for. A `key` is a name by its place among those known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

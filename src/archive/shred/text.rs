@@ -95,11 +95,7 @@ impl Walk<'_> {
     }
 
     fn wants_name(&mut self, wants: bool) -> Option<()> {
-        let open = self.open.last_mut()?;
-        open.wants_name = wants;
-        if wants {
-            self.path.truncate(open.path);
-        }
+        self.open.last_mut()?.wants_name = wants;
         Some(())
     }
 
@@ -147,8 +143,10 @@ impl Walk<'_> {
         }
         self.at = end + 1;
         let content = &self.text[start..end];
-        let is_name = self.open.last().is_some_and(|open| open.is_object && open.wants_name);
-        if is_name {
+        let of_name = self.open.last().filter(|open| open.is_object && open.wants_name).map(|open| open.path);
+        if let Some(path) = of_name {
+            // In the place of the name before: a path has no more names than brackets, whatever the text repeats.
+            self.path.truncate(path);
             join(&mut self.path, &named(content));
         } else if content == self.context.device {
             self.mark(start..end, Found::Device, None);
@@ -259,6 +257,7 @@ mod tests {
             &[("1", "value"), ("2", "x_y"), ("3", "kind_z"), ("4", "value")],
         );
         check(r#"{"a":{"seq":7},"b":"x\"1\\","c":"","seq":8}"#, &[("7", "a_seq"), ("8", "seq")]);
+        check(r#"{"a""b""c" 1}"#, &[("1", "c")]);
         check("17", &[("17", "value")]);
         check("null", &[]);
     }

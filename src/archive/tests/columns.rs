@@ -201,19 +201,23 @@ fn objects_of_both_layouts_become_one() {
 }
 
 #[test]
-fn a_change_of_any_byte_is_refused_by_name_or_changes_nothing() {
+fn a_changed_byte_is_named_or_leaves_a_whole_scan_as_it_was() {
     let bench = Bench::new(&records(0, 40));
     bench.archive().unwrap();
     bench.log.trim(bench.log.released());
     let key = Path::from(bench.keys().remove(0));
     let good = bench.bucket().get(&key).unwrap();
-    let (rows, names) = (all_rows(&good).unwrap(), bench.list("a", None, 3));
+    let whole = |bytes: &Bytes| {
+        let rows = all_rows(bytes)?.into_iter();
+        Ok::<Vec<_>, ParquetError>(rows.map(|row| (row.offset, row.received_at, row.payload)).collect())
+    };
+    let (rows, names) = (whole(&good).unwrap(), bench.list("a", None, 3));
     let mut refused = 0;
     for at in (0..good.len()).step_by(37) {
         let mut bytes = good.to_vec();
         bytes[at] ^= 0x55;
-        match all_rows(&bytes.clone().into()) {
-            Ok(found) => assert_eq!(found.len(), rows.len(), "byte {at}"),
+        match whole(&bytes.clone().into()) {
+            Ok(found) => assert!(found == rows, "byte {at}"),
             Err(_) => refused += 1,
         }
         bench.runtime.block_on(bench.store.put(&key, bytes.into())).unwrap();
@@ -282,6 +286,16 @@ fn a_layout_that_is_not_known_is_refused() {
     writer.write_group(&rows, None).unwrap();
     let error = all_rows(&writer.finish(entry(LAYOUT_KEY, COLUMNS)).unwrap()).unwrap_err();
     assert!(error.to_string().contains("14 columns"), "{error}");
+}
+
+#[test]
+fn a_row_group_that_says_it_has_more_rows_than_any_has_is_refused_before_there_is_room_for_them() {
+    let (_, good) = object(&records(0, 6));
+    let rows: Vec<Full> = all_rows(&good).unwrap().into_iter().cycle().take(GROUP_ROWS + 1).collect();
+    let mut writer = Writer::new(0, Effort::Quick, Columns::default()).unwrap();
+    writer.write_group(&rows, None).unwrap();
+    let error = Scan::new(writer.finish(Vec::new()).unwrap()).err().map(|error| error.to_string());
+    assert_eq!(error.as_deref(), Some("Parquet error: a row group of 8193 rows"));
 }
 
 #[test]

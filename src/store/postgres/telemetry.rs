@@ -17,6 +17,7 @@ use super::schema::staging_telemetry;
 use super::types::{Floats, JsonText, Longs, Time};
 use crate::domain::metric::Known;
 use crate::domain::{DeviceId, Sequence, Telemetry, Timestamp};
+use crate::observe::trace;
 use crate::store::fault::Fault;
 use crate::store::{Columns, TelemetryRow};
 
@@ -153,7 +154,7 @@ impl QueryFragment<Pg> for SelectPage<'_> {
 }
 
 /// See [`Store::scan_columns`](crate::store::Store::scan_columns). Of a long range, the next page is read while one is worked
-/// on.
+/// on: two pages are held.
 pub(super) fn scan(
     connections: &Connections,
     id: &DeviceId,
@@ -163,14 +164,14 @@ pub(super) fn scan(
     each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
 ) -> Result<(), Fault> {
     let mut pages = Pages { connections, id, columns, ts: from, seq: i64::MIN, to, days: DAYS, is_done: false };
-    let first = pages.next()?;
-    if pages.is_done {
-        let _ = first.into_iter().try_for_each(each);
+    // (Most ends here: with the first page, or at its first row.)
+    if pages.next()?.into_iter().try_for_each(&mut *each).is_break() || pages.is_done {
         return Ok(());
     }
     thread::scope(|scope| {
-        let (ahead, behind) = sync_channel(1);
-        scope.spawn(move || {
+        // Without room: one page is worked on, one is ready or on its way.
+        let (ahead, behind) = sync_channel(0);
+        let read_ahead = trace::carry(move || {
             while !pages.is_done {
                 let page = pages.next();
                 let is_end = page.is_err();
@@ -179,7 +180,9 @@ pub(super) fn scan(
                 }
             }
         });
-        for page in std::iter::once(Ok(first)).chain(behind) {
+        let reader = thread::Builder::new().name("pages".into()).spawn_scoped(scope, read_ahead);
+        reader.map_err(|error| Fault::Connect(Box::new(error)))?;
+        for page in behind {
             if page?.into_iter().try_for_each(&mut *each).is_break() {
                 break;
             }

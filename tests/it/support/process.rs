@@ -37,6 +37,15 @@ impl Server {
 
     /// Starts that command and waits until it is ready.
     pub fn start_with(command: &mut Command, data_dir: &Path) -> Self {
+        let server = Self::start_unready(command, data_dir);
+        super::eventually("the server is ready", || {
+            server.api.try_send("GET", "/readyz", &[], None).is_ok_and(|answer| answer.status == 200)
+        });
+        server
+    }
+
+    /// The same, but not until it is ready.
+    pub fn start_unready(command: &mut Command, data_dir: &Path) -> Self {
         let announced = data_dir.join("run/addresses.json");
         let _ = std::fs::remove_file(&announced);
         let mut child = command.spawn().expect("the executable starts");
@@ -51,11 +60,7 @@ impl Server {
         let found = found.expect("set above");
         let address = |name: &str| found[name].as_str().unwrap().parse::<SocketAddr>().unwrap();
         let http = address("http");
-        let api = Api::new(http, None);
-        super::eventually("the server is ready", || {
-            api.try_send("GET", "/readyz", &[], None).is_ok_and(|answer| answer.status == 200)
-        });
-        Self { child, api, http, mqtt: address("mqtt") }
+        Self { child, api: Api::new(http, None), http, mqtt: address("mqtt") }
     }
 
     /// `kill -9`.
