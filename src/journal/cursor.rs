@@ -211,7 +211,7 @@ impl Cursor {
         let is_trim_due = state.is_trim_due();
         drop(state);
         if is_trim_due {
-            self.shared.work.notify_one();
+            self.shared.trim.notify_one();
         }
         self.shared.room.notify_one();
     }
@@ -222,7 +222,7 @@ impl Cursor {
         state.holds.retain(|h| Some(h.name) != self.hold);
         state.count_released();
         drop(state);
-        self.shared.work.notify_one();
+        self.shared.trim.notify_one();
         self.shared.room.notify_one();
     }
 }

@@ -34,6 +34,15 @@ pub(super) trait Disk: Send + Sync + 'static {
     fn create(&self, path: &Path) -> io::Result<File> {
         OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
     }
+
+    /// Removes a file, if it is there; its name is durably gone then.
+    fn remove(&self, path: &Path) -> Result<(), Error> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", path)(error)),
+            Ok(()) | Err(_) => {}
+        }
+        path.parent().map_or(Ok(()), sync_dir)
+    }
 }
 
 /// The operating system's.

@@ -13,7 +13,7 @@ use super::cursor::Cursor;
 use super::disk::{Disk, RealDisk};
 use super::shared::{Phase, Shared};
 use super::writer::Writer;
-use super::{Entry, Error, Offset, OnSync, Options, Recovery, Status, format, recovery};
+use super::{Entry, Error, Offset, OnSync, Options, Recovery, Status, format, recovery, trimmer};
 
 /// Handle of the journal; clones share it. One writer thread owns the files. Dropping the last clone closes the journal
 /// and waits for the writer to end; cursors can still read to the end.
@@ -35,12 +35,12 @@ impl Journal {
 
     /// [`open`](Self::open), telling `on_sync` of each sync.
     pub fn open_observed(options: Options, on_sync: Option<OnSync>) -> Result<(Self, Recovery), Error> {
-        Self::open_on(Box::new(RealDisk), options, on_sync)
+        Self::open_on(Arc::new(RealDisk), options, on_sync)
     }
 
     /// [`open_observed`](Self::open_observed) on a disk that may fail.
     pub(super) fn open_on(
-        disk: Box<dyn Disk>,
+        disk: Arc<dyn Disk>,
         options: Options,
         on_sync: Option<OnSync>,
     ) -> Result<(Self, Recovery), Error> {
@@ -49,6 +49,12 @@ impl Journal {
         let active = opened.segments.back().copied();
         let (first, len) = active.map_or((0, 0), |s| (s.first, s.bytes));
         let shared = Arc::new(Shared::new(&options, opened.segments, durable));
+        let start = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let thread = thread::Builder::new().name(name.into()).spawn(run);
+            thread.map_err(Error::io("start the threads of", &options.dir))
+        };
+        let trimming = (Arc::clone(&shared), Arc::clone(&disk));
+        let trimmer = start("trimmer", Box::new(move || trimmer::run(&trimming.0, &trimming.1)))?;
         let writer = Writer {
             shared: Arc::clone(&shared),
             disk,
@@ -59,10 +65,10 @@ impl Journal {
             file_len: len,
             is_marked: opened.is_marked,
             on_sync,
+            trimmer: Some(trimmer),
             durable: sender,
         };
-        let thread = thread::Builder::new().name("journal".into()).spawn(move || writer.run());
-        let thread = thread.map_err(Error::io("start the writer of", &options.dir))?;
+        let thread = start("journal", Box::new(move || writer.run()))?;
         Ok((Self { inner: Arc::new(Inner { shared, writer: Mutex::new(Some(thread)) }) }, opened.recovery))
     }
 
@@ -166,6 +172,7 @@ impl Shared {
         }
         drop(state);
         self.work.notify_one();
+        self.trim.notify_one();
         self.room.notify_one();
     }
 }

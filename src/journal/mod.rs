@@ -46,6 +46,7 @@ mod shared;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod trimmer;
 mod verify;
 mod writer;
 

@@ -55,6 +55,10 @@ pub(super) struct State {
     pub holds: Vec<Hold>,
     pub phase: Phase,
     pub is_writer_idle: bool,
+    /// A segment that is off the books is being removed.
+    pub is_removing: bool,
+    /// Why that failed, for the writer to end with.
+    pub not_removed: Option<Error>,
     pub stalled: Option<String>,
     pub failed: Option<Error>,
 }
@@ -67,8 +71,10 @@ pub(super) struct Shared {
     queue_limit: usize,
     pub(super) unreleased_limit: u64,
     state: Mutex<State>,
-    /// For the writer: something to write or trim, or the end.
+    /// For the writer: something to write, a segment that was removed or could not be, or the end.
     pub work: Condvar,
+    /// For the trimmer: something to remove, or the end.
+    pub trim: Condvar,
     /// For cursors: something to read, or the end.
     pub published: Condvar,
     /// For the first of the waiting appends: there may be room.
@@ -95,6 +101,8 @@ impl Shared {
             holds: Vec::new(),
             phase: Phase::Open,
             is_writer_idle: false,
+            is_removing: false,
+            not_removed: None,
             stalled: None,
             failed: None,
         };
@@ -106,6 +114,7 @@ impl Shared {
             unreleased_limit: options.max_bytes.max(1),
             state: Mutex::new(state),
             work: Condvar::new(),
+            trim: Condvar::new(),
             published: Condvar::new(),
             room: Notify::new(),
             turnstile: tokio::sync::Mutex::new(()),
@@ -194,6 +203,11 @@ impl State {
     /// Whether the oldest segment is sealed and nobody needs it.
     pub fn is_trim_due(&self) -> bool {
         self.segments.len() > 1 && self.segments.front().is_some_and(|s| s.end <= self.released())
+    }
+
+    /// Whether one is to be removed, or is being so.
+    pub fn is_trimming(&self) -> bool {
+        self.is_removing || self.is_trim_due()
     }
 
     /// Takes such a segment off the books; its file is the caller's to remove.

@@ -1,14 +1,13 @@
-//! The one thread that owns the files: takes what has queued, writes it, syncs it, publishes the durable mark; rolls and
-//! trims segments.
+//! The one thread that owns the files that are written: takes what has queued, writes it, syncs it, publishes the durable
+//! mark; rolls segments. (Removing them is [`trimmer`](super::trimmer)'s.)
 //!
 //! Invariants: the mark moves only after a successful sync; a write begins only after the sync of the one before; a
 //! failed sync is never repeated, because the kernel may have dropped the pages: the journal is dead then. Only a full
 //! disk at *writing* heals: the partial write is cut off, the batch kept, and tried again.
 
-use std::fs::{self, File};
-use std::io;
-use std::sync::Arc;
-use std::sync::{MutexGuard, PoisonError};
+use std::fs::File;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -30,7 +29,7 @@ const LAST_RETRY: Duration = Duration::from_secs(2);
 
 pub(super) struct Writer {
     pub shared: Arc<Shared>,
-    pub disk: Box<dyn Disk>,
+    pub disk: Arc<dyn Disk>,
     pub node_id: uuid::Uuid,
     pub active: File,
     /// The active segment: its first offset, and the bytes of its records and header.
@@ -41,6 +40,8 @@ pub(super) struct Writer {
     /// Whether the last record is the mark of an orderly close.
     pub is_marked: bool,
     pub on_sync: Option<OnSync>,
+    /// Ends by itself when the journal is closed or has failed.
+    pub trimmer: Option<JoinHandle<()>>,
     /// Dropped with the writer: that is how waiters learn of the end.
     pub durable: watch::Sender<Offset>,
 }
@@ -48,7 +49,8 @@ pub(super) struct Writer {
 enum Work {
     /// Records up to this offset are in the batch buffer.
     Batch(u64),
-    Trim,
+    /// There is a segment that should be gone.
+    NotRemoved(Error),
     End,
 }
 
@@ -62,7 +64,15 @@ impl Writer {
     /// Runs until the journal is closed or has failed.
     pub fn run(mut self) {
         let ending = Ending(Arc::clone(&self.shared));
-        let result = self.work();
+        let mut result = self.work();
+        if result.is_ok()
+            && let Some(trimmer) = self.trimmer.take()
+        {
+            // What may go is gone when the journal is closed.
+            self.shared.trim.notify_one();
+            let _ = trimmer.join();
+            result = self.shared.lock().not_removed.take().map_or(Ok(()), Err);
+        }
         ending.end(result);
         // `self.durable` is dropped behind this line: whoever it wakes sees how it ended.
     }
@@ -76,9 +86,8 @@ impl Writer {
                     self.sync(batch.len() as u64)?;
                     self.publish(end, batch.len() as u64);
                     batch.clear();
-                    self.trim_one()?;
                 }
-                Work::Trim => self.trim_one()?,
+                Work::NotRemoved(error) => return Err(error),
                 Work::End => return self.seal(true),
             }
         }
@@ -88,15 +97,15 @@ impl Writer {
     fn take(&self, batch: &mut Vec<u8>) -> Work {
         let mut state = self.shared.lock();
         loop {
+            if let Some(error) = state.not_removed.take() {
+                return Work::NotRemoved(error);
+            }
             if !state.buffer.is_empty() {
                 std::mem::swap(&mut state.buffer, batch);
                 state.buffer_first = state.head;
                 state.in_flight = batch.len() as u64;
                 self.shared.room.notify_one();
                 return Work::Batch(state.head);
-            }
-            if state.is_trim_due() {
-                return Work::Trim;
             }
             if state.phase != Phase::Open {
                 return Work::End;
@@ -208,19 +217,10 @@ impl Writer {
         let mut state = self.shared.lock();
         state.bytes += self.len;
         state.segments.push_back(Segment { first, end: first, bytes: self.len });
+        drop(state);
+        // The one before may have been needed by nobody, but as the last.
+        self.shared.trim.notify_one();
         Ok(())
-    }
-
-    /// Removes the oldest segment when nobody needs it: its name is durably gone before the next one's goes.
-    fn trim_one(&self) -> Result<(), Error> {
-        let Some(segment) = self.shared.lock().take_trimmed() else { return Ok(()) };
-        self.shared.room.notify_one();
-        let path = disk::segment_path(&self.shared.dir, segment.first);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", &path)(error)),
-            Ok(()) | Err(_) => {}
-        }
-        disk::sync_dir(&self.shared.dir)
     }
 
     /// Does `step` until it works or fails for another reason than a full disk. At closing it is tried once more.
@@ -247,17 +247,22 @@ impl Writer {
         }
     }
 
-    /// Says that the disk is full and waits a while; trimming goes on meanwhile, it is what makes space.
+    /// Says that the disk is full and waits a while, or until a segment is gone: that is what makes space. At closing all that
+    /// may go goes first.
     fn wait_for_space(&self, error: &Error, pause: Duration) -> Result<Wake, Error> {
         let mut state = self.shared.lock();
         state.stalled.get_or_insert_with(|| error.in_words());
-        let is_needed = |s: &mut State| s.phase == Phase::Open && !s.is_trim_due();
+        let first = state.first();
+        let is_needed = |s: &mut State| match s.phase {
+            Phase::Open => s.is_removing || s.first() == first && s.not_removed.is_none(),
+            Phase::Closing | Phase::Ended => s.is_trimming() && s.not_removed.is_none(),
+        };
         let waited = self.shared.work.wait_timeout_while(state, pause, is_needed);
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        let is_closing = state.phase != Phase::Open;
-        drop(state);
-        self.trim_one()?;
-        Ok(if is_closing { Wake::Closing } else { Wake::Retry })
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = state.not_removed.take() {
+            return Err(error);
+        }
+        Ok(if state.phase == Phase::Open { Wake::Retry } else { Wake::Closing })
     }
 }
 
@@ -270,6 +275,8 @@ impl Ending {
         state.phase = Phase::Ended;
         state.stalled = None;
         state.failed = result.err();
+        drop(state);
+        self.0.trim.notify_one();
     }
 }
 
@@ -281,6 +288,7 @@ impl Drop for Ending {
             state.failed = Some(Error::WriterDied);
         }
         drop(state);
+        self.0.trim.notify_one();
         self.0.published.notify_all();
         self.0.room.notify_one();
     }

@@ -107,6 +107,9 @@ struct Faults {
     is_shut: Mutex<bool>,
     opened: Condvar,
     syncs: AtomicU64,
+    /// While it is shut, removals wait; what they then fail with.
+    removing: Mutex<(bool, bool)>,
+    removed: Condvar,
 }
 
 impl Faults {
@@ -117,6 +120,8 @@ impl Faults {
             is_shut: Mutex::new(false),
             opened: Condvar::new(),
             syncs: AtomicU64::new(0),
+            removing: Mutex::new((false, false)),
+            removed: Condvar::new(),
         })
     }
 
@@ -125,8 +130,14 @@ impl Faults {
         self.opened.notify_all();
     }
 
+    /// Lets removals wait, or fail.
+    fn removals(&self, wait: bool, fail: bool) {
+        *self.removing.lock().unwrap() = (wait, fail);
+        self.removed.notify_all();
+    }
+
     fn open(self: &Arc<Self>, options: &Options) -> Result<(Journal, Recovery), super::Error> {
-        Journal::open_on(Box::new(FaultyDisk(Arc::clone(self))), options.clone(), None)
+        Journal::open_on(Arc::new(FaultyDisk(Arc::clone(self))), options.clone(), None)
     }
 }
 
@@ -153,5 +164,14 @@ impl Disk for FaultyDisk {
         file.sync_data()?;
         self.0.syncs.fetch_add(1, Ordering::SeqCst);
         Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), super::Error> {
+        let removing = self.0.removing.lock().unwrap();
+        let removing = self.0.removed.wait_timeout_while(removing, PATIENCE, |(wait, _)| *wait).unwrap().0;
+        match removing.1 {
+            true => Err(super::Error::io("remove", path)(io::Error::other("the medium is gone"))),
+            false => super::disk::RealDisk.remove(path),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Trimming and the limit on what is not released.
 
 use super::super::{Error, Journal, Offset, Options};
-use super::{PATIENCE, append, drain, entry, files, open, options};
+use super::{Faults, PATIENCE, append, drain, entry, files, open, options};
 
 /// Waits until the journal begins at `first`; the writer does that in its own time.
 async fn settled(journal: &Journal, first: u64) {
@@ -43,8 +43,8 @@ async fn a_segment_goes_when_all_cursors_have_released_it_and_the_active_one_nev
     settled(&journal, 9).await;
     assert_eq!(journal.status().unreleased_bytes, 0);
     append(&journal, 11, 1, 10).await;
-    assert_eq!(files(&options), ["00000000000000000009.journal"]);
     drop((journal, a, b));
+    assert_eq!(files(&options), ["00000000000000000009.journal"]);
     let (journal, recovery) = open(&options);
     assert_eq!((recovery.first, recovery.head), (Offset(9), Offset(12)));
     assert!(matches!(journal.cursor("a", Offset(8)), Err(Error::Trimmed { at: Offset(8), first: Offset(9) })));
@@ -156,5 +156,61 @@ async fn closing_ends_a_wait_at_the_limit() {
     journal.close().await.unwrap();
     for wait in waits {
         assert!(matches!(tokio::time::timeout(PATIENCE, wait).await.expect("woken"), Err(Error::Closed)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_a_segment_that_takes_long_to_remove() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { segment_bytes: 1500, ..options(dir.path()) };
+    let faults = Faults::none();
+    faults.removals(true, false);
+    let (journal, _) = faults.open(&options).unwrap();
+    let cursor = journal.cursor("a", Offset(0)).unwrap();
+    for n in 0..3 {
+        append(&journal, n, 1, 1000).await;
+    }
+    cursor.release(Offset(3));
+    settled(&journal, 1).await;
+    for n in 3..9 {
+        append(&journal, n, 1, 1000).await;
+    }
+    assert_eq!(files(&options).len(), 9, "nothing is gone yet");
+    assert_eq!((journal.status().first, journal.status().durable), (Offset(1), Offset(9)));
+    faults.removals(false, false);
+    journal.close().await.unwrap();
+    assert_eq!(files(&options)[0], "00000000000000000003.journal", "a close waits");
+    drop((journal, cursor));
+    assert_eq!(open(&options).1.first, Offset(3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_that_cannot_be_removed_ends_the_journal_and_no_other_goes() {
+    for is_closing in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { segment_bytes: 1500, ..options(dir.path()) };
+        let faults = Faults::none();
+        faults.removals(true, true);
+        let (journal, _) = faults.open(&options).unwrap();
+        let cursor = journal.cursor("a", Offset(0)).unwrap();
+        for n in 0..4 {
+            append(&journal, n, 1, 1000).await;
+        }
+        cursor.release(Offset(4));
+        settled(&journal, 1).await;
+        let error = if is_closing {
+            let closing = journal.close();
+            tokio::pin!(closing);
+            assert!(futures_util::poll!(&mut closing).is_pending());
+            faults.removals(false, true);
+            closing.await.unwrap_err()
+        } else {
+            faults.removals(false, true);
+            journal.failed().await
+        };
+        assert!(matches!(&error, Error::Io { operation: "remove", .. }), "{error:?}");
+        assert_eq!(files(&options).len(), 4);
+        drop((journal, cursor));
+        assert_eq!(open(&options).1.first, Offset(0), "all are there still");
     }
 }
