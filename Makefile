@@ -32,7 +32,7 @@ test-extra: examples-tools ## what a default build leaves out: Postgres, S3, tra
 	$(CARGO) test --features $(EXTRA) --test it -- postgres:: backup_postgres:: outages:: cloud:: notify::two_nodes alerting:: \
 	  grafana:: promtool:: traces:: import:: examples:: handbook:: performance::the_script engines:: nodes:: history::
 	IOT_METER_TEST_DATABASE=postgres $(CARGO) test --features $(EXTRA) --test it -- \
-	  flow:: rest:: commands:: presence:: services:: secrets:: energy:: rollups:: firmware:: observability::
+	  flow:: rest:: commands:: presence:: services:: secrets:: energy:: rollups:: firmware:: observability:: rules:: stream:: device_import::
 
 test-postgres: ## of these, the store's suite and the usual ways on a real Postgres, which the tests start (needs postgresql, libpq-dev)
 	$(CARGO) test --features postgres --lib store::postgres

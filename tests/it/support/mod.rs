@@ -275,6 +275,19 @@ pub fn eventually_within(
     }
 }
 
+/// A moment an hour ago, on a whole second: where the samples of meters begin.
+pub fn an_hour_ago() -> Timestamp {
+    Timestamp(Clock::system().now().0 / 1_000_000 * 1_000_000).plus_us(-3600 * 1_000_000)
+}
+
+/// With one text in place of another, which must be there.
+#[allow(dead_code)] // by tests of a feature
+#[track_caller]
+pub fn replaced(text: &str, old: &str, new: &str) -> String {
+    assert!(text.contains(old), "{old:?} is not in:\n{text}");
+    text.replace(old, new)
+}
+
 /// A datagram of one voltage/current pair sampled at `ts`.
 pub fn telemetry(device: &str, ts: Timestamp, seq: u32, voltage: f64) -> String {
     let ts = ts.to_string();
