@@ -190,7 +190,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except (OSError, http.client.HTTPException) as error:
-        print(f"error: {arguments.url} does not answer: {error}", file=sys.stderr)
+        print(f"error: {error or type(error).__name__}", file=sys.stderr)
         return 1
     return 0
 
