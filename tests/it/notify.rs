@@ -5,6 +5,7 @@ use std::process::Command;
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
+use iot_meter::observe::trace::Context;
 use serde_json::{Value, json};
 
 use crate::support::github::{GitHub, Mood};
@@ -74,6 +75,27 @@ fn an_alert_becomes_one_issue_that_is_closed_and_opened_again() {
     let results: Vec<_> =
         listed(&app.api, "done").iter().map(|row| row["result"].as_str().unwrap().to_owned()).collect();
     assert_eq!(results, ["reopened", "closed", "opened"]);
+}
+
+#[test]
+fn github_is_told_the_trace_of_each_notice() {
+    let github = GitHub::start();
+    let app = app(&github);
+    tell(&app.api, "ab10", "firing", FIRST);
+    all_told(&app.api);
+    let first = github.traces();
+    tell(&app.api, "ab10", "resolved", FIRST);
+    all_told(&app.api);
+    let all = github.traces();
+    let second = &all[first.len()..];
+    let trace = |parent: &String| {
+        let context = Context::parse(parent, None).unwrap_or_else(|| panic!("{parent:?} is no place in a trace"));
+        assert!(!context.is_sampled(), "nobody has asked for a record of it");
+        context.trace_id
+    };
+    let traces = [first.as_slice(), second].map(|parents| parents.iter().map(trace).collect::<Vec<_>>());
+    assert!(traces.iter().all(|ids| ids.len() >= 2 && ids.iter().all(|id| *id == ids[0])), "{all:?}");
+    assert_ne!(traces[0][0], traces[1][0], "each has its own");
 }
 
 #[test]
