@@ -287,9 +287,8 @@ fn a_rollout_goes_over_a_fleet_through_a_killed_server_and_a_meter_that_fails() 
     );
     assert_eq!(failed[0]["detail"], "SHA-256 does not match");
     // What the other calls show is committed; it is counted a moment later.
-    let ended = |figures: &Figures, result: &str| {
-        figures.value(&format!("rollout_updates_total{{result=\"{result}\"}}"))
-    };
+    let ended =
+        |figures: &Figures, result: &str| figures.value(&format!("rollout_updates_total{{result=\"{result}\"}}"));
     let mut figures = Figures::of(&server.api);
     eventually("what this process has seen is counted", || {
         figures = Figures::of(&server.api);
