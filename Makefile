@@ -28,7 +28,7 @@ EXTRA := postgres,s3-tests,otel,ops-tests
 
 test-extra: examples-tools ## what a default build leaves out: Postgres, S3, traces, alerts, dashboards, examples (CONTRIBUTING.md: what it needs)
 	$(CARGO) test --features $(EXTRA) --lib --test it --no-run
-	$(CARGO) test --features $(EXTRA) --lib -- store::postgres series::tests
+	$(CARGO) test --features $(EXTRA) --lib -- store::postgres series::tests observe::trace::otlp
 	$(CARGO) test --features $(EXTRA) --test it -- postgres:: backup_postgres:: outages:: cloud:: notify::two_nodes alerting:: \
 	  grafana:: promtool:: traces:: import:: examples:: handbook:: performance::the_script engines:: nodes:: history::
 	IOT_METER_TEST_DATABASE=postgres $(CARGO) test --features $(EXTRA) --test it -- \

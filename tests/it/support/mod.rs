@@ -6,6 +6,8 @@ pub mod cut;
 pub mod figures;
 pub mod foreign;
 pub mod github;
+#[cfg(any(feature = "ops-tests", feature = "postgres"))]
+pub mod guides;
 pub mod http;
 pub mod issuer;
 pub mod mqtt;
