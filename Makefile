@@ -20,7 +20,7 @@ help: ## this list
 build: ## the executable, optimised (FEATURES=postgres,s3); with the list of its parts inside, where cargo-auditable is installed
 	$(CARGO) $(if $(shell command -v cargo-auditable),auditable )build --release --locked $(if $(FEATURES),--features $(FEATURES))
 
-test: ## all tests
+test: ## all tests of a default build
 	$(CARGO) test
 
 # What a default build leaves out, as one build.
@@ -197,7 +197,7 @@ release-check: ## whether a tag (TAG=v0.1.0) is the version of Cargo.toml, and C
 	@test '$(TAG)' = 'v$(VERSION)' || { echo "$(TAG) is not v$(VERSION), the version of Cargo.toml" >&2; exit 1; }
 	@test -n "$$($(MAKE) --silent release-notes TAG=$(TAG))" || { echo "CHANGELOG.md has no section of $(VERSION)" >&2; exit 1; }
 
-ci: fmt lint doc deny rules deploy-check test test-extra ## everything the continuous integration checks
+ci: fmt lint doc deny rules deploy-check test test-extra ## what the continuous integration checks, but for coverage, fresh advisories, the Debian package and the image
 
 clean: ## remove what was built
 	$(CARGO) clean

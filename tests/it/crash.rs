@@ -174,14 +174,24 @@ fn a_second_process_on_the_same_data_directory_is_refused_and_the_first_goes_on(
     assert_eq!(server.terminate(), Some(0));
 }
 
+/// A command of root's.
+fn as_root(program: &str) -> Command {
+    if rustix::process::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut sudo = Command::new("sudo");
+    sudo.args(["-n", program]);
+    sudo
+}
+
 /// A small file system of its own, unmounted at the end.
 pub struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     pub fn mount() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let done = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(dir.path()).status();
-        assert!(done.unwrap().success(), "this test mounts a tmpfs: run it as root");
+        let done = as_root("mount").args(["-t", "tmpfs", "-o", "size=24m,mode=1777", "tmpfs"]).arg(dir.path()).status();
+        assert!(done.unwrap().success(), "this test mounts a tmpfs: run it as root, or with sudo without a password");
         Self(dir)
     }
 
@@ -192,7 +202,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").args(["-l"]).arg(self.0.path()).status();
+        let _ = as_root("umount").args(["-l"]).arg(self.0.path()).status();
     }
 }
 

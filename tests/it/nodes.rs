@@ -103,6 +103,8 @@ fn commands_given_to_one_node_reach_a_meter_at_another_and_go_on_when_that_one_i
     assert_eq!(heard(&mut meter), second, "and the first is not sent again");
     eventually("the dead one is called so", || are(&a, [("a", "alive"), ("b", "dead")]));
     eventually("and is counted so", || counts(&a, 1.0, 1.0, 0.0));
+    // Its connections have gone with it, and with them its locks: whoever asks next has the duty. For retention that is asked
+    // every ten minutes, which no test waits for.
     for duty in DUTIES.into_iter().filter(|duty| *duty != "retention") {
         eventually("its duties are the other's", || who_do(duty, &[&a]) == 1.0);
     }

@@ -108,6 +108,7 @@ impl Terminal {
         self.dir.path().join("data")
     }
 
+    #[cfg(feature = "postgres")]
     fn set(&mut self, name: &str, value: &str) {
         self.env.push((name.to_owned(), value.to_owned()));
     }
