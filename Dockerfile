@@ -5,10 +5,11 @@
 #   docker build --build-arg FEATURES=s3 -t iot-meter .          without Postgres
 #   docker build --build-arg BUILD_IMAGE=…/rust:1.95 .           on another base: Debian 12 or newer with a Rust toolchain
 #
-# The base is pinned by its tag. A digest pins it for good and needs its registry to be known:
-#   docker buildx imagetools inspect rust:1.95.0-slim-bookworm   → BUILD_IMAGE=rust:1.95.0-slim-bookworm@sha256:…
-# amd64 and arm64 are each built on a machine of their own kind, which tests them too (.github/workflows/image.yml).
-ARG BUILD_IMAGE=docker.io/library/rust:1.95.0-slim-bookworm
+# The base is pinned by digest, that of the index of all architectures; the tag beside it says what it is. For another one:
+#   docker buildx imagetools inspect rust:TAG
+# What is built is for the kind of machine it is built on. .github/workflows/image.yml has one of amd64 and one of arm64, and
+# tries each image where it was built.
+ARG BUILD_IMAGE=docker.io/library/rust:1.95.0-slim-bookworm@sha256:d7482085ff5b415f84dba5647ae71606650bdef00db7aeb69f4b3d170c3e4082
 ARG RUNTIME_IMAGE=scratch
 
 FROM ${BUILD_IMAGE} AS build

@@ -20,7 +20,7 @@ help: ## this list
 build: ## the executable, optimised (FEATURES=postgres,s3); with the list of its parts inside, where cargo-auditable is installed
 	$(CARGO) $(if $(shell command -v cargo-auditable),auditable )build --release --locked $(if $(FEATURES),--features $(FEATURES))
 
-test: ## all tests
+test: ## all tests of a default build
 	$(CARGO) test
 
 # What a default build leaves out, as one build.
@@ -28,11 +28,11 @@ EXTRA := postgres,s3-tests,otel,ops-tests
 
 test-extra: examples-tools ## what a default build leaves out: Postgres, S3, traces, alerts, dashboards, examples (CONTRIBUTING.md: what it needs)
 	$(CARGO) test --features $(EXTRA) --lib --test it --no-run
-	$(CARGO) test --features $(EXTRA) --lib -- store::postgres series::tests
+	$(CARGO) test --features $(EXTRA) --lib -- store::postgres series::tests observe::trace::otlp
 	$(CARGO) test --features $(EXTRA) --test it -- postgres:: backup_postgres:: outages:: cloud:: notify::two_nodes alerting:: \
 	  grafana:: promtool:: traces:: import:: examples:: handbook:: performance::the_script engines:: nodes:: history::
 	IOT_METER_TEST_DATABASE=postgres $(CARGO) test --features $(EXTRA) --test it -- \
-	  flow:: rest:: commands:: presence:: services:: secrets:: energy:: rollups:: firmware:: observability::
+	  flow:: rest:: commands:: presence:: services:: secrets:: energy:: rollups:: firmware:: observability:: rules:: stream:: device_import::
 
 test-postgres: ## of these, the store's suite and the usual ways on a real Postgres, which the tests start (needs postgresql, libpq-dev)
 	$(CARGO) test --features postgres --lib store::postgres
@@ -197,7 +197,7 @@ release-check: ## whether a tag (TAG=v0.1.0) is the version of Cargo.toml, and C
 	@test '$(TAG)' = 'v$(VERSION)' || { echo "$(TAG) is not v$(VERSION), the version of Cargo.toml" >&2; exit 1; }
 	@test -n "$$($(MAKE) --silent release-notes TAG=$(TAG))" || { echo "CHANGELOG.md has no section of $(VERSION)" >&2; exit 1; }
 
-ci: fmt lint doc deny rules deploy-check test test-extra ## everything the continuous integration checks
+ci: fmt lint doc deny rules deploy-check test test-extra ## what the continuous integration checks, but for coverage, fresh advisories, the Debian package and the image
 
 clean: ## remove what was built
 	$(CARGO) clean

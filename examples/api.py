@@ -12,6 +12,7 @@ Lists are walked by cursor, so that nothing comes twice or is left out while the
 """
 
 import argparse
+import http.client
 import json
 import os
 import re
@@ -114,8 +115,9 @@ class Api:
                             case "" if data and not value:
                                 yield event, json.loads("\n".join(data))
                                 event, data = "message", []
-            except OSError:
-                pass  # Broken off, or silent for too long: the server says something every ten seconds.
+            except (OSError, http.client.HTTPException):
+                # Broken off, also in the middle of an answer, or silent for too long: the server says something every ten seconds.
+                pass
             time.sleep(pause_s)
 
     def command(self, device: str, cmd: str, params: dict | None, wait_s: float) -> dict:
@@ -186,6 +188,9 @@ def main() -> int:
                 return 0 if done["status"] == "accepted" else 1
     except Refused as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (OSError, http.client.HTTPException) as error:
+        print(f"error: {error or type(error).__name__}", file=sys.stderr)
         return 1
     return 0
 

@@ -14,8 +14,9 @@ use super::desk::{Desk, Error, Place};
 use super::github::{self, Call, Trouble};
 use super::pace::Pace;
 use super::{Options, text};
-use crate::domain::Clock;
+use crate::domain::{Clock, Timestamp};
 use crate::fetch::{Answer, Client, Limits};
+use crate::observe::trace::{self, Context, Current, Span, SpanKind, Tracer};
 use crate::observe::{Board, TaskState, counted, metrics};
 use crate::store::{AlertStatus, DRY_RUN, Due, Issue, OVERTAKEN, OutboxRow, OutboxState, Settlement};
 
@@ -30,15 +31,17 @@ const COUNT_EVERY: Duration = Duration::from_secs(5);
 const LEASE: Duration = Duration::from_secs(300);
 const LIMITS: Limits = Limits { timeout: Duration::from_secs(10), max_bytes: 16 << 20 };
 
-/// Sends until `stop` says so.
-pub async fn run(desk: Desk, options: Options, board: Board, stop: watch::Receiver<bool>) {
+/// Sends until `stop` says so. Each try of a notice is a trace of its own, which GitHub is told.
+pub async fn run(desk: Desk, options: Options, board: Board, tracer: Tracer, stop: watch::Receiver<bool>) {
     board.set(TASK, TaskState::Running);
     let client = match options.is_dry() {
         true => None,
         false => tokio::task::spawn_blocking(|| Client::new(LIMITS)).await.ok(),
     };
     let clock = board.clock().clone();
-    let sender = Sender { desk, options, client, clock, board: board.clone(), pace: Pace::default(), unsettled: None };
+    let board_of_sender = board.clone();
+    let sender =
+        Sender { desk, options, client, clock, board: board_of_sender, tracer, pace: Pace::default(), unsettled: None };
     sender.run(stop).await;
     board.set(TASK, TaskState::Stopped);
 }
@@ -49,6 +52,7 @@ struct Sender {
     client: Option<Client>,
     clock: Clock,
     board: Board,
+    tracer: Tracer,
     pace: Pace,
     /// What came of a notice of the database, still to be written.
     unsettled: Option<(i64, Settlement)>,
@@ -105,7 +109,10 @@ impl Sender {
             let now = self.clock.now();
             let Some(due) = self.desk.claim(place, &self.options.node, now, now.plus(LEASE)).await? else { break };
             let id = due.row.id;
-            let Some(end) = self.deliver(due, stop).await else { break };
+            let (context, _) = self.tracer.begin(None);
+            let current = Current { context: context.clone(), request_id: None, tracer: self.tracer.clone() };
+            let Some(end) = trace::within(current, self.deliver(due, stop)).await else { break };
+            record(&self.tracer, context, now, &end);
             let settled = self.desk.settle(place, id, &self.options.node, end.clone()).await;
             if settled.is_err() && place == Place::Database {
                 self.unsettled = Some((id, end));
@@ -232,7 +239,7 @@ impl Sender {
         let (method, path, body) = call.request(&self.options.repository);
         let url = format!("{}{path}", self.options.api_url);
         let body = body.map(|body| body.to_string().into_bytes());
-        let asked = tokio::task::spawn_blocking(move || {
+        let send = move || {
             let authorization = zeroize::Zeroizing::new(format!("Bearer {}", token.as_str()));
             let mut headers = vec![
                 ("accept", "application/vnd.github+json"),
@@ -242,9 +249,13 @@ impl Sender {
             if body.is_some() {
                 headers.push(("content-type", "application/json"));
             }
+            let trace = trace::outgoing();
+            headers.extend(trace.iter().map(|(name, value)| (*name, value.as_str())));
             client.send(method, &url, &headers, body)
-        });
-        match asked.await {
+        };
+        let attributes = [("github.call", call.name())];
+        let asking = move || trace::in_span("ask GitHub", SpanKind::Client, &attributes, send);
+        match tokio::task::spawn_blocking(trace::carry(asking)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
                 tracing::debug!(
@@ -268,6 +279,20 @@ impl Sender {
         let age = figures.oldest.map_or(0.0, |at| self.clock.now().since(at).as_secs_f64());
         metrics::OUTBOX_OLDEST_SECONDS.set(&[], age);
     }
+}
+
+/// A try of a notice as a span, from the moment it was claimed.
+fn record(tracer: &Tracer, context: Context, claimed: Timestamp, end: &Settlement) {
+    tracer.record(Span {
+        name: "tell an alert".into(),
+        context,
+        parent: None,
+        kind: SpanKind::Internal,
+        start: claimed,
+        end: end.at,
+        attributes: vec![("notice.state", end.state.name().into())],
+        is_error: end.state != OutboxState::Done,
+    });
 }
 
 fn count_call(call: &Call, heard: &Result<Next, Trouble>) {

@@ -333,7 +333,7 @@ catalogue! {
     counter HTTP_REFUSED = "http_refused_total", "connections", ["reason": ["connection_limit", "address_limit", "scrape_limit"]],
         "HTTP connections closed at once (http.max_connections, http.max_connections_per_address; 64 at metrics.listen).";
     counter HTTP_CLOSED = "http_closed_total", "connections", ["reason": ["stalled"]],
-        "HTTP connections closed because the client took nothing of its answer (http.write_timeout_s).";
+        "HTTP connections closed because the client took nothing of its answer for http.write_timeout_s (ten seconds at metrics.listen).";
     counter HTTP_RATE_LIMITED = "http_rate_limited_total", "requests", ["limit": ["read", "write", "command", "login"]],
         "HTTP requests refused by a rate limit.";
 

@@ -147,14 +147,21 @@ impl Running {
     }
 
     /// When the journal has failed: meters are sent away at once, and whoever looks at the process is told why before it ends.
+    /// Signs of life end with the failure, so the words are counted from it, and meters that do not go take no time from what
+    /// is left for the stop; who is told to stop meanwhile stops at once.
     async fn say_last_words(&mut self, until: impl Future<Output = ()>) {
         if self.parts.journal.status().failed.is_none() {
             return;
         }
+        let end = Instant::now() + LAST_WORDS;
         sampler::tell_failure(&self.parts.board);
-        self.parts.broker.stop(GIVE_UP_WITHIN).await;
+        let broker = self.parts.broker.clone();
+        let words = async {
+            broker.stop(GIVE_UP_WITHIN).await;
+            tokio::time::sleep_until(end).await;
+        };
         tokio::select! {
-            () = tokio::time::sleep(LAST_WORDS) => {}
+            () = words => {}
             () = until => {}
             _ = self.http.first_end() => {}
         }

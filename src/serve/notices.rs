@@ -9,6 +9,7 @@ use super::datadir::DataDir;
 use super::supervise::Tasks;
 use crate::config::Settings;
 use crate::notify::{self, Desk, Options};
+use crate::observe::trace::Tracer;
 
 /// Starts the task that sends them; where they come in.
 pub fn start(
@@ -16,6 +17,7 @@ pub fn start(
     data: &DataDir,
     node: uuid::Uuid,
     parts: &Parts,
+    tracer: &Tracer,
     stopping: &watch::Receiver<bool>,
     tasks: &mut Tasks,
 ) -> anyhow::Result<Desk> {
@@ -29,9 +31,9 @@ pub fn start(
     };
     let desk = Desk::open(parts.store.clone(), &data.path(""), parts.board.clock().clone(), options.is_dry())
         .context("the alerts kept in the data directory cannot be read")?;
-    let (sending, board, stop) = (desk.clone(), parts.board.clone(), stopping.clone());
+    let (sending, board, tracer, stop) = (desk.clone(), parts.board.clone(), tracer.clone(), stopping.clone());
     tasks.spawn(notify::TASK, async move {
-        notify::run(sending, options, board, stop).await;
+        notify::run(sending, options, board, tracer, stop).await;
         Ok(())
     });
     Ok(desk)

@@ -120,7 +120,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let history = History::new(Arc::clone(&parts.store), raw.clone());
     rollups::start(&settings, &parts, &history, &stopping, &mut tasks);
     start_credentials(&settings, open, &parts, &revocations, served, &doors, &stopping, &mut tasks);
-    let notices = notices::start(&settings, &data, node_id, &parts, &stopping, &mut tasks)?;
+    let notices = notices::start(&settings, &data, node_id, &parts, &tracer, &stopping, &mut tasks)?;
     let journal_now = parts.journal.clone();
     let services = api::Services {
         notices,

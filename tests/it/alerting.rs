@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::support::github::{GitHub, Issue};
 use crate::support::postgres::Server;
-use crate::support::{Api, eventually_within, process};
+use crate::support::{Api, eventually_within, process, replaced};
 
 const ALERT: &str = "IotMeterDatabaseNotReady";
 const TOKEN: &str = "alertmanager-token-0123456789";
@@ -62,12 +62,6 @@ fn deployed(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)).unwrap()
 }
 
-/// With one text in place of another, which must be there.
-fn with(text: &str, old: &str, new: &str) -> String {
-    assert!(text.contains(old), "{old:?} is not in the deployed file:\n{text}");
-    text.replace(old, new)
-}
-
 /// With a second in place of every time of these keys.
 fn hurried(text: &str, keys: &[&str]) -> String {
     let line = |line: &str| match line.trim_start().trim_start_matches("- ").split_once(": ") {
@@ -84,7 +78,7 @@ fn write_configuration(dir: &Path, server: SocketAddr, alertmanager: SocketAddr)
     let secret = secret.to_str().unwrap();
     std::fs::write(dir.join("rules.yml"), hurried(&deployed("prometheus/rules.yml"), &["for"])).unwrap();
     let prometheus = hurried(&deployed("prometheus/prometheus.yml"), &["scrape_interval", "evaluation_interval"]);
-    let prometheus = with(&prometheus, "alertmanager:9093", &alertmanager.to_string());
+    let prometheus = replaced(&prometheus, "alertmanager:9093", &alertmanager.to_string());
     // Whom to scrape stands in the file itself, or in files beside it.
     let prometheus = prometheus.replace("iot-meter:8080", &server.to_string());
     let prometheus = prometheus.replace("/run/secrets/iot_meter_metrics_key", secret);
@@ -92,8 +86,8 @@ fn write_configuration(dir: &Path, server: SocketAddr, alertmanager: SocketAddr)
     std::fs::write(dir.join("targets/iot-meter.yml"), format!("- targets: [\"{server}\"]\n")).unwrap();
     std::fs::write(dir.join("prometheus.yml"), prometheus).unwrap();
     let routing = hurried(&deployed("alertmanager/alertmanager.yml"), &["group_wait", "group_interval"]);
-    let routing = with(&routing, "http://iot-meter:8080", &format!("http://{server}"));
-    let routing = with(&routing, "/run/secrets/iot_meter_alerts_key", secret);
+    let routing = replaced(&routing, "http://iot-meter:8080", &format!("http://{server}"));
+    let routing = replaced(&routing, "/run/secrets/iot_meter_alerts_key", secret);
     std::fs::write(dir.join("alertmanager.yml"), routing).unwrap();
 }
 
@@ -128,19 +122,13 @@ fn issues(github: &GitHub) -> Vec<Issue> {
 
 /// The executable, with credentials: in this process all servers would share their metrics.
 fn start_server(github: &GitHub, database_url: &str, data: &Path) -> (process::Server, Api) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_iot-meter"));
+    let mut command = process::closed(data);
     command
-        .args(["serve", "--http-listen", "127.0.0.1:0", "--mqtt-listen", "127.0.0.1:0", "--mqtts-listen", "off"])
-        .arg("--data-dir")
-        .arg(data)
-        .env("IOT_METER__LOG__LEVEL", "warn")
         .env("IOT_METER__DATABASE__URL", database_url)
         .env("IOT_METER__DATABASE__CONNECT_TIMEOUT_S", "1")
-        .env("IOT_METER__ALERTMANAGER__TOKEN", TOKEN)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
+        .env("IOT_METER__ALERTMANAGER__TOKEN", TOKEN);
     for (key, value) in github.settings() {
-        command.env(format!("IOT_METER__{}", key.replace('.', "__").to_ascii_uppercase()), value);
+        command.env(process::variable(key), value);
     }
     let server = process::Server::start_with(&mut command, data);
     let key = std::fs::read_to_string(data.join("admin.key")).unwrap();

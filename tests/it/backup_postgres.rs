@@ -5,11 +5,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::backup::{Desk, base, good, refused, run, run_on};
-use crate::crash::{publish_until, stored};
+use crate::backup::{Desk, PAUSE, good, refused, run, run_on};
+use crate::crash::{publish_paced, stored};
 use crate::support::postgres::Server as Postgres;
 use crate::support::process::{Server, command};
-use crate::support::{Client, Connect, settled, telemetry};
+use crate::support::{Client, Connect, an_hour_ago, settled, telemetry};
 
 fn start(data: &Path, url: &str) -> Server {
     Server::start_with(command(data).env("IOT_METER__DATABASE__URL", url), data)
@@ -31,14 +31,14 @@ fn digest(postgres: &Postgres, url: &str, table: &str) -> String {
 
 #[test]
 fn a_backup_of_postgres_under_load_goes_into_an_empty_database() {
-    let (desk, postgres, base) = (Desk::new(), Postgres::shared(), base());
+    let (desk, postgres, base) = (Desk::new(), Postgres::shared(), an_hour_ago());
     let (url, target) = (postgres.database(), postgres.database());
     let server = start(&desk.path("data"), &url);
     let stop = Arc::new(AtomicBool::new(false));
     let (meter, _) = Client::connect(server.mqtt, &Connect::id("load").persistent());
     let load = {
         let stop = Arc::clone(&stop);
-        std::thread::spawn(move || publish_until(meter, "load", &mut 0, base, &stop))
+        std::thread::spawn(move || publish_paced(meter, "load", &mut 0, base, PAUSE, &stop))
     };
     let (mut calm, _) = Client::connect(server.mqtt, &Connect::id("calm"));
     say(&mut calm, "calm", 0..50, base);
@@ -72,7 +72,7 @@ fn a_backup_of_postgres_under_load_goes_into_an_empty_database() {
 
 #[test]
 fn every_row_comes_back_to_the_bit() {
-    let (desk, postgres, base) = (Desk::new(), Postgres::shared(), base());
+    let (desk, postgres, base) = (Desk::new(), Postgres::shared(), an_hour_ago());
     let (url, target) = (postgres.database(), postgres.database());
     let server = start(&desk.path("data"), &url);
     let rule = serde_json::json!({"name": "any", "metric": "voltage_dc", "op": "gt", "threshold": 0.1});
@@ -116,7 +116,7 @@ fn every_row_comes_back_to_the_bit() {
 
 #[test]
 fn a_database_restored_without_measurements_knows_that_the_archive_has_them() {
-    let (desk, postgres, base) = (Desk::new(), Postgres::shared(), base());
+    let (desk, postgres, base) = (Desk::new(), Postgres::shared(), an_hour_ago());
     let (url, target) = (postgres.database(), postgres.database());
     let server = start(&desk.path("data"), &url);
     let (mut meter, _) = Client::connect(server.mqtt, &Connect::id("m1"));
@@ -140,7 +140,7 @@ fn a_database_restored_without_measurements_knows_that_the_archive_has_them() {
 
 #[test]
 fn a_restore_into_postgres_that_is_killed_leaves_an_empty_database() {
-    let (desk, postgres, base) = (Desk::new(), Postgres::shared(), base());
+    let (desk, postgres, base) = (Desk::new(), Postgres::shared(), an_hour_ago());
     let (url, target) = (postgres.database(), postgres.database());
     let server = start(&desk.path("data"), &url);
     let (mut meter, _) = Client::connect(server.mqtt, &Connect::id("m1"));
@@ -188,7 +188,7 @@ fn recipe(marker: &str) -> String {
 
 #[test]
 fn the_recipe_of_the_readme_brings_a_database_back() {
-    let (desk, postgres, base) = (Desk::new(), Postgres::shared(), base());
+    let (desk, postgres, base) = (Desk::new(), Postgres::shared(), an_hour_ago());
     let (url, target) = (postgres.database(), postgres.database());
     let server = start(&desk.path("data"), &url);
     let (mut meter, _) = Client::connect(server.mqtt, &Connect::id("m1"));

@@ -6,17 +6,32 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use iot_meter::domain::{Clock, Timestamp};
 use rand::Rng;
 
 use crate::support::process::{Server, command};
-use crate::support::{Client, Connect, Packet, eventually, mqtt, settled, telemetry};
+use crate::support::{Client, Connect, Packet, an_hour_ago, eventually, mqtt, settled, telemetry};
 
 /// Publishes without a pause until told to stop, and notes what was acknowledged to the end.
-pub fn publish_until(mut meter: Client, device: &str, next: &mut u32, base: Timestamp, stop: &AtomicBool) -> Vec<u32> {
+pub fn publish_until(meter: Client, device: &str, next: &mut u32, base: Timestamp, stop: &AtomicBool) -> Vec<u32> {
+    publish_paced(meter, device, next, base, Duration::ZERO, stop)
+}
+
+/// The same with a pause after every 32 messages: where all of it has to be stored, and a slow machine must not have more to
+/// do for that than a fast one.
+pub fn publish_paced(
+    mut meter: Client,
+    device: &str,
+    next: &mut u32,
+    base: Timestamp,
+    pause: Duration,
+    stop: &AtomicBool,
+) -> Vec<u32> {
     let mut acknowledged = Vec::new();
     while !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(pause);
         // A window of 32, QoS 1 and 2 in turn: acknowledgements come in order of the publishes.
         let first = *next;
         let mut bytes = Vec::new();
@@ -63,7 +78,7 @@ pub fn stored(server: &Server, device: &str, base: Timestamp) -> Vec<i64> {
 fn every_acknowledged_message_is_stored_exactly_once_after_ten_kills_at_random_moments() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let base = Timestamp(Clock::system().now().0 / 1_000_000 * 1_000_000).plus_us(-3600 * 1_000_000);
+    let base = an_hour_ago();
     let devices = ["crash-1", "crash-2", "crash-3"];
     let acknowledged: Vec<Arc<Mutex<Vec<u32>>>> = devices.iter().map(|_| Arc::default()).collect();
     let mut next = [0u32; 3];
@@ -88,7 +103,7 @@ fn every_acknowledged_message_is_stored_exactly_once_after_ten_kills_at_random_m
             .collect();
         // The moment is random; that something was acknowledged before it is not left to chance.
         let moment = rand::rng().random_range(1..200);
-        std::thread::sleep(std::time::Duration::from_millis(moment));
+        std::thread::sleep(Duration::from_millis(moment));
         server.kill();
         stop.store(true, Ordering::Relaxed);
         for (slot, meter) in next.iter_mut().zip(meters) {
@@ -159,14 +174,24 @@ fn a_second_process_on_the_same_data_directory_is_refused_and_the_first_goes_on(
     assert_eq!(server.terminate(), Some(0));
 }
 
+/// A command of root's.
+fn as_root(program: &str) -> Command {
+    if rustix::process::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut sudo = Command::new("sudo");
+    sudo.args(["-n", program]);
+    sudo
+}
+
 /// A small file system of its own, unmounted at the end.
 pub struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     pub fn mount() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let done = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(dir.path()).status();
-        assert!(done.unwrap().success(), "this test mounts a tmpfs: run it as root");
+        let done = as_root("mount").args(["-t", "tmpfs", "-o", "size=24m,mode=1777", "tmpfs"]).arg(dir.path()).status();
+        assert!(done.unwrap().success(), "this test mounts a tmpfs: run it as root, or with sudo without a password");
         Self(dir)
     }
 
@@ -177,7 +202,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").args(["-l"]).arg(self.0.path()).status();
+        let _ = as_root("umount").args(["-l"]).arg(self.0.path()).status();
     }
 }
 
@@ -185,7 +210,7 @@ impl Drop for SmallDisk {
 fn a_full_disk_stops_acknowledgements_and_loses_nothing_acknowledged() {
     let disk = SmallDisk::mount();
     let data = disk.0.path().join("data");
-    let base = Clock::system().now().plus_us(-3600 * 1_000_000);
+    let base = an_hour_ago();
     let server = Server::start(&data);
     let ballast = disk.0.path().join("ballast");
     let stop = Arc::new(AtomicBool::new(false));

@@ -11,16 +11,16 @@ use iot_meter::config::{self, KEYS, Sources};
 use crate::support::http::Api;
 use crate::support::process::Server;
 
-fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(name: &str) -> String {
+pub fn read(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
 /// Every file below a folder that git would keep, with its text.
-fn texts(folder: &str) -> Vec<(String, String)> {
+pub fn texts(folder: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
@@ -45,7 +45,7 @@ fn all() -> Vec<(String, String)> {
 }
 
 /// What follows each occurrence of `before`, as far as `is_part` holds.
-fn after<'a>(text: &'a str, before: &str, is_part: impl Fn(char) -> bool) -> Vec<&'a str> {
+pub fn after<'a>(text: &'a str, before: &str, is_part: impl Fn(char) -> bool) -> Vec<&'a str> {
     text.match_indices(before)
         .map(|(at, _)| {
             let rest = &text[at + before.len()..];
@@ -148,57 +148,6 @@ fn probes_ask_for_what_the_api_answers() {
     let paths = after(&set, "httpGet: {path: ", |c| c != ',');
     assert_eq!(paths, ["/healthz", "/readyz", "/healthz"]);
     assert!(paths.iter().all(|path| routes.contains(&format!("#[get(\"{path}\")]"))));
-}
-
-#[test]
-fn every_step_of_the_workflows_is_a_task_of_the_makefile_or_makes_the_machine_ready() {
-    let makefile = read("Makefile");
-    let is_task =
-        |name: &str| makefile.lines().any(|line| line.starts_with(&format!("{name}: ")) && line.contains(" ## "));
-    let makes_ready =
-        ["sudo apt-get update && ", ">-", "rustup toolchain install ", "cargo install --locked ", "install -D -m 600 "];
-    let mut count = 0;
-    for (file, text) in texts(".github/workflows") {
-        for run in text.lines().filter_map(|line| line.split_once("run: ")).map(|(_, run)| run.trim()) {
-            let task = run.split("make ").nth(1).map(|rest| rest.trim_start_matches("--silent "));
-            let task = task.map(|rest| rest.split([' ', ')']).next().unwrap());
-            match task {
-                Some(task) => assert!(is_task(task), "{file}: {run}: the Makefile has no {task}"),
-                None => assert!(makes_ready.iter().any(|start| run.starts_with(start)), "{file}: {run}"),
-            }
-            count += usize::from(task.is_some());
-        }
-        // What others have written is named by its content, and nobody may more than he needs.
-        for action in after(&text, "uses: ", |c| c != '\n').into_iter().filter(|action| !action.starts_with("./")) {
-            let hash = action.split(['@', ' ']).nth(1).unwrap_or_default();
-            assert!(
-                hash.len() == 40 && hash.bytes().all(|b| b.is_ascii_hexdigit()),
-                "{file}: {action} may be anything"
-            );
-        }
-        assert!(text.contains("\npermissions:\n  contents: read\n"), "{file}: may more than read by default");
-    }
-    assert!(count > 15, "only {count} tasks were found");
-    // What only features have is run where they are on.
-    let extra = makefile.split("\ntest-extra: ").nth(1).unwrap().split("\n\n").next().unwrap();
-    let main = read("tests/it/main.rs");
-    for (cfg, module) in main.lines().zip(main.lines().skip(1)) {
-        let is_extra =
-            ["postgres", "s3-tests", "ops-tests", "otel"].iter().any(|feature| cfg.contains(&format!("\"{feature}\"")));
-        if let Some(name) = module.strip_prefix("mod ").filter(|_| cfg.starts_with("#[cfg(") && is_extra) {
-            assert!(
-                extra.contains(&format!(" {}::", name.trim_end_matches(';'))),
-                "`make test-extra` leaves out {name}"
-            );
-        }
-    }
-    // What is checked there is checked here.
-    let ci = read(".github/workflows/ci.yml");
-    let here = makefile.lines().find(|line| line.starts_with("ci: ")).unwrap();
-    let apart = ["advisories", "coverage", "deb", "deb-test"];
-    for task in after(&ci, "run: make ", |c| c != '\n').into_iter().filter(|task| !apart.contains(task)) {
-        assert!(here.split(' ').any(|word| word == task), "`make ci` leaves {task} out");
-    }
 }
 
 #[test]

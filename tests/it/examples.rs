@@ -9,6 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::json;
 
 use crate::support::certified::Guarded;
+use crate::support::process::{Server, command_at};
 use crate::support::{Figures, TestApp, eventually};
 
 fn example(name: &str) -> PathBuf {
@@ -140,6 +141,43 @@ fn the_api_client_in_python_walks_lists_and_waits_when_it_is_told_to() {
     assert_eq!((ids.len(), walked.lines().count()), (1001, 1001), "three parts, where one is allowed at once");
     let refused = python().arg(example("api.py")).args(["--url", &url, "command", "w-0001", "dance"]).output().unwrap();
     assert!(said(&refused).starts_with("error: 400: "), "{}", said(&refused));
+    assert_eq!(refused.status.code(), Some(1));
+}
+
+#[test]
+fn the_api_client_in_python_outlives_a_server_that_is_killed_while_it_watches() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start(&data);
+    let (http, mqtt) = (server.http.to_string(), server.mqtt.to_string());
+    let url = format!("http://{http}");
+    let mut watch = python();
+    watch.arg(example("api.py")).args(["--url", &url, "watch", "--kinds", "alerts", "--count", "3"]);
+    let watching = watch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("python3 is installed");
+    let is_watched = |server: &Server| {
+        eventually("it watches", || Figures::of(&server.api).get("streams_open") == Some(1.0));
+    };
+    let alert = |server: &Server, message: &str| {
+        server.api.post("/api/devices/w-1/alerts", &json!({"message": message})).expect(201);
+    };
+    server.api.post("/api/devices", &json!({"device_id": "w-1", "device_name": "w"})).expect(201);
+    is_watched(&server);
+    alert(&server, "before");
+    eventually("it is sent", || Figures::of(&server.api).get("stream_events_total{kind=\"alert\"}") == Some(1.0));
+    // The answer breaks off in its middle, and for a while nobody is there.
+    server.kill();
+    let server = Server::start_with(&mut command_at(&data, &http, &mqtt), &data);
+    is_watched(&server);
+    alert(&server, "after");
+    let ended = watching.wait_with_output().unwrap();
+    let told = said(&ended);
+    assert!(ended.status.success(), "{told}");
+    let events: Vec<&str> = told.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(events, ["alert", "lost", "alert"], "{told}");
+    assert!(told.contains("\"before\"") && told.contains("\"after\""), "{told}");
+    server.kill();
+    let refused = python().arg(example("api.py")).args(["--url", &url, "devices"]).output().unwrap();
+    assert!(said(&refused).starts_with("error: "), "no trace of a program, but words: {}", said(&refused));
     assert_eq!(refused.status.code(), Some(1));
 }
 

@@ -4,8 +4,10 @@
 //! server whose data directory is `./data` and whose admin key is `$KEY`; only addresses are changed to those that are really
 //! bound. Those of deploy/README.md are run one after the other in a copy of the repository, as it is deployed from.
 //! `<!-- not run: reason -->` before a block leaves it out, `<!-- run on: demo -->` runs it beside a demo fleet without
-//! credentials. What is meant to be read only is `console`. Needs `bash`, `curl`, `openssl`, `mosquitto_pub`, `make`, `kubectl`
-//! (or the one that deploy/check has fetched).
+//! credentials. A `console`, which shows what is typed and what is answered, is for what needs a world of its own: `console`
+//! makes it. Needs `bash`, `curl`, `openssl`, `mosquitto_pub`, `make`, `kubectl` (or the one that deploy/check has fetched).
+
+mod console;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,48 +17,12 @@ use iot_meter::config::{self, FileText, Sources};
 
 use crate::support::certified::Guarded;
 use crate::support::eventually;
+use crate::support::guides::{Block, blocks_of, read};
 use crate::support::process::{Server, command};
-
-/// A block and what stands before it.
-struct Block {
-    place: String,
-    text: String,
-    marker: String,
-}
-
-fn read(name: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
-}
 
 /// The blocks of `sh` of a document.
 fn blocks(name: &str, text: &str) -> Vec<Block> {
     blocks_of("sh", name, text)
-}
-
-/// The blocks of a language.
-fn blocks_of(language: &str, name: &str, text: &str) -> Vec<Block> {
-    let begin = format!("```{language}");
-    let (mut blocks, mut open, mut before): (Vec<Block>, Option<(usize, String)>, &str) = (Vec::new(), None, "");
-    for (number, line) in (1..).zip(text.lines()) {
-        match &mut open {
-            Some((_, text)) if line.trim() == "```" => {
-                let text = std::mem::take(text);
-                let place = format!("{name}:{}", number - text.lines().count() - 1);
-                blocks.push(Block { place, text, marker: before.to_owned() });
-                (open, before) = (None, "");
-            }
-            Some((indent, text)) => {
-                text.push_str(line.get(*indent..).unwrap_or_default());
-                text.push('\n');
-            }
-            None if line.trim() == begin => open = Some((line.len() - line.trim_start().len(), String::new())),
-            None if line.trim().starts_with("<!--") => before = line.trim(),
-            None if line.trim().is_empty() => {}
-            None => before = "",
-        }
-    }
-    assert!(open.is_none(), "{name}: a block does not end");
-    blocks
 }
 
 /// What is run beside a server.
@@ -69,21 +35,25 @@ fn all() -> Vec<Block> {
     GUIDES.iter().flat_map(|name| blocks(name, &read(name))).collect()
 }
 
+/// A shell that ends at the first failure, at home in `dir`: what it runs finds our executable, and writes nothing elsewhere.
+fn shell(dir: &Path, script: &str) -> Command {
+    let executables = Path::new(env!("CARGO_BIN_EXE_iot-meter")).parent().unwrap();
+    let home = std::env::var("HOME").unwrap_or_default();
+    let cache = std::env::var("XDG_CACHE_HOME").unwrap_or_else(|_| format!("{home}/.cache"));
+    let fetched = format!("{cache}/iot-meter/deploy-check/bin");
+    let path = format!("{}:{}:{fetched}", executables.display(), std::env::var("PATH").unwrap());
+    std::fs::write(dir.join(".curlrc"), "fail-with-body\nsilent\nshow-error\n").unwrap();
+    let mut command = Command::new("bash");
+    command.args(["-euo", "pipefail", "-c", script]).current_dir(dir).stdin(Stdio::null());
+    command.env("PATH", path).env("HOME", dir).env("XDG_CACHE_HOME", dir.join(".cache"));
+    command.env_remove("XDG_CONFIG_HOME").env_remove("CURL_HOME");
+    command
+}
+
 /// Runs a block in `dir`.
 fn run(block: &Block, dir: &Path, addresses: &[(&str, String)], key: &str) {
     let script = addresses.iter().fold(block.text.clone(), |text, (from, to)| text.replace(from, to));
-    let executables = Path::new(env!("CARGO_BIN_EXE_iot-meter")).parent().unwrap();
-    let home = std::env::var("HOME").unwrap_or_default();
-    let fetched = format!("{home}/.cache/iot-meter/deploy-check/bin");
-    let path = format!("{}:{}:{fetched}", executables.display(), std::env::var("PATH").unwrap());
-    std::fs::write(dir.join(".curlrc"), "fail-with-body\nsilent\nshow-error\n").unwrap();
-    let done = Command::new("bash")
-        .args(["-euo", "pipefail", "-c", &script])
-        .current_dir(dir)
-        .envs([("PATH", path.as_str()), ("KEY", key), ("HOME", &dir.display().to_string())])
-        .stdin(Stdio::null())
-        .output()
-        .expect("bash is installed");
+    let done = shell(dir, &script).env("KEY", key).output().expect("bash is installed");
     let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{}:\n{script}\n{said}", block.place);
 }
@@ -158,9 +128,8 @@ fn the_commands_of_the_deployment_guide_work_in_a_copy_of_the_repository() {
 #[test]
 fn a_block_is_left_out_only_for_a_reason_that_is_told() {
     for block in all().into_iter().chain(blocks(DEPLOYMENT, &read(DEPLOYMENT))) {
-        let reason = block.marker.strip_prefix("<!-- not run: ").and_then(|rest| rest.strip_suffix(" -->"));
-        let is_known =
-            block.marker.is_empty() || block.marker == "<!-- run on: demo -->" || reason.is_some_and(|r| r.len() > 10);
+        let is_run = block.marker.is_empty() || block.marker == "<!-- run on: demo -->";
+        let is_known = is_run || block.left_out().is_some();
         assert!(is_known, "{}: {}", block.place, block.marker);
     }
     let text = "a\n<!-- not run: it is a test -->\n```sh\none\n```\n  ```sh\n  two\n    three\n  ```\n";

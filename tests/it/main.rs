@@ -63,6 +63,7 @@ mod source;
 mod stream;
 mod supervised;
 mod support;
+mod tasks;
 mod tidy;
 #[cfg(feature = "otel")]
 mod traces;

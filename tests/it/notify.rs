@@ -2,15 +2,15 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
+use iot_meter::observe::trace::Context;
 use serde_json::{Value, json};
 
 use crate::support::github::{GitHub, Mood};
 use crate::support::process::{self, Server};
-use crate::support::{Api, TestApp, eventually, eventually_within};
+use crate::support::{Api, Figures, TestApp, eventually};
 
 fn app(github: &GitHub) -> TestApp {
     let settings = github.settings();
@@ -78,9 +78,31 @@ fn an_alert_becomes_one_issue_that_is_closed_and_opened_again() {
 }
 
 #[test]
+fn github_is_told_the_trace_of_each_notice() {
+    let github = GitHub::start();
+    let app = app(&github);
+    tell(&app.api, "ab10", "firing", FIRST);
+    all_told(&app.api);
+    let first = github.traces();
+    tell(&app.api, "ab10", "resolved", FIRST);
+    all_told(&app.api);
+    let all = github.traces();
+    let second = &all[first.len()..];
+    let trace = |parent: &String| {
+        let context = Context::parse(parent, None).unwrap_or_else(|| panic!("{parent:?} is no place in a trace"));
+        assert!(!context.is_sampled(), "nobody has asked for a record of it");
+        context.trace_id
+    };
+    let traces = [first.as_slice(), second].map(|parents| parents.iter().map(trace).collect::<Vec<_>>());
+    assert!(traces.iter().all(|ids| ids.len() >= 2 && ids.iter().all(|id| *id == ids[0])), "{all:?}");
+    assert_ne!(traces[0][0], traces[1][0], "each has its own");
+}
+
+#[test]
 fn github_is_away_for_a_while_and_then_wants_us_to_wait_and_is_told_once() {
     let github = GitHub::start();
     let app = app(&github);
+    let before = Figures::of(&app.api);
     github.be(Mood::Refusing(500, String::new()));
     tell(&app.api, "ab02", "firing", FIRST);
     let error = || listed(&app.api, "pending").first().and_then(|row| Some(row["last_error"].as_str()?.to_owned()));
@@ -95,11 +117,9 @@ fn github_is_away_for_a_while_and_then_wants_us_to_wait_and_is_told_once() {
     all_told(&app.api);
     assert_eq!(github.issues().len(), 1);
     assert_eq!(github.asked().len() - asked, 2, "looked for, then made: {:?}", github.asked());
-    let metrics = app.api.get("/metrics").text();
+    let after = Figures::of(&app.api);
     for result in ["away", "limited", "ok"] {
-        let series = format!("iot_meter_github_requests_total{{call=\"find\",result=\"{result}\"}}");
-        let line = metrics.lines().find(|line| line.starts_with(&series)).unwrap_or_else(|| panic!("no {series}"));
-        assert!(!line.ends_with(" 0"), "{line}");
+        after.grown(&before, &format!("github_requests_total{{call=\"find\",result=\"{result}\"}}"), 1.0);
     }
 }
 
@@ -107,7 +127,7 @@ fn github_is_away_for_a_while_and_then_wants_us_to_wait_and_is_told_once() {
 fn command(github: &GitHub, data: &Path) -> Command {
     let mut command = process::command(data);
     for (key, value) in github.settings() {
-        command.env(format!("IOT_METER__{}", key.replace('.', "__").to_ascii_uppercase()), value);
+        command.env(process::variable(key), value);
     }
     command
 }
@@ -146,56 +166,61 @@ fn a_process_killed_between_githubs_answer_and_its_own_row_makes_no_second_issue
 #[test]
 fn while_the_database_is_away_alerts_get_out_and_it_knows_of_them_later() {
     let github = GitHub::start();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
     let token = "alertmanager-token-0123456789";
-    let builder = TestApp::builder().set("alertmanager.token", token);
-    // The lock below is one of SQLite's.
-    let builder = builder.set("database.url", "sqlite:///<data_dir>/own.db");
-    let app = github.settings().iter().fold(builder, |builder, (key, value)| builder.set(key, value)).start();
-    let alertmanager = app.api.with_key(Some(token));
+    // A process of its own: the figures below are a process's. The lock is one of SQLite's.
+    let mut command = process::closed(&data);
+    command.env(process::variable("alertmanager.token"), token);
+    command.env(process::variable("database.url"), "sqlite:///<data_dir>/own.db");
+    command.envs(github.settings().map(|(key, value)| (process::variable(key), value)));
+    let server = Server::start_with(&mut command, &data);
+    let key = std::fs::read_to_string(data.join("admin.key")).unwrap();
+    let (api, alertmanager) = (server.api.with_key(Some(key.trim())), server.api.with_key(Some(token)));
     tell(&alertmanager, "ab04", "firing", FIRST);
-    all_told(&app.api);
-    let path = app.data_dir().join("own.db");
-    let mut other = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    all_told(&api);
+    let mut other = SqliteConnection::establish(data.join("own.db").to_str().unwrap()).unwrap();
     other.batch_execute("BEGIN EXCLUSIVE").unwrap();
     tell(&alertmanager, "ab05", "firing", FIRST);
     eventually("the issue is made while the database is away", || github.issues().len() == 2);
     tell(&alertmanager, "ab04", "resolved", FIRST);
     eventually("what is over is closed", || !github.issues()[0].is_open);
-    let spooled = "iot_meter_outbox_spooled_notices 2";
-    // Servers of other tests in this process write the same figure.
-    let says = || app.api.with_key(None).get("/metrics").text().contains(spooled);
-    eventually_within(Duration::from_secs(120), "the figures say so", says, String::new);
+    let spooled = || Figures::of(&server.api).get("outbox_spooled_notices");
+    eventually("the figures say so", || spooled() == Some(2.0));
     drop(other);
-    eventually("the database has taken over", || listed(&app.api, "done").len() == 3);
+    eventually("the database has taken over", || listed(&api, "done").len() == 3);
+    eventually("nothing is kept beside it any more", || spooled() == Some(0.0));
     tell(&alertmanager, "ab05", "resolved", FIRST);
-    all_told(&app.api);
+    all_told(&api);
     let issues = github.issues();
     assert_eq!(issues.len(), 2);
     assert!(issues.iter().all(|issue| !issue.is_open && issue.comments.len() == 1), "{issues:?}");
-    assert!(!app.data_dir().join("notify.json").exists());
+    assert!(!data.join("notify.json").exists());
+    assert_eq!(server.terminate(), Some(0));
 }
 
 #[test]
 fn what_github_refuses_is_kept_shows_and_is_sent_again() {
     let github = GitHub::start();
-    let app = app(&github);
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    // A process of its own, for its figures.
+    let server = Server::start_with(&mut command(&github, &data), &data);
+    let api = &server.api;
     github.be(Mood::Refusing(401, String::new()));
-    tell(&app.api, "ab06", "firing", FIRST);
-    eventually("it is given up", || !listed(&app.api, "dead").is_empty());
-    let dead = &listed(&app.api, "dead")[0];
+    tell(api, "ab06", "firing", FIRST);
+    eventually("it is given up", || !listed(api, "dead").is_empty());
+    let dead = &listed(api, "dead")[0];
     assert_eq!(dead["last_error"], "GitHub answered 401 to find: not now");
-    eventually("the figures say so", || {
-        app.api.get("/metrics").text().contains("iot_meter_outbox_notices{state=\"dead\"} 1")
-    });
+    eventually("the figures say so", || Figures::of(api).get("outbox_notices{state=\"dead\"}") == Some(1.0));
     github.be(Mood::Well);
     let path = format!("/api/webhooks/{}/retry", dead["id"]);
-    app.api.post(&path, &json!({})).expect(202);
-    all_told(&app.api);
+    api.post(&path, &json!({})).expect(202);
+    all_told(api);
     assert_eq!(github.issues().len(), 1);
-    app.api.post(&path, &json!({})).expect(409);
-    let entries =
-        |app: &TestApp| app.api.get("/api/audit?action=POST /api/webhooks".replace(' ', "%20").as_str()).json();
-    eventually("the audit log says who did it", || entries(&app).as_array().unwrap().len() == 2);
+    api.post(&path, &json!({})).expect(409);
+    let entries = || api.get("/api/audit?action=POST%20/api/webhooks").expect(200).json();
+    eventually("the audit log says who did it", || entries().as_array().unwrap().len() == 2);
 }
 
 #[test]

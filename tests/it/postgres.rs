@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use iot_meter::domain::Timestamp;
 
+use crate::support::guides::{blocks_of, read};
 use crate::support::postgres::Server;
 use crate::support::process::{Server as Process, command};
 use crate::support::{Api, Client, Connect, TestApp, eventually, settled, telemetry};
@@ -227,4 +228,71 @@ fn two_nodes_that_hear_the_same_meters_store_each_message_once() {
     assert_eq!(open, "0", "neither misses what the other has");
     let values: BTreeSet<usize> = nodes.iter().map(|node| node.values("both-0", "voltage_dc").len()).collect();
     assert_eq!(values, BTreeSet::from([250]), "both show the same");
+}
+
+/// A question with what a macro of Grafana stands for in place of each of its calls.
+fn expanded(question: &str, macro_name: &str, with: impl Fn(&[&str]) -> String) -> String {
+    let (mut text, call) = (question.to_owned(), format!("{macro_name}("));
+    while let Some(at) = text.find(&call) {
+        let end = at + text[at..].find(')').expect("the call ends");
+        let arguments: Vec<&str> = text[at + call.len()..end].split(',').map(str::trim).collect();
+        let replacement = with(&arguments);
+        text.replace_range(at..=end, &replacement);
+    }
+    text
+}
+
+/// As Grafana's data source PostgreSQL sends it, for the panel's range and buckets of a minute (its documentation, "Macros").
+fn as_grafana_sends_it(question: &str, from: Timestamp, to: Timestamp) -> String {
+    let text = question.replace("$__interval", "1m");
+    let text = expanded(&text, "$__timeFilter", |arguments| format!("{} BETWEEN '{from}' AND '{to}'", arguments[0]));
+    let text = expanded(&text, "$__timeGroupAlias", |arguments| {
+        assert_eq!(arguments[1], "1m");
+        format!("floor(extract(epoch from {})/60)*60 AS \"time\"", arguments[0])
+    });
+    assert!(!text.contains("$__"), "a macro that is not known here: {text}");
+    text
+}
+
+#[test]
+fn the_sql_of_the_readme_finds_what_meters_said() {
+    let server = Server::start();
+    let url = server.database();
+    let app = TestApp::builder().open().set("database.url", &url).start();
+    // Whole minutes, so that it is known which values fall together.
+    let from = Timestamp(app.at(0).0 / 60_000_000 * 60_000_000).plus_us(-3_600_000_000);
+    for device in ["dc-meter-007", "train-0042-1", "train-0042-2", "train-00420"] {
+        let (mut meter, _) = app.mqtt(&Connect::id(device));
+        for seq in 0..6 {
+            let at = from.plus_us(i64::from(seq) * 20_000_000);
+            let payload = telemetry(device, at, seq, 700.0 + f64::from(seq));
+            meter.publish(&format!("iot/{device}/telemetry"), payload.as_bytes(), 1);
+        }
+    }
+    app.settled();
+    let blocks = blocks_of("sql", "README.md", &read("README.md"));
+    let run: Vec<_> = blocks.iter().filter(|block| block.left_out().is_none()).collect();
+    assert_eq!((run.len(), blocks.len()), (2, 3), "a question that this test does not know");
+    let answers = run.iter().map(|block| {
+        let answer =
+            |from, to| server.query(&url, as_grafana_sends_it(&block.text, from, to).trim_end_matches([';', '\n']));
+        assert_eq!(answer(from.plus_us(-7_200_000_000), from.plus_us(-1)), "", "{}: outside of the range", block.place);
+        let all = answer(from, from.plus_us(3_600_000_000));
+        all.lines().map(|line| line.split('|').map(str::to_owned).collect::<Vec<_>>()).collect::<Vec<_>>()
+    });
+    let answers: Vec<_> = answers.collect();
+    let voltages: Vec<_> = answers[0].iter().map(|row| (row[1].parse::<f64>().unwrap(), row[2].as_str())).collect();
+    assert_eq!(voltages, (0..6).map(|seq| (700.0 + f64::from(seq), "100")).collect::<Vec<_>>());
+    let kilowatts =
+        |row: &Vec<String>| (row[0].parse::<f64>().unwrap() as i64, row[1].clone(), row[2].parse().unwrap());
+    let powers: Vec<(i64, String, f64)> = answers[1].iter().map(kilowatts).collect();
+    let minute = |n: i64| from.0 / 1_000_000 + n * 60;
+    let mut expected = Vec::new();
+    for (n, kw) in [(0, 70.1), (1, 70.4)] {
+        expected.extend(["train-0042-1", "train-0042-2"].map(|device| (minute(n), device.to_owned(), kw)));
+    }
+    let mut found = powers.clone();
+    found.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    assert_eq!(found, expected, "of the meters of the one train only");
+    assert!(powers.is_sorted_by_key(|(time, _, _)| *time));
 }

@@ -10,7 +10,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::support::certified::{Guarded, client};
 use crate::support::process::Server;
-use crate::support::{eventually, wrapped};
+use crate::support::{Figures, eventually, wrapped};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -29,13 +29,7 @@ fn connect(to: SocketAddr) -> TcpStream {
     connect_from([127, 0, 0, 1], to)
 }
 
-/// The value of a metric; 0 while there is none.
-fn metric(server: &Server, name: &str) -> f64 {
-    let page = server.api.get("/metrics").expect(200).text();
-    page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or_default()
-}
-
-const STALLED: &str = "iot_meter_http_closed_total{reason=\"stalled\"}";
+const STALLED: &str = "http_closed_total{reason=\"stalled\"}";
 
 /// Asks for more than the kernel keeps, and reads nothing.
 fn ask_for_much(app: &Guarded, socket: &mut impl Write) {
@@ -69,7 +63,7 @@ fn who_reads_nothing_of_its_answer_is_closed_and_who_reads_slowly_is_not() {
     read_slowly(&mut plain);
     read_slowly(&mut tls);
     eventually("the one over TLS, which was not read meanwhile, is closed, or both are now", || {
-        metric(&app.server, STALLED) >= 2.0
+        Figures::of(&app.server.api).or_zero(STALLED) >= 2.0
     });
     // What had gone before can be read, and then no more comes.
     let rest = |socket: &mut dyn Read| {
@@ -78,7 +72,7 @@ fn who_reads_nothing_of_its_answer_is_closed_and_who_reads_slowly_is_not() {
         all.len()
     };
     assert!(rest(&mut plain) < 20 * 1_000_000 && rest(&mut tls) < 20 * 1_000_000);
-    eventually("their places are free", || metric(&app.server, "iot_meter_http_connections") <= 1.0);
+    eventually("their places are free", || Figures::of(&app.server.api).or_zero("http_connections") <= 1.0);
 }
 
 /// As many requests as fit into 100 KB.
@@ -92,7 +86,7 @@ fn what_clients_ask_for_and_do_not_read_is_not_kept_for_them() {
     const CLIENTS: usize = 300;
     const MOST_BYTES: f64 = 80.0 * 1024.0;
     let app = Guarded::start(&[("http.write_timeout_s", "600"), ("http.workers", "1")]);
-    let resident = || metric(&app.server, "iot_meter_process_resident_memory_bytes");
+    let resident = || Figures::of(&app.server.api).or_zero("process_resident_memory_bytes");
     let all = many("/console/app.js");
     let crowd = |count: usize| {
         let one = |_| {
@@ -181,10 +175,7 @@ fn one_address_cannot_take_every_place_and_a_full_server_says_so_once() {
     let address = |name: &str| announced[name].as_str().unwrap().parse::<SocketAddr>().unwrap();
     let to = address("http");
     let scrapes = crate::support::Api::new(address("metrics"), None);
-    let value = |name: &str| -> f64 {
-        let page = scrapes.get("/metrics").expect(200).text();
-        page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or_default()
-    };
+    let value = |series: &str| Figures::of(&scrapes).or_zero(series);
 
     let of_one = |count: usize| (0..count).map(|_| connect_from([127, 0, 0, 9], to)).collect::<Vec<_>>();
     let mut crowd = of_one(24);
@@ -195,9 +186,9 @@ fn one_address_cannot_take_every_place_and_a_full_server_says_so_once() {
     assert!(others.iter().all(is_served), "a fifth of the places is everybody else's");
     let more: Vec<_> = (1..=40).map(|n| connect_from([127, 0, 2, n], to)).collect();
     assert!(more.iter().all(is_closed), "all places are taken");
-    assert_eq!(value("iot_meter_http_connections"), 30.0);
-    assert_eq!(value("iot_meter_http_refused_total{reason=\"address_limit\"}"), 40.0);
-    assert_eq!(value("iot_meter_http_refused_total{reason=\"connection_limit\"}"), 40.0);
+    assert_eq!(value("http_connections"), 30.0);
+    assert_eq!(value("http_refused_total{reason=\"address_limit\"}"), 40.0);
+    assert_eq!(value("http_refused_total{reason=\"connection_limit\"}"), 40.0);
     let lines = std::fs::read_to_string(&log).unwrap();
     // (Which of those that came at once was the first is up to the workers.)
     for (setting, first) in [("allows", "127.0.0.9"), ("http.max_connections allows", "127.0.2.")] {
@@ -228,14 +219,14 @@ fn the_listener_for_scrapes_has_sixty_four_places_and_none_for_who_reads_nothing
     assert!(scrapers.iter().all(scraped));
     let more: Vec<_> = (0..8).map(|_| connect(to)).collect();
     assert!(more.iter().all(is_closed), "all places are taken");
-    assert_eq!(metric(&server, "iot_meter_http_refused_total{reason=\"scrape_limit\"}"), 8.0);
+    assert_eq!(Figures::of(&server.api).or_zero("http_refused_total{reason=\"scrape_limit\"}"), 8.0);
     // The API has its own.
     assert!(is_served(&connect(announced["http"].as_str().unwrap().parse().unwrap())));
     // One of them asks for much and reads nothing of it.
     let get = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
     scrapers[0].write_all(get.repeat(400).as_bytes()).unwrap();
-    assert_eq!(metric(&server, STALLED), 0.0);
-    eventually("who reads nothing is cut off", || metric(&server, STALLED) == 1.0);
+    assert_eq!(Figures::of(&server.api).or_zero(STALLED), 0.0);
+    eventually("who reads nothing is cut off", || Figures::of(&server.api).or_zero(STALLED) == 1.0);
     eventually("and its place is another one's", || scraped(&connect(to)));
     drop(scrapers);
     eventually("there is room for everybody", || (0..64).map(|_| connect(to)).all(|socket| scraped(&socket)));

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use iot_meter::domain::{Clock, Timestamp};
+use iot_meter::domain::Timestamp;
 
 use crate::crash::stored;
 use crate::support::process::Server;
-use crate::support::{Client, Connect, Packet, eventually, mqtt, settled, telemetry};
+use crate::support::{Client, Connect, Packet, an_hour_ago, eventually, mqtt, settled, telemetry};
 
 /// What an update may take: the deadline of a stop, as Kubernetes, compose and systemd allow for.
 const GRACE: Duration = Duration::from_secs(25);
@@ -68,11 +68,6 @@ pub fn meters(
             std::thread::spawn(move || meter.live(&world))
         })
         .collect()
-}
-
-/// A moment an hour ago, on a whole second: where the samples of meters begin.
-pub fn an_hour_ago() -> Timestamp {
-    Timestamp(Clock::system().now().0 / 1_000_000 * 1_000_000).plus_us(-3600 * 1_000_000)
 }
 
 /// A meter that keeps what is not acknowledged and sends it again, first of all, on its next connection.

@@ -6,7 +6,7 @@ use iot_meter::domain::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::sse::{self, Event};
-use crate::support::{Client, Connect, TestApp, eventually, telemetry};
+use crate::support::{Client, Connect, Figures, TestApp, eventually, telemetry};
 
 fn http(app: &TestApp) -> SocketAddr {
     app.address("http")
@@ -39,6 +39,7 @@ fn large(at: Timestamp, seq: u32, samples: i64) -> String {
 fn readings_presence_alerts_and_commands_are_shown_as_they_happen() {
     let app = TestApp::open();
     app.register("m1");
+    let before = Figures::of(&app.api);
     let mut stream = sse::open(http(&app), "", &[]);
     assert!(stream.head.contains("content-type: text/event-stream\r\n"), "{}", stream.head);
     let (mut meter, _) = app.mqtt(&Connect::id("m1"));
@@ -69,8 +70,10 @@ fn readings_presence_alerts_and_commands_are_shown_as_they_happen() {
     assert_eq!(given["cmd"], "reboot");
     app.api.delete(&format!("/api/commands/{}", id.as_str().unwrap())).expect(200);
     all("its end", &mut stream, &|e| e.name == "command" && e.data["status"] == "cancelled");
-    let metrics = app.api.get("/metrics").expect(200).text();
-    assert!(metrics.contains("iot_meter_stream_events_total{kind=\"command\"}"), "{metrics}");
+    let after = Figures::of(&app.api);
+    for (kind, by) in [("reading", 1.0), ("presence", 1.0), ("alert", 2.0), ("command", 2.0)] {
+        after.grown(&before, &format!("stream_events_total{{kind=\"{kind}\"}}"), by);
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use serde_json::json;
 
+use crate::support::github::GitHub;
 use crate::support::{TestApp, eventually, mqtt, telemetry};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -266,4 +267,32 @@ fn what_waits_at_the_stop_is_still_sent() {
     app.api.send("GET", "/api/stats", &[("traceparent", PARENT)], None).expect(200);
     drop(app);
     assert!(collector.spans().iter().any(|span| span.name == "GET /api/stats"));
+}
+
+#[test]
+fn what_the_server_asks_of_github_is_a_span_that_github_is_told() {
+    let (collector, github) = (Collector::start("200 OK"), GitHub::start());
+    let builder = TestApp::builder().open().set("trace.endpoint", &collector.address).set("trace.sample_ratio", "1");
+    let app = github.settings().iter().fold(builder, |builder, (key, value)| builder.set(key, value)).start();
+    let alert = json!({"status": "firing", "fingerprint": "ab11", "startsAt": "2026-02-12T10:00:00Z",
+        "endsAt": "0001-01-01T00:00:00Z", "labels": {"alertname": "Down"}, "annotations": {}, "generatorURL": ""});
+    let told = json!({"version": "4", "status": "firing", "alerts": [alert]});
+    app.api.post("/api/alertmanager/webhook", &told).expect(202);
+    let of_name =
+        |spans: &[Span], name: &str| spans.iter().filter(|span| span.name == name).cloned().collect::<Vec<_>>();
+    let mut spans = Vec::new();
+    eventually("the notice and its calls arrive", || {
+        spans = collector.spans();
+        let calls = of_name(&spans, "ask GitHub").len();
+        of_name(&spans, "tell an alert").len() == 1 && calls >= 2 && calls == github.asked().len()
+    });
+    let notice = named(&spans, "tell an alert");
+    assert_eq!((notice.parent_span_id.is_empty(), attribute(notice, "notice.state").as_str()), (true, "done"));
+    let calls = of_name(&spans, "ask GitHub");
+    for (call, parent) in calls.iter().zip(github.traces()) {
+        let (trace, id) = (hex::encode(&call.trace_id), hex::encode(&call.span_id));
+        assert!(parent.starts_with(&format!("00-{trace}-{id}-")) && parent.ends_with('3'), "{parent} of {call:?}");
+        assert_eq!((&call.trace_id, &call.parent_span_id, call.kind), (&notice.trace_id, &notice.span_id, 3));
+    }
+    assert_eq!(attribute(&calls[0], "github.call"), "find");
 }

@@ -32,10 +32,21 @@ impl Figures {
         self.get(series).unwrap_or_else(|| panic!("there is no {series}"))
     }
 
+    /// The value of a series; 0 while there is none.
+    pub fn or_zero(&self, series: &str) -> f64 {
+        self.get(series).unwrap_or_default()
+    }
+
+    /// All series of a name added up, whatever their labels.
+    #[allow(dead_code)] // by tests of a feature
+    pub fn sum(&self, name: &str) -> f64 {
+        self.all().filter(|(series, _)| series.split('{').next() == Some(name)).map(|(_, value)| value).sum()
+    }
+
     /// Fails unless a counter is up by `by` or more. (In this process other tests count too.)
     #[track_caller]
     pub fn grown(&self, since: &Self, series: &str, by: f64) {
-        let (from, to) = (since.get(series).unwrap_or(0.0), self.value(series));
+        let (from, to) = (since.or_zero(series), self.value(series));
         assert!(to >= from + by, "{series}: {from} → {to}, not {by} more");
     }
 

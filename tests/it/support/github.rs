@@ -44,6 +44,8 @@ struct State {
     issues: Vec<Issue>,
     /// Method and path of every request.
     asked: Vec<String>,
+    /// The `traceparent` of each; empty where there was none.
+    traces: Vec<String>,
     /// Connections of those that wait for an answer.
     waiting: Vec<TcpStream>,
 }
@@ -59,7 +61,7 @@ impl GitHub {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let state = State { mood: Mood::Well, issues: vec![], asked: vec![], waiting: vec![] };
+        let state = State { mood: Mood::Well, issues: vec![], asked: vec![], traces: vec![], waiting: vec![] };
         let github = Self { url, state: Arc::new(Mutex::new(state)) };
         let own = github.clone();
         std::thread::spawn(move || {
@@ -89,9 +91,14 @@ impl GitHub {
         self.state.lock().unwrap().asked.clone()
     }
 
+    /// What they said of their place in a trace (W3C Trace Context), in the same order.
+    pub fn traces(&self) -> Vec<String> {
+        self.state.lock().unwrap().traces.clone()
+    }
+
     fn serve(&self, mut socket: TcpStream) {
         let mut reader = BufReader::new(socket.try_clone().unwrap());
-        let (mut line, mut length, mut is_known) = (String::new(), 0, false);
+        let (mut line, mut length, mut is_known, mut trace) = (String::new(), 0, false, String::new());
         if reader.read_line(&mut line).is_err() {
             return;
         }
@@ -103,6 +110,7 @@ impl GitHub {
             let (name, value) = header.trim().split_once(':').unwrap_or_default();
             match name.to_ascii_lowercase().as_str() {
                 "content-length" => length = value.trim().parse().unwrap(),
+                "traceparent" => trace = value.trim().to_owned(),
                 "authorization" => is_known = value.trim() == format!("Bearer {TOKEN}"),
                 _ => {}
             }
@@ -116,6 +124,7 @@ impl GitHub {
         let body = serde_json::from_slice(&body).unwrap_or_default();
         let mut state = self.state.lock().unwrap();
         state.asked.push(format!("{method} {path}"));
+        state.traces.push(trace);
         let (status, headers, text) = match state.mood.clone() {
             Mood::Refusing(status, headers) => (status, headers, json!({"message": "not now"})),
             _ if !is_known => (401, String::new(), json!({"message": "Bad credentials"})),

@@ -6,6 +6,8 @@ pub mod cut;
 pub mod figures;
 pub mod foreign;
 pub mod github;
+#[cfg(any(feature = "ops-tests", feature = "postgres"))]
+pub mod guides;
 pub mod http;
 pub mod issuer;
 pub mod mqtt;
@@ -273,6 +275,19 @@ pub fn eventually_within(
         assert!(Instant::now() < end, "never happened: {what} {}", seen());
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// A moment an hour ago, on a whole second: where the samples of meters begin.
+pub fn an_hour_ago() -> Timestamp {
+    Timestamp(Clock::system().now().0 / 1_000_000 * 1_000_000).plus_us(-3600 * 1_000_000)
+}
+
+/// With one text in place of another, which must be there.
+#[allow(dead_code)] // by tests of a feature
+#[track_caller]
+pub fn replaced(text: &str, old: &str, new: &str) -> String {
+    assert!(text.contains(old), "{old:?} is not in:\n{text}");
+    text.replace(old, new)
 }
 
 /// A datagram of one voltage/current pair sampled at `ts`.

@@ -15,18 +15,41 @@ pub struct Server {
     pub mqtt: SocketAddr,
 }
 
-/// The command line of a server on this data directory, on free ports.
+const ANY_PORT: &str = "127.0.0.1:0";
+
+/// The command line of a server on this data directory, on free ports, that asks nobody for credentials.
 pub fn command(data_dir: &Path) -> Command {
+    command_at(data_dir, ANY_PORT, ANY_PORT)
+}
+
+/// The same at these addresses: for a server that comes back to where it was.
+pub fn command_at(data_dir: &Path, http: &str, mqtt: &str) -> Command {
+    let mut command = closed_at(data_dir, http, mqtt);
+    command.arg("--open");
+    command
+}
+
+/// The command line of a server on this data directory, on free ports, with authentication.
+#[allow(dead_code)] // by tests of a feature
+pub fn closed(data_dir: &Path) -> Command {
+    closed_at(data_dir, ANY_PORT, ANY_PORT)
+}
+
+fn closed_at(data_dir: &Path, http: &str, mqtt: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_iot-meter"));
     command
-        .args(["serve", "--open", "--http-listen", "127.0.0.1:0", "--mqtt-listen", "127.0.0.1:0"])
-        .args(["--mqtts-listen", "off", "--data-dir"])
+        .args(["serve", "--http-listen", http, "--mqtt-listen", mqtt, "--mqtts-listen", "off", "--data-dir"])
         .arg(data_dir)
         .current_dir(std::env::temp_dir())
         .env("IOT_METER__LOG__LEVEL", "warn")
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     command
+}
+
+/// The environment variable of a setting.
+pub fn variable(key: &str) -> String {
+    format!("IOT_METER__{}", key.replace('.', "__").to_ascii_uppercase())
 }
 
 impl Server {
@@ -61,6 +84,16 @@ impl Server {
         let address = |name: &str| found[name].as_str().unwrap().parse::<SocketAddr>().unwrap();
         let http = address("http");
         Self { child, api: Api::new(http, None), http, mqtt: address("mqtt") }
+    }
+
+    /// One of several nodes on a database. It is called dead after three seconds of silence.
+    #[cfg(feature = "postgres")]
+    pub fn start_node(dir: &Path, name: &str, database_url: &str) -> Self {
+        let data = dir.join(name);
+        let mut command = command(&data);
+        command.env("IOT_METER__DATABASE__URL", database_url).env("IOT_METER__NODES__NAME", name);
+        command.env("IOT_METER__NODES__HEARTBEAT_S", "1").env("IOT_METER__NODES__TIMEOUT_S", "3");
+        Self::start_with(&mut command, &data)
     }
 
     /// `kill -9`.
