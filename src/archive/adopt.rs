@@ -113,11 +113,14 @@ impl Adopter {
                 flags: Flags::default(),
                 payload: &message.payload,
             };
-            let class = classify(&record, self.window);
-            categories.push(class.category);
-            pending.push(&record, class);
+            pending.push(&record);
         }
-        let Some(batch) = pending.take() else { return Ok(()) };
+        let batch = pending.take(|record| {
+            let class = classify(record, self.window);
+            categories.push(class.category);
+            class
+        });
+        let Some(batch) = batch else { return Ok(()) };
         for part in batch.parts(NODE) {
             let key = part.name.key(hour);
             let bytes = encode::encode(&batch, &part, key.as_ref(), encode::digest(&batch, &part))

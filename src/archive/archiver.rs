@@ -5,6 +5,7 @@
 //!
 //! Invariant: memory holds one batch (`flush_bytes`), the numbers of its messages and one encoded object. Does not know how objects are read back.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,12 +25,15 @@ use super::recover::{Resume, resume};
 use crate::domain::{Clock, Timestamp};
 use crate::journal::Journal;
 use crate::observe::{Board, Progress, TaskState, backoff::Backoff, counted, metrics};
-use crate::payload::Window;
+use crate::payload::{Verdict, Verdicts, Window};
 
 /// Its name on the task board.
 const TASK: &str = "archiver";
 /// Largest wait for records, so that being told to give up is noticed.
 const WAIT: Duration = Duration::from_secs(1);
+
+/// A collector that has decoded nothing for so long stands still.
+const STANDS_STILL: Duration = Duration::from_secs(1);
 
 /// A batch of so many bytes is worth an object of its own when nothing has come for a while: a burst that is over need not
 /// take memory until it is old.
@@ -51,6 +55,8 @@ pub struct ArchiverOptions {
     pub window: Window,
     /// How long days of receipt are kept once they are over, as upkeep has it; `None` = for ever.
     pub keep: Option<Duration>,
+    /// What the collector has decoded already.
+    pub verdicts: Verdicts,
     /// Where to say how far it has come.
     pub progress: Progress,
     /// Where to say how it is.
@@ -66,6 +72,8 @@ pub struct Archiver {
     log: Arc<dyn Log>,
     hold: Box<dyn Follow>,
     pub(crate) classify: Classify,
+    /// Where the collector was when it last stood still (0 = at its start): there it is not waited for.
+    stood_at: u64,
     /// Pauses between attempts, before the first.
     pub(crate) backoff: Backoff,
 }
@@ -88,7 +96,7 @@ impl Archiver {
         let node = options.node.hyphenated().to_string();
         // An object store may be far away, and away for long.
         let backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
-        Ok(Self { options, node, bucket, footers: footers(), log, hold, classify, backoff })
+        Ok(Self { options, node, bucket, footers: footers(), log, hold, classify, stood_at: 0, backoff })
     }
 
     /// Archives until the journal is closed and everything in it is written. Blocks: give it a thread of its own.
@@ -115,7 +123,7 @@ impl Archiver {
         self.sweep(next);
         self.options.board.set(TASK, TaskState::Running);
         if let Some(end) = redo_until
-            && !self.flush(&mut self.exactly(next, end)?, abandon)?
+            && !self.flush(&mut self.exactly(next, end)?, true, abandon)?
         {
             return Ok(());
         }
@@ -146,7 +154,7 @@ impl Archiver {
             let is_full = pending.bytes() >= self.options.flush_bytes;
             let is_pause = pending.bytes() >= QUIET_BYTES && now.since(last) >= QUIET;
             if finished || left.is_zero() || is_full || is_pause {
-                if !self.flush(&mut pending, abandon)? || finished {
+                if !self.flush(&mut pending, finished, abandon)? || finished {
                     return Ok(());
                 }
                 since = None;
@@ -169,16 +177,29 @@ impl Archiver {
         let read = reader.read(READ_RECORDS, READ_BYTES, &mut |record| {
             *at = record.offset.0 + 1;
             if *at <= end {
-                pending.push(record, (self.classify)(record, self.options.window));
+                pending.push(record);
             }
         });
         Ok(read?)
     }
 
-    /// Writes what is pending and releases it; `false` when it was abandoned.
-    fn flush(&self, pending: &mut Pending, abandon: &mut watch::Receiver<bool>) -> Result<bool, Error> {
+    /// Writes what is pending and releases it; `false` when it was abandoned. `at_once`: nothing is waited for.
+    fn flush(
+        &mut self,
+        pending: &mut Pending,
+        at_once: bool,
+        abandon: &mut watch::Receiver<bool>,
+    ) -> Result<bool, Error> {
         let oldest = pending.oldest();
-        let Some(batch) = pending.take() else { return Ok(true) };
+        let mut known = self.verdicts(if at_once { 0 } else { pending.end() }, pending.end(), abandon);
+        let batch = pending.take(|record| {
+            while known.pop_front_if(|(offset, _)| *offset < record.offset.0).is_some() {}
+            match known.pop_front_if(|(offset, _)| *offset == record.offset.0) {
+                Some((_, verdict)) => verdict.into(),
+                None => (self.classify)(record, self.options.window),
+            }
+        });
+        let Some(batch) = batch else { return Ok(true) };
         self.options.progress.set(self.options.progress.position(), oldest);
         let parts = batch.parts(&self.node);
         let keys: Vec<Path> = parts.iter().map(|part| part.name.key(part.hour)).collect();
@@ -194,6 +215,21 @@ impl Archiver {
         }
         self.released(batch.end(), None);
         Ok(true)
+    }
+
+    /// What the collector knows of the messages below `end`. Waits for it while it comes nearer to `wait_for`, but not where it
+    /// stands still: its store may be away.
+    fn verdicts(&mut self, wait_for: u64, end: u64, abandon: &watch::Receiver<bool>) -> VecDeque<(u64, Verdict)> {
+        let verdicts = &self.options.verdicts;
+        let mut reached = verdicts.wait_beyond(0, Duration::ZERO);
+        while reached < wait_for && reached != self.stood_at && !*abandon.borrow() {
+            let now = verdicts.wait_beyond(reached, STANDS_STILL);
+            if now == reached {
+                self.stood_at = now;
+            }
+            reached = now;
+        }
+        verdicts.take(end)
     }
 
     /// Writes an object, or finds that it is there already.

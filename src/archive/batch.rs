@@ -13,20 +13,35 @@ use bytes::Bytes;
 use super::classify::{Class, device_of};
 use super::key::{Hour, ObjectName};
 use crate::domain::Timestamp;
-use crate::journal::{Record, large};
+use crate::journal::{Flags, Offset, Record, large};
 
 /// One record: its numbers, and where in the batch's bytes its texts are.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) offset: u64,
     pub(crate) received_at: Timestamp,
-    pub(crate) class: Class,
     pub(crate) qos: u8,
     pub(crate) retain: bool,
     pub(crate) device: Range<usize>,
     pub(crate) topic: Range<usize>,
     pub(crate) content_type: Range<usize>,
     pub(crate) payload: Range<usize>,
+}
+
+impl Row {
+    /// The record it was; its identity is the device it is filed under.
+    fn record<'a>(&self, text: &'a [u8]) -> Record<'a> {
+        let words = |range: &Range<usize>| std::str::from_utf8(&text[range.clone()]).unwrap_or_default();
+        Record {
+            offset: Offset(self.offset),
+            received_at: self.received_at,
+            topic: words(&self.topic),
+            identity: words(&self.device),
+            content_type: words(&self.content_type),
+            flags: Flags { qos: self.qos, retain: self.retain, dup: false },
+            payload: &text[self.payload.clone()],
+        }
+    }
 }
 
 /// Records being collected.
@@ -38,11 +53,10 @@ pub(crate) struct Pending {
 
 impl Pending {
     /// Adds the next record.
-    pub(crate) fn push(&mut self, record: &Record<'_>, class: Class) {
+    pub(crate) fn push(&mut self, record: &Record<'_>) {
         let row = Row {
             offset: record.offset.0,
             received_at: record.received_at,
-            class,
             qos: record.flags.qos,
             retain: record.flags.retain,
             device: self.keep(device_of(record).as_bytes()),
@@ -66,15 +80,21 @@ impl Pending {
         self.text.len() + self.rows.len() * size_of::<Row>()
     }
 
+    /// Exclusive end of its offsets.
+    pub(crate) fn end(&self) -> u64 {
+        self.rows.last().map_or(0, |row| row.offset + 1)
+    }
+
     /// When its first record was received.
     pub(crate) fn oldest(&self) -> Option<Timestamp> {
         self.rows.first().map(|row| row.received_at)
     }
 
-    /// The records as a batch; `None` when there are none. Leaves nothing behind.
-    pub(crate) fn take(&mut self) -> Option<Batch> {
+    /// The records as a batch, with what each of them is; `None` when there are none. Leaves nothing behind.
+    pub(crate) fn take(&mut self, mut classify: impl FnMut(&Record<'_>) -> Class) -> Option<Batch> {
         let Self { text, rows } = std::mem::take(self);
-        (!rows.is_empty()).then(|| Batch { text: Bytes::from(text), rows })
+        let classes = rows.iter().map(|row| classify(&row.record(&text))).collect();
+        (!rows.is_empty()).then(|| Batch { text: Bytes::from(text), rows, classes })
     }
 }
 
@@ -83,6 +103,7 @@ impl Pending {
 pub(crate) struct Batch {
     text: Bytes,
     rows: Vec<Row>,
+    classes: Vec<Class>,
 }
 
 /// The records of a batch that go into one object.
@@ -103,6 +124,11 @@ impl Batch {
     /// A row by index.
     pub(crate) fn row(&self, index: usize) -> &Row {
         &self.rows[index]
+    }
+
+    /// What it is.
+    pub(crate) fn class(&self, index: usize) -> Class {
+        self.classes[index]
     }
 
     /// Bytes of the payloads of a part.
@@ -140,7 +166,6 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Flags, Offset};
     use proptest::prelude::*;
 
     fn batch(records: &[(&str, i64)]) -> Option<Batch> {
@@ -155,9 +180,9 @@ mod tests {
                 flags: Flags::default(),
                 payload: b"{}",
             };
-            pending.push(&record, Class { category: "hello", ts: None, seq: None, reason: None });
+            pending.push(&record);
         }
-        let batch = pending.take();
+        let batch = pending.take(|_| Class { category: "hello", ts: None, seq: None, reason: None });
         assert_eq!((pending.bytes(), pending.oldest()), (0, None));
         batch
     }

@@ -4,7 +4,7 @@
 
 use crate::domain::{DeviceId, Refusal, Timestamp};
 use crate::journal::Record;
-use crate::payload::{self, Window};
+use crate::payload::{self, Verdict, Window};
 
 /// What the payload says about itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,20 +25,23 @@ pub(crate) type Classify = fn(&Record<'_>, Window) -> Class;
 /// Judges a record by decoding it.
 pub(crate) fn classify(record: &Record<'_>, window: Window) -> Class {
     let known = payload::parse_topic(record.topic).and_then(|(device, kind)| Some((DeviceId::parse(device)?, kind)));
-    let Some((device, kind)) = known else { return invalid(Refusal::UnknownTopic) };
-    match payload::decode(&device, kind, record.content_type, record.payload, record.received_at, window) {
-        Ok(message) => Class {
-            category: message.body.kind(),
-            ts: Some(message.ts),
-            seq: message.seq.counted().map(i64::from),
-            reason: None,
-        },
-        Err(refusal) => invalid(refusal),
-    }
+    let decoded = known.ok_or(Refusal::UnknownTopic).and_then(|(device, kind)| {
+        payload::decode(&device, kind, record.content_type, record.payload, record.received_at, window)
+    });
+    Verdict::from(&decoded).into()
 }
 
-fn invalid(refusal: Refusal) -> Class {
-    Class { category: "invalid", ts: None, seq: None, reason: Some(refusal.name()) }
+impl From<Verdict> for Class {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Message { kind, ts, seq } => {
+                Self { category: kind, ts: Some(ts), seq: seq.map(i64::from), reason: None }
+            }
+            Verdict::Refused(refusal) => {
+                Self { category: "invalid", ts: None, seq: None, reason: Some(refusal.name()) }
+            }
+        }
+    }
 }
 
 /// The device a record is filed under: the one its topic names, else whoever sent it.

@@ -19,7 +19,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 
-use super::batch::{Batch, Part, Row};
+use super::batch::{Batch, Part};
 use super::full::Full;
 use super::schema::{COLUMNS, LAYOUT_KEY, properties, schema};
 use super::shred::{Columns, Context, Group, Lists, Plan, Shapes, Shredded};
@@ -88,9 +88,9 @@ pub(crate) fn encode(batch: &Batch, part: &Part, siblings: &str, digest: String)
     let (mut shapes, mut plan) = (Shapes::default(), Plan::default());
     let groups = part.order.chunks(GROUP_ROWS).map(|indices| {
         let mut group = Group::default();
-        for row in indices.iter().map(|&index| batch.row(index)) {
+        for (row, class) in indices.iter().map(|&index| (batch.row(index), batch.class(index))) {
             let (device, payload) = (batch.bytes(&row.device), batch.bytes(&row.payload));
-            let context = Context::new(&device, row.class.seq, row.class.ts.map(|ts| ts.0), row.received_at.0);
+            let context = Context::new(&device, class.seq, class.ts.map(|ts| ts.0), row.received_at.0);
             group.push(&mut shapes, context, &payload);
         }
         plan.add(&shapes, &group);
@@ -101,7 +101,7 @@ pub(crate) fn encode(batch: &Batch, part: &Part, siblings: &str, digest: String)
     let mut writer = Writer::new(batch.payload_bytes(part), Effort::Quick, columns)?;
     let node = ByteArray::from(Bytes::copy_from_slice(part.name.node.as_bytes()));
     for (indices, group) in part.order.chunks(GROUP_ROWS).zip(&groups) {
-        let rows: Vec<Full> = indices.iter().map(|&i| full(batch, batch.row(i), &node)).collect();
+        let rows: Vec<Full> = indices.iter().map(|&i| full(batch, i, &node)).collect();
         writer.group(&rows, &shapes, group)?;
     }
     writer.finish(vec![(BATCH_KEY, siblings.to_owned()), (DIGEST_KEY, digest)])
@@ -150,19 +150,20 @@ impl Writer {
     }
 }
 
-fn full(batch: &Batch, row: &Row, node: &ByteArray) -> Full {
+fn full(batch: &Batch, index: usize, node: &ByteArray) -> Full {
+    let (row, class) = (batch.row(index), batch.class(index));
     let text = |range: &Range<usize>| ByteArray::from(batch.bytes(range));
     let fixed = |text: &'static str| ByteArray::from(Bytes::from_static(text.as_bytes()));
     Full {
         device: text(&row.device),
-        category: fixed(row.class.category),
+        category: fixed(class.category),
         received_at: row.received_at.0,
         offset: row.offset.cast_signed(),
         size: i32::try_from(row.payload.len()).unwrap_or(i32::MAX),
         topic: text(&row.topic),
-        ts: row.class.ts.map(|t| t.0),
-        seq: row.class.seq,
-        reason: row.class.reason.map(fixed),
+        ts: class.ts.map(|t| t.0),
+        seq: class.seq,
+        reason: class.reason.map(fixed),
         qos: i32::from(row.qos),
         retain: row.retain,
         content_type: (!row.content_type.is_empty()).then(|| text(&row.content_type)),

@@ -45,9 +45,9 @@ impl Shelf {
                 payload,
             };
             self.next += 1;
-            pending.push(&record, classify(&record, WINDOW));
+            pending.push(&record);
         }
-        let Some(batch) = pending.take() else { return };
+        let Some(batch) = pending.take(|record| classify(record, WINDOW)) else { return };
         for part in batch.parts(&NODE.hyphenated().to_string()) {
             let digest = encode::digest(&batch, &part);
             let bytes = encode::encode(&batch, &part, "", digest).unwrap();

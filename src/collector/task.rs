@@ -20,7 +20,7 @@ use crate::journal::{self, Cursor, Journal, Offset};
 use crate::live::{Event, Hub};
 use crate::observe::trace::{Span, SpanKind, Tracer};
 use crate::observe::{Board, Progress, TaskState, backoff::Backoff, counted, metrics};
-use crate::payload::{self, Window};
+use crate::payload::{self, Verdict, Verdicts, Window};
 use crate::store::{self, SharedStore};
 
 /// The name on the task board and of the journal cursor.
@@ -52,6 +52,8 @@ pub struct Options {
     pub node_timeout: Duration,
     /// What of the messages is traced.
     pub tracer: Tracer,
+    /// Who is told what messages are, as they are decoded.
+    pub verdicts: Verdicts,
     /// Who is told of what was stored.
     pub live: Hub,
 }
@@ -210,12 +212,13 @@ impl Collector {
             metrics::MESSAGES_REFUSED.increment(&[("reason", Refusal::UnknownTopic.name())], foreign);
         }
         self.progress.set(self.progress.position(), records.iter().next().map(|r| r.received_at));
+        let end = self.cursor.position();
+        self.options.verdicts.tell(decoded.iter().map(|d| (d.offset.0, Verdict::from(&d.result))), end.0);
         let mut devices: Vec<DeviceId> = decoded.iter().map(|d| d.device.clone()).collect();
         devices.sort_unstable();
         devices.dedup();
         self.retry("load device states", |c| c.states.load(&*c.store, devices.clone()))?;
         let rules = self.current_rules()?;
-        let end = self.cursor.position();
         let (mut decoded, mut tally) = (Some(decoded), Tally::default());
         let (took, stored) = self.commit(&devices, |states| {
             // Planned again when another node was first: then they are decoded again, which is rare.

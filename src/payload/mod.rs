@@ -27,6 +27,7 @@ mod repair;
 mod topic;
 mod v1;
 mod v2;
+mod verdicts;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ pub use command::{CommandRefusal, ReceivedCommand, canonical_json, decode_comman
 pub use encode::{Form, body_json, encode};
 pub use params::{ParamFault, validate_command};
 pub use topic::{command_topic, parse_topic, topic};
+pub use verdicts::{Verdict, Verdicts};
 
 use draft::{Draft, Malformed};
 

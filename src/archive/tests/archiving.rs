@@ -1,6 +1,8 @@
 //! Journal → objects: everything, once, whatever fails.
 
 use super::*;
+use crate::domain::Refusal;
+use crate::payload::Verdict;
 use proptest::prelude::*;
 
 #[test]
@@ -91,6 +93,55 @@ fn what_a_burst_has_left_is_written_in_the_pause_behind_it() {
         bench.keys().iter().map(|key| key[key.len() - 15..key.len() - 8].parse::<u64>().unwrap()).collect();
     assert_eq!(ends, [2, 5], "0, 9, 18 and ten seconds of nothing | the others, which are too few");
     bench.assert_archived_exactly_once();
+}
+
+/// What decoding would not say.
+fn told(offset: u64) -> (u64, Verdict) {
+    (offset, Verdict::Refused(Refusal::BadSeq))
+}
+
+fn categories(bench: &Bench) -> Vec<String> {
+    bench.assert_archived_exactly_once();
+    bench.rows().into_iter().map(|row| row.category).collect()
+}
+
+#[test]
+fn what_the_collector_has_decoded_is_not_decoded_again() {
+    let bench = Bench::new(&(0..6).map(|i| rec("a", i, 0)).collect::<Vec<_>>());
+    bench.verdicts.tell([1, 2, 4].map(told).into_iter(), 6);
+    bench.archive().unwrap();
+    let (decoded, told) = ("telemetry", "invalid");
+    assert_eq!(categories(&bench), [decoded, told, told, decoded, told, decoded]);
+}
+
+#[test]
+fn a_collector_that_comes_nearer_is_waited_for() {
+    let mut bench = Bench::new(&[]);
+    bench.flush_bytes = 1;
+    bench.log.arrive_later(&(0..8).map(|i| rec("a", i * 1_000_000, 0)).collect::<Vec<_>>());
+    let verdicts = bench.verdicts.clone();
+    verdicts.tell([0].map(told).into_iter(), 1);
+    let collector = std::thread::spawn(move || {
+        for offset in 1..8 {
+            std::thread::sleep(Duration::from_millis(5));
+            verdicts.tell([offset].map(told).into_iter(), offset + 1);
+        }
+    });
+    bench.archive().unwrap();
+    collector.join().unwrap();
+    // (The last one is written as the journal ends: then nobody is waited for.)
+    assert_eq!(categories(&bench)[..7], vec!["invalid"; 7]);
+}
+
+#[test]
+fn a_collector_that_stands_still_keeps_nothing_from_being_archived() {
+    let mut bench = Bench::new(&[]);
+    bench.flush_bytes = 1;
+    bench.log.arrive_later(&(0..8).map(|i| rec("a", i * 1_000_000, 0)).collect::<Vec<_>>());
+    bench.verdicts.tell((0..3).map(told), 3);
+    bench.archive().unwrap();
+    let expected = (0..8).map(|n| if n < 3 { "invalid" } else { "telemetry" });
+    assert_eq!(categories(&bench), expected.collect::<Vec<_>>());
 }
 
 #[test]

@@ -64,9 +64,9 @@ fn batch(records: &[Rec]) -> Batch {
             flags: Flags::default(),
             payload: &r.payload,
         };
-        pending.push(&record, classify(&record, WINDOW));
+        pending.push(&record);
     }
-    pending.take().unwrap()
+    pending.take(|record| classify(record, WINDOW)).unwrap()
 }
 
 /// The one object of records of one hour.

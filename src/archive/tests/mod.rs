@@ -31,7 +31,7 @@ use crate::domain::{Clock, DeviceId, Timestamp};
 use crate::journal::{self, Flags, Offset, Record};
 use crate::observe::backoff::Backoff;
 use crate::observe::{Board, Progress, TaskState};
-use crate::payload::Window;
+use crate::payload::{Verdicts, Window};
 
 pub(super) const HOUR: i64 = 3_600_000_000;
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
@@ -311,6 +311,7 @@ pub(super) struct Bench {
     pub(super) progress: Progress,
     pub(super) flush_bytes: usize,
     pub(super) keep: Option<Duration>,
+    pub(super) verdicts: Verdicts,
 }
 
 impl Bench {
@@ -319,7 +320,8 @@ impl Bench {
         let log = Memory::new(records);
         let board = Board::new(log.clock.clone());
         let (progress, flush_bytes) = (Progress::default(), 1 << 20);
-        Self { runtime, store: Arc::default(), log, board, progress, flush_bytes, keep: None }
+        let (store, verdicts) = (Arc::default(), Verdicts::default());
+        Self { runtime, store, log, board, progress, flush_bytes, keep: None, verdicts }
     }
 
     pub(super) fn bucket(&self) -> Bucket {
@@ -342,6 +344,7 @@ impl Bench {
             clock: self.log.clock.clone(),
             window: WINDOW,
             keep: self.keep,
+            verdicts: self.verdicts.clone(),
             progress: self.progress.clone(),
             board: self.board.clone(),
         };

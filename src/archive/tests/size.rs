@@ -65,9 +65,9 @@ fn written<'a>(batches: impl Iterator<Item = &'a [(Timestamp, String, Vec<u8>)]>
                 payload,
             };
             next += 1;
-            pending.push(&record, classify(&record, WEEK));
+            pending.push(&record);
         }
-        let batch = pending.take().unwrap();
+        let batch = pending.take(|record| classify(record, WEEK)).unwrap();
         for part in batch.parts(&NODE.hyphenated().to_string()) {
             let digest = encode::digest(&batch, &part);
             let bytes = encode::encode(&batch, &part, "", digest).unwrap();
