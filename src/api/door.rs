@@ -7,14 +7,14 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Options;
-use crate::domain::{Clock, NoPlace, Places};
+use crate::domain::{Clock, NoPlace, Places, line_of};
 use crate::observe::{Seldom, metrics};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Door {
     of: Of,
-    places: Mutex<Places>,
+    places: Mutex<Places<IpAddr>>,
     clock: Clock,
     full: Seldom,
     peer_full: Seldom,
@@ -47,7 +47,7 @@ impl Door {
         Self::with(Of::Scrapes, Places::new(places, 0), clock)
     }
 
-    fn with(of: Of, places: Places, clock: Clock) -> Arc<Self> {
+    fn with(of: Of, places: Places<IpAddr>, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             of,
             places: Mutex::new(places),
@@ -60,7 +60,7 @@ impl Door {
 
     /// Takes a place for a connection of that peer.
     pub(super) fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
-        let entered = lock(&self.places).enter(peer);
+        let entered = lock(&self.places).enter(line_of(peer));
         match entered {
             Ok(()) => {
                 self.count(1.0);
@@ -77,14 +77,14 @@ impl Door {
         let reason = match (self.of, none) {
             (Of::Scrapes, _) => "scrape_limit",
             (Of::Api, NoPlace::Any) => "connection_limit",
-            (Of::Api, NoPlace::OfPeer) => "address_limit",
+            (Of::Api, NoPlace::OfOne) => "address_limit",
         };
         metrics::HTTP_REFUSED.increment(&[("reason", reason)], 1);
         *lock(&self.last) = Some(peer);
         let now = self.clock.now();
         match none {
             NoPlace::Any => self.full.note(now).into_iter().for_each(|count| self.tell_full(count)),
-            NoPlace::OfPeer => self.peer_full.note(now).into_iter().for_each(|count| self.tell_peer_full(count)),
+            NoPlace::OfOne => self.peer_full.note(now).into_iter().for_each(|count| self.tell_peer_full(count)),
         }
     }
 
@@ -133,7 +133,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        lock(&self.door.places).leave(self.peer);
+        lock(&self.door.places).leave(line_of(self.peer));
         self.door.count(-1.0);
     }
 }

@@ -21,14 +21,11 @@ use super::peer::Peer;
 use super::record::Remark;
 use super::show::Time;
 use super::{Newcomers, State, command_key, json, key};
-use crate::domain::DeviceId;
+use crate::domain::{DEFAULT_DEVICE_TYPE, DeviceId};
 use crate::observe::trace;
 use crate::pki::{KeySource, MAX_REQUEST_BYTES, Validity};
 use crate::store::{Certificate, NewDevice, NewEnrolment, Outcome};
 use crate::vault::{Purpose, Secret32, token};
-
-/// Type of a device that does not say.
-const DEFAULT_TYPE: &str = "meter";
 
 /// What a new meter says.
 #[derive(Debug, Validate, ToSchema)]
@@ -188,7 +185,7 @@ async fn take_in(
         device: NewDevice {
             device_id: device.clone(),
             device_name: body.device_name.unwrap_or_else(|| device.to_string()),
-            device_type: body.device_type.unwrap_or_else(|| DEFAULT_TYPE.to_owned()),
+            device_type: body.device_type.unwrap_or_else(|| DEFAULT_DEVICE_TYPE.to_owned()),
             location: None,
             is_active: true,
             metadata: serde_json::Map::new(),

@@ -13,6 +13,10 @@ use utoipa::ToSchema;
 
 use crate::{archive, history, notify, oidc, store, tls};
 
+/// When a key with too many streams may look whether one of them has ended: a stream nobody reads any more ends when its next
+/// sign of life cannot be sent.
+const STREAM_RETRY_S: u64 = 10;
+
 /// A field, parameter or body member and what is wrong with it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
 pub struct Fault {
@@ -283,6 +287,7 @@ impl ApiError {
                 HeaderValue::from_static("Bearer realm=\"iot-meter\", Basic realm=\"iot-meter\", charset=\"UTF-8\""),
             )),
             Self::TooMany { retry_after_s } => Some((name("retry-after"), HeaderValue::from(*retry_after_s))),
+            Self::StreamsOfKey { .. } => Some((name("retry-after"), HeaderValue::from(STREAM_RETRY_S))),
             Self::NoSuchRange { size_bytes } => {
                 HeaderValue::from_str(&format!("bytes */{size_bytes}")).ok().map(|v| (name("content-range"), v))
             }
@@ -391,6 +396,16 @@ mod tests {
         assert_eq!(error.status_code(), 500);
         assert_eq!(error.to_string(), "internal error");
         assert!(error.inside().unwrap().contains("UNIQUE"));
+    }
+
+    #[test]
+    fn who_asks_too_often_or_too_much_is_told_when_to_come_back() {
+        for error in [ApiError::TooMany { retry_after_s: 3 }, ApiError::StreamsOfKey { most: 80 }] {
+            let response = error.error_response();
+            assert_eq!(response.status(), 429);
+            let after_s: u64 = response.headers().get("retry-after").unwrap().to_str().unwrap().parse().unwrap();
+            assert!((1..=60).contains(&after_s), "{error:?}");
+        }
     }
 
     #[test]

@@ -31,8 +31,12 @@ pub fn is_known(headers: &HeaderMap, tag: &str) -> bool {
 pub fn respond(request: &HttpRequest, version: i64, body: &impl Serialize) -> HttpResponse {
     let tag = tag(version, body);
     let known = is_known(request.headers(), &tag);
-    let mut response = if known { HttpResponse::NotModified().finish() } else { HttpResponse::Ok().json(body) };
-    if let Ok(value) = HeaderValue::from_str(&tag) {
+    tagged(if known { HttpResponse::NotModified().finish() } else { HttpResponse::Ok().json(body) }, &tag)
+}
+
+/// The answer with its tag.
+pub fn tagged(mut response: HttpResponse, tag: &str) -> HttpResponse {
+    if let Ok(value) = HeaderValue::from_str(tag) {
         response.headers_mut().insert(ETAG, value);
     }
     response

@@ -58,8 +58,11 @@ pub(super) async fn guard(
             if let Some(principal) = principal {
                 request.extensions_mut().insert(principal);
             }
+            request.extensions_mut().insert(draft);
             let response = next.call(request).await?.map_into_boxed_body();
-            note(draft, &state, &response);
+            if let Some(draft) = Draft::take(response.request()) {
+                note(draft, &state, &response);
+            }
             response
         }
         Err(Stop::Preflight) => request.into_response(cors::preflight()).map_into_boxed_body(),

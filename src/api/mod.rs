@@ -288,7 +288,7 @@ struct State {
     scans: Arc<Semaphore>,
     streams: Arc<stream::Places>,
     /// Imports at once.
-    imports: Semaphore,
+    imports: Arc<Semaphore>,
     pulse: pulse::Pulse,
     /// Requests of clients that a proxy does not name.
     unread: Seldom,
@@ -303,7 +303,7 @@ impl State {
             routes: routes::Table::new(options.pages),
             scans: Arc::new(Semaphore::new(options.max_scans.max(1))),
             streams: stream::Places::new(options.max_streams),
-            imports: Semaphore::new(devices::MAX_IMPORTS),
+            imports: Arc::new(Semaphore::new(devices::MAX_IMPORTS)),
             pulse: pulse::Pulse::default(),
             unread: Seldom::default(),
             services,

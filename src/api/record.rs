@@ -2,7 +2,8 @@
 //! credential. Reads that were allowed do not, nor requests without a credential that only read.
 //!
 //! Invariants: no body, no query and no credential is ever part of an entry; a request is one entry at most. What a handler
-//! knows better it says by a [`Remark`], and does not write an entry of its own.
+//! knows better it says by a [`Remark`], and does not write an entry of its own; where its work goes on when the client has gone,
+//! it takes the [`Draft`], and with it the duty to note how it ended.
 
 use actix_web::dev::ServiceRequest;
 use actix_web::http::{Method, StatusCode};
@@ -37,7 +38,7 @@ impl Remark {
     }
 }
 
-/// The part of an entry that is known before the answer.
+/// The part of an entry that is known before the answer. Whoever has it notes how the request ended.
 #[derive(Debug)]
 pub(super) struct Draft {
     event: Event,
@@ -62,6 +63,11 @@ impl Draft {
         Self { event, is_write }
     }
 
+    /// Takes it from a request, so that nobody else notes how that ended.
+    pub(super) fn take(request: &HttpRequest) -> Option<Self> {
+        request.extensions_mut().remove::<Self>()
+    }
+
     /// Notes a bad credential.
     pub(super) fn denied(self, state: &State, denied: &Denied) {
         let Self { mut event, .. } = self;
@@ -75,22 +81,34 @@ impl Draft {
 
     /// Notes how it ended, where that is to be noted.
     pub(super) fn finished(self, state: &State, request: &HttpRequest, location: Option<&str>, status: StatusCode) {
-        let Self { mut event, is_write } = self;
         let remark = request.extensions_mut().remove::<Remark>();
         let principal = request.extensions().get::<Principal>().map(|p| p.name.clone());
         let is_refusal_of_known = status == StatusCode::FORBIDDEN && principal.is_some();
-        if !is_write && !is_refusal_of_known && remark.is_none() {
+        if !self.is_write && !is_refusal_of_known && remark.is_none() {
             return;
         }
         // What Alertmanager tells, again and again, nobody has done.
-        if status.is_success() && event.action.ends_with(super::alertmanager::PATH) {
+        if status.is_success() && self.event.action.ends_with(super::alertmanager::PATH) {
             return;
         }
         // Paths and methods there are none of change nothing.
         if remark.is_none() && matches!(status, StatusCode::METHOD_NOT_ALLOWED) {
             return;
         }
-        let Remark { actor, action, target, detail } = remark.unwrap_or_default();
+        self.ended(state, principal, remark.unwrap_or_default(), location, status);
+    }
+
+    /// Notes how it ended, by whomever.
+    pub(super) fn ended(
+        self,
+        state: &State,
+        principal: Option<String>,
+        remark: Remark,
+        location: Option<&str>,
+        status: StatusCode,
+    ) {
+        let Self { mut event, is_write: _ } = self;
+        let Remark { actor, action, target, detail } = remark;
         event.actor = actor.or(principal).unwrap_or(event.actor);
         event.action = action.map_or(event.action, str::to_owned);
         let made = || location.filter(|_| event.target.is_empty()).and_then(|l| l.rsplit('/').next());

@@ -118,7 +118,7 @@ fn who(access: Access) -> String {
 }
 
 /// Text of one line that does not end a cell.
-fn in_a_cell(text: &str) -> String {
+pub fn in_a_cell(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 

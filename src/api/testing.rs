@@ -8,18 +8,18 @@ mod outbox;
 mod raw;
 mod rollouts;
 mod rules;
+mod sending;
 mod takeover;
 
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use actix_web::http::Method;
-use actix_web::{test, web};
+use actix_web::web;
 use serde_json::{Value, json};
 
 pub use data::Answer;
 
-use super::server::app;
 use super::{MetricsAccess, Options, Page as StaticPage, Services, State, key};
 use crate::collector::RequestKind;
 use crate::domain::command::may_advance;
@@ -44,12 +44,14 @@ struct Content {
     alerts: Vec<Alert>,
     commands: Vec<Command>,
     is_away: bool,
+    /// It goes away as soon as devices have been created.
+    is_going: bool,
     pings: usize,
 }
 
 /// Devices and data in memory, nothing fast; keys, sessions and the audit log in a real database.
 #[derive(Default)]
-pub struct FakeStore(Mutex<Content>, access::Real);
+pub struct FakeStore(Mutex<Content>, access::Real, AtomicUsize);
 
 impl FakeStore {
     fn lock(&self) -> MutexGuard<'_, Content> {
@@ -130,11 +132,14 @@ impl Store for FakeStore {
         Ok(Outcome::Done(device))
     }
     fn create_devices(&self, new: &[NewDevice], all_or_nothing: bool, now: Timestamp) -> Result<Vec<bool>, Error> {
+        self.2.fetch_add(1, Ordering::SeqCst);
         let is_free = |new: &NewDevice| Ok(self.device(&new.device_id)?.is_none());
         let free = new.iter().map(is_free).collect::<Result<Vec<bool>, Error>>()?;
         if !all_or_nothing || !free.contains(&false) {
             new.iter().try_for_each(|new| self.create_device(new, now).map(drop))?;
         }
+        let mut content = self.lock();
+        content.is_away = content.is_going;
         Ok(free)
     }
     fn devices_of(&self, ids: &[DeviceId]) -> Result<Vec<Device>, Error> {
@@ -440,28 +445,6 @@ impl Bench {
             noted: Mutex::new(ends.noted),
             _dir: ends._dir,
         }
-    }
-
-    /// Sends a request; a body is sent as JSON, one that is a text as it is.
-    pub async fn send(&self, method: &str, path: &str, body: Option<Value>, headers: &[(&str, &str)]) -> Answer {
-        let app = test::init_service(app(self.state.clone())).await;
-        let mut request = test::TestRequest::default()
-            .method(Method::from_bytes(method.as_bytes()).unwrap())
-            .uri(path)
-            .peer_addr("10.0.0.9:1".parse().unwrap());
-        if let Some(Value::String(text)) = &body {
-            request = request.set_payload(text.clone());
-        } else if let Some(body) = body {
-            request = request.set_json(body);
-        }
-        for (name, value) in headers {
-            request = request.insert_header((*name, *value));
-        }
-        let response = test::call_service(&app, request.to_request()).await;
-        let (_, response) = response.into_parts();
-        let (head, body) = response.into_parts();
-        let bytes = actix_web::body::to_bytes(body).await.map_err(|_| "broken off").unwrap();
-        Answer { status: head.status().as_u16(), headers: head.headers().clone(), bytes: bytes.to_vec() }
     }
 
     pub async fn get(&self, path: &str) -> Answer {

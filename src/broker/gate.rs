@@ -59,7 +59,7 @@ pub(super) enum Full {
 
 /// See the module.
 pub(super) struct Gate {
-    places: Mutex<Places>,
+    places: Mutex<Places<IpAddr>>,
     address_rate: Option<DefaultKeyedRateLimiter<IpAddr>>,
     rate: Option<DefaultDirectRateLimiter>,
     /// Whose turn it is; waiters are served in order.
@@ -87,9 +87,9 @@ impl Gate {
         if self.address_rate.as_ref().is_some_and(|rate| !is_within(rate, line_of(peer))) {
             return Err(Full::AddressRate);
         }
-        self.places().enter(peer).map_err(|none| match none {
+        self.places().enter(line_of(peer)).map_err(|none| match none {
             NoPlace::Any => Full::Connections,
-            NoPlace::OfPeer => Full::Address,
+            NoPlace::OfOne => Full::Address,
         })?;
         Ok(Permit { gate: Arc::clone(self), peer })
     }
@@ -117,7 +117,7 @@ impl Gate {
         }
     }
 
-    fn places(&self) -> MutexGuard<'_, Places> {
+    fn places(&self) -> MutexGuard<'_, Places<IpAddr>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -129,7 +129,7 @@ fn is_within(rate: &DefaultKeyedRateLimiter<IpAddr>, line: IpAddr) -> bool {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.gate.places().leave(self.peer);
+        self.gate.places().leave(line_of(self.peer));
     }
 }
 
@@ -169,6 +169,16 @@ mod tests {
         assert_eq!(full(&gate, "10.0.0.3"), Some(Full::Connections));
         drop(places);
         assert_eq!((full(&gate, "10.0.0.1"), gate.places().taken()), (None, 0));
+    }
+
+    #[test]
+    fn addresses_of_one_line_share_its_places() {
+        let gate = gate(Options { max_connections: 100, max_connections_per_address: 2, ..Options::default() });
+        let places = ["2001:db8::1", "2001:db8::2"].map(|peer| gate.enter(address(peer)).unwrap());
+        assert_eq!(full(&gate, "2001:db8::ff:2"), Some(Full::Address), "the same /56");
+        assert_eq!([full(&gate, "2001:db8:0:100::1"), full(&gate, "10.0.0.1")], [None, None]);
+        drop(places);
+        assert_eq!(full(&gate, "2001:db8::ff:2"), None);
     }
 
     #[test]

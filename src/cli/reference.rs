@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command};
 
+use crate::api::reference::in_a_cell;
+
 /// A table: each command with what it does and its own options; first those that every command has.
 pub(super) fn markdown(mut definition: Command) -> String {
     definition.build();
@@ -38,11 +40,6 @@ fn options(command: &Command, is_wanted: impl Fn(&Arg) -> bool) -> impl Iterator
             !argument.is_positional() && !argument.is_hide_set() && !explains && is_wanted(argument)
         })
         .map(|argument| format!("`{}`", in_a_cell(&argument.to_string())))
-}
-
-/// Text of one line that does not end a cell.
-fn in_a_cell(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod planning;
 mod requests;
 mod task;
 
+pub use requests::MAX_AT_ONCE;
 pub use task::{Collector, Error, Options, TASK};
 
 use std::sync::Arc;

@@ -9,8 +9,11 @@ use crate::domain::alert::AlertKind;
 use crate::domain::presence::{Connection, PresenceChange};
 use crate::domain::rule::{RuleSet, Severity, Verdict};
 use crate::domain::sequence::{Gap, Observation};
-use crate::domain::{Body, DeviceId, DeviceState, Message, Refusal, Registration, Telemetry, Timestamp};
+use crate::domain::{
+    Body, DEFAULT_DEVICE_TYPE, DeviceId, DeviceState, Message, Refusal, Registration, Telemetry, Timestamp,
+};
 use crate::journal::Offset;
+use crate::payload::Kind;
 use crate::store::{AlertChange, Batch, CommandChange, EventRow, NewDevice, RuleAlert, TelemetryRow};
 
 /// What to do with a message of a device that is not registered.
@@ -31,6 +34,8 @@ pub struct Decoded {
     pub offset: Offset,
     /// The topic's device.
     pub device: DeviceId,
+    /// Of what kind it is, by its topic.
+    pub kind: Kind,
     /// When this server received it.
     pub received_at: Timestamp,
     /// What it says.
@@ -40,16 +45,13 @@ pub struct Decoded {
 /// A meter's clock may be so much ahead (PROTOCOL: off by more than 2 s makes an interval uncertain).
 const AHEAD_US: i64 = 2_000_000;
 
-/// The type of a device that registers by its first message.
-const DEVICE_TYPE: &str = "meter";
-
 /// What a plan counted, for the metrics.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Tally {
     /// Messages by kind.
     pub kinds: Vec<(&'static str, u64)>,
-    /// Refused messages by reason.
-    pub refused: Vec<(Refusal, u64)>,
+    /// Refused messages by kind and reason.
+    pub refused: Vec<((Kind, Refusal), u64)>,
     /// Values to be stored.
     pub readings: u64,
     /// Values outside their plausible range.
@@ -78,10 +80,10 @@ impl Tally {
         }
     }
 
-    fn refuse(&mut self, reason: Refusal) {
-        match self.refused.iter_mut().find(|(r, _)| *r == reason) {
+    fn refuse(&mut self, kind: Kind, reason: Refusal) {
+        match self.refused.iter_mut().find(|(of, _)| *of == (kind, reason)) {
             Some((_, n)) => *n += 1,
-            None => self.refused.push((reason, 1)),
+            None => self.refused.push(((kind, reason), 1)),
         }
     }
 }
@@ -119,17 +121,17 @@ impl<'a> Plan<'a> {
 
     /// One more message.
     pub fn take(&mut self, decoded: Decoded) {
-        let Decoded { offset, device, received_at, result } = decoded;
+        let Decoded { offset, device, kind, received_at, result } = decoded;
         if self.states.is_buried(&device, offset) {
             // It stays in the archive; the device was deleted after it said this.
-            self.tally.refuse(Refusal::UnknownDevice);
+            self.tally.refuse(kind, Refusal::UnknownDevice);
             return;
         }
         match result {
             Ok(message) if self.admit(&device) => self.message(message, received_at),
-            Ok(_) => self.tally.refuse(Refusal::UnknownDevice),
+            Ok(_) => self.tally.refuse(kind, Refusal::UnknownDevice),
             Err(reason) => {
-                self.tally.refuse(reason);
+                self.tally.refuse(kind, reason);
                 // A registered meter that sends nonsense is there all the same.
                 if self.states.get(&device).is_some_and(|s| s.registration.is_some()) {
                     self.hear(&device, Connection::Online, received_at);
@@ -186,14 +188,14 @@ impl<'a> Plan<'a> {
         self.batch.registrations.push(NewDevice {
             device_id: device.clone(),
             device_name: device.to_string(),
-            device_type: DEVICE_TYPE.into(),
+            device_type: DEFAULT_DEVICE_TYPE.into(),
             location: None,
             is_active,
             metadata,
             token_sha256: None,
         });
         self.tally.registered += 1;
-        let device_type = DEVICE_TYPE.into();
+        let device_type = DEFAULT_DEVICE_TYPE.into();
         let registration = Registration { is_active, intervals: Default::default(), device_type };
         self.states.edit(device).registration = Some(registration);
         true

@@ -10,6 +10,7 @@ use crate::domain::{
     Timestamp,
 };
 use crate::journal::Offset;
+use crate::payload::Kind;
 use crate::store::{AlertChange, Batch, RuleAlert};
 
 fn id() -> DeviceId {
@@ -22,7 +23,7 @@ fn at(s: i64) -> Timestamp {
 
 fn said(ts: Timestamp, seq: u32, body: Body) -> Decoded {
     let message = Message { device: id(), ts, seq: Sequence::Counted(seq), version: 2, body };
-    Decoded { offset: Offset(5), device: id(), received_at: ts, result: Ok(message) }
+    Decoded { offset: Offset(5), device: id(), kind: Kind::Telemetry, received_at: ts, result: Ok(message) }
 }
 
 fn volts(value: f64) -> Body {
@@ -90,11 +91,11 @@ fn an_inactive_device_is_stored_and_raises_no_alert() {
 
 #[test]
 fn nonsense_from_a_registered_meter_is_a_sign_of_life_and_from_a_stranger_is_nothing() {
-    let nonsense = || Decoded { offset: Offset(5), device: id(), received_at: at(3), result: Err(Refusal::Malformed) };
+    let nonsense = || Decoded { kind: Kind::Hello, result: Err(Refusal::Malformed), ..said(at(3), 0, volts(1.0)) };
     let mut states = registered(true);
     let (batch, tally) = run(&mut states, vec![nonsense()], UnknownDevices::Register);
     assert_eq!(batch.states[0].1.connection, Connection::Online);
-    assert_eq!(tally.refused, [(Refusal::Malformed, 1)]);
+    assert_eq!(tally.refused, [((Kind::Hello, Refusal::Malformed), 1)]);
     let (batch, _) = run(&mut States::default(), vec![nonsense()], UnknownDevices::Register);
     assert_eq!(batch, Batch::default());
 }
@@ -145,7 +146,7 @@ fn what_a_deleted_device_said_before_its_deletion_does_not_bring_it_back() {
     let mut states = States::default();
     states.bury(&id(), Offset(6));
     let (batch, tally) = run(&mut states, vec![said(at(0), 0, volts(1.0))], UnknownDevices::Register);
-    assert_eq!((batch, tally.refused), (Batch::default(), vec![(Refusal::UnknownDevice, 1)]));
+    assert_eq!((batch, tally.refused), (Batch::default(), vec![((Kind::Telemetry, Refusal::UnknownDevice), 1)]));
     let after = Decoded { offset: Offset(6), ..said(at(1), 1, volts(1.0)) };
     let (batch, _) = run(&mut states, vec![after], UnknownDevices::Register);
     assert_eq!((batch.registrations.len(), batch.telemetry.len()), (1, 1));

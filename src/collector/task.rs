@@ -209,7 +209,9 @@ impl Collector {
         let (window, unknown) = (self.options.window, self.options.unknown_devices);
         let (decoded, foreign) = decode_all(records, window);
         if foreign > 0 {
-            metrics::MESSAGES_REFUSED.increment(&[("reason", Refusal::UnknownTopic.name())], foreign);
+            // The kind stands in the topic.
+            let labels = [("kind", metrics::UNKNOWN_KIND), ("reason", Refusal::UnknownTopic.name())];
+            metrics::MESSAGES_REFUSED.increment(&labels, foreign);
         }
         self.progress.set(self.progress.position(), records.iter().next().map(|r| r.received_at));
         let end = self.cursor.position();
@@ -386,7 +388,7 @@ fn decode(record: &journal::Record<'_>, window: Window) -> Option<Decoded> {
     if let Err(reason) = &result {
         tracing::debug!(device_id = %device, reason = reason.name(), offset = record.offset.0, "message kept as invalid");
     }
-    Some(Decoded { offset: record.offset, device, received_at, result })
+    Some(Decoded { offset: record.offset, device, kind, received_at, result })
 }
 
 fn intervals(state: &DeviceState) -> Intervals {
@@ -405,8 +407,8 @@ fn report(tally: &Tally) {
     for (kind, n) in &tally.kinds {
         metrics::MESSAGES_PROCESSED.increment(&[("kind", kind)], *n);
     }
-    for (reason, n) in &tally.refused {
-        metrics::MESSAGES_REFUSED.increment(&[("reason", reason.name())], *n);
+    for ((kind, reason), n) in &tally.refused {
+        metrics::MESSAGES_REFUSED.increment(&[("kind", kind.name()), ("reason", reason.name())], *n);
     }
     metrics::READINGS_STORED.increment(&[], tally.readings);
     metrics::READINGS_FLAGGED.increment(&[], tally.flagged);

@@ -63,4 +63,30 @@ mod tests {
             }
         }
     }
+
+    /// The script itself; needs `node`.
+    #[cfg(feature = "ops-tests")]
+    #[test]
+    fn a_list_of_many_pages_is_read_to_its_end_and_one_of_none_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let api = PAGES.iter().find(|page| page.path == "/console/api.js").unwrap();
+        std::fs::write(dir.path().join("api.mjs"), api.body).unwrap();
+        let main = dir.path().join("main.mjs");
+        let script = "import * as api from './api.mjs';
+            globalThis.fetch = async (path) => {
+              const { pathname, searchParams: query } = new URL(path, 'http://localhost');
+              const all = Array.from({ length: Number(pathname.slice(1)) }, (_, n) => n);
+              const [page, size] = [query.get('page'), query.get('per_page')].map(Number);
+              const headers = { 'Content-Type': 'application/json', 'X-Total-Count': all.length };
+              return new Response(JSON.stringify(all.slice((page - 1) * size, page * size)), { headers });
+            };
+            for (const many of [0, 500, 1201]) {
+              const read = await api.all(`/${many}`);
+              if (read.length !== many || new Set(read).size !== many) throw new Error(`${read.length} of ${many}`);
+            }";
+        std::fs::write(&main, script).unwrap();
+        let run = std::process::Command::new("node").arg(&main).output().expect("node is installed");
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        assert!(!PAGES.iter().any(|page| page.body.contains("/api/rules?")), "rules are read whole");
+    }
 }

@@ -1,5 +1,7 @@
 //! Alerts the system raises and clears by itself. At most one open alert a device and kind.
 
+use super::rule::Severity;
+
 /// The built-in kinds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum AlertKind {
@@ -22,10 +24,10 @@ impl AlertKind {
     }
 
     /// The alert's `severity`.
-    pub const fn severity(self) -> &'static str {
+    pub const fn severity(self) -> Severity {
         match self {
-            Self::DeviceOffline => "warning",
-            Self::SequenceGap => "info",
+            Self::DeviceOffline => Severity::Warning,
+            Self::SequenceGap => Severity::Info,
         }
     }
 }

@@ -26,6 +26,14 @@ impl Derived {
     /// What they are derived from.
     pub const INPUTS: [Known; 5] = [Known::VoltageDc, Known::CurrentDc, Known::VoltageAc, Known::CurrentAc, Known::Pf];
 
+    /// What this one is derived from.
+    pub fn inputs(self) -> &'static [Known] {
+        match self {
+            Self::ApparentPower => &[Known::VoltageDc, Known::CurrentDc, Known::VoltageAc, Known::CurrentAc],
+            Self::ActivePower | Self::ReactivePower => &Self::INPUTS,
+        }
+    }
+
     /// The quantity's name in the API.
     pub const fn name(self) -> &'static str {
         match self {

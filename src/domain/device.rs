@@ -11,6 +11,9 @@ use super::rule::{Holding, RuleId};
 use super::sequence::SequenceState;
 use super::time::Timestamp;
 
+/// The type of a device of which nobody has said one.
+pub const DEFAULT_DEVICE_TYPE: &str = "meter";
+
 /// What a meter's messages have made known of it. Derived: it can be rebuilt from the journal.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct DeviceState {

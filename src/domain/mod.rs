@@ -28,7 +28,7 @@ pub mod sequence;
 pub mod time;
 
 pub use address::{Network, line_of};
-pub use device::{DeviceState, Registration};
+pub use device::{DEFAULT_DEVICE_TYPE, DeviceState, Registration};
 pub use ids::{CommandId, DeviceId};
 pub use message::{Body, Message, Refusal, Sequence};
 pub use metric::{Metric, Telemetry};

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Error;
 use super::report::Ledger;
-use crate::domain::{Body, DeviceId, DeviceState, Message, Timestamp};
+use crate::domain::{Body, DEFAULT_DEVICE_TYPE, DeviceId, DeviceState, Message, Timestamp};
 use crate::store::{Batch, EventRow, NewDevice, SharedStore, TelemetryRow};
 
 /// See the module.
@@ -125,7 +125,7 @@ fn quarantined(device: &DeviceId) -> NewDevice {
     NewDevice {
         device_id: device.clone(),
         device_name: device.to_string(),
-        device_type: "meter".into(),
+        device_type: DEFAULT_DEVICE_TYPE.into(),
         location: None,
         is_active: false,
         metadata: metadata.as_object().cloned().unwrap_or_default(),

@@ -12,7 +12,7 @@ use super::report::{Kind, Ledger};
 use super::row::{Row, Wrong};
 use super::{Error, Options};
 use crate::domain::command::CommandStatus;
-use crate::domain::{CommandId, DeviceId, Timestamp};
+use crate::domain::{CommandId, DEFAULT_DEVICE_TYPE, DeviceId, Timestamp};
 use crate::payload::validate_command;
 use crate::store::{Batch, NewDevice, OldAlert, OldCommand, OldConfig, OldDevice, Store, TakenOver};
 
@@ -208,7 +208,7 @@ fn device(row: &mut Row, now: Timestamp) -> Result<Device, Wrong> {
     row.pass_over(&["connection_status", "id"]);
     let new = NewDevice {
         device_name: row.text(&["device_name", "name"]).unwrap_or_else(|| device_id.to_string()),
-        device_type: row.text(&["device_type", "type"]).unwrap_or_else(|| "meter".to_owned()),
+        device_type: row.text(&["device_type", "type"]).unwrap_or_else(|| DEFAULT_DEVICE_TYPE.to_owned()),
         location: row.text(&["location"]),
         device_id,
         is_active,

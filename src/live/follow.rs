@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::{Event, Hub};
 use crate::observe::backoff::Backoff;
 use crate::observe::{Board, TaskState};
-use crate::store::{self, LIVE_KEPT_S, LiveChange, LivePlace, SharedStore};
+use crate::store::{self, LiveChange, LivePlace, SharedStore};
 
 /// The task's name.
 pub const TASK: &str = "live changes";
@@ -23,8 +23,9 @@ const EVERY: Duration = Duration::from_millis(250);
 const TRIM_EVERY: Duration = Duration::from_secs(60);
 /// Changes read at once.
 const AT_ONCE: u32 = 500;
-/// With the database away for so long, changes of other nodes may have been forgotten.
-const UNSEEN_AFTER: Duration = Duration::from_secs(LIVE_KEPT_S / 2);
+/// Not read for so long, changes may have been forgotten: what every node could read when one looked, that one forgets when it
+/// looks again.
+const UNSEEN_AFTER: Duration = Duration::from_secs(TRIM_EVERY.as_secs() / 2);
 
 /// Where the reading is.
 struct Follower {
@@ -32,12 +33,13 @@ struct Follower {
     hub: Hub,
     place: Option<LivePlace>,
     read_at: Instant,
-    trimmed_at: Option<Instant>,
+    /// When old changes were forgotten last, and what could be read by then.
+    trimmed: Option<(Instant, LivePlace)>,
 }
 
 /// Follows until `stop`; then all watches end.
 pub async fn follow(store: SharedStore, hub: Hub, board: Board, mut stop: watch::Receiver<bool>) {
-    let mut follower = Follower { store, hub: hub.clone(), place: None, read_at: Instant::now(), trimmed_at: None };
+    let mut follower = Follower { store, hub: hub.clone(), place: None, read_at: Instant::now(), trimmed: None };
     let mut backoff = Backoff::default();
     board.set(TASK, TaskState::Running);
     while !*stop.borrow_and_update() {
@@ -75,18 +77,20 @@ pub async fn follow(store: SharedStore, hub: Hub, board: Board, mut stop: watch:
 impl Follower {
     /// One look; how long to wait for the next.
     async fn turn(&mut self) -> Result<Duration, store::Error> {
-        if self.trimmed_at.is_none_or(|at| at.elapsed() >= TRIM_EVERY) {
-            store::run(&self.store, |s| s.trim_live()).await?;
-            self.trimmed_at = Some(Instant::now());
-        }
-        if self.pauses() {
+        let pauses = self.hub.end_following();
+        if pauses {
             self.place = None;
+        }
+        if self.trimmed.is_none_or(|(at, _)| at.elapsed() >= TRIM_EVERY) {
+            self.trim().await?;
+        }
+        if pauses {
             return Ok(TRIM_EVERY);
         }
         let Some(place) = self.place else {
             self.place = Some(store::run(&self.store, |s| s.live_end()).await?);
             self.read_at = Instant::now();
-            self.hub.0.followed.send_replace(true);
+            self.hub.begin_following();
             return Ok(Duration::ZERO);
         };
         let read = store::run(&self.store, move |s| s.live_changes(place, AT_ONCE)).await?;
@@ -103,13 +107,16 @@ impl Follower {
         Ok(if read.has_more { Duration::ZERO } else { EVERY })
     }
 
-    /// Whether nobody watches; who begins to from now on waits until it goes on.
-    fn pauses(&self) -> bool {
-        let inner = self.hub.lock();
-        let pauses = !inner.is_watched();
-        if pauses {
-            self.hub.0.followed.send_replace(false);
-        }
-        pauses
+    /// Forgets old changes, but none that somebody's transaction hid from readers until a moment ago.
+    async fn trim(&mut self) -> Result<(), store::Error> {
+        let (reads, before) = (self.place, self.trimmed.map(|(_, readable)| readable));
+        let readable = store::run(&self.store, move |s| {
+            if let Some(before) = before {
+                s.trim_live(before)?;
+            }
+            reads.map_or_else(|| s.live_end(), Ok)
+        });
+        self.trimmed = Some((Instant::now(), readable.await?));
+        Ok(())
     }
 }

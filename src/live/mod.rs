@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Promise: memory is bounded by [`Options::keep_bytes`], however many watch and however slowly: an event is in memory once,
-//! and a watch is a place in the ring. Whoever falls behind what is kept, or comes back too late, is told so, and of how much;
-//! nothing is passed over in silence. While nobody watches, and has not for [`LINGER`], nothing is kept and nothing is asked.
+//! and a watch is a place in the ring. Whoever falls behind what is kept, or comes back too late, is told so, and of how much
+//! where that is known; nothing is passed over in silence. While nobody watches, and has not for [`LINGER`], nothing is kept and
+//! nothing is asked.
 //! Must not know: HTTP, SQL, who may see what.
 //!
 //! Start from [`Hub`]; [`follow::follow`] is the task that reads the changes.
@@ -151,6 +152,8 @@ struct Inner {
     watches: usize,
     /// When the last watch went.
     left_at: Option<Instant>,
+    /// Somebody watches since the changes of the database were not followed.
+    is_unfollowed: bool,
     is_closed: bool,
 }
 
@@ -169,7 +172,13 @@ impl Default for Hub {
 impl Hub {
     /// Nothing has happened yet.
     pub fn new(options: Options) -> Self {
-        let inner = Inner { ring: Ring::new(options.keep_bytes), watches: 0, left_at: None, is_closed: false };
+        let inner = Inner {
+            ring: Ring::new(options.keep_bytes),
+            watches: 0,
+            left_at: None,
+            is_unfollowed: false,
+            is_closed: false,
+        };
         Self(Arc::new(Shared {
             epoch: format!("{:08x}", rand::random::<u32>()),
             inner: Mutex::new(inner),
@@ -215,23 +224,57 @@ impl Hub {
     }
 
     /// Begins to watch: from now on, or behind `last`, the last event somebody has seen. Changes of the database are told from
-    /// now on too, unless it does not answer in time.
+    /// now on too; where it does not answer in time, it is told that something is missing as soon as it does.
     pub async fn watch(&self, last: Option<&str>) -> Watch {
         let watch = self.enter(last);
         if self.lock().is_closed {
             return watch;
         }
-        let mut followed = self.0.followed.subscribe();
-        // While the database is away its changes are too.
-        let _ = tokio::time::timeout(follow::PATIENCE, followed.wait_for(|is| *is)).await;
+        self.wait_followed(follow::PATIENCE).await;
         watch
+    }
+
+    async fn wait_followed(&self, patience: Duration) {
+        let mut followed = self.0.followed.subscribe();
+        if tokio::time::timeout(patience, followed.wait_for(|is| *is)).await.is_err() {
+            let mut inner = self.lock();
+            inner.is_unfollowed = !*self.0.followed.borrow();
+        }
+    }
+
+    /// From now on the changes of the database are told.
+    pub(crate) fn begin_following(&self) {
+        let is_missing = {
+            let mut inner = self.lock();
+            self.0.followed.send_replace(true);
+            std::mem::take(&mut inner.is_unfollowed)
+        };
+        if is_missing {
+            self.tell([Event::Unseen]);
+        }
+    }
+
+    /// Whether nobody watches. Then nothing is kept, and who begins to from now on waits until the changes are followed again.
+    fn end_following(&self) -> bool {
+        let dropped = {
+            let mut inner = self.lock();
+            if inner.is_watched() {
+                return false;
+            }
+            self.0.followed.send_replace(false);
+            inner.is_unfollowed = false;
+            let empty = inner.ring.interrupted();
+            std::mem::replace(&mut inner.ring, empty)
+        };
+        drop(dropped);
+        true
     }
 
     fn enter(&self, last: Option<&str>) -> Watch {
         let mut inner = self.lock();
         if !inner.is_watched() {
             // Of what happened meanwhile nothing was kept.
-            inner.ring.interrupt();
+            inner.ring = inner.ring.interrupted();
         }
         inner.watches += 1;
         metrics::STREAMS_OPEN.set(&[], inner.watches as f64);

@@ -88,11 +88,66 @@ fn what_happened_while_nobody_watched_is_missing_not_passed_over() {
     hub.lock().left_at = Some(Instant::now().checked_sub(LINGER).unwrap());
     hub.tell([reading("m", 2)]);
     let mut back = hub.enter(Some(&last));
-    assert!(matches!(back.take(10, |_| true), Heard::Lost { .. }));
+    assert!(matches!(back.take(10, |_| true), Heard::Lost { events: None, .. }), "nobody has counted it");
     hub.tell([reading("m", 3), Event::Unseen, reading("m", 4)]);
     assert_eq!(seen(back.take(10, |_| true)), [3]);
     assert!(matches!(back.take(10, |_| true), Heard::Lost { events: None, .. }));
     assert_eq!(seen(back.take(10, |_| true)), [4]);
+}
+
+#[test]
+fn how_much_is_missing_is_said_only_where_all_of_it_was_seen() {
+    let hub = hub(3);
+    let mut slow = hub.enter(None);
+    hub.tell([reading("m", 1), Event::Unseen]);
+    let mut slower = hub.enter(None);
+    hub.tell((2..=6).map(|seq| reading("m", seq)));
+    assert!(matches!(slow.take(10, |_| true), Heard::Lost { events: None, .. }), "the unseen has left the ring too");
+    assert!(matches!(slower.take(10, |_| true), Heard::Lost { events: Some(2), .. }), "2 and 3");
+    assert_eq!(seen(slow.take(10, |_| true)), [4, 5, 6]);
+    assert_eq!(seen(slower.take(10, |_| true)), [4, 5, 6]);
+}
+
+#[test]
+fn memory_is_free_again_when_nobody_watches() {
+    let hub = hub(100);
+    let watch = hub.enter(None);
+    hub.tell((1..=50).map(|seq| reading("m", seq)));
+    assert!(!hub.end_following());
+    drop(watch);
+    assert!(!hub.end_following(), "it may come back");
+    hub.lock().left_at = Some(Instant::now().checked_sub(LINGER).unwrap());
+    assert!(hub.end_following());
+    assert!(hub.lock().ring.from(0).next().is_none());
+}
+
+#[test]
+fn who_looks_for_little_among_much_gets_it_piece_by_piece() {
+    let hub = hub(5000);
+    let mut watch = hub.enter(None);
+    hub.tell((1..=2000).map(|seq| reading("m", seq)));
+    let (mut found, mut looks) = (Vec::new(), 0);
+    while watch.is_behind() {
+        found.extend(seen(watch.take(10, |event| matches!(event, Event::Reading(row) if row.ts.0 % 700 == 0))));
+        looks += 1;
+    }
+    assert_eq!((found, looks), (vec![700, 1400], 4));
+}
+
+#[tokio::test]
+async fn who_begins_while_the_database_is_away_is_told_that_something_is_missing_when_it_is_back() {
+    let hub = hub(5);
+    let mut early = hub.enter(None);
+    hub.wait_followed(Duration::ZERO).await;
+    assert_eq!(seen(early.take(10, |_| true)), [0_i64; 0]);
+    hub.begin_following();
+    assert!(matches!(early.take(10, |_| true), Heard::Lost { events: None, .. }));
+    let mut later = hub.watch(None).await;
+    hub.wait_followed(Duration::ZERO).await;
+    hub.begin_following();
+    for watch in [&mut early, &mut later] {
+        assert_eq!(seen(watch.take(10, |_| true)), [0_i64; 0], "nothing is missing twice");
+    }
 }
 
 #[tokio::test]

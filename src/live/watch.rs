@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::ring::Ring;
 use super::{Event, Hub};
 
-/// Events looked at in one go, so that nobody else waits long.
-const LOOKED_AT: u64 = 4096;
+/// Events looked at in one go. They are taken hold of while everybody else waits, and looked at when nobody does.
+const LOOKED_AT: usize = 512;
 
 /// A place behind an event.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -77,39 +77,46 @@ impl Watch {
     /// What there is now of what is `wanted`, of `most` events at most. No events and [`is_behind`](Self::is_behind) = more is
     /// there to look at.
     pub fn take(&mut self, most: usize, wanted: impl Fn(&Event) -> bool) -> Heard {
-        self.bell.mark_unchanged();
-        let hub = self.hub.clone();
-        let inner = hub.lock();
-        if inner.is_closed {
-            return Heard::Closed;
-        }
-        if self.is_stranger {
-            self.is_stranger = false;
-            return Heard::Lost { position: self.position(), events: None };
-        }
-        let ring = &inner.ring;
-        if self.next < ring.first() {
-            let events = Some(ring.first() - self.next);
-            self.next = ring.first();
-            return Heard::Lost { position: self.position(), events };
-        }
+        let part = match self.look() {
+            Ok(part) => part,
+            Err(heard) => return heard,
+        };
         let mut events = Vec::new();
-        let end = ring.next().min(self.next + LOOKED_AT);
-        while self.next < end && events.len() < most {
-            let Some(event) = ring.get(self.next) else { break };
-            if matches!(**event, Event::Unseen) {
-                if events.is_empty() {
-                    self.next += 1;
-                    return Heard::Lost { position: self.position(), events: None };
-                }
+        for event in part {
+            if events.len() >= most {
                 break;
             }
-            if wanted(event) {
-                events.push((self.behind(self.next), Arc::clone(event)));
+            if *event == Event::Unseen {
+                if !events.is_empty() {
+                    break;
+                }
+                self.next += 1;
+                return Heard::Lost { position: self.position(), events: None };
+            }
+            if wanted(&event) {
+                events.push((self.behind(self.next), event));
             }
             self.next += 1;
         }
         Heard::Events(events)
+    }
+
+    /// Takes hold of what is to be looked at next; an error is what there is instead.
+    fn look(&mut self) -> Result<Vec<Arc<Event>>, Heard> {
+        self.bell.mark_unchanged();
+        let hub = self.hub.clone();
+        let inner = hub.lock();
+        if inner.is_closed {
+            return Err(Heard::Closed);
+        }
+        if std::mem::take(&mut self.is_stranger) {
+            return Err(Heard::Lost { position: self.position(), events: None });
+        }
+        if let Some((next, events)) = inner.ring.missed_since(self.next) {
+            self.next = next;
+            return Err(Heard::Lost { position: self.position(), events });
+        }
+        Ok(inner.ring.from(self.next).take(LOOKED_AT).cloned().collect())
     }
 
     /// Whether there is something it has not looked at.

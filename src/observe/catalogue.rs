@@ -163,7 +163,7 @@ catalogue! {
         "Messages of meters accepted into the journal, copies included.";
     counter MESSAGES_PROCESSED = "messages_processed_total", "messages", ["kind": MESSAGE_KINDS],
         "Messages of meters decoded and committed to the database, copies included.";
-    counter MESSAGES_REFUSED = "messages_refused_total", "messages", ["reason": REFUSALS],
+    counter MESSAGES_REFUSED = "messages_refused_total", "messages", ["kind": REFUSED_KINDS, "reason": REFUSALS],
         "Messages that could not be used; their bytes are kept as category invalid.";
     counter MESSAGES_DUPLICATE = "messages_duplicate_total", "messages", [],
         "Copies of messages already stored.";

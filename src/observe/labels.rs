@@ -8,6 +8,13 @@ use crate::domain::rule::Severity;
 
 /// Kinds of message, as in the topics and the archive.
 pub const MESSAGE_KINDS: [&str; 5] = ["telemetry", "hello", "status", "command_ack", "ota_status"];
+/// The kind of a message whose topic says none.
+pub const UNKNOWN_KIND: &str = "unknown";
+/// Kinds of message, where it may say none.
+pub const REFUSED_KINDS: [&str; MESSAGE_KINDS.len() + 1] = {
+    let [telemetry, hello, status, command_ack, ota_status] = MESSAGE_KINDS;
+    [telemetry, hello, status, command_ack, ota_status, UNKNOWN_KIND]
+};
 /// Kinds of events of a stream.
 pub const EVENT_KINDS: [&str; 4] = ["reading", "presence", "alert", "command"];
 /// States of a task.

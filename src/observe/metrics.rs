@@ -317,8 +317,8 @@ mod tests {
     #[test]
     fn a_closed_series_shows_as_zero_before_its_first_event() {
         assert_eq!(
-            line("iot_meter_messages_refused_total{reason=\"bad_seq\"}").as_deref(),
-            Some("iot_meter_messages_refused_total{reason=\"bad_seq\"} 0")
+            line("iot_meter_messages_refused_total{kind=\"status\",reason=\"bad_seq\"}").as_deref(),
+            Some("iot_meter_messages_refused_total{kind=\"status\",reason=\"bad_seq\"} 0")
         );
     }
 

@@ -41,8 +41,8 @@ pub trait Live {
     fn live_end(&self) -> Result<LivePlace, Error>;
     /// What was noted behind `after`, of `limit` notes at most.
     fn live_changes(&self, after: LivePlace, limit: u32) -> Result<LiveChanges, Error>;
-    /// Forgets what was noted more than [`LIVE_KEPT_S`] ago; how much that was.
-    fn trim_live(&self) -> Result<usize, Error>;
+    /// Forgets what was noted more than [`LIVE_KEPT_S`] ago, and is not behind `read`; how much that was.
+    fn trim_live(&self, read: LivePlace) -> Result<usize, Error>;
 }
 
 /// What a note is about.

@@ -10,7 +10,7 @@ use crate::domain::{DevicePattern, Quantity, Timestamp};
 
 impl RuleText {
     /// Why what was found by the text `before` is void; `None` = it is not.
-    pub(in crate::store) fn voids(&self, before: &Self) -> Option<ClearReason> {
+    fn voids(&self, before: &Self) -> Option<ClearReason> {
         match (before.is_enabled, self.is_enabled) {
             (true, false) => Some(ClearReason::Disabled),
             _ if before.is_enabled == self.is_enabled
@@ -21,6 +21,28 @@ impl RuleText {
             }
             _ => Some(ClearReason::Changed),
         }
+    }
+}
+
+impl AlertRule {
+    /// A new one, by the change of that number.
+    pub(in crate::store) fn made(number: i64, text: &RuleText, by: &str, now: Timestamp) -> Self {
+        Self {
+            id: RuleId(number),
+            version: number,
+            generation: number,
+            text: text.clone(),
+            created_at: now,
+            created_by: by.to_owned(),
+            updated_at: now,
+        }
+    }
+
+    /// The same with another text, by the change of that number; and why what it had found is void, where it is.
+    pub(in crate::store) fn put(self, number: i64, text: &RuleText, now: Timestamp) -> (Self, Option<ClearReason>) {
+        let voided = text.voids(&self.text);
+        let generation = voided.map_or(self.generation, |_| number);
+        (Self { version: number, generation, text: text.clone(), updated_at: now, ..self }, voided)
     }
 }
 

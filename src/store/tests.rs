@@ -3,7 +3,7 @@
 mod access;
 mod certificates;
 mod enrolment;
-mod live;
+pub(super) mod live;
 mod nodes;
 mod outbox;
 mod paging;

@@ -88,7 +88,8 @@ fn the_command_line_imports_a_file_and_says_what_became_of_each_row() {
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
     assert_eq!(done.status.code(), Some(1), "{said}");
     assert!(said.ends_with("1 registered, 0 known already, 2 refused\n"), "{said}");
-    std::fs::write(&file, "device_id,device_name\nm1,One\n").unwrap();
+    // As Excel writes it.
+    std::fs::write(&file, "\u{feff}device_id,device_name\r\nm1,One\r\n").unwrap();
     let again = run(&["--output", "json"]);
     assert_eq!(again.status.code(), Some(0));
     let body: Value = serde_json::from_slice(&again.stdout).unwrap();

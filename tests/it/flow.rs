@@ -1,5 +1,7 @@
 //! From a meter's publish to the REST API: the main job.
 
+use iot_meter::payload::parse_topic;
+
 use crate::support::{Connect, Packet, TestApp, mqtt, telemetry};
 
 #[test]
@@ -121,7 +123,7 @@ fn what_cannot_be_decoded_is_kept_with_its_exact_bytes_beside_good_messages() {
     let raw = app.api.get(&format!("/api/devices/m1/raw-data/{name}")).expect(200);
     assert_eq!(raw.body, b"\x00\xff not json");
     let metrics = app.api.get("/metrics").expect(200).text();
-    assert!(metrics.contains(r#"iot_meter_messages_refused_total{reason="malformed"} "#), "{metrics}");
+    assert!(metrics.contains(r#"iot_meter_messages_refused_total{kind="telemetry",reason="malformed"} "#), "{metrics}");
 }
 
 #[test]
@@ -169,7 +171,9 @@ fn every_vector_message_has_its_outcome_through_the_whole_server() {
         if vector["outcome"] == "invalid" {
             assert_eq!(prefix("invalid"), 1, "{name}");
             let metrics = app.api.get("/metrics").text();
-            let counter = format!(r#"messages_refused_total{{reason="{}"}}"#, vector["reason"].as_str().unwrap());
+            let (kind, reason) =
+                (parse_topic(topic).map_or("unknown", |t| t.1.name()), vector["reason"].as_str().unwrap());
+            let counter = format!(r#"messages_refused_total{{kind="{kind}",reason="{reason}"}}"#);
             assert!(metrics.contains(&counter), "{name}: {metrics}");
             continue;
         }

@@ -175,7 +175,7 @@ fn the_figures_change_when_the_thing_happens() {
     grown("messages_received_total{kind=\"telemetry\"}", 4.0);
     grown("messages_received_total{kind=\"hello\"}", 1.0);
     grown("messages_processed_total{kind=\"telemetry\"}", 3.0);
-    grown("messages_refused_total{reason=\"malformed\"}", 1.0);
+    grown("messages_refused_total{kind=\"hello\",reason=\"malformed\"}", 1.0);
     grown("messages_duplicate_total", 1.0);
     grown("sequence_gaps_total", 1.0);
     grown("readings_stored_total", 6.0);

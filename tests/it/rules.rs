@@ -1,11 +1,12 @@
 //! Alert rules from the API over a meter's messages to its alerts: once each, whatever is repeated, killed or read again.
 
-use iot_meter::domain::{Clock, Timestamp};
-use iot_meter::store::{self, Batch};
+use iot_meter::domain::rule::{Condition, Op, Selector, Severity};
+use iot_meter::domain::{Clock, Quantity, Timestamp};
+use iot_meter::store::{self, Batch, RuleText};
 use serde_json::{Value, json};
 
 use crate::support::process::Server;
-use crate::support::{Api, Client, Connect, Figures, TestApp, settled, telemetry};
+use crate::support::{Api, Client, Connect, Figures, TestApp, eventually, settled, telemetry};
 
 fn over(name: &str, threshold: f64) -> Value {
     json!({"name": name, "metric": "voltage_dc", "op": "gt", "threshold": threshold, "severity": "critical"})
@@ -95,6 +96,32 @@ fn a_rule_that_is_changed_switched_off_or_removed_clears_its_alerts_and_judges_a
     expected[2] = word("cleared", Some("rule_deleted"));
     assert_eq!(send(950.0), expected);
     app.api.get(&path).expect(404);
+}
+
+#[test]
+fn a_change_that_nobody_lived_to_tell_is_heard_of_all_the_same() {
+    let app = TestApp::open();
+    let (mut meter, _) = app.mqtt(&Connect::id("m1"));
+    let mut second = 0;
+    let mut send = || {
+        second += 1;
+        meter.publish("iot/m1/telemetry", telemetry("m1", app.at(second), second as u32, 950.0).as_bytes(), 1);
+        app.settled();
+        alerts(&app.api, "m1")
+    };
+    assert_eq!(send(), []);
+    // As it looks when the client resets its request once it is written.
+    let condition = Condition {
+        quantity: Quantity::parse("voltage_dc").unwrap(),
+        op: Op::Gt,
+        threshold: 900.0,
+        clear: None,
+        for_s: 0,
+    };
+    let (selector, severity) = (Selector::default(), Severity::Critical);
+    let text = RuleText { name: "high".into(), condition, selector, severity, message: None, is_enabled: true };
+    app.store().create_rule(&text, "key:1", app.at(0)).unwrap();
+    eventually("the rule is heard of", || send() == [word("open", None)]);
 }
 
 #[test]

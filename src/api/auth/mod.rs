@@ -74,6 +74,12 @@ impl Principal {
         self.device_prefix.as_ref().is_none_or(|prefix| device.as_str().starts_with(prefix.as_str()))
     }
 
+    /// Refuses a device that is not within its reach.
+    pub fn must_reach(&self, device: &DeviceId) -> Result<(), ApiError> {
+        let is_reached = self.may_reach(device);
+        is_reached.then_some(()).ok_or_else(|| ApiError::Forbidden("this key does not reach this device".to_owned()))
+    }
+
     /// Refuses what is about all devices to a key that is limited to some.
     pub fn whole_fleet(&self) -> Result<(), ApiError> {
         match &self.device_prefix {
@@ -109,8 +115,7 @@ impl FromRequest for Target {
         let found = match (DeviceId::parse(text), request.extensions().get::<Principal>()) {
             (_, None) => Err(ApiError::Unauthenticated),
             (None, Some(_)) => Err(ApiError::no_device(&text.chars().take(128).collect::<String>())),
-            (Some(id), Some(principal)) if principal.may_reach(&id) => Ok(Self(id)),
-            (Some(_), Some(_)) => Err(ApiError::Forbidden("this key does not reach this device".to_owned())),
+            (Some(id), Some(principal)) => principal.must_reach(&id).map(|()| Self(id)),
         };
         std::future::ready(found.map_err(Into::into))
     }

@@ -9,11 +9,9 @@ use utoipa::ToSchema;
 use crate::api::body::{Contract, Fields, Rule};
 use crate::api::error::{ApiError, Fault};
 use crate::api::show::{Time, time};
-use crate::domain::DeviceId;
+use crate::domain::{DEFAULT_DEVICE_TYPE, DeviceId};
 use crate::store::{Device, DeviceChange, NewDevice};
 
-/// Type of a device when the client does not say.
-const DEFAULT_TYPE: &str = "meter";
 /// Largest metadata as JSON text.
 const MAX_METADATA_BYTES: usize = 65_536;
 
@@ -172,7 +170,7 @@ impl CreateDevice {
         Some(NewDevice {
             device_id: DeviceId::parse(&self.device_id?)?,
             device_name: self.device_name?,
-            device_type: self.device_type.unwrap_or_else(|| DEFAULT_TYPE.to_owned()),
+            device_type: self.device_type.unwrap_or_else(|| DEFAULT_DEVICE_TYPE.to_owned()),
             location: self.location,
             is_active: self.status.as_deref() != Some("inactive"),
             metadata: self.metadata.unwrap_or_default(),

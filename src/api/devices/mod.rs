@@ -8,7 +8,6 @@ mod import;
 mod presence;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ETAG, HeaderValue, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, put, web};
 
 pub use bodies::{CreateDevice, DeviceBody, MessageBody, TokenBody, UpdateDevice};
@@ -20,7 +19,7 @@ use super::body::Body;
 use super::error::ApiError;
 use super::paging::{List, Paging, PagingParams};
 use super::query::Params;
-use super::{State, etag, json, key, show};
+use super::{State, created, etag, json, key, show};
 use crate::collector::RequestKind;
 use crate::dispatch;
 use crate::domain::DeviceId;
@@ -110,9 +109,7 @@ pub async fn create_device(
     let new =
         body.into_new(key::digest(&token)).ok_or(ApiError::Internal("a validated body lacks a required field"))?;
     let id = new.device_id.clone();
-    if !principal.may_reach(&id) {
-        return Err(ApiError::Forbidden("this key does not reach this device".to_owned()));
-    }
+    principal.must_reach(&id)?;
     let now = state.services.clock.now();
     let Outcome::Done(device) = state.store(move |s| s.create_device(&new, now)).await? else {
         return Err(ApiError::Conflict(format!("device {:?} exists already", id.as_str())));
@@ -120,15 +117,8 @@ pub async fn create_device(
     reload(&state, &id).await;
     let mut body = DeviceBody::from(device);
     let tag = etag::tag(body.version, &body);
-    let location = format!("/api/devices/{id}");
     body.token = Some(token);
-    let mut response = json(StatusCode::CREATED, &body);
-    for (name, value) in [(ETAG, tag), (LOCATION, location)] {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            response.headers_mut().insert(name, value);
-        }
-    }
-    Ok(response)
+    Ok(etag::tagged(created(&format!("/api/devices/{id}"), &body), &tag))
 }
 
 /// One device.
@@ -173,8 +163,7 @@ pub async fn update_device(
         disconnect(&state, &id).await;
     }
     let body = DeviceBody::from(device);
-    let tag = etag::tag(body.version, &body);
-    Ok(HttpResponse::Ok().insert_header((ETAG, tag)).json(body))
+    Ok(etag::tagged(json(StatusCode::OK, &body), &etag::tag(body.version, &body)))
 }
 
 /// Removes a device, its credential, its commands and alerts, and ends its session; its data too with `purge`.

@@ -16,7 +16,7 @@ const MAX_TEXT_BYTES: usize = 256;
 /// What a form is larger than its image, at most.
 const FORM_BYTES: u64 = 64 * 1024;
 /// Characters of a type of device, as in the registry.
-const TYPE_LEN: std::ops::RangeInclusive<usize> = 1..=64;
+const TYPE_CHARS: std::ops::RangeInclusive<usize> = 1..=64;
 
 /// An image that is stored, and what it is.
 pub struct Taken {
@@ -166,12 +166,10 @@ impl Form<'_> {
 
     fn finish(mut self) -> Result<Taken, ApiError> {
         let mut read = [String::new(), String::new()];
-        for (index, unit) in ["bytes", "characters"].into_iter().enumerate() {
+        let is_version: fn(&String) -> bool = |text| FW_VERSION_LEN.contains(&text.len());
+        let is_type: fn(&String) -> bool = |text| TYPE_CHARS.contains(&text.chars().count());
+        for (index, (unit, is_good)) in [("bytes", is_version), ("characters", is_type)].into_iter().enumerate() {
             let text = self.texts[index].as_deref();
-            let is_good = |text: &String| match unit {
-                "bytes" => FW_VERSION_LEN.contains(&text.len()),
-                _ => TYPE_LEN.contains(&text.chars().count()),
-            };
             match text_of(text).filter(is_good) {
                 Some(text) => read[index] = text,
                 None if text.is_none() => self.faults.push(Fault::new(TEXTS[index], "is required")),

@@ -7,7 +7,6 @@
 mod bodies;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ETAG, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, put, web};
 
 pub use bodies::{PutRule, RuleBody};
@@ -51,13 +50,6 @@ fn done(state: &State, request: &HttpRequest, name: &str, outcome: RuleOutcome) 
         }
         RuleOutcome::Stale => Err(ApiError::Stale),
     }
-}
-
-fn with_tag(mut response: HttpResponse, version: i64, body: &RuleBody) -> HttpResponse {
-    if let Ok(value) = HeaderValue::from_str(&etag::tag(version, body)) {
-        response.headers_mut().insert(ETAG, value);
-    }
-    response
 }
 
 /// Alert rules, newest first.
@@ -106,7 +98,7 @@ pub async fn create_rule(
     let rule = done(&state, &request, &name, outcome)?;
     let (id, version) = (rule.id, rule.version);
     let body = RuleBody::from(rule);
-    Ok(with_tag(created(&format!("/api/rules/{id}"), &body), version, &body))
+    Ok(etag::tagged(created(&format!("/api/rules/{id}"), &body), &etag::tag(version, &body)))
 }
 
 /// One alert rule.
@@ -149,7 +141,7 @@ pub async fn update_rule(
     let rule = done(&state, &request, &name, outcome)?;
     let version = rule.version;
     let body = RuleBody::from(rule);
-    Ok(with_tag(json(StatusCode::OK, &body), version, &body))
+    Ok(etag::tagged(json(StatusCode::OK, &body), &etag::tag(version, &body)))
 }
 
 /// Removes an alert rule and clears its open alerts.

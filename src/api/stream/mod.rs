@@ -31,9 +31,10 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// `command` (as `GET /api/commands/{cmd_id}`). Alerts, commands and presence are shown as they are when they are sent: steps
 /// that follow one another within a quarter of a second may be one event.
 ///
-/// A client that comes back with `Last-Event-ID` gets what happened meanwhile. What is no longer kept, or was told by another
-/// node or before a restart, is not passed over in silence: the event `lost` says how many events, of all devices, are missing
-/// (`null`: nobody knows); read what you need by the other calls then. A client that reads too slowly gets the same.
+/// A client that comes back with `Last-Event-ID` gets what happened meanwhile. What is no longer kept, was told by another node
+/// or before a restart, or was not seen while the database was away, is not passed over in silence: the event `lost` says how
+/// many events, of all devices, are missing (`null`: nobody knows); read what you need by the other calls then. A client that
+/// reads too slowly gets the same.
 ///
 /// With several nodes on one database readings are those that this node has received; everything else is of all nodes. The
 /// stream ends when its key is revoked or its rights change, and when the server stops.

@@ -1,17 +1,17 @@
-//! How many streams there may be: in all, and of one key.
+//! How many streams there may be: in all, and of one key (`domain::Places`).
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::api::error::ApiError;
+use crate::domain::{self, NoPlace};
 use crate::observe::metrics;
 
-/// Who has how many.
+/// Who has how many, by name.
 #[derive(Debug)]
 pub struct Places {
     most: usize,
     most_of_key: usize,
-    taken: Mutex<HashMap<String, usize>>,
+    taken: Mutex<domain::Places<String>>,
 }
 
 /// A stream's place; free again when it is dropped.
@@ -24,35 +24,29 @@ pub struct Place {
 impl Places {
     /// So many in all; one key may have four fifths of them, so that it does not shut the others out.
     pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, most_of_key: (most * 4 / 5).max(1), taken: Mutex::default() })
+        let most_of_key = (most * 4 / 5).max(1);
+        Arc::new(Self { most, most_of_key, taken: Mutex::new(domain::Places::new(most, most_of_key)) })
     }
 
     /// Takes a place for whoever is called so.
     pub fn enter(self: &Arc<Self>, name: &str) -> Result<Place, ApiError> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let refuse = |reason| metrics::STREAMS_REFUSED.increment(&[("reason", reason)], 1);
-        if taken.values().sum::<usize>() >= self.most {
-            refuse("full");
-            return Err(ApiError::StreamsFull { most: self.most });
-        }
-        if taken.get(name).is_some_and(|count| *count >= self.most_of_key) {
-            refuse("key");
-            return Err(ApiError::StreamsOfKey { most: self.most_of_key });
-        }
-        *taken.entry(name.to_owned()).or_default() += 1;
-        Ok(Place { places: Arc::clone(self), name: name.to_owned() })
+        let (reason, error) = match self.lock().enter(name.to_owned()) {
+            Ok(()) => return Ok(Place { places: Arc::clone(self), name: name.to_owned() }),
+            Err(NoPlace::Any) => ("full", ApiError::StreamsFull { most: self.most }),
+            Err(NoPlace::OfOne) => ("key", ApiError::StreamsOfKey { most: self.most_of_key }),
+        };
+        metrics::STREAMS_REFUSED.increment(&[("reason", reason)], 1);
+        Err(error)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, domain::Places<String>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.name) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.name);
-            }
-        }
+        self.places.lock().leave(std::mem::take(&mut self.name));
     }
 }
 

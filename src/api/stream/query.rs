@@ -16,7 +16,7 @@ pub struct Query {
     /// Sorted.
     ids: Vec<DeviceId>,
     patterns: Vec<DevicePattern>,
-    prefix: Option<String>,
+    asker: Principal,
 }
 
 impl Query {
@@ -44,14 +44,12 @@ impl Query {
             }
         }
         params.finish()?;
-        if ids.iter().any(|id| !principal.may_reach(id)) {
-            return Err(ApiError::Forbidden("this key does not reach this device".to_owned()));
-        }
+        ids.iter().try_for_each(|id| principal.must_reach(id))?;
         ids.sort_unstable();
         if kinds.is_empty() {
             kinds = Kind::ALL.to_vec();
         }
-        Ok(Self { kinds, ids, patterns, prefix: principal.device_prefix.clone() })
+        Ok(Self { kinds, ids, patterns, asker: principal.clone() })
     }
 
     /// Whether the event is to be shown. What a device nobody has registered does is nobody's presence.
@@ -63,10 +61,7 @@ impl Query {
             is_any || self.ids.binary_search(device).is_ok() || self.patterns.iter().any(|pattern| pattern.admits(id))
         };
         let is_registered = !matches!(event, Event::Presence(_, state) if state.registration.is_none());
-        self.kinds.contains(&kind)
-            && is_registered
-            && self.prefix.as_ref().is_none_or(|prefix| id.starts_with(prefix.as_str()))
-            && is_meant()
+        self.kinds.contains(&kind) && is_registered && self.asker.may_reach(device) && is_meant()
     }
 }
 

@@ -40,8 +40,8 @@ impl Live for FakeStore {
     fn live_changes(&self, after: LivePlace, limit: u32) -> Result<LiveChanges, Error> {
         self.real().live_changes(after, limit)
     }
-    fn trim_live(&self) -> Result<usize, Error> {
-        self.real().trim_live()
+    fn trim_live(&self, read: LivePlace) -> Result<usize, Error> {
+        self.real().trim_live(read)
     }
 }
 

@@ -52,3 +52,27 @@ impl Answer {
         self.headers.get(name).map_or("", |v| v.to_str().unwrap())
     }
 }
+
+impl FakeStore {
+    /// How often devices have been, or are to be, created.
+    pub fn creations(&self) -> usize {
+        self.2.load(Ordering::SeqCst)
+    }
+
+    /// Holds up whoever asks until what is returned is dropped.
+    pub fn hold(&self) -> impl Sized + '_ {
+        self.lock()
+    }
+}
+
+impl Bench {
+    pub fn bring_database_back(&self) {
+        let mut content = self.store.lock();
+        (content.is_away, content.is_going) = (false, false);
+    }
+
+    /// The database goes away as soon as devices have been created.
+    pub fn take_database_away_after_a_creation(&self) {
+        self.store.lock().is_going = true;
+    }
+}

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use crate::api::testing::{Answer, Bench, NOW};
 use crate::api::{Access, LimitOptions, Options, Route, key, routes};
 use crate::domain::DeviceId;
+use crate::live::Event;
 use crate::oidc::testing::{AUDIENCE, ISSUER, Signer, claims, jwks};
 use crate::oidc::{self, Algorithm, Issuer, KeySource};
-use crate::store::{Certificate, Certificates, Role};
+use crate::store::{Alert, Certificate, Certificates, Role};
 
 /// Limited keys begin with this.
 const OWN: &str = "dc-";
@@ -33,6 +34,25 @@ pub(super) fn example(pattern: &str, alert: &str, command: &str) -> String {
 
 /// Judges row by row what a limited key may.
 const IMPORT: &str = "/api/devices/import";
+/// Does not end.
+const STREAM: &str = "/api/stream";
+
+/// Something happens to a device.
+fn alert(device: &str) -> Event {
+    Event::Alert(Alert {
+        id: 1,
+        device_id: DeviceId::parse(device).unwrap(),
+        alert_type: "x".into(),
+        severity: "info".into(),
+        message: String::new(),
+        created_at: NOW,
+        cleared_at: None,
+        acknowledged_at: None,
+        acknowledged_by: None,
+        rule: None,
+        cleared_reason: None,
+    })
+}
 
 /// A body that passes where one is needed, so that what refuses is not the body.
 fn body(route: &Route) -> Option<Value> {
@@ -92,7 +112,8 @@ impl World {
         };
         let limits = LimitOptions { login: None, ..LimitOptions::default() };
         let bench = Bench::with(false, Options { limits, ..Options::default() })
-            .with_issuer(|clock| Arc::new(Issuer::new(issuer, clock)));
+            .with_issuer(|clock| Arc::new(Issuer::new(issuer, clock)))
+            .with_live();
         let mut world = Self { bench, signer, _dir: dir, alert: String::new(), command: String::new() };
         let admin = world.headers(How::Key, Role::Admin, None).await;
         for id in ["ac-1", "dc-1"] {
@@ -153,12 +174,17 @@ impl World {
         if route.pattern == IMPORT {
             headers.push(("content-type".to_owned(), "text/csv".to_owned()));
         }
+        if route.pattern == STREAM {
+            let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+            // What comes behind another one's was not stopped by it.
+            return self.bench.listen(&path, &headers, ["ac-1", "dc-1"].map(alert).to_vec(), "dc-1").await;
+        }
         self.call(route.method.as_str(), &path, body(route), &headers).await
     }
 }
 
 /// Lists that show a limited key what it may see.
-const LISTS: [&str; 5] = ["/api/devices", "/api/alerts", "/api/energy", "/api/rules", "/api/stream"];
+const LISTS: [&str; 5] = ["/api/devices", "/api/alerts", "/api/energy", "/api/rules", STREAM];
 const HOWS: [How; 3] = [How::Key, How::Token, How::Session];
 const ROLES: [Role; 3] = [Role::Viewer, Role::Operator, Role::Admin];
 
@@ -266,6 +292,7 @@ async fn limited_to_some_devices_no_route_shows_or_touches_another() {
                 } else if LISTS.contains(&route.pattern.as_str()) && route.method == "GET" {
                     assert_eq!(answer.status, 200, "{at}");
                     assert!(!text.contains("ac-"), "{at} {text}");
+                    assert!(route.pattern != STREAM || text.contains("dc-1"), "{at} {text}");
                 } else {
                     assert_eq!(answer.status, 403, "{at}");
                 }

@@ -46,10 +46,11 @@ impl Format {
         }
     }
 
-    /// By the name, else by what the text begins with: an object, or names of columns.
+    /// By the name, else by what the text begins with, behind a byte order mark: an object, or names of columns.
     fn guess(file: &std::path::Path, bytes: &[u8]) -> Self {
         let is_csv = file.extension().is_some_and(|end| end.eq_ignore_ascii_case("csv"));
-        let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+        let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+        let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
         if is_csv || first.is_some_and(|first| *first != b'{') { Self::Csv } else { Self::Jsonl }
     }
 }
@@ -139,6 +140,8 @@ mod tests {
         check("-", "\n {\"device_id\":1}", Format::Jsonl);
         check("-", "device_id,device_name", Format::Csv);
         check("a.jsonl", "", Format::Jsonl);
+        check("-", "\u{feff}{\"device_id\":1}", Format::Jsonl);
+        check("-", "\u{feff}device_id,device_name", Format::Csv);
     }
 
     #[test]

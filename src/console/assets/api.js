@@ -74,6 +74,15 @@ async function call(method, path, body, how) {
 
 export const get = async (path) => (await call('GET', path)).body;
 export const list = (path) => call('GET', path);
+// A list whole, page by page.
+export async function all(path) {
+  const items = [];
+  for (let page = 1; ; page += 1) {
+    const { body, total } = await list(`${path}?page=${page}&per_page=500`);
+    items.push(...body);
+    if (!body.length || items.length >= total) return items;
+  }
+}
 export const post = async (path, body) => (await call('POST', path, body)).body;
 export const upload = async (path, file, type) => (await call('POST', path, file, { type })).body;
 // With `tag`, only what the client has seen is changed.

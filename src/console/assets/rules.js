@@ -116,7 +116,7 @@ export function rulesPage(main, refresh) {
     ['', buttons],
   ];
   return async () => {
-    const rules = await api.get('/api/rules?per_page=500');
+    const rules = await api.all('/api/rules');
     const add = el('button', { type: 'button', onclick: () => open(null) }, 'New rule');
     fill(tools, el('p', { class: 'tools' }, is_admin() ? add : ''));
     fill(body, table('Alert rules', columns, rules, 'No rules.'));

@@ -162,7 +162,13 @@ fn samples_behind(seen: Option<Timestamp>, quantity: &Quantity, telemetry: &Tele
             values.into_iter().flatten().filter(is_value).map(|(slot, value)| (at(slot), *value)).collect()
         }
         Quantity::Derived(derived) => {
-            derived.of_datagram(telemetry).map(|(slot, power)| (at(slot), power.value)).collect()
+            // Of values in other units it is in another unit too.
+            let is_input =
+                |series: &&Series| matches!(&series.metric, Metric::Known(k) if derived.inputs().contains(k));
+            let foreign: Vec<&Series> = telemetry.series.iter().filter(is_input).filter(|s| !is_usual(s)).collect();
+            let is_usual = |slot: usize| foreign.iter().all(|series| series.values[slot].is_nan());
+            let powers = derived.of_datagram(telemetry).filter(|(slot, _)| is_usual(*slot));
+            powers.map(|(slot, power)| (at(slot), power.value)).collect()
         }
     };
     samples.retain(|(at, _)| seen.is_none_or(|seen| *at > seen));

@@ -173,6 +173,27 @@ fn only_selected_and_active_devices_are_judged_and_what_was_raised_is_cleared() 
 }
 
 #[test]
+fn a_derived_quantity_is_judged_where_all_it_is_derived_from_is_in_its_registered_unit() {
+    let check = |quantity: &str, samples: &[(i64, &str, Option<&str>, f64)], expected: &str| {
+        let set = RuleSet::new(REVISION, [rule(1, quantity, Op::Lt, 100.0)]);
+        let mut telemetry = Telemetry::default();
+        for (second, name, unit, value) in samples {
+            telemetry.push(second * 1_000_000, Metric::parse(name).unwrap(), *unit, *value);
+        }
+        assert_eq!(hear(&set, &mut registered(true), telemetry), expected, "{quantity} {samples:?}");
+    };
+    let dc = |unit| [(1, "voltage_dc", Some(unit), 0.75), (1, "current_dc", Some("A"), 10.0)];
+    check("active_power", &dc("V"), "+1");
+    check("active_power", &dc("kV"), "");
+    check("apparent_power", &dc("kV"), "");
+    let ac = [(1, "voltage_ac", None, 1.0), (1, "current_ac", None, 10.0), (1, "pf", Some("%"), 60.0)];
+    check("active_power", &ac, "");
+    check("apparent_power", &ac, "+1");
+    let apart = [(2, "voltage_ac", None, 1.0), (2, "current_ac", None, 10.0), (2, "pf", None, 0.6)];
+    check("active_power", &[&dc("kV")[..], &apart].concat(), "+1");
+}
+
+#[test]
 fn what_another_generation_found_is_void_and_what_a_newer_one_found_stays() {
     let changed = |generation| Rule { generation, ..over(900.0, None, 0) };
     let volts = |second| datagram(&[(second, "voltage_dc", 950.0)]);

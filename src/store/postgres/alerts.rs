@@ -111,7 +111,7 @@ fn take_turn(connection: &mut PgConnection, changes: &[&AlertChange]) -> QueryRe
         match change {
             AlertChange::Raise { device, kind, message, at } => {
                 let message = text::plain(message);
-                let values = [device.as_str(), kind.name(), kind.severity(), &*message];
+                let values = [device.as_str(), kind.name(), kind.severity().name(), &*message];
                 raised.iter_mut().zip(values).for_each(|(column, value)| column.push(value.to_owned()));
                 raised_at.push(Time(*at));
             }

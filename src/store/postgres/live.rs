@@ -61,10 +61,16 @@ fn changes(connection: &mut PgConnection, node: Uuid, after: LivePlace, limit: u
     Ok(LiveChanges { changes: wanted.found(states, alerts, commands), place, has_more })
 }
 
-/// By the server's clock, which has stamped them.
-fn trim(connection: &mut PgConnection) -> QueryResult<usize> {
-    let query = "DELETE FROM live_changes WHERE at < clock_timestamp() - make_interval(secs => $1)";
-    sql_query(query).bind::<Double, _>(LIVE_KEPT_S as f64).execute(connection)
+/// By the server's clock, which has stamped them. Somebody's long transaction hides what was committed behind it: old notes may
+/// be there that nobody could read yet.
+fn trim(connection: &mut PgConnection, read: LivePlace) -> QueryResult<usize> {
+    let query =
+        "DELETE FROM live_changes WHERE at < clock_timestamp() - make_interval(secs => $1) AND (tx, id) <= ($2, $3)";
+    sql_query(query)
+        .bind::<Double, _>(LIVE_KEPT_S as f64)
+        .bind::<BigInt, _>(read.0)
+        .bind::<BigInt, _>(read.1)
+        .execute(connection)
 }
 
 impl Live for PostgresStore {
@@ -76,7 +82,7 @@ impl Live for PostgresStore {
         self.read("read changes", View::Snapshot, |c| changes(c, self.node, after, limit))
     }
 
-    fn trim_live(&self) -> Result<usize, Error> {
-        self.write("trim changes", |c| Ok(trim(c)?))
+    fn trim_live(&self, read: LivePlace) -> Result<usize, Error> {
+        self.write("trim changes", |c| Ok(trim(c, read)?))
     }
 }

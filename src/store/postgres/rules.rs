@@ -172,15 +172,7 @@ fn create(connection: &mut PgConnection, new: &RuleText, by: &str, now: Timestam
         return Ok(RuleOutcome::TooMany);
     }
     set_revision(connection, number)?;
-    let rule = AlertRule {
-        id: RuleId(number),
-        version: number,
-        generation: number,
-        text: new.clone(),
-        created_at: now,
-        created_by: by.to_owned(),
-        updated_at: now,
-    };
+    let rule = AlertRule::made(number, new, by, now);
     let row: Row = diesel::insert_into(alert_rules::table).values(row(&rule)).get_result(connection)?;
     read(row).map(RuleOutcome::Done)
 }
@@ -192,7 +184,7 @@ fn replace(
     expected: Option<i64>,
     now: Timestamp,
 ) -> Result<Option<RuleOutcome>, Fault> {
-    let version = lock_revision(connection)?;
+    let number = lock_revision(connection)?;
     let Some(before) = find(connection, id)? else { return Ok(None) };
     if expected.is_some_and(|expected| expected != before.version) {
         return Ok(Some(RuleOutcome::Stale));
@@ -200,10 +192,8 @@ fn replace(
     if is_taken(connection, &text.name, Some(id))? {
         return Ok(Some(RuleOutcome::NameTaken));
     }
-    set_revision(connection, version)?;
-    let voided = text.voids(&before.text);
-    let generation = voided.map_or(before.generation, |_| version);
-    let rule = AlertRule { version, generation, text: text.clone(), updated_at: now, ..before };
+    set_revision(connection, number)?;
+    let (rule, voided) = before.put(number, text, now);
     let row: Row = diesel::update(dsl::alert_rules.find(id.0)).set(row(&rule)).get_result(connection)?;
     if let Some(reason) = voided {
         clear_all(connection, id, reason, now)?;

@@ -17,6 +17,7 @@ use crate::domain::metric::Known;
 use crate::domain::{Metric, Sequence, Telemetry};
 use crate::store::{CommandChange, SessionSave};
 
+mod live;
 mod nodes;
 mod security;
 #[path = "../../../tests/it/support/postgres.rs"]

@@ -68,7 +68,7 @@ pub(super) fn change(connection: &mut SqliteConnection, changes: &[AlertChange])
                 let row = New {
                     device_id: device.as_str(),
                     alert_type: kind.name(),
-                    severity: kind.severity(),
+                    severity: kind.severity().name(),
                     message,
                     is_builtin: true,
                     created_at: at.0,

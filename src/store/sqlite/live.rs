@@ -49,9 +49,12 @@ fn changes(connection: &mut SqliteConnection, after: LivePlace, limit: u32) -> R
     Ok(LiveChanges { changes: wanted.found(states, alerts, commands), place, has_more })
 }
 
-fn trim(connection: &mut SqliteConnection) -> QueryResult<usize> {
+fn trim(connection: &mut SqliteConnection, read: LivePlace) -> QueryResult<usize> {
     let kept = i64::try_from(LIVE_KEPT_S).unwrap_or(i64::MAX);
-    sql_query("DELETE FROM live_changes WHERE at < unixepoch() - ?").bind::<BigInt, _>(kept).execute(connection)
+    sql_query("DELETE FROM live_changes WHERE at < unixepoch() - ? AND id <= ?")
+        .bind::<BigInt, _>(kept)
+        .bind::<BigInt, _>(read.1)
+        .execute(connection)
 }
 
 impl Live for SqliteStore {
@@ -63,7 +66,7 @@ impl Live for SqliteStore {
         self.read("read changes", |c| changes(c, after, limit))
     }
 
-    fn trim_live(&self) -> Result<usize, Error> {
-        self.write_lazily("trim changes", |c| Ok(trim(c)?))
+    fn trim_live(&self, read: LivePlace) -> Result<usize, Error> {
+        self.write_lazily("trim changes", |c| Ok(trim(c, read)?))
     }
 }

@@ -152,15 +152,7 @@ fn create(connection: &mut SqliteConnection, new: &RuleText, by: &str, now: Time
         return Ok(RuleOutcome::TooMany);
     }
     let number = next_revision(connection)?;
-    let rule = AlertRule {
-        id: RuleId(number),
-        version: number,
-        generation: number,
-        text: new.clone(),
-        created_at: now,
-        created_by: by.to_owned(),
-        updated_at: now,
-    };
+    let rule = AlertRule::made(number, new, by, now);
     diesel::insert_into(alert_rules::table).values(row(&rule)).execute(connection)?;
     Ok(RuleOutcome::Done(rule))
 }
@@ -179,10 +171,8 @@ fn replace(
     if is_taken(connection, &text.name, Some(id))? {
         return Ok(Some(RuleOutcome::NameTaken));
     }
-    let version = next_revision(connection)?;
-    let voided = text.voids(&before.text);
-    let generation = voided.map_or(before.generation, |_| version);
-    let rule = AlertRule { version, generation, text: text.clone(), updated_at: now, ..before };
+    let number = next_revision(connection)?;
+    let (rule, voided) = before.put(number, text, now);
     diesel::update(dsl::alert_rules.find(id.0)).set(row(&rule)).execute(connection)?;
     if let Some(reason) = voided {
         clear_all(connection, id, reason, now)?;

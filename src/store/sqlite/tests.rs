@@ -9,7 +9,7 @@ use diesel::sql_types::{BigInt, Double, Nullable, Text};
 use diesel::sqlite::Sqlite;
 use diesel::{QueryableByName, RunQueryDsl, sql_query};
 
-use super::super::tests::{at, id, new_device, row, scan, suite};
+use super::super::tests::{at, id, live, new_device, row, scan, suite};
 use super::listing::Part;
 use super::*;
 use crate::domain::command::CommandStatus;
@@ -29,6 +29,17 @@ fn batch(checkpoint: u64, telemetry: Vec<TelemetryRow>) -> Batch {
 fn sqlite_keeps_every_promise_of_a_store() {
     let dir = tempfile::tempdir().unwrap();
     suite(&open_in(dir.path()));
+}
+
+#[test]
+fn changes_are_kept_for_their_time_and_until_they_could_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_in(dir.path());
+    let age = || {
+        let older = sql_query("UPDATE live_changes SET at = at - 3600");
+        store.write("age changes", |c| Ok(older.execute(c)?)).unwrap();
+    };
+    live::what_is_old_is_forgotten_when_it_could_be_read(&store, age);
 }
 
 #[test]

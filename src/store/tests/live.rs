@@ -23,7 +23,11 @@ fn is_ours(change: &LiveChange) -> bool {
 
 /// Looks at what comes behind a place until it `is_enough`: a change is told when nothing older can follow, which others on the
 /// same server may delay. What one look has is given.
-fn look(store: &dyn Store, place: &mut LivePlace, is_enough: impl Fn(&[LiveChange]) -> bool) -> Vec<LiveChange> {
+pub(in crate::store) fn look(
+    store: &dyn Store,
+    place: &mut LivePlace,
+    is_enough: impl Fn(&[LiveChange]) -> bool,
+) -> Vec<LiveChange> {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
         let mut part = store.live_changes(*place, 500).unwrap();
@@ -58,7 +62,7 @@ fn walk(
     }
 }
 
-fn presence(device: &str, connection: Connection) -> Batch {
+pub(in crate::store) fn presence(device: &str, connection: Connection) -> Batch {
     let state = DeviceState { connection, ..DeviceState::default() };
     Batch { states: vec![(id(device), state)], ..Batch::default() }
 }
@@ -115,5 +119,21 @@ fn nothing_is_told_of_what_did_not_change_or_is_gone(store: &dyn Store) {
     assert!(!told.iter().any(is_of_others), "{told:?}");
     let alerts = told.iter().filter(|change| is_alert(change)).count();
     assert!((1..=2).contains(&alerts), "raised, and acknowledged once: {told:?}");
-    assert_eq!(store.trim_live().unwrap(), 0, "all of it is new");
+    assert_eq!(store.trim_live(place).unwrap(), 0, "all of it is new");
+}
+
+/// On a store that `age`s by an hour what it has.
+pub(in crate::store) fn what_is_old_is_forgotten_when_it_could_be_read(store: &dyn Store, age: impl FnOnce()) {
+    create(store, &new_device("live-4"));
+    let mut place = store.live_end().unwrap();
+    let before = place;
+    store.commit(&presence("live-4", Connection::Online)).unwrap();
+    age();
+    assert_eq!(store.trim_live(before).unwrap(), 0, "it lies behind what was read");
+    assert_eq!(look(store, &mut place, |told| !told.is_empty()).len(), 1);
+    assert!(place > before);
+    assert_eq!(store.trim_live(place).unwrap(), 1);
+    assert!(store.live_changes(before, 500).unwrap().changes.is_empty());
+    store.commit(&presence("live-4", Connection::Offline)).unwrap();
+    assert_eq!(look(store, &mut place, |told| !told.is_empty()).len(), 1, "what comes then is told");
 }

@@ -1,17 +1,19 @@
 //! Many devices at once: a table in CSV or JSON lines, a verdict a row; or all of them or none.
 //!
-//! Promise: the rules of a row are those of `POST /api/devices`; a row is taken or refused for itself; what was taken is told
-//! to the collector also when the client has gone. Bounded: the table is in memory once, [`MAX_IMPORTS`] of them at a time;
+//! Promise: the rules of a row are those of `POST /api/devices`; a row is taken or refused for itself; whose token is stored is
+//! told it, whatever becomes of the rows behind it; what was taken is told to the collector, and noted in the audit log, also when
+//! the client has gone. Bounded: the table is in memory once, [`MAX_IMPORTS`] of them at a time;
 //! a transaction takes [`CHUNK`] rows (all of them where it is all or nothing).
 
 mod rows;
 mod verdict;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
-use actix_web::{HttpRequest, HttpResponse, post, web};
+use actix_web::{HttpRequest, HttpResponse, ResponseError, post, web};
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 
@@ -24,8 +26,9 @@ use crate::api::auth::Principal;
 use crate::api::body::read_whole;
 use crate::api::error::{ApiError, RowRefusal};
 use crate::api::query::Params;
-use crate::api::record::Remark;
+use crate::api::record::{Draft, Remark};
 use crate::api::{PATIENCE, State, json, key};
+use crate::collector::MAX_AT_ONCE;
 use crate::domain::DeviceId;
 use crate::store::{Device, NewDevice};
 
@@ -33,8 +36,6 @@ use crate::store::{Device, NewDevice};
 pub const MAX_IMPORTS: usize = 2;
 /// Rows of a transaction: other writers get their turn in between.
 const CHUNK: usize = 1000;
-/// Devices the collector is told of at a time: as many as it takes in one turn.
-const TOLD_AT_ONCE: usize = 256;
 
 /// Registers many devices: CSV with a header row, or JSON lines.
 ///
@@ -64,21 +65,28 @@ pub async fn import_devices(
     let is_atomic = params.flag("atomic").unwrap_or(false);
     params.finish()?;
     let format = format_of(request.headers())?;
-    let place = tokio::time::timeout(PATIENCE, state.imports.acquire()).await;
-    let _place = place.map_err(|_| ApiError::ImportsFull)?.map_err(|_| ApiError::Stopping)?;
+    let place = tokio::time::timeout(PATIENCE, Arc::clone(&state.imports).acquire_owned()).await;
+    let place = place.map_err(|_| ApiError::ImportsFull)?.map_err(|_| ApiError::Stopping)?;
     let bytes = read_whole(&request, payload, state.options.import_limit_bytes).await?;
-    let (rows, digest) = tokio::task::spawn_blocking(move || (rows::read(format, &bytes), Sha256::digest(&bytes)))
-        .await
-        .map_err(|_| ApiError::Internal("reading a table panicked"))?;
+    let read = move || (rows::read(format, &bytes), hex::encode(Sha256::digest(&bytes)));
+    let (rows, digest) =
+        tokio::task::spawn_blocking(read).await.map_err(|_| ApiError::Internal("reading a table panicked"))?;
     let import = Import::new(rows?, &principal);
-    let shared = state.clone();
-    // Goes on when the client has gone: what is written must be told to the collector.
-    let done = actix_web::rt::spawn(async move { import.run(&shared, is_atomic).await }).await;
-    let body = done.map_err(|_| ApiError::Internal("an import panicked"))??;
-    let ImportBody { registered, known, refused, .. } = body;
-    let digest = hex::encode(digest);
-    let detail = format!("registered {registered} known {known} refused {refused} sha256 {digest}");
-    Remark { action: Some("device.import"), detail: Some(detail), ..Remark::default() }.on(&request);
+    let draft = Draft::take(&request);
+    // Goes on when the client has gone: what is written must be told to the collector, and noted.
+    let done = actix_web::rt::spawn(async move {
+        let _place = place;
+        let done = import.run(&state, is_atomic).await;
+        if let Some(draft) = draft {
+            let (remark, status) = match &done {
+                Ok(body) => (body.remark(&digest), StatusCode::MULTI_STATUS),
+                Err(error) => (Remark::default(), error.status_code()),
+            };
+            draft.ended(&state, Some(principal.name), remark, None, status);
+        }
+        done
+    });
+    let body = done.await.map_err(|_| ApiError::Internal("an import panicked"))??;
     Ok(json(StatusCode::MULTI_STATUS, &body))
 }
 
@@ -156,18 +164,16 @@ impl Import {
             self.add(state, candidates, true).await?;
             self.fail_if_refused()?;
         } else {
-            let mut is_first = true;
             while !candidates.is_empty() {
                 let rest = candidates.split_off(candidates.len().min(CHUNK));
-                match self.add(state, std::mem::replace(&mut candidates, rest), false).await {
-                    // What is written already has to be told.
-                    Err(ApiError::Store(error)) if !is_first => {
-                        tracing::error!(error = &error as &dyn std::error::Error, "an import was broken off");
-                        break;
+                if let Err(error) = self.add(state, std::mem::replace(&mut candidates, rest), false).await {
+                    // What is written already has to be told: nobody else knows its tokens.
+                    if !self.outcomes.iter().flatten().any(|outcome| matches!(outcome, Outcome::Registered { .. })) {
+                        return Err(error);
                     }
-                    done => done?,
+                    tracing::error!(error = error.inside(), "an import was broken off");
+                    break;
                 }
-                is_first = false;
             }
         }
         Ok(ImportBody::new(&self.rows, self.outcomes))
@@ -216,7 +222,8 @@ impl Import {
             }
             return Ok(());
         }
-        for part in added.chunks(TOLD_AT_ONCE) {
+        // As many at a time as it takes in one turn.
+        for part in added.chunks(MAX_AT_ONCE) {
             join_all(part.iter().map(|candidate| reload(state, &candidate.id))).await;
         }
         for candidate in added {

@@ -1,7 +1,11 @@
 //! Tables in, verdicts out, over a store in memory.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
+use super::MAX_IMPORTS;
 use crate::api::testing::{Answer, Bench};
 use crate::api::{Options, key};
 use crate::collector::RequestKind;
@@ -76,6 +80,47 @@ async fn all_or_nothing_names_the_rows_and_writes_nothing() {
     let good = import(&bench, "?atomic=true", CSV, "device_id,device_name\nm1,One\nkept,Kept\n", None).await;
     assert_eq!((good.status, statuses(&good)), (207, vec![(1, 201), (2, 200)]));
     assert_eq!(import(&bench, "?atomic=maybe", CSV, TABLE, None).await.status, 400);
+}
+
+#[actix_web::test]
+async fn a_database_that_goes_away_in_the_middle_takes_no_token_with_it() {
+    let bench = with_two().await;
+    bench.take_database_away_after_a_creation();
+    let answer = import(&bench, "", CSV, TABLE, None).await;
+    assert_eq!(statuses(&answer), [(1, 201), (2, 409), (3, 201), (4, 503), (5, 503), (6, 422)]);
+    let token = answer.json()["rows"][0]["token"].as_str().unwrap().to_owned();
+    assert!(answer.json()["rows"][3]["token"].is_null());
+    let again = import(&bench, "", CSV, TABLE, None).await;
+    assert_eq!(again.status, 503, "nothing was written, and nothing is to be told");
+    bench.bring_database_back();
+    let credential = bench.store.device_credential(&DeviceId::parse("m1").unwrap()).unwrap().unwrap();
+    assert_eq!(credential.token_sha256, Some(key::digest(&token)));
+}
+
+#[actix_web::test]
+async fn an_import_whose_client_has_gone_keeps_its_place_until_it_is_done_and_is_noted() {
+    let bench = with_two().await;
+    bench.noted();
+    let (store, imports) = (Arc::clone(&bench.store), Arc::clone(&bench.state.imports));
+    let held = store.hold();
+    let begun = async {
+        while store.creations() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        answer = import(&bench, "", CSV, TABLE, None) => panic!("it was answered: {}", answer.status),
+        () = begun => {}
+    }
+    assert_eq!(imports.available_permits(), MAX_IMPORTS - 1, "it goes on");
+    drop(held);
+    // As many as there are: the last of them is that of this import.
+    let all = u32::try_from(MAX_IMPORTS).unwrap();
+    drop(tokio::time::timeout(Duration::from_secs(20), imports.acquire_many(all)).await.unwrap().unwrap());
+    let noted = bench.noted();
+    assert_eq!(noted.len(), 1, "{noted:?}");
+    assert_eq!(noted[0].action, "device.import");
+    assert!(noted[0].detail.starts_with("status 207 registered 2 known 1 refused 3 sha256 "), "{noted:?}");
 }
 
 #[actix_web::test]

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use super::rows::Row;
 use crate::api::devices::bodies::CreateDevice;
 use crate::api::error::{ApiError, Fault, RowRefusal};
+use crate::api::record::Remark;
 use crate::store::Device;
 
 /// Most faults that an error of all or nothing names.
@@ -105,6 +106,13 @@ pub struct ImportBody {
 }
 
 impl ImportBody {
+    /// What the audit log is to know of it; `digest`: the table's SHA-256.
+    pub(in crate::api) fn remark(&self, digest: &str) -> Remark {
+        let Self { registered, known, refused, rows: _ } = self;
+        let detail = format!("registered {registered} known {known} refused {refused} sha256 {digest}");
+        Remark { action: Some("device.import"), detail: Some(detail), ..Remark::default() }
+    }
+
     /// A row nothing is known of was not looked at.
     pub fn new(rows: &[Row], outcomes: Vec<Option<Outcome>>) -> Self {
         let mut body = Self { registered: 0, known: 0, refused: 0, rows: Vec::with_capacity(rows.len()) };
