@@ -48,6 +48,8 @@ mod outages;
 mod performance;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "postgres")]
+mod postgres_tls;
 mod presence;
 mod pressure;
 #[cfg(feature = "ops-tests")]

@@ -16,12 +16,13 @@ const KEEPER: &str = r#"
 trap '' INT TERM HUP
 dir=$1 bin=$2 fsync=$3; shift 3
 run() {
-    "$@" "$bin/postgres" -D "$dir/data" -k "$dir" -c listen_addresses= -c fsync=$fsync -c max_connections=200 \
+    "$@" "$bin/postgres" -D "$dir/data" -k "$dir" -c fsync=$fsync -c max_connections=200 \
         -c shared_buffers=256MB -c max_wal_size=4GB >>"$dir/log" 2>&1 & pid=$!
 }
 halt() { kill "-$1" "$pid" 2>/dev/null; wait "$pid"; }
 "$@" "$bin/initdb" -D "$dir/data" -U postgres -A trust --no-sync -E UTF8 --locale=C.UTF-8 \
     --locale-provider=icu --icu-locale=en >>"$dir/log" 2>&1
+echo "listen_addresses = ''" >>"$dir/data/postgresql.conf"
 run "$@"
 echo running
 while read -r word; do
