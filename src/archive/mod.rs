@@ -6,7 +6,7 @@
 //! Must not know: SQL, HTTP, the journal's files.
 //!
 //! ```text
-//! journal ─▶ log ─▶ archiver: classify ─▶ batch ─▶ encode, shred ─▶ bucket (object store) ◀── compact: merge, retention
+//! journal ─▶ log ─▶ archiver: batch ─▶ classify ─▶ encode, shred ─▶ bucket (object store) ◀── compact: merge, retention
 //!              └──▶ reader: tail (journal) + walk, past ─▶ object ─▶ source ─▶ bucket
 //! ```
 //!
