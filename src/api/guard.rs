@@ -48,7 +48,7 @@ pub(super) async fn guard(
     let peer = peer_of(&state, &request);
     request.extensions_mut().insert(peer);
     let page = cors::allowed(request.head(), &state.options.cors_origins).cloned();
-    let draft = Draft::of(&state, &request, peer);
+    let mut draft = Draft::of(&state, &request, peer);
     let credential = Credential::of(request.headers(), peer.is_plain_near);
     let is_script = request.headers().get("sec-fetch-mode").is_some_and(|mode| mode.as_bytes() != b"navigate");
     let mut standing = None;
@@ -56,6 +56,7 @@ pub(super) async fn guard(
     let mut response = match admitted {
         Ok(principal) => {
             if let Some(principal) = principal {
+                draft.let_in(&state, &principal);
                 request.extensions_mut().insert(principal);
             }
             request.extensions_mut().insert(draft);

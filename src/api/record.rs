@@ -3,7 +3,8 @@
 //!
 //! Invariants: no body, no query and no credential is ever part of an entry; a request is one entry at most. What a handler
 //! knows better it says by a [`Remark`], and does not write an entry of its own; where its work goes on when the client has gone,
-//! it takes the [`Draft`], and with it the duty to note how it ended.
+//! it takes the [`Draft`], and with it the duty to note how it ended. A write whose end nobody has noted, as its client went away,
+//! is an entry, too.
 
 use actix_web::dev::ServiceRequest;
 use actix_web::http::{Method, StatusCode};
@@ -13,7 +14,7 @@ use super::State;
 use super::auth::{Denied, Principal};
 use super::edge::RequestId;
 use super::peer::Peer;
-use crate::audit::{Event, Outcome};
+use crate::audit::{Event, Log, Outcome};
 
 /// Longest target and detail.
 const MAX_TEXT: usize = 128;
@@ -38,11 +39,24 @@ impl Remark {
     }
 }
 
+/// What is noted of a write of which it is not known how it ended: it may be done all the same.
+const UNKNOWN_END: &str = "nobody was answered; how it ended is not known";
+
 /// The part of an entry that is known before the answer. Whoever has it notes how the request ended.
 #[derive(Debug)]
 pub(super) struct Draft {
     event: Event,
     is_write: bool,
+    /// Where it is noted if nobody says how it ended.
+    owed: Option<Log>,
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if let Some(log) = self.owed.take() {
+            log.note(Event { outcome: Outcome::Failed, detail: UNKNOWN_END.to_owned(), ..self.event.clone() });
+        }
+    }
 }
 
 impl Draft {
@@ -60,7 +74,13 @@ impl Draft {
         };
         let is_write =
             !pattern.is_empty() && !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        Self { event, is_write }
+        Self { event, is_write, owed: None }
+    }
+
+    /// From now on the request is at work for somebody who is known.
+    pub(super) fn let_in(&mut self, state: &State, principal: &Principal) {
+        self.event.actor.clone_from(&principal.name);
+        self.owed = self.is_write.then(|| state.services.audit.clone());
     }
 
     /// Takes it from a request, so that nobody else notes how that ended.
@@ -70,7 +90,7 @@ impl Draft {
 
     /// Notes a bad credential.
     pub(super) fn denied(self, state: &State, denied: &Denied) {
-        let Self { mut event, .. } = self;
+        let mut event = self.event.clone();
         let why = if denied.detail.is_empty() { String::new() } else { format!(" ({})", denied.detail) };
         event.detail = cut(&format!("{}{why} at {}", denied.reason, event.action));
         event.action = "credential.refused".to_owned();
@@ -80,7 +100,8 @@ impl Draft {
     }
 
     /// Notes how it ended, where that is to be noted.
-    pub(super) fn finished(self, state: &State, request: &HttpRequest, location: Option<&str>, status: StatusCode) {
+    pub(super) fn finished(mut self, state: &State, request: &HttpRequest, location: Option<&str>, status: StatusCode) {
+        self.owed = None;
         let remark = request.extensions_mut().remove::<Remark>();
         let principal = request.extensions().get::<Principal>().map(|p| p.name.clone());
         let is_refusal_of_known = status == StatusCode::FORBIDDEN && principal.is_some();
@@ -100,14 +121,15 @@ impl Draft {
 
     /// Notes how it ended, by whomever.
     pub(super) fn ended(
-        self,
+        mut self,
         state: &State,
         principal: Option<String>,
         remark: Remark,
         location: Option<&str>,
         status: StatusCode,
     ) {
-        let Self { mut event, is_write: _ } = self;
+        self.owed = None;
+        let mut event = self.event.clone();
         let Remark { actor, action, target, detail } = remark;
         event.actor = actor.or(principal).unwrap_or(event.actor);
         event.action = action.map_or(event.action, str::to_owned);

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use actix_web::web;
 use serde_json::{Value, json};
 
-pub use data::Answer;
+pub use data::{Answer, alert};
 
 use super::{MetricsAccess, Options, Page as StaticPage, Services, State, key};
 use crate::collector::RequestKind;
@@ -108,6 +108,7 @@ impl Store for FakeStore {
         Ok(Committed::default())
     }
     fn create_device(&self, new: &NewDevice, now: Timestamp) -> Result<Outcome<Device>, Error> {
+        self.2.fetch_add(1, Ordering::SeqCst);
         let mut content = self.answer()?;
         if content.devices.iter().any(|d| d.device_id == new.device_id) {
             return Ok(Outcome::Conflict);

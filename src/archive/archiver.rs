@@ -5,7 +5,6 @@
 //!
 //! Invariant: memory holds one batch (`flush_bytes`), the numbers of its messages and one encoded object. Does not know how objects are read back.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +24,7 @@ use super::recover::{Resume, resume};
 use crate::domain::{Clock, Timestamp};
 use crate::journal::Journal;
 use crate::observe::{Board, Progress, TaskState, backoff::Backoff, counted, metrics};
-use crate::payload::{Verdict, Verdicts, Window};
+use crate::payload::{Classes, Window};
 
 /// Its name on the task board.
 const TASK: &str = "archiver";
@@ -56,7 +55,7 @@ pub struct ArchiverOptions {
     /// How long days of receipt are kept once they are over, as upkeep has it; `None` = for ever.
     pub keep: Option<Duration>,
     /// What the collector has decoded already.
-    pub verdicts: Verdicts,
+    pub classes: Classes,
     /// Where to say how far it has come.
     pub progress: Progress,
     /// Where to say how it is.
@@ -123,7 +122,7 @@ impl Archiver {
         self.sweep(next);
         self.options.board.set(TASK, TaskState::Running);
         if let Some(end) = redo_until
-            && !self.flush(&mut self.exactly(next, end)?, true, abandon)?
+            && !self.flush(&mut self.exactly(next, end)?, abandon)?
         {
             return Ok(());
         }
@@ -154,7 +153,10 @@ impl Archiver {
             let is_full = pending.bytes() >= self.options.flush_bytes;
             let is_pause = pending.bytes() >= QUIET_BYTES && now.since(last) >= QUIET;
             if finished || left.is_zero() || is_full || is_pause {
-                if !self.flush(&mut pending, finished, abandon)? || finished {
+                if !finished {
+                    self.wait_for_collector(pending.end(), abandon);
+                }
+                if !self.flush(&mut pending, abandon)? || finished {
                     return Ok(());
                 }
                 since = None;
@@ -183,19 +185,14 @@ impl Archiver {
         Ok(read?)
     }
 
-    /// Writes what is pending and releases it; `false` when it was abandoned. `at_once`: nothing is waited for.
-    fn flush(
-        &mut self,
-        pending: &mut Pending,
-        at_once: bool,
-        abandon: &mut watch::Receiver<bool>,
-    ) -> Result<bool, Error> {
+    /// Writes what is pending and releases it; `false` when it was abandoned.
+    fn flush(&self, pending: &mut Pending, abandon: &mut watch::Receiver<bool>) -> Result<bool, Error> {
         let oldest = pending.oldest();
-        let mut known = self.verdicts(if at_once { 0 } else { pending.end() }, pending.end(), abandon);
+        let mut known = self.options.classes.take(pending.end());
         let batch = pending.take(|record| {
             while known.pop_front_if(|(offset, _)| *offset < record.offset.0).is_some() {}
             match known.pop_front_if(|(offset, _)| *offset == record.offset.0) {
-                Some((_, verdict)) => verdict.into(),
+                Some((_, class)) => class,
                 None => (self.classify)(record, self.options.window),
             }
         });
@@ -217,19 +214,17 @@ impl Archiver {
         Ok(true)
     }
 
-    /// What the collector knows of the messages below `end`. Waits for it while it comes nearer to `wait_for`, but not where it
-    /// stands still: its store may be away.
-    fn verdicts(&mut self, wait_for: u64, end: u64, abandon: &watch::Receiver<bool>) -> VecDeque<(u64, Verdict)> {
-        let verdicts = &self.options.verdicts;
-        let mut reached = verdicts.wait_beyond(0, Duration::ZERO);
-        while reached < wait_for && reached != self.stood_at && !*abandon.borrow() {
-            let now = verdicts.wait_beyond(reached, STANDS_STILL);
+    /// Waits for the collector to have decoded everything below `end` while it comes nearer, but not where it stands still: its
+    /// store may be away.
+    fn wait_for_collector(&mut self, end: u64, abandon: &watch::Receiver<bool>) {
+        let mut reached = self.options.classes.reached();
+        while reached < end && reached != self.stood_at && !*abandon.borrow() {
+            let now = self.options.classes.wait_beyond(reached, STANDS_STILL);
             if now == reached {
                 self.stood_at = now;
             }
             reached = now;
         }
-        verdicts.take(end)
     }
 
     /// Writes an object, or finds that it is there already.

@@ -10,10 +10,11 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::classify::{Class, device_of};
+use super::classify::device_of;
 use super::key::{Hour, ObjectName};
 use crate::domain::Timestamp;
 use crate::journal::{Flags, Offset, Record, large};
+use crate::payload::Class;
 
 /// One record: its numbers, and where in the batch's bytes its texts are.
 #[derive(Clone, Debug)]

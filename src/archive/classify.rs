@@ -2,22 +2,9 @@
 //!
 //! Invariant: nothing makes a record unfit for the archive; what cannot be decoded gets category `invalid` and a reason.
 
-use crate::domain::{DeviceId, Refusal, Timestamp};
+use crate::domain::{DeviceId, Refusal};
 use crate::journal::Record;
-use crate::payload::{self, Verdict, Window};
-
-/// What the payload says about itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Class {
-    /// One of [`CATEGORIES`](super::CATEGORIES).
-    pub(crate) category: &'static str,
-    /// The meter's time of the message.
-    pub(crate) ts: Option<Timestamp>,
-    /// The meter's count, where the message has one.
-    pub(crate) seq: Option<i64>,
-    /// Why it is `invalid`.
-    pub(crate) reason: Option<&'static str>,
-}
+use crate::payload::{self, Class, Window};
 
 /// How records are judged; a parameter so that the rest can be tested without payloads.
 pub(crate) type Classify = fn(&Record<'_>, Window) -> Class;
@@ -28,20 +15,7 @@ pub(crate) fn classify(record: &Record<'_>, window: Window) -> Class {
     let decoded = known.ok_or(Refusal::UnknownTopic).and_then(|(device, kind)| {
         payload::decode(&device, kind, record.content_type, record.payload, record.received_at, window)
     });
-    Verdict::from(&decoded).into()
-}
-
-impl From<Verdict> for Class {
-    fn from(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Message { kind, ts, seq } => {
-                Self { category: kind, ts: Some(ts), seq: seq.map(i64::from), reason: None }
-            }
-            Verdict::Refused(refusal) => {
-                Self { category: "invalid", ts: None, seq: None, reason: Some(refusal.name()) }
-            }
-        }
-    }
+    Class::from(&decoded)
 }
 
 /// The device a record is filed under: the one its topic names, else whoever sent it.
@@ -53,6 +27,7 @@ pub(crate) fn device_of<'a>(record: &Record<'a>) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Timestamp;
     use crate::journal::{Flags, Offset};
 
     #[test]

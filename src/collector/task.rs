@@ -20,7 +20,7 @@ use crate::journal::{self, Cursor, Journal, Offset};
 use crate::live::{Event, Hub};
 use crate::observe::trace::{Span, SpanKind, Tracer};
 use crate::observe::{Board, Progress, TaskState, backoff::Backoff, counted, metrics};
-use crate::payload::{self, Verdict, Verdicts, Window};
+use crate::payload::{self, Class, Classes, Window};
 use crate::store::{self, SharedStore};
 
 /// The name on the task board and of the journal cursor.
@@ -53,7 +53,7 @@ pub struct Options {
     /// What of the messages is traced.
     pub tracer: Tracer,
     /// Who is told what messages are, as they are decoded.
-    pub verdicts: Verdicts,
+    pub classes: Classes,
     /// Who is told of what was stored.
     pub live: Hub,
 }
@@ -215,7 +215,7 @@ impl Collector {
         }
         self.progress.set(self.progress.position(), records.iter().next().map(|r| r.received_at));
         let end = self.cursor.position();
-        self.options.verdicts.tell(decoded.iter().map(|d| (d.offset.0, Verdict::from(&d.result))), end.0);
+        self.options.classes.tell(decoded.iter().map(|d| (d.offset.0, Class::from(&d.result))), end.0);
         let mut devices: Vec<DeviceId> = decoded.iter().map(|d| d.device.clone()).collect();
         devices.sort_unstable();
         devices.dedup();

@@ -38,10 +38,8 @@ pub async fn run(desk: Desk, options: Options, board: Board, tracer: Tracer, sto
         true => None,
         false => tokio::task::spawn_blocking(|| Client::new(LIMITS)).await.ok(),
     };
-    let clock = board.clock().clone();
-    let board_of_sender = board.clone();
-    let sender =
-        Sender { desk, options, client, clock, board: board_of_sender, tracer, pace: Pace::default(), unsettled: None };
+    let (clock, pace) = (board.clock().clone(), Pace::default());
+    let sender = Sender { desk, options, client, clock, board: board.clone(), tracer, pace, unsettled: None };
     sender.run(stop).await;
     board.set(TASK, TaskState::Stopped);
 }

@@ -16,6 +16,7 @@
 //! [`encode_command`] makes what meters receive. [`csv`] reads the tables that people bring.
 
 mod cbor;
+mod classes;
 mod command;
 pub mod csv;
 mod draft;
@@ -27,18 +28,17 @@ mod repair;
 mod topic;
 mod v1;
 mod v2;
-mod verdicts;
 
 #[cfg(test)]
 mod tests;
 
 use crate::domain::{DeviceId, Message, Refusal, Timestamp};
 
+pub use classes::{Class, Classes};
 pub use command::{CommandRefusal, ReceivedCommand, canonical_json, decode_command, encode_command};
 pub use encode::{Form, body_json, encode};
 pub use params::{ParamFault, validate_command};
 pub use topic::{command_topic, parse_topic, topic};
-pub use verdicts::{Verdict, Verdicts};
 
 use draft::{Draft, Malformed};
 

@@ -43,7 +43,7 @@ pub(super) fn open_archiver(
         clock: parts.board.clock().clone(),
         window,
         keep: keep(settings),
-        verdicts: parts.verdicts.clone(),
+        classes: parts.classes.clone(),
         progress: progress.clone(),
         board: parts.board.clone(),
     };

@@ -49,7 +49,7 @@ use crate::journal::Journal;
 use crate::keeper::Peers;
 use crate::live::Hub;
 use crate::observe::{Board, Progress};
-use crate::payload::Verdicts;
+use crate::payload::Classes;
 use crate::store::SharedStore;
 use supervise::Tasks;
 use systemd::Supervisor;
@@ -85,7 +85,7 @@ struct Parts {
     board: Board,
     collector_progress: Progress,
     archiver_progress: Progress,
-    verdicts: Verdicts,
+    classes: Classes,
     peers: Peers,
     live: Hub,
 }

@@ -32,7 +32,7 @@ use crate::keeper::Peers;
 use crate::live::Hub;
 use crate::observe::trace::Tracer;
 use crate::observe::{Board, Progress, metrics};
-use crate::payload::{Verdicts, Window};
+use crate::payload::{Classes, Window};
 use crate::store::{self, SharedStore};
 use crate::tls::{OwnCa, Revocations};
 use crate::vault::Keyring;
@@ -89,8 +89,8 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let (collector_progress, archiver_progress) = (Progress::default(), Progress::default());
     let live = Hub::new(live::Options { keep_bytes: settings.http.stream_keep_bytes });
     let peers = Peers::default();
-    let verdicts = Verdicts::default();
-    let parts = Parts { store, journal, broker, board, collector_progress, archiver_progress, verdicts, peers, live };
+    let classes = Classes::default();
+    let parts = Parts { store, journal, broker, board, collector_progress, archiver_progress, classes, peers, live };
     let writing = audit::write(noted, Arc::clone(&parts.store), parts.board.clone(), audit_stopping);
     http.spawn(audit::TASK, async move {
         writing.await;
@@ -318,7 +318,7 @@ fn open_collector(
         journal_max_bytes: settings.journal.max_bytes,
         node_timeout: Duration::from_secs(settings.nodes.timeout_s),
         tracer,
-        verdicts: parts.verdicts.clone(),
+        classes: parts.classes.clone(),
         live: parts.live.clone(),
     };
     let (handle, inbox) = collector::Handle::channel();

@@ -82,6 +82,9 @@ fn postgres_is_spoken_to_over_tls_and_whoever_it_cannot_be_sure_of_is_named() {
         assert!(!done.status.success() && words.contains(reason), "{asked}: {words}");
         assert!(!words.contains("not told"), "{words}");
     };
+    let renamed = url.replace(&format!("@{address}/"), "@elsewhere.example/");
+    let by_name = format!("{renamed}?hostaddr={address}&sslmode=verify-full&sslrootcert={trusted}");
+    refused(&by_name, "does not match host name");
     refused(&format!("{url}?sslmode=verify-full&sslrootcert={other}"), "certificate verify failed");
     refused(&format!("{url}?sslmode=disable"), "no encryption");
 }

@@ -69,28 +69,13 @@ impl Query {
 mod tests {
     use super::*;
     use crate::api::auth::Via;
-    use crate::domain::{DeviceState, Registration, Timestamp};
-    use crate::store::{Alert, Role};
+    use crate::api::testing::alert;
+    use crate::domain::{DeviceState, Registration};
+    use crate::store::Role;
 
     fn principal(prefix: Option<&str>) -> Principal {
         let device_prefix = prefix.map(str::to_owned);
         Principal { name: "key:1".into(), role: Role::Viewer, device_prefix, via: Via::Key }
-    }
-
-    fn alert(device: &str) -> Event {
-        Event::Alert(Alert {
-            id: 1,
-            device_id: DeviceId::parse(device).unwrap(),
-            alert_type: "x".into(),
-            severity: "info".into(),
-            message: String::new(),
-            created_at: Timestamp(0),
-            cleared_at: None,
-            acknowledged_at: None,
-            acknowledged_by: None,
-            rule: None,
-            cleared_reason: None,
-        })
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a test puts into the store in memory.
 
 use super::*;
-use crate::live::Hub;
+use crate::live::{Event, Hub};
 
 /// Whose streams end at once.
 pub fn closed_hub() -> Hub {
@@ -54,9 +54,12 @@ impl Answer {
 }
 
 impl FakeStore {
-    /// How often devices have been, or are to be, created.
-    pub fn creations(&self) -> usize {
-        self.2.load(Ordering::SeqCst)
+    /// Until somebody creates devices, or is about to.
+    pub async fn next_creation(&self) {
+        let before = self.2.load(Ordering::SeqCst);
+        while self.2.load(Ordering::SeqCst) == before {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Holds up whoever asks until what is returned is dropped.
@@ -75,4 +78,21 @@ impl Bench {
     pub fn take_database_away_after_a_creation(&self) {
         self.store.lock().is_going = true;
     }
+}
+
+/// Something happens to a device.
+pub fn alert(device: &str) -> Event {
+    Event::Alert(Alert {
+        id: 1,
+        device_id: DeviceId::parse(device).unwrap(),
+        alert_type: "x".into(),
+        severity: "info".into(),
+        message: String::new(),
+        created_at: NOW,
+        cleared_at: None,
+        acknowledged_at: None,
+        acknowledged_by: None,
+        rule: None,
+        cleared_reason: None,
+    })
 }

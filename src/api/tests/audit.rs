@@ -1,5 +1,7 @@
 //! What goes into the audit log, and how it is read.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use crate::api::testing::{Bench, NOW};
@@ -52,6 +54,29 @@ async fn every_write_is_noted_with_who_what_on_what_and_its_result() {
         assert_eq!(event.request_id.as_deref(), Some("r-7"));
         assert!(!format!("{event:?}").contains(&operator) && !format!("{event:?}").contains("secret words"));
     }
+}
+
+#[actix_web::test]
+async fn a_write_whose_client_goes_before_the_answer_is_noted_and_a_read_is_not() {
+    let bench = Bench::new(false);
+    let operator = bench.add_key(Role::Operator, None);
+    let actor = format!("key:{}", key::prefix_of(&operator).unwrap());
+    let headers = [("x-api-key", operator.as_str())];
+    let store = Arc::clone(&bench.store);
+    // The key is known from now on: what is held up below is the work, not the way in.
+    assert_eq!(bench.send("GET", "/api/devices", None, &headers).await.status, 200);
+    let held = store.hold();
+    let body = json!({"device_id": "m-1", "device_name": "secret words"});
+    tokio::select! {
+        answer = bench.send("POST", "/api/devices", Some(body), &headers) => panic!("{}", answer.status),
+        () = store.next_creation() => {}
+    }
+    let mut reading = Box::pin(bench.send("GET", "/api/devices", None, &headers));
+    assert!((0..100).all(|_| futures_util::FutureExt::now_or_never(&mut reading).is_none()));
+    drop((reading, held));
+    let noted: Vec<_> = bench.noted().iter().map(brief).collect();
+    let unknown = "nobody was answered; how it ended is not known";
+    assert_eq!(noted, [expected(&actor, "POST /api/devices", "", Outcome::Failed, unknown)]);
 }
 
 #[actix_web::test]

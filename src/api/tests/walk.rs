@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::api::testing::{Answer, Bench, NOW};
+use crate::api::testing::{Answer, Bench, NOW, alert};
 use crate::api::{Access, LimitOptions, Options, Route, key, routes};
 use crate::domain::DeviceId;
-use crate::live::Event;
 use crate::oidc::testing::{AUDIENCE, ISSUER, Signer, claims, jwks};
 use crate::oidc::{self, Algorithm, Issuer, KeySource};
-use crate::store::{Alert, Certificate, Certificates, Role};
+use crate::store::{Certificate, Certificates, Role};
 
 /// Limited keys begin with this.
 const OWN: &str = "dc-";
@@ -36,23 +35,6 @@ pub(super) fn example(pattern: &str, alert: &str, command: &str) -> String {
 const IMPORT: &str = "/api/devices/import";
 /// Does not end.
 const STREAM: &str = "/api/stream";
-
-/// Something happens to a device.
-fn alert(device: &str) -> Event {
-    Event::Alert(Alert {
-        id: 1,
-        device_id: DeviceId::parse(device).unwrap(),
-        alert_type: "x".into(),
-        severity: "info".into(),
-        message: String::new(),
-        created_at: NOW,
-        cleared_at: None,
-        acknowledged_at: None,
-        acknowledged_by: None,
-        rule: None,
-        cleared_reason: None,
-    })
-}
 
 /// A body that passes where one is needed, so that what refuses is not the body.
 fn body(route: &Route) -> Option<Value> {

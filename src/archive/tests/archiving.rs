@@ -1,8 +1,6 @@
 //! Journal → objects: everything, once, whatever fails.
 
 use super::*;
-use crate::domain::Refusal;
-use crate::payload::Verdict;
 use proptest::prelude::*;
 
 #[test]
@@ -96,8 +94,8 @@ fn what_a_burst_has_left_is_written_in_the_pause_behind_it() {
 }
 
 /// What decoding would not say.
-fn told(offset: u64) -> (u64, Verdict) {
-    (offset, Verdict::Refused(Refusal::BadSeq))
+fn told(offset: u64) -> (u64, Class) {
+    (offset, Class { category: "invalid", ts: None, seq: None, reason: Some("bad_seq") })
 }
 
 fn categories(bench: &Bench) -> Vec<String> {
@@ -108,7 +106,7 @@ fn categories(bench: &Bench) -> Vec<String> {
 #[test]
 fn what_the_collector_has_decoded_is_not_decoded_again() {
     let bench = Bench::new(&(0..6).map(|i| rec("a", i, 0)).collect::<Vec<_>>());
-    bench.verdicts.tell([1, 2, 4].map(told).into_iter(), 6);
+    bench.classes.tell([1, 2, 4].map(told).into_iter(), 6);
     bench.archive().unwrap();
     let (decoded, told) = ("telemetry", "invalid");
     assert_eq!(categories(&bench), [decoded, told, told, decoded, told, decoded]);
@@ -119,12 +117,12 @@ fn a_collector_that_comes_nearer_is_waited_for() {
     let mut bench = Bench::new(&[]);
     bench.flush_bytes = 1;
     bench.log.arrive_later(&(0..8).map(|i| rec("a", i * 1_000_000, 0)).collect::<Vec<_>>());
-    let verdicts = bench.verdicts.clone();
-    verdicts.tell([0].map(told).into_iter(), 1);
+    let classes = bench.classes.clone();
+    classes.tell([0].map(told).into_iter(), 1);
     let collector = std::thread::spawn(move || {
         for offset in 1..8 {
             std::thread::sleep(Duration::from_millis(5));
-            verdicts.tell([offset].map(told).into_iter(), offset + 1);
+            classes.tell([offset].map(told).into_iter(), offset + 1);
         }
     });
     bench.archive().unwrap();
@@ -138,7 +136,7 @@ fn a_collector_that_stands_still_keeps_nothing_from_being_archived() {
     let mut bench = Bench::new(&[]);
     bench.flush_bytes = 1;
     bench.log.arrive_later(&(0..8).map(|i| rec("a", i * 1_000_000, 0)).collect::<Vec<_>>());
-    bench.verdicts.tell((0..3).map(told), 3);
+    bench.classes.tell((0..3).map(told), 3);
     bench.archive().unwrap();
     let expected = (0..8).map(|n| if n < 3 { "invalid" } else { "telemetry" });
     assert_eq!(categories(&bench), expected.collect::<Vec<_>>());

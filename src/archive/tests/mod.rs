@@ -23,7 +23,6 @@ use parquet::record::RowAccessor;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
-use super::classify::Class;
 use super::full::Scan;
 use super::log::{Follow, Log};
 use super::{Archiver, ArchiverOptions, Bucket, Error, Reader, ReaderOptions};
@@ -31,7 +30,7 @@ use crate::domain::{Clock, DeviceId, Timestamp};
 use crate::journal::{self, Flags, Offset, Record};
 use crate::observe::backoff::Backoff;
 use crate::observe::{Board, Progress, TaskState};
-use crate::payload::{Verdicts, Window};
+use crate::payload::{Class, Classes, Window};
 
 pub(super) const HOUR: i64 = 3_600_000_000;
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
@@ -311,7 +310,7 @@ pub(super) struct Bench {
     pub(super) progress: Progress,
     pub(super) flush_bytes: usize,
     pub(super) keep: Option<Duration>,
-    pub(super) verdicts: Verdicts,
+    pub(super) classes: Classes,
 }
 
 impl Bench {
@@ -320,8 +319,8 @@ impl Bench {
         let log = Memory::new(records);
         let board = Board::new(log.clock.clone());
         let (progress, flush_bytes) = (Progress::default(), 1 << 20);
-        let (store, verdicts) = (Arc::default(), Verdicts::default());
-        Self { runtime, store, log, board, progress, flush_bytes, keep: None, verdicts }
+        let (store, classes) = (Arc::default(), Classes::default());
+        Self { runtime, store, log, board, progress, flush_bytes, keep: None, classes }
     }
 
     pub(super) fn bucket(&self) -> Bucket {
@@ -344,7 +343,7 @@ impl Bench {
             clock: self.log.clock.clone(),
             window: WINDOW,
             keep: self.keep,
-            verdicts: self.verdicts.clone(),
+            classes: self.classes.clone(),
             progress: self.progress.clone(),
             board: self.board.clone(),
         };

@@ -103,14 +103,9 @@ async fn an_import_whose_client_has_gone_keeps_its_place_until_it_is_done_and_is
     bench.noted();
     let (store, imports) = (Arc::clone(&bench.store), Arc::clone(&bench.state.imports));
     let held = store.hold();
-    let begun = async {
-        while store.creations() == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
     tokio::select! {
         answer = import(&bench, "", CSV, TABLE, None) => panic!("it was answered: {}", answer.status),
-        () = begun => {}
+        () = store.next_creation() => {}
     }
     assert_eq!(imports.available_permits(), MAX_IMPORTS - 1, "it goes on");
     drop(held);
