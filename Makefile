@@ -10,7 +10,7 @@ ARCH ?= amd64
 OVERLAY ?= development
 EXECUTABLE ?= $(or $(CARGO_TARGET_DIR),target)/release/iot-meter
 
-.PHONY: help build test test-extra test-postgres test-alerts test-observe performance examples examples-tools pictures lint fmt fmt-fix bench doc docs-update openapi demo rules dashboards advisories deny sbom fuzz coverage \
+.PHONY: help build test test-extra test-postgres test-alerts test-observe performance examples examples-tools azurite pictures lint fmt fmt-fix bench doc docs-update openapi demo rules dashboards advisories deny sbom fuzz coverage \
   image image-local image-test image-login image-push image-index secrets deploy-check prometheus-rule deploy deb deb-test manual dist checksums \
   release-notes release release-check ci clean
 
@@ -24,11 +24,11 @@ test: ## all tests of a default build
 	$(CARGO) test
 
 # What a default build leaves out, as one build.
-EXTRA := postgres,s3-tests,otel,ops-tests
+EXTRA := postgres,s3-tests,azure,gcs,otel,ops-tests
 
-test-extra: examples-tools ## what a default build leaves out: Postgres, S3, traces, alerts, dashboards, examples (CONTRIBUTING.md: what it needs)
+test-extra: examples-tools azurite ## what a default build leaves out: Postgres, object stores, traces, alerts, dashboards, examples (CONTRIBUTING.md: what it needs)
 	$(CARGO) test --features $(EXTRA) --lib --test it --no-run
-	$(CARGO) test --features $(EXTRA) --lib -- store::postgres series::tests observe::trace::otlp console::tests
+	$(CARGO) test --features $(EXTRA) --lib -- store::postgres archive::bucket series::tests observe::trace::otlp console::tests
 	$(CARGO) test --features $(EXTRA) --test it -- postgres:: postgres_tls:: backup_postgres:: outages:: cloud:: notify::two_nodes alerting:: \
 	  grafana:: promtool:: traces:: import:: examples:: handbook:: performance::the_script engines:: nodes:: history::
 	IOT_METER_TEST_DATABASE=postgres $(CARGO) test --features $(EXTRA) --test it -- \
@@ -82,6 +82,14 @@ examples-tools: ## fetch what examples and documentation use, once: paho-mqtt, a
 	@$(EXAMPLES)/bin/python3 -c 'import paho.mqtt' 2>/dev/null || \
 	  $(EXAMPLES)/bin/pip install --quiet --disable-pip-version-check -r examples/requirements.txt
 	@deploy/check kubectl
+
+AZURITE := $(HOME)/.cache/iot-meter/azurite
+
+azurite: ## fetch what the tests of az:// run against, once (needs npm)
+	@cmp -s tests/azurite/package-lock.json $(AZURITE)/fetched || { rm -rf $(AZURITE) && mkdir -p $(AZURITE) && \
+	  cp tests/azurite/package.json tests/azurite/package-lock.json $(AZURITE) && \
+	  (cd $(AZURITE) && npm ci --silent --no-audit --no-fund --ignore-scripts) && \
+	  cp tests/azurite/package-lock.json $(AZURITE)/fetched; }
 
 pictures: ## take the pictures of docs/pictures anew, from a demo fleet (needs chromium, python3)
 	docs/pictures/make $(wildcard $(EXECUTABLE))

@@ -4,6 +4,8 @@
 //! know what is in an object.
 
 mod cloud;
+#[cfg(test)]
+mod suite;
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -329,35 +331,6 @@ mod tests {
 
     fn open(url: &str, runtime: &tokio::runtime::Runtime) -> Bucket {
         Bucket::open(url, &CloudOptions::default(), runtime.handle().clone()).unwrap()
-    }
-
-    #[test]
-    fn an_object_is_written_once_and_never_replaced() {
-        let (runtime, dir) = (runtime(), tempfile::tempdir().unwrap());
-        let url = format!("file://{}/a%20b/c", dir.path().display());
-        let bucket = open(&url, &runtime);
-        let key = Path::from("raw/v1/x");
-        assert_eq!(bucket.size(&key).unwrap(), None);
-        assert!(bucket.put_new(&key, Bytes::from_static(b"one")).unwrap());
-        assert!(!bucket.put_new(&key, Bytes::from_static(b"two!")).unwrap());
-        assert_eq!(bucket.get_range(&key, 0..3).unwrap(), "one");
-        assert_eq!(std::fs::read(dir.path().join("a b/c/raw/v1/x")).unwrap(), b"one");
-        assert_eq!(bucket.folders(&Path::from("raw")).unwrap(), [Path::from("raw/v1")]);
-        assert!(bucket.folders(&Path::from("none")).unwrap().is_empty());
-        assert!(bucket.objects(&Path::from("none")).unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_large_object_goes_up_in_parts_and_is_not_replaced() {
-        let runtime = runtime();
-        let store = Arc::new(object_store::memory::InMemory::new());
-        let bucket = Bucket { single_put_bytes: 10, ..Bucket::over(store, runtime.handle().clone()) };
-        let bytes: Bytes = (0..2 * PART_BYTES + 5).map(|n| (n % 251) as u8).collect();
-        let key = Path::from("raw/v1/large");
-        assert!(bucket.put_new(&key, bytes.clone()).unwrap());
-        assert!(!bucket.put_new(&key, Bytes::from_static(b"another large one")).unwrap());
-        assert_eq!(bucket.size(&key).unwrap(), Some(bytes.len() as u64));
-        assert!(bucket.get_range(&key, 0..bytes.len() as u64).unwrap() == bytes);
     }
 
     #[test]

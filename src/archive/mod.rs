@@ -89,6 +89,9 @@ pub enum Error {
     UnknownScheme { scheme: String },
     #[error("this program was built without \"{scheme}://\"; build it with --features {feature}")]
     NotBuilt { scheme: String, feature: &'static str },
+    /// A setting of the object store cannot be what it must be. What it is, is not shown.
+    #[error("{setting} {wanted}")]
+    Setting { setting: &'static str, wanted: &'static str },
     /// A setting of the object store is missing or wrong.
     #[error("the settings of the archive's object store cannot be used")]
     Cloud { source: object_store::Error },

@@ -53,7 +53,8 @@ settings! {
         endpoint: String = "", Kind::Text(Rule::Any);
         /// Region of an S3 bucket; "" = the environment's (`AWS_REGION`), else us-east-1.
         region: String = "", Kind::Text(Rule::Any);
-        /// Access key id (S3) or storage account (Azure); "" = what the environment names, else the machine's own role.
+        /// Access key id (S3) or storage account (Azure); "" = what the environment names, else the machine's own role. A storage
+        /// account without a key is used with the machine's identity, or what the environment names.
         access_key_id: Secret = "", Kind::Text(Rule::Secret);
         /// Secret access key (S3), account key (Azure) or service account as JSON (Google).
         secret_access_key: Secret = "", Kind::Text(Rule::Secret);

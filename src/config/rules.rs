@@ -28,9 +28,9 @@ pub(super) fn broken(s: &Settings) -> Vec<(&'static str, String)> {
     rule(s.nodes.timeout_s >= 2 * beat, "nodes.timeout_s", beats_twice);
     let has_web_socket = s.mqtt.ws_listen.is_some() || s.mqtt.wss_listen.is_some();
     rule(!has_web_socket || s.mqtt.ws_max_message_bytes >= packet, "mqtt.ws_max_message_bytes", holds_a_packet());
-    let (name, secret) = (&s.archive.access_key_id, &s.archive.secret_access_key);
-    let has_both = name.reveal().is_empty() || !secret.reveal().is_empty();
-    rule(has_both, "archive.secret_access_key", "is needed by archive.access_key_id".to_owned());
+    for (holds, key, message) in object_store_keys(s) {
+        rule(holds, key, message.to_owned());
+    }
     let files = [("mqtt.tls_cert_file", &s.mqtt.tls_cert_file), ("mqtt.tls_key_file", &s.mqtt.tls_key_file)];
     for (place, (key, file)) in files.into_iter().enumerate() {
         let (other, other_file) = files[1 - place];
@@ -75,6 +75,19 @@ pub(super) fn broken(s: &Settings) -> Vec<(&'static str, String)> {
     found
 }
 
+/// What goes together of the archive's object store.
+fn object_store_keys(s: &Settings) -> [(bool, &'static str, &'static str); 3] {
+    let (name, secret) =
+        (!s.archive.access_key_id.reveal().is_empty(), !s.archive.secret_access_key.reveal().is_empty());
+    let is_at = |scheme: &str| s.archive.url.starts_with(scheme);
+    [
+        // A storage account alone is used with the machine's identity, or what the environment names.
+        (!name || secret || is_at("az://"), "archive.secret_access_key", "is needed by archive.access_key_id"),
+        (!secret || name || !is_at("s3://"), "archive.access_key_id", "is needed by archive.secret_access_key"),
+        (!name || !is_at("gs://"), "archive.access_key_id", "is of no use with gs://"),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use crate::config::{Fault, Flag, Settings, Sources, load};
@@ -108,6 +121,23 @@ mod tests {
         check(&large, &["mqtt.ws_max_message_bytes"]);
         assert!(settings(&large[..1]).is_ok(), "nobody speaks WebSocket");
         assert!(settings(&[("mqtt.listen", "127.0.0.1:0"), ("http.listen", "127.0.0.1:0")]).is_ok());
+    }
+
+    #[test]
+    fn an_object_store_gets_the_name_and_the_key_it_needs() {
+        let check = |url: &str, name: &str, secret: &str, expected: &[&str]| {
+            let flags = [("archive.url", url), ("archive.access_key_id", name), ("archive.secret_access_key", secret)];
+            let found = settings(&flags).err().unwrap_or_default();
+            assert_eq!(found.iter().map(|f| f.key.as_str()).collect::<Vec<_>>(), expected, "{url}: {found:#?}");
+        };
+        check("s3://b", "AK", "", &["archive.secret_access_key"]);
+        check("s3://b", "", "x", &["archive.access_key_id"]);
+        check("s3://b", "AK", "x", &[]);
+        check("s3://b", "", "", &[]);
+        check("az://b", "account", "", &[]);
+        check("az://b", "", "x", &[]);
+        check("gs://b", "", "{}", &[]);
+        check("gs://b", "AK", "{}", &["archive.access_key_id"]);
     }
 
     #[test]

@@ -102,39 +102,33 @@ fn answers_are_the_same_when_the_database_no_longer_has_the_data() {
 }
 
 #[cfg(feature = "s3-tests")]
-#[test]
-fn answers_are_the_same_from_a_bucket_and_a_bucket_that_is_away_is_said() {
-    use crate::support::s3::{Mood, S3};
-    let s3 = S3::start();
-    let start =
-        || s3.settings("/fleet").iter().fold(builder(), |builder, (key, value)| builder.set(key, value)).start();
-    check_that_nothing_changes(start());
-    let mut app = {
-        let s3 = S3::start();
-        let app = s3.settings("").iter().fold(builder(), |builder, (key, value)| builder.set(key, value)).start();
-        (app, s3)
+pub fn check_bucket(kind: crate::support::cloud::Kind) {
+    use crate::support::cloud::{Bucket, Mood};
+    let start = |bucket: &Bucket, folder: &str| {
+        bucket.settings(folder).iter().fold(builder(), |builder, (key, value)| builder.set(key, value)).start()
     };
-    fill(&app.0);
-    outlive(&mut app.0);
-    let (mut meter, _) = app.0.mqtt(&Connect::id("m1"));
-    meter.publish("iot/m1/telemetry", telemetry("m1", app.0.now(), 99, 1.0).as_bytes(), 1);
-    app.0.settled();
-    app.1.be(Mood::Away);
-    let problem = app.0.api.get("/api/devices/m1/metrics?start=2026-02-11T00:00:00Z").expect(503).json();
+    let bucket = Bucket::start(kind);
+    check_that_nothing_changes(start(&bucket, "/fleet"));
+    let mut app = start(&bucket, "/another");
+    fill(&app);
+    outlive(&mut app);
+    app.eventually("small objects are put together, and gone", || {
+        app.pass_s(1);
+        bucket.objects("another/raw/v1").len() as i64 <= i64::from(COUNT) * APART_S / 3600 + 1
+    });
+    let (mut meter, _) = app.mqtt(&Connect::id("m1"));
+    meter.publish("iot/m1/telemetry", telemetry("m1", app.now(), 99, 1.0).as_bytes(), 1);
+    app.settled();
+    bucket.be(Mood::Away);
+    let problem = app.api.get("/api/devices/m1/metrics?start=2026-02-11T00:00:00Z").expect(503).json();
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains("archive") && detail.contains("later start"), "{detail}");
-    let recent = app
-        .0
-        .api
-        .get("/api/devices/m1/metrics?metric=voltage_dc&start=-1h&stop=2026-03-01T00:00:00Z")
-        .expect(200)
-        .json();
+    let of_m1 = |query: &str| app.api.get(&format!("/api/devices/m1/metrics?metric=voltage_dc&{query}")).expect(200);
+    let recent = of_m1("start=-1h&stop=2026-03-01T00:00:00Z").json();
     assert_eq!(recent.as_array().unwrap().len(), 1, "{recent}");
-    app.1.be(Mood::Well);
-    let all = app.0.api.get(
-        "/api/devices/m1/metrics?metric=voltage_dc&start=2026-02-11T00:00:00Z&stop=2026-03-01T00:00:00Z&format=ndjson",
-    );
-    assert_eq!(all.expect(200).text().lines().count(), COUNT as usize + 1);
+    bucket.be(Mood::Well);
+    let all = of_m1("start=2026-02-11T00:00:00Z&stop=2026-03-01T00:00:00Z&format=ndjson");
+    assert_eq!(all.text().lines().count(), COUNT as usize + 1);
 }
 
 #[test]

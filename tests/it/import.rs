@@ -479,7 +479,7 @@ fn what_came_after_the_change_over_is_left_out() {
 #[cfg(feature = "s3-tests")]
 #[test]
 fn the_old_bucket_may_be_in_an_object_store() {
-    let s3 = crate::support::s3::S3::start();
+    let s3 = crate::support::cloud::Bucket::start(crate::support::cloud::Kind::S3);
     let mut app = TestApp::open();
     let old = Old::new(app.at(0));
     old.bucket();
@@ -488,8 +488,8 @@ fn the_old_bucket_may_be_in_an_object_store() {
     app.restart_while(|| {
         let (place, endpoint) = s3.place("old");
         let mut command = import.command(&["--raw", &place, "--raw-endpoint", &endpoint, "--raw-region", "eu-test-1"]);
-        command.env("AWS_ACCESS_KEY_ID", crate::support::s3::KEY_ID);
-        command.env("AWS_SECRET_ACCESS_KEY", crate::support::s3::SECRET);
+        command.env("AWS_ACCESS_KEY_ID", crate::support::cloud::KEY_ID);
+        command.env("AWS_SECRET_ACCESS_KEY", crate::support::cloud::SECRET);
         let done = command.output().unwrap();
         let report: Value = serde_json::from_slice(&done.stdout)
             .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&done.stderr)));

@@ -11,9 +11,9 @@ use iot_meter::load::{self, Options, Pace, Report};
 use iot_meter::simulate::{ApiAccess, BrokerUrl};
 use tokio::sync::watch;
 
+use crate::support::cloud::{Bucket, Kind, Mood};
 use crate::support::cut::{Network, Target};
 use crate::support::postgres::Server;
-use crate::support::s3::{Mood, S3};
 use crate::support::{TestApp, eventually_within};
 
 /// Messages a second: what every machine takes in a build for tests.
@@ -31,13 +31,13 @@ struct Backends {
     postgres: Server,
     url: String,
     to_postgres: Network,
-    s3: S3,
+    s3: Bucket,
     to_s3: Network,
 }
 
 impl Backends {
     fn start() -> Self {
-        let (postgres, s3) = (Server::start(), S3::start());
+        let (postgres, s3) = (Server::start(), Bucket::start(Kind::S3));
         let url = postgres.database();
         let to_postgres = Network::to(Target::Unix(postgres.dir().join(".s.PGSQL.5432")));
         let to_s3 = Network::to(Target::Tcp(s3.address()));

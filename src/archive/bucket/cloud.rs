@@ -2,8 +2,9 @@
 //! `s3`, `azure` and `gcs`.
 //!
 //! Credentials: those of the settings, else what the environment names (`AWS_…`, `AZURE_…`, `GOOGLE_…`), else the machine's
-//! own role. Invariant: a request ends by itself; trying again for long is the archiver's business, which says so on the
-//! board. Nothing here shows a secret.
+//! own role; never a mixture, such as a key of the settings with a session token of the environment. All else that the
+//! environment says (a proxy, a region) holds where the settings say nothing. Invariant: a request ends by itself; trying again
+//! for long is the archiver's business, which says so on the board. Nothing here shows a secret.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ pub struct CloudOptions {
     pub endpoint: String,
     /// Region of an S3 bucket.
     pub region: String,
-    /// Name of the key: access key id (S3), storage account (Azure).
+    /// Name of the key: access key id (S3), storage account (Azure, also without a key).
     pub access_key_id: String,
     /// The key: secret access key (S3), account key (Azure), service account as JSON (Google).
     pub secret_access_key: String,
@@ -68,22 +69,24 @@ pub(super) fn open(url: &str, options: &CloudOptions) -> Option<Result<Opened, E
 mod clients {
     use std::time::Duration;
 
-    use object_store::{BackoffConfig, ClientOptions, RetryConfig};
+    use object_store::{BackoffConfig, ClientConfigKey, RetryConfig};
 
     use super::CloudOptions;
 
     /// Time for one request and its answer; an object of 16 MiB at 2 Mbit/s takes a minute.
-    const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
-    const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+    const REQUEST_TIMEOUT: &str = "120s";
+    const CONNECT_TIMEOUT: &str = "5s";
 
-    /// Requests over TLS unless the endpoint says otherwise.
-    pub(super) fn client(options: &CloudOptions) -> ClientOptions {
+    /// Has `set` say how requests are made: over TLS unless the endpoint says otherwise.
+    pub(super) fn requests<B>(builder: B, options: &CloudOptions, set: impl Fn(B, ClientConfigKey, &str) -> B) -> B {
         // The HTTP client takes the process's provider. A second installation changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        ClientOptions::new()
-            .with_timeout(REQUEST_TIMEOUT)
-            .with_connect_timeout(CONNECT_TIMEOUT)
-            .with_allow_http(options.endpoint.starts_with("http://"))
+        let builder = set(builder, ClientConfigKey::Timeout, REQUEST_TIMEOUT);
+        let builder = set(builder, ClientConfigKey::ConnectTimeout, CONNECT_TIMEOUT);
+        match options.endpoint.starts_with("http://") {
+            true => set(builder, ClientConfigKey::AllowHttp, "true"),
+            false => builder,
+        }
     }
 
     /// A hiccup is not worth a line in the log, an absence is.
@@ -108,53 +111,138 @@ fn opened<S: ObjectStore>(built: object_store::Result<S>) -> Result<Arc<dyn Obje
 
 #[cfg(feature = "s3")]
 fn s3(bucket: &str, options: &CloudOptions) -> Result<Arc<dyn ObjectStore>, Error> {
-    use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
-    let mut builder = AmazonS3Builder::from_env()
+    use object_store::StaticCredentialProvider;
+    use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, S3ConditionalPut};
+    let set = |builder: AmazonS3Builder, key, value: &str| builder.with_config(AmazonS3ConfigKey::Client(key), value);
+    let mut builder = clients::requests(AmazonS3Builder::from_env(), options, set)
         .with_bucket_name(bucket)
-        .with_client_options(clients::client(options))
         .with_retry(clients::retry())
-        .with_conditional_put(S3ConditionalPut::ETagMatch)
-        .with_virtual_hosted_style_request(options.is_virtual_hosted);
+        .with_conditional_put(S3ConditionalPut::ETagMatch);
+    if options.is_virtual_hosted {
+        builder = builder.with_virtual_hosted_style_request(true);
+    }
     if !options.endpoint.is_empty() {
-        builder = builder.with_endpoint(&options.endpoint).with_allow_http(options.endpoint.starts_with("http://"));
+        builder = builder.with_endpoint(addressed(bucket, options));
     }
     if !options.region.is_empty() {
         builder = builder.with_region(&options.region);
     }
-    if !options.access_key_id.is_empty() {
-        builder = builder.with_access_key_id(&options.access_key_id).with_secret_access_key(&options.secret_access_key);
+    if !options.secret_access_key.is_empty() {
+        let (key_id, secret_key) = (options.access_key_id.clone(), options.secret_access_key.clone());
+        let credential = AwsCredential { key_id, secret_key, token: None };
+        builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(credential)));
     }
     opened(builder.build())
 }
 
+/// The endpoint, with the bucket before its host where that is how it is addressed.
+#[cfg(feature = "s3")]
+fn addressed(bucket: &str, options: &CloudOptions) -> String {
+    match options.endpoint.split_once("://") {
+        Some((scheme, host)) if options.is_virtual_hosted => format!("{scheme}://{bucket}.{host}"),
+        _ => options.endpoint.clone(),
+    }
+}
+
 #[cfg(feature = "azure")]
 fn azure(container: &str, options: &CloudOptions) -> Result<Arc<dyn ObjectStore>, Error> {
-    use object_store::azure::MicrosoftAzureBuilder;
-    let mut builder = MicrosoftAzureBuilder::from_env()
+    use object_store::StaticCredentialProvider;
+    use object_store::azure::{AzureAccessKey, AzureConfigKey, AzureCredential, MicrosoftAzureBuilder};
+    let set =
+        |builder: MicrosoftAzureBuilder, key, value: &str| builder.with_config(AzureConfigKey::Client(key), value);
+    let mut builder = clients::requests(MicrosoftAzureBuilder::from_env(), options, set)
         .with_container_name(container)
-        .with_client_options(clients::client(options))
         .with_retry(clients::retry());
     if !options.endpoint.is_empty() {
         builder = builder.with_endpoint(options.endpoint.clone());
     }
     if !options.access_key_id.is_empty() {
-        builder = builder.with_account(&options.access_key_id).with_access_key(&options.secret_access_key);
+        builder = builder.with_account(&options.access_key_id);
+    }
+    if !options.secret_access_key.is_empty() {
+        let wrong = |_| Error::Setting {
+            setting: "archive.secret_access_key",
+            wanted: "must be a key of the storage account, which is base64",
+        };
+        let key = AzureCredential::AccessKey(AzureAccessKey::try_new(&options.secret_access_key).map_err(wrong)?);
+        builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(key)));
+    }
+    let says = |key| builder.get_config_value(&key);
+    if says(AzureConfigKey::AccountName).is_none() && says(AzureConfigKey::UseEmulator).is_none_or(|is| is == "false") {
+        let wanted = "must name the storage account of an archive at az:// (or AZURE_STORAGE_ACCOUNT_NAME does)";
+        return Err(Error::Setting { setting: "archive.access_key_id", wanted });
     }
     opened(builder.build())
 }
 
 #[cfg(feature = "gcs")]
 fn google(bucket: &str, options: &CloudOptions) -> Result<Arc<dyn ObjectStore>, Error> {
-    use object_store::gcp::GoogleCloudStorageBuilder;
-    let mut builder = GoogleCloudStorageBuilder::from_env()
-        .with_bucket_name(bucket)
-        .with_client_options(clients::client(options))
-        .with_retry(clients::retry());
+    use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+    let set =
+        |builder: GoogleCloudStorageBuilder, key, value: &str| builder.with_config(GoogleConfigKey::Client(key), value);
+    let has_key = !options.secret_access_key.is_empty();
+    let builder = match has_key {
+        // Another account of the environment would be one too many.
+        true => GoogleCloudStorageBuilder::new().with_service_account_key(&options.secret_access_key),
+        false => GoogleCloudStorageBuilder::from_env(),
+    };
+    let mut builder = clients::requests(builder, options, set).with_bucket_name(bucket).with_retry(clients::retry());
     if !options.endpoint.is_empty() {
         builder = builder.with_base_url(&options.endpoint);
     }
-    if !options.secret_access_key.is_empty() {
-        builder = builder.with_service_account_key(&options.secret_access_key);
+    match builder.build() {
+        // What is wrong with it would be said by showing some of it.
+        Err(_) if has_key => Err(Error::Setting {
+            setting: "archive.secret_access_key",
+            wanted: "must be the key of a Google service account: its JSON, with the private key whole",
+        }),
+        built => opened(built),
     }
-    opened(builder.build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(access_key_id: &str, secret_access_key: &str) -> CloudOptions {
+        let (access_key_id, secret_access_key) = (access_key_id.to_owned(), secret_access_key.to_owned());
+        CloudOptions { access_key_id, secret_access_key, ..CloudOptions::default() }
+    }
+
+    #[cfg(any(feature = "azure", feature = "gcs"))]
+    fn refused(url: &str, options: &CloudOptions) -> String {
+        open(url, options).expect("a cloud").err().expect("is refused").to_string()
+    }
+
+    #[cfg(feature = "s3")]
+    #[test]
+    fn a_bucket_is_part_of_the_path_or_of_the_hosts_name() {
+        let check = |endpoint: &str, is_virtual_hosted, expected: &str| {
+            let options = CloudOptions { endpoint: endpoint.to_owned(), is_virtual_hosted, ..options("", "") };
+            assert_eq!(addressed("meters", &options), expected);
+        };
+        check("https://store.example:9000", false, "https://store.example:9000");
+        check("https://store.example:9000", true, "https://meters.store.example:9000");
+    }
+
+    #[cfg(feature = "azure")]
+    #[test]
+    fn azure_wants_an_account_and_a_key_that_is_one_or_none() {
+        assert!(
+            refused("az://meters", &options("", "")).starts_with("archive.access_key_id must name the storage account")
+        );
+        let said = refused("az://meters", &options("fleet", "not base64!"));
+        assert!(said.starts_with("archive.secret_access_key must be a key") && !said.contains("base64!"), "{said}");
+        assert!(open("az://meters", &options("fleet", "")).unwrap().is_ok(), "with the machine's identity");
+    }
+
+    #[cfg(feature = "gcs")]
+    #[test]
+    fn google_wants_a_whole_service_account_and_says_nothing_of_what_it_got() {
+        for damaged in ["\"secret\"", "{\"private_key\": \"secret\"}", "secret", "/run/secrets/account.json"] {
+            let said = refused("gs://meters", &options("", damaged));
+            assert!(said.starts_with("archive.secret_access_key must be the key of a Google"), "{said}");
+            assert!(!said.contains("secret\"") && !said.contains("/run"), "{said}");
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! A real server in this process, on free ports, with a data directory that goes away.
 
 pub mod certified;
+#[cfg(feature = "s3-tests")]
+#[allow(dead_code)] // shared with the archive's own tests
+pub mod cloud;
 #[cfg(all(feature = "postgres", feature = "s3-tests"))]
 pub mod cut;
 pub mod figures;
@@ -15,8 +18,6 @@ pub mod mqtt;
 #[allow(dead_code)] // shared with the store's own tests and the benchmark
 pub mod postgres;
 pub mod process;
-#[cfg(feature = "s3-tests")]
-pub mod s3;
 pub mod sse;
 pub mod wrapped;
 
