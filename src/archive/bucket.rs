@@ -14,6 +14,7 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::ready;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -193,8 +194,10 @@ impl Bucket {
             let each = folders.map(|folder| self.objects(&folder)).collect::<Result<Vec<_>, _>>()?;
             return Ok(each.into_iter().flatten().collect());
         }
-        let listed = self.store.list_with_offset(Some(folder), first).try_collect();
-        match self.runtime.block_on(listed) {
+        // (Servers that speak like Azure's may not know where to begin, and list all.)
+        let listed =
+            self.store.list_with_offset(Some(folder), first).try_filter(|object| ready(object.location > *first));
+        match self.runtime.block_on(listed.try_collect()) {
             Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
             other => other.map_err(|source| Error::store("list", folder, source)),
         }
