@@ -1,6 +1,5 @@
 //! The archive in an object store: written, read back, and away for a while.
 
-#[cfg(any(feature = "ops-tests", feature = "postgres"))]
 mod process;
 
 use crate::support::cloud::{Bucket, Kind, Mood};

@@ -102,6 +102,21 @@ fn check_role(kind: Kind, environment: impl Fn(SocketAddr, &Path) -> Vec<(&'stat
     assert!(!bucket.objects("fleet/raw/v1").is_empty());
 }
 
+/// What the environment says beside credentials holds: here the proxy, the only one to find a store of that name.
+#[test]
+fn a_proxy_that_the_environment_names_is_used() {
+    let (bucket, dir) = (Bucket::start(Kind::S3), tempfile::tempdir().unwrap());
+    let data = dir.path().join("data");
+    let mut command = alone(&data);
+    for (key, value) in bucket.settings("/fleet") {
+        command.env(variable(&key), if key == "archive.endpoint" { "http://store.invalid" } else { &value });
+    }
+    command.env("AWS_PROXY_URL", format!("http://{}", bucket.address()));
+    let server = Server::start_with(&mut command, &data);
+    assert_eq!(archive_while(&server, |sent| sent < 2), 2);
+    assert!(!bucket.objects("fleet/raw/v1").is_empty());
+}
+
 #[test]
 fn a_machine_of_ec2_archives_with_its_role() {
     check_role(Kind::S3, |lender, _| vec![("AWS_METADATA_ENDPOINT", format!("http://{lender}"))]);

@@ -9,7 +9,8 @@ pub mod cut;
 pub mod figures;
 pub mod foreign;
 pub mod github;
-#[cfg(any(feature = "ops-tests", feature = "postgres"))]
+#[cfg(any(feature = "ops-tests", feature = "postgres", feature = "s3-tests"))]
+#[allow(dead_code)] // by tests of a feature
 pub mod guides;
 pub mod http;
 pub mod issuer;
