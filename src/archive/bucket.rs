@@ -5,7 +5,7 @@
 
 mod cloud;
 #[cfg(test)]
-mod suite;
+mod store_tests;
 
 use std::fmt;
 use std::io::ErrorKind;
