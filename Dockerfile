@@ -13,9 +13,11 @@ ARG BUILD_IMAGE=docker.io/library/rust:1.95.0-slim-bookworm@sha256:d7482085ff5b4
 ARG RUNTIME_IMAGE=scratch
 
 FROM ${BUILD_IMAGE} AS build
-# No versions: Debian keeps only the newest of a package, so that a pinned one makes a Dockerfile that stops working.
+# Upgraded, since libraries of the base end in the image, and the base is as old as its digest. No versions: Debian keeps only the
+# newest of a package, so that a pinned one makes a Dockerfile that stops working.
 # hadolint ignore=DL3008
 RUN apt-get update \
+    && apt-get upgrade -y --no-install-recommends \
     && apt-get install -y --no-install-recommends ca-certificates gcc libc6-dev libpq-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
