@@ -8,12 +8,7 @@ use std::ops::ControlFlow;
 use super::Error;
 use super::past::PastRows;
 use crate::domain::{DeviceId, Timestamp};
-use crate::store::{Columns, Store, TelemetryRow};
-
-/// Rows of the first chunk, so that the first answer comes soon …
-const FIRST_CHUNK: usize = 100;
-/// … and of later ones: each costs a question to the database.
-const CHUNK: usize = 2000;
+use crate::store::{Columns, FIRST_PAGE, PAGE, Store, TelemetryRow};
 
 /// The part of a row's identity that orders a device's rows.
 type Key = (Timestamp, i64);
@@ -48,7 +43,8 @@ type Next = ControlFlow<Result<End, Error>>;
 impl Pass<'_> {
     /// Reads `start..to`.
     pub(super) fn run(&mut self, start: Timestamp, to: Timestamp) -> Result<End, Error> {
-        let (mut chunk, mut most) = (Vec::new(), FIRST_CHUNK);
+        // As they are read: a chunk waits for no second page. Each costs a question to the database.
+        let (mut chunk, mut most) = (Vec::new(), FIRST_PAGE);
         let mut end = ControlFlow::Continue(());
         let store = self.store;
         store.scan_columns(self.id, self.columns, start, to, &mut |row| {
@@ -56,7 +52,7 @@ impl Pass<'_> {
             if chunk.len() < most {
                 return ControlFlow::Continue(());
             }
-            most = CHUNK;
+            most = (2 * most).min(PAGE);
             end = self.chunk(std::mem::take(&mut chunk));
             if end.is_break() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;

@@ -8,8 +8,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::Error;
 use super::format::SegmentHeader;
+use super::{Error, spare};
 
 const EXTENSION: &str = "journal";
 
@@ -97,19 +97,31 @@ pub(super) fn create_draft(disk: &dyn Disk, dir: &Path, header: &SegmentHeader) 
     })
 }
 
+/// Makes a spare file, which lies at `from`, a segment that has only its header.
+pub(super) fn adopt(disk: &dyn Disk, from: &Path, dir: &Path, header: &SegmentHeader) -> Result<File, Error> {
+    let file = OpenOptions::new().read(true).write(true).open(from).map_err(Error::io("open", from))?;
+    let written = disk.write_at(&file, &header.encode(), 0).and_then(|()| disk.sync_data(&file));
+    written.map_err(Error::io("create", from))?;
+    publish(from, dir, header.first)?;
+    Ok(file)
+}
+
 /// Gives the draft its name, durably.
 pub(super) fn publish_draft(dir: &Path, first: u64) -> Result<(), Error> {
-    let (draft, path) = (draft_path(dir, first), segment_path(dir, first));
-    fs::rename(&draft, &path).map_err(Error::io("rename", &draft))?;
+    publish(&draft_path(dir, first), dir, first)
+}
+
+fn publish(draft: &Path, dir: &Path, first: u64) -> Result<(), Error> {
+    fs::rename(draft, segment_path(dir, first)).map_err(Error::io("rename", draft))?;
     sync_dir(dir)
 }
 
-/// Removes drafts that a crash left behind.
+/// Removes drafts that a crash left behind, and a spare.
 pub(super) fn remove_drafts(dir: &Path) -> Result<(), Error> {
     for item in fs::read_dir(dir).map_err(Error::io("list", dir))? {
         let path = item.map_err(Error::io("list", dir))?.path();
-        let is_draft = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".new"));
-        if is_draft.and_then(first_of_name).is_some() {
+        let draft = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".new"));
+        if draft.and_then(first_of_name).is_some() || path == spare::path(dir) {
             fs::remove_file(&path).map_err(Error::io("remove", &path))?;
         }
     }

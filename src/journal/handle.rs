@@ -114,6 +114,12 @@ impl Journal {
         super::large::is_large(&self.inner.shared.lock().buffer)
     }
 
+    /// The file of the next segment.
+    #[cfg(test)]
+    pub(super) fn spare(&self) -> super::spare::Spare {
+        self.inner.shared.lock().spare
+    }
+
     /// Figures of now.
     pub fn status(&self) -> Status {
         let state = self.inner.shared.lock();

@@ -43,6 +43,7 @@ mod recovery;
 mod salvage;
 mod scan;
 mod shared;
+mod spare;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -124,7 +125,8 @@ pub struct Options {
     /// A segment is closed at this size (one larger write still stays in one segment).
     pub segment_bytes: u64,
     /// With this much on disk not yet released by all cursors, appends wait. Inside a segment the released part is
-    /// estimated by the number of its records. Files themselves may take up to one segment more.
+    /// estimated by the number of its records. Files themselves may take up to two segments more: one that is partly released,
+    /// and one that is made ahead.
     pub max_bytes: u64,
     /// Bytes queued for the writer at which appends wait.
     pub queue_bytes: usize,

@@ -12,6 +12,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 
 use super::format::{self, SEGMENT_HEADER};
+use super::spare::Spare;
 use super::{Entry, Error, Offset, Options, large};
 
 /// A segment as far as it is durable.
@@ -59,6 +60,8 @@ pub(super) struct State {
     pub is_removing: bool,
     /// Why that failed, for the writer to end with.
     pub not_removed: Option<Error>,
+    /// The file of the next segment.
+    pub spare: Spare,
     pub stalled: Option<String>,
     pub failed: Option<Error>,
 }
@@ -67,13 +70,13 @@ pub(super) struct State {
 pub(super) struct Shared {
     pub dir: PathBuf,
     pub seed: u32,
-    segment_limit: u64,
+    pub(super) segment_limit: u64,
     queue_limit: usize,
     pub(super) unreleased_limit: u64,
     state: Mutex<State>,
     /// For the writer: something to write, a segment that was removed or could not be, or the end.
     pub work: Condvar,
-    /// For the trimmer: something to remove, or the end.
+    /// For the trimmer: something to remove or to make, or the end.
     pub trim: Condvar,
     /// For cursors: something to read, or the end.
     pub published: Condvar,
@@ -102,6 +105,7 @@ impl Shared {
             phase: Phase::Open,
             is_writer_idle: false,
             is_removing: false,
+            spare: Spare::Absent,
             not_removed: None,
             stalled: None,
             failed: None,

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::disk::{self, Disk};
 use super::format::{self, SEGMENT_HEADER, SegmentHeader};
 use super::shared::{Phase, Segment, Shared, State};
+use super::spare::{self, Spare};
 use super::{Error, Offset, OnSync, large};
 
 /// Zeros are put behind the records in steps of this, so that most syncs need not write a new file length: measured
@@ -185,6 +186,11 @@ impl Writer {
             active.end = end;
             active.bytes += bytes;
         }
+        let is_half_full = self.len > self.shared.segment_limit / 2;
+        if is_half_full && state.spare == Spare::Absent && spare::length(self.shared.segment_limit).is_some() {
+            state.spare = Spare::Wanted;
+            self.shared.trim.notify_one();
+        }
         drop(state);
         self.durable.send_replace(Offset(end));
         self.shared.published.notify_all();
@@ -210,10 +216,8 @@ impl Writer {
     fn next_segment(&mut self) -> Result<(), Error> {
         let first = self.shared.lock().durable;
         let header = SegmentHeader { node_id: self.node_id, first, previous: Some((self.first, self.len)) };
-        let file = disk::create_draft(&*self.disk, &self.shared.dir, &header)?;
-        disk::publish_draft(&self.shared.dir, first)?;
-        self.active = file;
-        (self.first, self.len, self.file_len) = (first, SEGMENT_HEADER as u64, SEGMENT_HEADER as u64);
+        (self.active, self.file_len) = self.next_file(&header)?;
+        (self.first, self.len) = (first, SEGMENT_HEADER as u64);
         let mut state = self.shared.lock();
         state.bytes += self.len;
         state.segments.push_back(Segment { first, end: first, bytes: self.len });
@@ -221,6 +225,23 @@ impl Writer {
         // The one before may have been needed by nobody, but as the last.
         self.shared.trim.notify_one();
         Ok(())
+    }
+
+    /// The spare if there is one, else a new file; with its length.
+    fn next_file(&self, header: &SegmentHeader) -> Result<(File, u64), Error> {
+        let dir = &self.shared.dir;
+        let mut state = self.shared.lock();
+        let spare = state.spare;
+        if spare != Spare::Making {
+            state.spare = Spare::Absent;
+        }
+        drop(state);
+        if let Spare::Ready(length) = spare {
+            return Ok((disk::adopt(&*self.disk, &spare::path(dir), dir, header)?, length));
+        }
+        let file = disk::create_draft(&*self.disk, dir, header)?;
+        disk::publish_draft(dir, header.first)?;
+        Ok((file, SEGMENT_HEADER as u64))
     }
 
     /// Does `step` until it works or fails for another reason than a full disk. At closing it is tried once more.
@@ -248,8 +269,11 @@ impl Writer {
     }
 
     /// Says that the disk is full and waits a while, or until a segment is gone: that is what makes space. At closing all that
-    /// may go goes first.
+    /// may go goes first. Before any of it the spare goes.
     fn wait_for_space(&self, error: &Error, pause: Duration) -> Result<Wake, Error> {
+        if spare::take_back(&self.shared) {
+            return Ok(Wake::Retry);
+        }
         let mut state = self.shared.lock();
         state.stalled.get_or_insert_with(|| error.in_words());
         let first = state.first();

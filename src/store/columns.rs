@@ -1,6 +1,11 @@
-//! Which columns of telemetry a reader needs.
+//! Which columns of telemetry a reader needs, and how many rows it is given at a time.
 
 use crate::domain::metric::Known;
+
+/// Rows in the first page of a scan, so that work on them begins soon. Each page has up to twice as many as the one before …
+pub const FIRST_PAGE: usize = 400;
+/// … and at most so many: that bounds memory, and the time a snapshot is held.
+pub const PAGE: usize = 2000;
 
 /// A set of columns. What has no column of its own (other types, other units) is always read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

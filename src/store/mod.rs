@@ -45,7 +45,7 @@ mod trimmed;
 pub use access::*;
 pub use certificates::*;
 pub use chain::AuditRow;
-pub use columns::Columns;
+pub use columns::{Columns, FIRST_PAGE, PAGE};
 pub use copy::*;
 pub use enrolment::*;
 pub use error::Error;
@@ -167,6 +167,7 @@ pub trait Store:
         to: Timestamp,
         each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
     ) -> Result<(), Error>;
+
     /// The same, where of the types that have a column only these are needed: others may be left out of `values.series`.
     fn scan_columns(
         &self,

@@ -7,6 +7,7 @@ mod damage;
 mod format;
 mod full;
 mod reading;
+mod spare;
 mod trim;
 
 use std::fs::File;

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::connection::Connections;
 use super::partitions::{self, Partitions};
 use super::schema::collector_checkpoint::dsl;
+use super::way::Way;
 use super::{alerts, commands, devices, events, gaps, locks, rollout_steps, rollups, rules, states, telemetry};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
@@ -24,6 +25,7 @@ use crate::store::{Batch, Committed, Known, Planner};
 pub(super) fn commit(
     connections: &Connections,
     partitions: &Partitions,
+    way: &Way,
     node: Uuid,
     batch: &Batch,
 ) -> Result<Committed, Fault> {
@@ -31,7 +33,7 @@ pub(super) fn commit(
     connections.with_bulk(|connection| {
         let mut attempt = || {
             partitions.ensure_for(connection, &schema, batch)?;
-            connection.transaction(|connection| store(connection, node, batch))
+            connection.transaction(|connection| store(connection, way, node, batch))
         };
         match attempt() {
             // Another node has dropped the day; late data make it again.
@@ -49,6 +51,7 @@ pub(super) fn commit(
 pub(super) fn commit_planned(
     connections: &Connections,
     partitions: &Partitions,
+    way: &Way,
     node: Uuid,
     known: &[Known],
     planner: &mut dyn Planner,
@@ -66,7 +69,7 @@ pub(super) fn commit_planned(
                     return Err(Fault::Sql(diesel::result::Error::RollbackTransaction));
                 }
                 locks::remove_unused(connection, &locked.inserted, batch)?;
-                if batch.is_empty() { Ok(Committed::default()) } else { store(connection, node, batch) }
+                if batch.is_empty() { Ok(Committed::default()) } else { store(connection, way, node, batch) }
             });
             match done {
                 Err(_) if lacks_days => partitions.ensure_for(connection, &schema, planner.plan(Vec::new()))?,
@@ -81,9 +84,9 @@ pub(super) fn commit_planned(
     })
 }
 
-fn store(connection: &mut PgConnection, node: Uuid, batch: &Batch) -> Result<Committed, Fault> {
+fn store(connection: &mut PgConnection, way: &Way, node: Uuid, batch: &Batch) -> Result<Committed, Fault> {
     register(connection, batch)?;
-    let telemetry = telemetry::insert(connection, &batch.telemetry)?;
+    let telemetry = telemetry::insert(connection, way, &batch.telemetry)?;
     let events = events::insert(connection, &batch.events)?;
     if !batch.states.is_empty() {
         states::upsert(connection, node, &batch.states)?;

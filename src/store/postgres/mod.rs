@@ -1,8 +1,8 @@
 //! The store in a Postgres database, which several nodes may share.
 //!
 //! Start from [`open`]. One file a subject, named as in `sqlite`; `connection` holds the pool, the collector's connection
-//! and what happens while the database is away, `commit` the collector's batch, `telemetry`, `axis` and `copy` the large
-//! table, `partitions` its days.
+//! and what happens while the database is away, `commit` the collector's batch, `telemetry`, `pages`, `axis` and `copy`
+//! the large table, `partitions` its days.
 //!
 //! Why `telemetry` is keyed by the device's id as text, where SQLite has a short number: the table can be distributed by
 //! device_id (Citus) and cut up by ts (TimescaleDB) as it is, and people who come with SQL need no join. A number would
@@ -35,6 +35,7 @@ mod locks;
 mod migrations;
 mod nodes;
 mod outbox;
+mod pages;
 mod partitions;
 mod reach;
 mod remembered;
@@ -52,6 +53,7 @@ mod telemetry;
 mod text;
 mod types;
 mod upkeep;
+mod way;
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -62,6 +64,7 @@ use uuid::Uuid;
 use self::connection::{Connections, View};
 use self::partitions::Partitions;
 use self::remembered::Remembered;
+use self::way::Way;
 use super::fault::Fault;
 use super::{
     Alert, AlertFilter, ApiKey, Batch, Columns, Command, CommandChange, CommandFilter, Committed, Device, DeviceChange,
@@ -80,6 +83,7 @@ pub(super) use self::copy_out::copy_out;
 pub(super) struct PostgresStore {
     connections: Connections,
     partitions: Partitions,
+    way: Way,
     remembered: Remembered,
     node: Uuid,
     node_timeout: Duration,
@@ -91,6 +95,7 @@ pub(super) fn open(url: &str, options: &Options) -> Result<PostgresStore, Error>
     let store = PostgresStore {
         connections: Connections::new(url, options),
         partitions: Partitions::default(),
+        way: Way::default(),
         remembered: Remembered::default(),
         node: options.node,
         node_timeout: options.node_timeout,
@@ -196,12 +201,12 @@ impl Store for PostgresStore {
     }
 
     fn commit(&self, batch: &Batch) -> Result<Committed, Error> {
-        let done = commit::commit(&self.connections, &self.partitions, self.node, batch);
+        let done = commit::commit(&self.connections, &self.partitions, &self.way, self.node, batch);
         done.map_err(|fault| fault.during("store a batch"))
     }
 
     fn commit_planned(&self, known: &[Known], planner: &mut dyn Planner) -> Result<Committed, Error> {
-        let done = commit::commit_planned(&self.connections, &self.partitions, self.node, known, planner);
+        let done = commit::commit_planned(&self.connections, &self.partitions, &self.way, self.node, known, planner);
         done.map_err(|fault| fault.during("store a batch"))
     }
 
@@ -270,7 +275,7 @@ impl Store for PostgresStore {
         to: Timestamp,
         each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        let scanned = telemetry::scan(&self.connections, id, columns, from, to, each);
+        let scanned = pages::scan(&self.connections, id, columns, from, to, each);
         scanned.map_err(|fault| fault.during("read telemetry"))
     }
 

@@ -23,6 +23,7 @@ mod security;
 #[path = "../../../tests/it/support/postgres.rs"]
 #[allow(dead_code)]
 pub(crate) mod server;
+mod way;
 
 fn store_at(url: &str) -> PostgresStore {
     open(url, &Options { pool_size: 4, ..Options::default() }).unwrap()

@@ -8,7 +8,7 @@ use diesel::expression::AsExpression;
 use diesel::pg::data_types::PgTimestamp;
 use diesel::pg::{Pg, PgValue};
 use diesel::serialize::{Output, Result as ToResult, ToSql};
-use diesel::sql_types::{Array, BigInt, Double, Json, Nullable, Timestamptz};
+use diesel::sql_types::{Json, Timestamptz};
 
 use crate::domain::Timestamp;
 
@@ -37,7 +37,8 @@ pub(super) const fn pg_micros(at: Timestamp) -> i64 {
     }
 }
 
-const fn from_pg_micros(us: i64) -> Timestamp {
+/// A time from Postgres's count.
+pub(super) const fn from_pg_micros(us: i64) -> Timestamp {
     match us {
         i64::MIN | i64::MAX => Timestamp(us),
         us => Timestamp(us.saturating_add(EPOCH_US)),
@@ -57,26 +58,14 @@ impl FromSql<Timestamptz, Pg> for Time {
     }
 }
 
-/// An array of doubles as read: null is NaN.
-#[derive(Debug, FromSqlRow)]
-pub(super) struct Floats(pub(super) Vec<f64>);
-
-impl FromSql<Array<Nullable<Double>>, Pg> for Floats {
-    fn from_sql(value: PgValue<'_>) -> FromResult<Self> {
-        let element = |bytes: Option<[u8; 8]>| Ok(bytes.map_or(f64::NAN, f64::from_be_bytes));
-        elements(value.as_bytes(), element).map(Self)
-    }
+/// Reads an array of doubles: null is NaN.
+pub(super) fn floats(bytes: &[u8]) -> FromResult<Vec<f64>> {
+    elements(bytes, |value| Ok(value.map_or(f64::NAN, f64::from_be_bytes)))
 }
 
-/// An array of integers as read.
-#[derive(Debug, FromSqlRow)]
-pub(super) struct Longs(pub(super) Vec<i64>);
-
-impl FromSql<Array<BigInt>, Pg> for Longs {
-    fn from_sql(value: PgValue<'_>) -> FromResult<Self> {
-        let element = |bytes: Option<[u8; 8]>| bytes.map(i64::from_be_bytes).ok_or_else(|| "a null offset".into());
-        elements(value.as_bytes(), element).map(Self)
-    }
+/// Reads an array of eight-byte integers.
+pub(super) fn longs(bytes: &[u8]) -> FromResult<Vec<i64>> {
+    elements(bytes, |value| value.map(i64::from_be_bytes).ok_or_else(|| "a null offset".into()))
 }
 
 /// A column of type json, as its text.
