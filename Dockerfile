@@ -24,6 +24,7 @@ WORKDIR /src
 COPY . .
 ARG FEATURES=postgres,s3
 # Small: no symbols, relocations packed (glibc 2.36 or newer, as in the base), and one unit, which has fewer copies of what is inlined.
+# Debian 12's linker for arm64 cannot pack them, says so, and goes on.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     CARGO_PROFILE_RELEASE_STRIP=symbols CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 RUSTFLAGS="-C link-arg=-Wl,-z,pack-relative-relocs" \
     cargo build --release --locked --bin iot-meter --features "$FEATURES" \
