@@ -13,15 +13,18 @@ ARG BUILD_IMAGE=docker.io/library/rust:1.95.0-slim-bookworm@sha256:d7482085ff5b4
 ARG RUNTIME_IMAGE=scratch
 
 FROM ${BUILD_IMAGE} AS build
-# No versions: Debian keeps only the newest of a package, so that a pinned one makes a Dockerfile that stops working.
+# Upgraded, since libraries of the base end in the image, and the base is as old as its digest. No versions: Debian keeps only the
+# newest of a package, so that a pinned one makes a Dockerfile that stops working.
 # hadolint ignore=DL3008
 RUN apt-get update \
+    && apt-get upgrade -y --no-install-recommends \
     && apt-get install -y --no-install-recommends ca-certificates gcc libc6-dev libpq-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 ARG FEATURES=postgres,s3
 # Small: no symbols, relocations packed (glibc 2.36 or newer, as in the base), and one unit, which has fewer copies of what is inlined.
+# Debian 12's linker for arm64 cannot pack them, says so, and goes on.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     CARGO_PROFILE_RELEASE_STRIP=symbols CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 RUSTFLAGS="-C link-arg=-Wl,-z,pack-relative-relocs" \
     cargo build --release --locked --bin iot-meter --features "$FEATURES" \

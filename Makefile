@@ -11,7 +11,7 @@ OVERLAY ?= development
 EXECUTABLE ?= $(or $(CARGO_TARGET_DIR),target)/release/iot-meter
 
 .PHONY: help build test test-extra test-postgres test-alerts test-observe performance examples examples-tools azurite pictures lint fmt fmt-fix bench doc docs-update openapi demo rules dashboards advisories deny sbom fuzz coverage \
-  image image-local image-test image-login image-push image-index secrets deploy-check prometheus-rule deploy deb deb-test manual dist checksums \
+  image image-local image-test compose-test image-login image-push image-index secrets deploy-check prometheus-rule deploy deb deb-test manual dist checksums \
   release-notes release release-check ci clean
 
 help: ## this list
@@ -139,6 +139,10 @@ image-local: ## the same by buildah, on a base made by debootstrap: no engine, n
 
 image-test: ## run the image as it is meant to be run: it becomes healthy, keeps its data, stops in good order, and is small
 	DOCKER="$(DOCKER)" deploy/image/test $(IMAGE):$(VERSION)
+
+compose-test: ## both compose files as they are with that image: healthy, and keep their data
+	@[ $(IMAGE) = iot-meter ] || $(DOCKER) tag $(IMAGE):$(VERSION) iot-meter:$(VERSION)
+	DOCKER="$(DOCKER)" deploy/compose/test
 
 image-login: ## log in to the registry of IMAGE as REGISTRY_USER, with the token on stdin
 	@$(DOCKER) login $(firstword $(subst /, ,$(IMAGE))) --username "$$REGISTRY_USER" --password-stdin

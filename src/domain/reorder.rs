@@ -77,15 +77,16 @@ impl<T> Reorder<T> {
     }
 
     fn first(&self) -> Option<Place> {
-        let (ordered, late) = (self.in_order.front().map(|(place, _)| place), self.late.keys().next());
-        ordered.into_iter().chain(late).min().copied()
+        let ordered = self.in_order.front().map(|(place, _)| *place);
+        if self.late.is_empty() {
+            return ordered;
+        }
+        ordered.into_iter().chain(self.late.keys().next().copied()).min()
     }
 
     fn take(&mut self, place: Place) -> Option<(Timestamp, T)> {
-        let item = match self.in_order.front() {
-            Some((first, _)) if *first == place => self.in_order.pop_front()?.1,
-            _ => self.late.remove(&place)?,
-        };
+        let is_ordered = self.late.is_empty() || self.in_order.front().is_some_and(|(first, _)| *first == place);
+        let item = if is_ordered { self.in_order.pop_front()?.1 } else { self.late.remove(&place)? };
         Some((place.time, item))
     }
 

@@ -211,7 +211,7 @@ mod tests {
 
     #[cfg(any(feature = "azure", feature = "gcs"))]
     fn refused(url: &str, options: &CloudOptions) -> String {
-        open(url, options).expect("a cloud").err().expect("is refused").to_string()
+        open(url, options).expect("a cloud").expect_err("is refused").to_string()
     }
 
     #[cfg(feature = "s3")]

@@ -88,16 +88,16 @@ impl Access {
         !lent.is_over()
     }
 
-    /// Whether a request to S3 may come in: a key that is lent with its token, while it lasts, and the other with none.
+    /// Why a request to S3 may not come in, if so: a key that is lent may with its token, while it lasts, and the other with none.
     /// (Whether it is signed with the key's secret is asked later.)
-    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<(), HttpResponse> {
-        let refused = |code: &str| Err(answer(403, format!("<Error><Code>{code}</Code><Message></Message></Error>")));
+    pub(super) fn refuse(&self, headers: &HeaderMap) -> Option<HttpResponse> {
+        let refused = |code: &str| Some(answer(403, format!("<Error><Code>{code}</Code><Message></Message></Error>")));
         let id = header(headers, "authorization").split("Credential=").nth(1).and_then(|rest| rest.split('/').next());
         let token = header(headers, "x-amz-security-token");
         match id.and_then(|id| id.strip_prefix("ASIA")) {
-            None if token.is_empty() => Ok(()),
+            None if token.is_empty() => None,
             Some(number) if token == format!("token-{number}") => match self.holds(token) {
-                true => Ok(()),
+                true => None,
                 false => refused("ExpiredToken"),
             },
             _ => refused("InvalidToken"),

@@ -56,8 +56,8 @@ impl Account {
     }
 }
 
-/// The request as one to S3, if it may come in.
-pub(super) fn as_s3(request: &mut HttpRequest, access: &Access) -> Result<(), HttpResponse> {
+/// Makes the request one to S3, or says why it may not come in.
+pub(super) fn refuse_or_translate(request: &mut HttpRequest, access: &Access) -> Option<HttpResponse> {
     let headers = request.headers_mut();
     let taken = |headers: &mut hyper::HeaderMap, name: &str| {
         headers.remove(name).map(|value| value.to_str().unwrap_or_default().to_owned())
@@ -65,12 +65,12 @@ pub(super) fn as_s3(request: &mut HttpRequest, access: &Access) -> Result<(), Ht
     let authorization = taken(headers, "authorization").unwrap_or_default();
     let token = authorization.strip_prefix("Bearer ").unwrap_or_default();
     if !access.holds(token) && !account().has_signed(token) {
-        return Err(answer(401, ""));
+        return Some(answer(401, ""));
     }
     match taken(headers, "x-goog-if-generation-match").as_deref() {
         None => {}
         Some("0") => drop(headers.insert("if-none-match", "*".parse().expect("a value"))),
-        Some(_) => return Err(answer(501, "")),
+        Some(_) => return Some(answer(501, "")),
     }
-    Ok(())
+    None
 }

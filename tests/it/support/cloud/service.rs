@@ -50,12 +50,12 @@ impl Service {
             return Ok(lent);
         }
         let mut request = request.map(Body::from);
-        let admitted = match self.kind {
+        let refused = match self.kind {
             #[cfg(feature = "gcs")]
-            Kind::Google => super::google::as_s3(&mut request, &self.access),
-            _ => self.access.admit(request.headers()),
+            Kind::Google => super::google::refuse_or_translate(&mut request, &self.access),
+            _ => self.access.refuse(request.headers()),
         };
-        if let Err(refused) = admitted {
+        if let Some(refused) = refused {
             return Ok(refused);
         }
         let _turn = match request.headers().contains_key("if-none-match") {
