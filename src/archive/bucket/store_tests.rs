@@ -97,7 +97,11 @@ fn objects_are_listed_and_deleted(bucket: &Bucket) {
     );
     assert!(each[2].is_err());
     let mut all = Vec::new();
-    bucket.each_object(|object| Ok::<_, Error>(all.push(object))).unwrap();
+    let mut each = |object| {
+        all.push(object);
+        Ok::<_, Error>(())
+    };
+    bucket.each_object(&mut each).unwrap();
     assert_eq!(all.len(), 3);
     for key in [&later, &later, &key("node-0001"), &key("node-0002")] {
         bucket.delete(key).unwrap();
