@@ -19,8 +19,12 @@ fn builder() -> crate::support::Builder {
     builder.set("retention.telemetry_days", "1").set("archive.upkeep_s", "1")
 }
 
+fn archiver(api: &Api) -> serde_json::Value {
+    api.get("/api/system/status").expect(200).json()["archiver"].take()
+}
+
 fn archived(api: &Api) -> u64 {
-    api.get("/api/system/status").expect(200).json()["archiver"]["position"].as_u64().unwrap()
+    archiver(api)["position"].as_u64().unwrap()
 }
 
 /// Sends a message every twenty minutes, each into an object of its own; two of them late, one twice.
@@ -31,7 +35,15 @@ fn fill(app: &TestApp) {
         let payload = telemetry("m1", ts, seq, 700.0 + f64::from(seq));
         meter.publish("iot/m1/telemetry", payload.as_bytes(), 1);
         sent += 1;
-        app.eventually("those before it are archived", || archived(&app.api) + 1 >= sent);
+        let mut is_moved = false;
+        app.eventually("those before it are archived", || {
+            // What is read only after the clock was moved grows old when it is moved again.
+            if !is_moved && archiver(&app.api)["lag_s"].as_f64().unwrap() > 0.0 {
+                app.pass_s(1);
+                is_moved = true;
+            }
+            archived(&app.api) + 1 >= sent
+        });
         app.settled();
     };
     for seq in 0..COUNT {
