@@ -50,7 +50,12 @@ fn main() -> anyhow::Result<()> {
     #[cfg(feature = "postgres")]
     {
         let server = postgres::Server::durable();
-        bench("Postgres", Some(&server.database()), values, runs, &copy_day)?;
+        let raw = |url: &str| {
+            // A year in a minute: what the server itself has to do behind that is done first.
+            server.query(url, "VACUUM ANALYZE telemetry");
+            Some(copy_day(url))
+        };
+        bench("Postgres", Some(&server.database()), values, runs, &raw)?;
     }
     bench("SQLite", None, values, runs, &|_| None)
 }
@@ -224,7 +229,7 @@ fn scanned(store: &dyn Store) -> Duration {
 
 /// The same by COPY, on a connection of its own, to nothing.
 #[cfg(feature = "postgres")]
-fn copy_day(url: &str) -> Option<Duration> {
+fn copy_day(url: &str) -> Duration {
     use diesel::connection::SimpleConnection;
     use diesel::{Connection, PgConnection};
     let mut connection = PgConnection::establish(url).expect("a connection");
@@ -234,7 +239,7 @@ fn copy_day(url: &str) -> Option<Duration> {
          AND ts >= '{from}' AND ts < '{to}' ORDER BY ts, seq) TO '/dev/null' (FORMAT binary)",
         device(0),
     );
-    Some(median(|| connection.batch_execute(&query).expect("a copy")))
+    median(|| connection.batch_execute(&query).expect("a copy"))
 }
 
 /// A day of points written as text, and nothing else.

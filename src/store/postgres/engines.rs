@@ -37,6 +37,11 @@ pub(super) struct Schema {
 }
 
 impl Schema {
+    /// Whether rows of a large table lie on several servers.
+    pub fn is_distributed(&self) -> bool {
+        self.tables.iter().any(|table| table.is_distributed)
+    }
+
     /// Says in the log what extensions have made of the tables.
     pub fn announce(&self) {
         for table in &self.tables {
