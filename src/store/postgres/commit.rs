@@ -13,6 +13,7 @@ use diesel::{
 use uuid::Uuid;
 
 use super::connection::Connections;
+use super::engines::Schema;
 use super::partitions::{self, Partitions};
 use super::schema::collector_checkpoint::dsl;
 use super::way::Way;
@@ -30,6 +31,7 @@ pub(super) fn commit(
     batch: &Batch,
 ) -> Result<Committed, Fault> {
     let schema = *connections.schema()?;
+    let way = way_into(&schema, way);
     connections.with_bulk(|connection| {
         let mut attempt = || {
             partitions.ensure_for(connection, &schema, batch)?;
@@ -57,6 +59,7 @@ pub(super) fn commit_planned(
     planner: &mut dyn Planner,
 ) -> Result<Committed, Fault> {
     let schema = *connections.schema()?;
+    let way = way_into(&schema, way);
     connections.with_bulk(|connection| {
         let mut was_dropped = false;
         loop {
@@ -84,7 +87,12 @@ pub(super) fn commit_planned(
     })
 }
 
-fn store(connection: &mut PgConnection, way: &Way, node: Uuid, batch: &Batch) -> Result<Committed, Fault> {
+/// Straight, where the table is here: what servers elsewhere make of a COPY that is given up is their business.
+fn way_into<'a>(schema: &Schema, way: &'a Way) -> Option<&'a Way> {
+    (!schema.is_distributed()).then_some(way)
+}
+
+fn store(connection: &mut PgConnection, way: Option<&Way>, node: Uuid, batch: &Batch) -> Result<Committed, Fault> {
     register(connection, batch)?;
     let telemetry = telemetry::insert(connection, way, &batch.telemetry)?;
     let events = events::insert(connection, &batch.events)?;

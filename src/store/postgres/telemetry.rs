@@ -19,7 +19,7 @@ const FIELDS: u16 = 21;
 
 /// Stores the rows not yet there; returns how many those were. In key order: neighbours in the index are written together,
 /// and two nodes that store the same rows never wait for each other in a circle.
-pub(super) fn insert(connection: &mut PgConnection, way: &Way, rows: &[TelemetryRow]) -> QueryResult<usize> {
+pub(super) fn insert(connection: &mut PgConnection, way: Option<&Way>, rows: &[TelemetryRow]) -> QueryResult<usize> {
     if rows.is_empty() {
         return Ok(0);
     }
@@ -31,12 +31,13 @@ pub(super) fn insert(connection: &mut PgConnection, way: &Way, rows: &[Telemetry
     }
     let bytes = copy.finish();
     let is_twice = sorted.windows(2).any(|pair| key(pair[0]) == key(pair[1]));
-    if !is_twice && way.is_straight() {
+    let note = |is_clean: bool| way.into_iter().for_each(|way| way.note(is_clean));
+    if !is_twice && way.is_some_and(Way::is_straight) {
         // A savepoint: the transaction goes on without it.
         match connection.transaction(|connection| copy_into(connection, telemetry::table, &bytes)) {
             Err(SqlError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => {}
             Ok(stored) => {
-                way.note(true);
+                note(true);
                 return Ok(stored);
             }
             Err(error) => return Err(error),
@@ -45,7 +46,7 @@ pub(super) fn insert(connection: &mut PgConnection, way: &Way, rows: &[Telemetry
     copy_into(connection, staging_telemetry::table, &bytes)?;
     let insert = "INSERT INTO telemetry SELECT * FROM staging_telemetry ON CONFLICT DO NOTHING";
     let stored = sql_query(insert).execute(connection)?;
-    way.note(stored == rows.len());
+    note(stored == rows.len());
     Ok(stored)
 }
 
