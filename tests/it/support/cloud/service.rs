@@ -49,6 +49,7 @@ impl Service {
         if let Some(lent) = self.access.lend(&request) {
             return Ok(lent);
         }
+        #[cfg_attr(not(feature = "gcs"), expect(unused_mut, reason = "only Google's requests are changed"))]
         let mut request = request.map(Body::from);
         let refused = match self.kind {
             #[cfg(feature = "gcs")]
