@@ -39,15 +39,16 @@ def unknown(given, written, where):
 
 
 def main(files):
-    found = []
+    found, wrong = set(), []
     for file in map(pathlib.Path, files):
         for thing in yaml.safe_load_all(file.read_text()):
             if thing and thing["apiVersion"] == "monitoring.coreos.com/v1":
-                found.append(thing["kind"])
-                for fault in faults(thing):
-                    sys.exit(f"{file.name}: {fault}")
-    if set(found) != {"ServiceMonitor", "PrometheusRule"}:
-        sys.exit(f"objects of the Prometheus Operator: found {found}")
+                found.add(thing["kind"])
+                wrong += [f"{file.name}: {fault}" for fault in faults(thing)]
+    if found != {"ServiceMonitor", "PrometheusRule"}:
+        wrong.append(f"objects of the Prometheus Operator: found {sorted(found)}")
+    if wrong:
+        sys.exit("\n".join(wrong))
     print(f"Prometheus Operator: {', '.join(sorted(found))} as its definitions want them")
 
 

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use super::Error;
 use super::past::PastRows;
 use crate::domain::{DeviceId, Timestamp};
-use crate::store::{Columns, FIRST_PAGE, PAGE, Store, TelemetryRow};
+use crate::store::{Columns, FIRST_PAGE, Store, TelemetryRow, page_after};
 
 /// The part of a row's identity that orders a device's rows.
 type Key = (Timestamp, i64);
@@ -52,7 +52,7 @@ impl Pass<'_> {
             if chunk.len() < most {
                 return ControlFlow::Continue(());
             }
-            most = (2 * most).min(PAGE);
+            most = page_after(most);
             end = self.chunk(std::mem::take(&mut chunk));
             if end.is_break() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;

@@ -1,8 +1,9 @@
 //! The file of the next segment, made ahead beside the writer: its blocks are on the medium, filled with zeros.
 //!
 //! A write into blocks that were written before is on disk with one flush; into a file that grows, the file system has to
-//! write down first where its blocks are, and waits for whatever else it has to write down (measured: half the time of a
-//! sync, a fifth of the longest). So while the active segment fills, the next one is filled with zeros.
+//! write down first where its blocks are, and waits for whatever else it has to write down. (Measured at 20 000 messages/s:
+//! 99 % are acknowledged within 12 to 18 ms, without it within 32 to 56.) So while the active segment fills, the next one is
+//! filled with zeros.
 //!
 //! Invariants: a spare is no segment, whatever it holds: it gets a segment's name only after its header is on disk, and what
 //! a start finds of one is removed. Nothing depends on it: where it cannot be made, the next segment grows as it is written.
@@ -32,7 +33,7 @@ pub(super) enum Spare {
     /// It is there, of this length.
     Ready(u64),
     /// It could not be made, or was taken back: not before the next segment is it tried again.
-    Given,
+    Refused,
 }
 
 /// Where it lies.
@@ -66,7 +67,7 @@ pub(super) fn make(shared: &Shared, disk: &dyn Disk, length: u64) -> Spare {
         Err(error) => tracing::debug!(%error, "the next journal segment is not made ahead"),
     }
     remove(shared);
-    Spare::Given
+    Spare::Refused
 }
 
 /// Gives its space back, if there is one; whether there was.
@@ -75,7 +76,7 @@ pub(super) fn take_back(shared: &Shared) -> bool {
     if !matches!(state.spare, Spare::Ready(_)) {
         return false;
     }
-    state.spare = Spare::Given;
+    state.spare = Spare::Refused;
     drop(state);
     remove(shared);
     true

@@ -2,10 +2,13 @@
 
 use crate::domain::metric::Known;
 
-/// Rows in the first page of a scan, so that work on them begins soon. Each page has up to twice as many as the one before …
+/// Rows in the first page of a scan, so that work on them begins soon.
 pub const FIRST_PAGE: usize = 400;
-/// … and at most so many: that bounds memory, and the time a snapshot is held.
-pub const PAGE: usize = 2000;
+
+/// Rows in the page after one of so many: twice as many, but never more than what bounds memory and the time a snapshot is held.
+pub fn page_after(rows: usize) -> usize {
+    (2 * rows).min(2000)
+}
 
 /// A set of columns. What has no column of its own (other types, other units) is always read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

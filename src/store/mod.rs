@@ -45,7 +45,7 @@ mod trimmed;
 pub use access::*;
 pub use certificates::*;
 pub use chain::AuditRow;
-pub use columns::{Columns, FIRST_PAGE, PAGE};
+pub use columns::{Columns, FIRST_PAGE, page_after};
 pub use copy::*;
 pub use enrolment::*;
 pub use error::Error;

@@ -103,7 +103,7 @@ async fn a_full_disk_takes_the_spare_back_before_anybody_waits() {
     settled(&journal, Spare::Ready(SEGMENT)).await;
     faults.space.store(10, Ordering::SeqCst);
     let end = journal.append(&[entry(&payload(HALF, RECORD))]).await.unwrap();
-    settled(&journal, Spare::Given).await;
+    settled(&journal, Spare::Refused).await;
     faults.space.store(i64::MAX, Ordering::SeqCst);
     journal.wait_durable(end).await.unwrap();
     assert!(!spare::path(&options.dir).exists());
@@ -123,7 +123,7 @@ async fn where_it_cannot_be_made_the_journal_goes_on_without_it() {
     // The two records that reach the middle, and a part of the spare.
     faults.space.store(2 * (RECORD as i64 + 1000) + (3 << 19), Ordering::SeqCst);
     fill(&journal, HALF - 2, HALF).await;
-    settled(&journal, Spare::Given).await;
+    settled(&journal, Spare::Refused).await;
     assert!(!spare::path(&options.dir).exists());
     faults.space.store(i64::MAX, Ordering::SeqCst);
     fill(&journal, HALF, WHOLE + 1).await;

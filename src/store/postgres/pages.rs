@@ -18,7 +18,7 @@ use crate::domain::metric::Known;
 use crate::domain::{DeviceId, Sequence, Telemetry, Timestamp};
 use crate::observe::trace;
 use crate::store::fault::Fault;
-use crate::store::{Columns, FIRST_PAGE, PAGE, TelemetryRow};
+use crate::store::{Columns, FIRST_PAGE, TelemetryRow, page_after};
 
 /// Days that one statement looks at: it opens every one it may have to, so not the whole year for a page of it.
 const DAYS: i64 = 2;
@@ -77,7 +77,7 @@ fn asked(columns: Columns) -> impl Iterator<Item = Known> {
     Known::ALL.into_iter().filter(move |known| columns.has(*known))
 }
 
-/// A row as it came, field by field: as a tuple of columns, each with a type that may be null, reading it takes twice as long.
+/// A row as it came, field by field: a tuple would have every column, also those nobody asked for.
 struct Row {
     ts: Timestamp,
     seq: i64,
@@ -213,7 +213,7 @@ impl Pages<'_> {
                 None => {}
             }
             if self.is_done || !page.is_empty() {
-                self.limit = (2 * self.limit).min(PAGE);
+                self.limit = page_after(self.limit);
                 return page.into_iter().map(|row| read(self.id, self.columns, row)).collect();
             }
         }
