@@ -23,7 +23,7 @@ use super::batch::{Batch, Part};
 use super::full::Full;
 use super::schema::{COLUMNS, LAYOUT_KEY, properties, schema};
 use super::shred::{Columns, Context, Group, Lists, Plan, Shapes, Shredded};
-use crate::journal::large;
+use crate::journal::{checksum::crc32c_append, large};
 
 /// Rows a row group has at most.
 pub(crate) const GROUP_ROWS: usize = 8192;
@@ -61,9 +61,9 @@ pub(crate) struct Digest(u32);
 impl Digest {
     /// One more row.
     pub(crate) fn add(&mut self, offset: i64, received_at: i64, payload: &[u8]) {
-        let sum = crc32c::crc32c_append(self.0, &offset.to_le_bytes());
-        let sum = crc32c::crc32c_append(sum, &received_at.to_le_bytes());
-        self.0 = crc32c::crc32c_append(sum, payload);
+        let sum = crc32c_append(self.0, &offset.to_le_bytes());
+        let sum = crc32c_append(sum, &received_at.to_le_bytes());
+        self.0 = crc32c_append(sum, payload);
     }
 
     /// As in the metadata.

@@ -33,7 +33,7 @@ use crate::journal::{Entry, Flags, Offset};
 use crate::mqtt::packet::{Ack, Filter, SubscriptionId};
 use crate::mqtt::session::{Dropped, Outcome, Subscription};
 use crate::mqtt::{Action, Packet, PacketId, Publish, QoS, Reason, Session, Ticket};
-use crate::payload::{Kind, parse_topic};
+use crate::payload::Kind;
 
 /// How long a stopping server waits for a client to take its last output.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -70,6 +70,7 @@ pub(super) struct Connection<S> {
     pub(super) slot: Arc<Slot>,
     /// Who the client is, with what it may do: judged at its log-in.
     identity: Identity,
+    meter_topic: rules::MeterTopic,
     pub(super) session: Box<Session>,
     pub(super) peer: SocketAddr,
     pub(super) durable: watch::Receiver<Offset>,
@@ -100,6 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
             io,
             slot,
             identity,
+            meter_topic: rules::MeterTopic::default(),
             session,
             peer,
             durable,
@@ -294,7 +296,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
             match action {
                 Action::Send(packet) => self.send(&packet),
                 Action::Publish(ticket, publish) => {
-                    let refusal = rules::refuse_publish(&self.shared.options, &self.identity, &publish);
+                    let (refusal, meter) = self.meter_topic.judge(&self.shared.options, &self.identity, &publish.topic);
                     if refusal == Some(Reason::NotAuthorized) {
                         self.note_refused(Doing::Publish, &publish.topic);
                     }
@@ -302,7 +304,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
                         return Err(End::NotAllowed { topic: publish.topic });
                     }
                     self.count_refused(refusal);
-                    let meter = parse_topic(&publish.topic).map(|(_, kind)| kind).filter(|_| refusal.is_none());
                     let traced = traced::begin(&self.shared.tracer, &publish, || self.shared.clock.now());
                     taken.push(Taken { ticket, publish, meter, traced, refusal });
                 }

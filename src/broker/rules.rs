@@ -3,14 +3,37 @@
 use super::acl;
 use super::auth::Identity;
 use super::options::Options;
-use crate::mqtt::{Publish, Reason, topic};
+use crate::mqtt::{Reason, topic};
+use crate::payload::{Kind, parse_topic};
+
+/// The meter topic a client was last allowed to publish on: mostly it is the only one, and looked at once.
+#[derive(Default)]
+pub(super) struct MeterTopic(Option<(Box<str>, Kind)>);
+
+impl MeterTopic {
+    /// Why a publish on `topic` goes nowhere, `None` = it may; and what it says, where it may and is a meter's. Always for
+    /// the same client and options.
+    pub(super) fn judge(&mut self, options: &Options, who: &Identity, topic: &str) -> (Option<Reason>, Option<Kind>) {
+        if let Some((last, kind)) = &self.0
+            && **last == *topic
+        {
+            return (None, Some(*kind));
+        }
+        let refusal = refuse_publish(options, who, topic);
+        let meter = parse_topic(topic).map(|(_, kind)| kind).filter(|_| refusal.is_none());
+        if let Some(kind) = meter {
+            self.0 = Some((topic.into(), kind));
+        }
+        (refusal, meter)
+    }
+}
 
 /// Why a publish goes nowhere; `None` = it may.
-pub(super) fn refuse_publish(options: &Options, who: &Identity, publish: &Publish) -> Option<Reason> {
-    if !acl::may_publish(who, &publish.topic) {
+fn refuse_publish(options: &Options, who: &Identity, topic: &str) -> Option<Reason> {
+    if !acl::may_publish(who, topic) {
         return Some(Reason::NotAuthorized);
     }
-    let is_short = fits(options, &publish.topic);
+    let is_short = fits(options, topic);
     (!is_short).then_some(Reason::TopicNameInvalid)
 }
 
@@ -63,9 +86,7 @@ mod tests {
             ..Options::default()
         };
         let device = Identity::Device(DeviceId::parse("m1").unwrap());
-        let publish = |who: &Identity, topic: &str| {
-            refuse_publish(&options, who, &Publish { topic: topic.into(), ..Publish::default() })
-        };
+        let publish = |who: &Identity, topic: &str| refuse_publish(&options, who, topic);
         let subscribe = |who: &Identity, filter: &str| refuse_subscription(&options, who, filter);
         let open = &Identity::Open;
         assert_eq!(publish(open, "a/b/c"), None);
@@ -78,5 +99,23 @@ mod tests {
         assert_eq!(subscribe(open, "a/b/c/#"), Some(Reason::TopicFilterInvalid));
         assert_eq!(subscribe(&device, "$share/g/iot/m2/command"), Some(Reason::NotAuthorized));
         assert_eq!(subscribe(&device, "iot/m1/command"), None);
+    }
+
+    #[test]
+    fn what_was_said_of_a_meter_topic_is_said_of_no_other() {
+        let options = Options { max_topic_length: 30, ..Options::default() };
+        let device = Identity::Device(DeviceId::parse("m1").unwrap());
+        let judge = |who: &Identity, topics: &[&str]| {
+            let mut last = MeterTopic::default();
+            topics.iter().map(|topic| last.judge(&options, who, topic)).collect::<Vec<_>>()
+        };
+        let (telemetry, hello) = ((None, Some(Kind::Telemetry)), (None, Some(Kind::Hello)));
+        let (denied, too_long) = ((Some(Reason::NotAuthorized), None), (Some(Reason::TopicNameInvalid), None));
+        let long = format!("iot/{}/telemetry", "m".repeat(30));
+        let topics =
+            ["iot/m1/telemetry", "iot/m1/telemetry", "iot/m2/telemetry", "iot/m1/hello", "a", "iot/m1/telemetry"];
+        assert_eq!(judge(&device, &topics), [telemetry, telemetry, denied, hello, denied, telemetry]);
+        assert_eq!(judge(&Identity::Open, &topics), [telemetry, telemetry, telemetry, hello, (None, None), telemetry]);
+        assert_eq!(judge(&Identity::Open, &[&long, &long, topics[0]]), [too_long, too_long, telemetry]);
     }
 }

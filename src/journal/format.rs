@@ -4,6 +4,7 @@
 
 use uuid::Uuid;
 
+use super::checksum::{crc32c, crc32c_append};
 use super::{Entry, Error, Fault, Flags, MAX_APPEND_BYTES, Offset, Record};
 use crate::domain::Timestamp;
 
@@ -37,7 +38,7 @@ impl SegmentHeader {
         out[32..40].copy_from_slice(&self.first.to_le_bytes());
         out[40..48].copy_from_slice(&previous_first.to_le_bytes());
         out[48..56].copy_from_slice(&previous_len.to_le_bytes());
-        let crc = crc32c::crc32c(&out[..60]);
+        let crc = crc32c(&out[..60]);
         out[60..].copy_from_slice(&crc.to_le_bytes());
         out
     }
@@ -47,7 +48,7 @@ impl SegmentHeader {
         if &bytes[..8] != MAGIC {
             return Err(if bytes.iter().all(|b| *b == 0) { Fault::Zeros } else { Fault::Magic });
         }
-        if u32_at(bytes, 60) != crc32c::crc32c(&bytes[..60]) {
+        if u32_at(bytes, 60) != crc32c(&bytes[..60]) {
             return Err(Fault::HeaderChecksum);
         }
         match u32_at(bytes, 8) {
@@ -70,7 +71,7 @@ impl SegmentHeader {
 
 /// Where the record checksums of a node start from.
 pub(super) fn seed(node_id: Uuid) -> u32 {
-    crc32c::crc32c(node_id.as_bytes())
+    crc32c(node_id.as_bytes())
 }
 
 /// The bytes `entries` take as records, when they may be appended at all.
@@ -132,13 +133,13 @@ fn finish(out: &mut [u8], start: usize, seed: u32, head: Head) {
     header[8..16].copy_from_slice(&head.offset.to_le_bytes());
     header[16..24].copy_from_slice(&head.received_at.0.to_le_bytes());
     header[24..28].copy_from_slice(&head.nth.to_le_bytes());
-    header[28..32].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
+    header[28..32].copy_from_slice(&crc32c(body).to_le_bytes());
     header[32] = flags;
     header[33] = head.kind;
     for (i, len) in head.texts.into_iter().enumerate() {
         header[34 + 2 * i..36 + 2 * i].copy_from_slice(&(len as u16).to_le_bytes());
     }
-    let crc = crc32c::crc32c_append(seed, &header[4..]);
+    let crc = crc32c_append(seed, &header[4..]);
     header[..4].copy_from_slice(&crc.to_le_bytes());
 }
 
@@ -168,7 +169,7 @@ impl Head {
         // Cheap refusals first: the search for the next record asks at every byte.
         let texts = [34, 36, 38].map(|at| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]])));
         let is_plausible = len <= MAX_APPEND_BYTES && len >= RECORD_HEADER + texts.iter().sum::<usize>();
-        if !is_plausible || u32_at(bytes, 0) != crc32c::crc32c_append(seed, &bytes[4..]) {
+        if !is_plausible || u32_at(bytes, 0) != crc32c_append(seed, &bytes[4..]) {
             return Err(Fault::HeaderChecksum);
         }
         let head = Self {
@@ -198,7 +199,7 @@ impl Head {
     pub fn check(bytes: &[u8], seed: u32, expected: u64) -> Result<Self, Fault> {
         let head = Self::decode(bytes, seed)?;
         let body = bytes.get(RECORD_HEADER..head.len).ok_or(Fault::Truncated)?;
-        if crc32c::crc32c(body) != head.body_crc {
+        if crc32c(body) != head.body_crc {
             return Err(Fault::BodyChecksum);
         }
         if head.offset != expected {

@@ -65,6 +65,7 @@ impl Journal {
             file_len: len,
             is_marked: opened.is_marked,
             on_sync,
+            last: None,
             trimmer: Some(trimmer),
             durable: sender,
         };

@@ -32,6 +32,7 @@
 //! - Offsets have no gaps; what a salvage had to give up, or a restored copy skips, is stood for by a hole record.
 
 mod batch;
+pub(crate) mod checksum;
 mod copy;
 mod cursor;
 mod disk;

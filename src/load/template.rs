@@ -56,18 +56,13 @@ impl Grid {
 pub(super) struct Template {
     grid: Grid,
     bytes: Vec<u8>,
-    ts: Stamp,
+    ts_at: usize,
     seq_at: usize,
-    samples: Vec<[Stamp; 2]>,
+    /// Where the time of each sample stands: with its voltage, with its current.
+    samples: Vec<[usize; 2]>,
     digits: Vec<usize>,
+    clock: ClockFace,
     salt: u64,
-}
-
-/// A patched time: where it stands, and which second it shows.
-#[derive(Clone, Copy)]
-struct Stamp {
-    at: usize,
-    second: i64,
 }
 
 impl Template {
@@ -75,12 +70,12 @@ impl Template {
     pub(super) fn new(device_id: &str, grid: Grid, salt: u64) -> Self {
         let blank_time = " ".repeat(TIME_WIDTH);
         let mut text = format!("{{\"v\":2,\"device_id\":\"{device_id}\",\"ts\":\"");
-        let stamp = |text: &mut String| {
+        let time = |text: &mut String| {
             let at = text.len();
             text.push_str(&blank_time);
-            Stamp { at, second: i64::MIN }
+            at
         };
-        let ts = stamp(&mut text);
+        let ts_at = time(&mut text);
         text.push_str("\",\"seq\":");
         let seq_at = text.len();
         text.push_str(&" ".repeat(SEQ_WIDTH));
@@ -89,18 +84,18 @@ impl Template {
         for k in 0..SAMPLES {
             let separator = if k == 0 { "" } else { "," };
             text.push_str(&format!("{separator}{{\"ts\":\""));
-            let voltage = stamp(&mut text);
+            let voltage = time(&mut text);
             text.push_str("\",\"type\":\"voltage_dc\",\"val\":7");
             digits.push(text.len());
             text.push_str("50.25,\"unit\":\"V\"},{\"ts\":\"");
-            let current = stamp(&mut text);
+            let current = time(&mut text);
             text.push_str("\",\"type\":\"current_dc\",\"val\":3");
             digits.push(text.len());
             text.push_str("10.75,\"unit\":\"A\"}");
             samples.push([voltage, current]);
         }
         text.push_str("]}");
-        Self { grid, bytes: text.into_bytes(), ts, seq_at, samples, digits, salt }
+        Self { grid, bytes: text.into_bytes(), ts_at, seq_at, samples, digits, clock: ClockFace::new(), salt }
     }
 
     /// Length of every payload.
@@ -110,30 +105,44 @@ impl Template {
 
     /// The bytes of message `n`; the same for the same `n`, whenever asked.
     pub(super) fn message(&mut self, n: u64) -> &[u8] {
-        put_time(&mut self.bytes, &mut self.ts, self.grid.ts(n));
         put_seq(&mut self.bytes[self.seq_at..self.seq_at + SEQ_WIDTH], n as u32);
-        for k in 0..SAMPLES {
-            let at = self.grid.sample(n, k);
-            for stamp in &mut self.samples[k as usize] {
-                put_time(&mut self.bytes, stamp, at);
+        for (k, places) in self.samples.iter().enumerate() {
+            let text = self.clock.show(self.grid.sample(n, k as u64));
+            for &at in places {
+                self.bytes[at..at + TIME_WIDTH].copy_from_slice(text);
             }
         }
+        // The last sample is of `ts`.
+        let ts = self.clock.show(self.grid.ts(n));
+        self.bytes[self.ts_at..self.ts_at + TIME_WIDTH].copy_from_slice(ts);
         let mut noise = (n ^ self.salt).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         for &at in &self.digits {
             noise ^= noise << 13;
             noise ^= noise >> 7;
             noise ^= noise << 17;
             // The two digits before the point, and the two behind: 700.00 … 799.99.
-            put_pair(&mut self.bytes[at..at + 2], (noise >> 8) as u32 % 100);
-            put_pair(&mut self.bytes[at + 3..at + 5], (noise >> 40) as u32 % 100);
+            let field = &mut self.bytes[at..at + 5];
+            put_pair(field, 0, (noise >> 8) as u32 % 100);
+            put_pair(field, 3, (noise >> 40) as u32 % 100);
         }
         &self.bytes
     }
 }
 
-fn put_pair(to: &mut [u8], value: u32) {
-    to[0] = b'0' + (value / 10) as u8;
-    to[1] = b'0' + (value % 10) as u8;
+/// Digits of 0 … 99.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut value = 0;
+    while value < 100 {
+        pairs[value] = [b'0' + (value / 10) as u8, b'0' + (value % 10) as u8];
+        value += 1;
+    }
+    pairs
+};
+
+/// The two digits of a value below 100.
+fn put_pair(to: &mut [u8], at: usize, value: u32) {
+    to[at..at + 2].copy_from_slice(&PAIRS[value as usize]);
 }
 
 fn put_seq(to: &mut [u8], mut value: u32) {
@@ -146,21 +155,35 @@ fn put_seq(to: &mut [u8], mut value: u32) {
     }
 }
 
-/// Writes the fraction, and the rest only when the second is another than before.
-fn put_time(bytes: &mut [u8], stamp: &mut Stamp, ts: Timestamp) {
-    let second = ts.micros().div_euclid(1_000_000);
-    let mut micros = ts.micros().rem_euclid(1_000_000) as u32;
-    let field = &mut bytes[stamp.at..stamp.at + TIME_WIDTH];
-    if stamp.second != second {
-        stamp.second = second;
-        let text = chrono::DateTime::from_timestamp(second, 0).unwrap_or_default().format("%Y-%m-%dT%H:%M:%S.000000Z");
-        let text = text.to_string();
-        // Years beyond 9999 would be longer; the clock is not there.
-        field.copy_from_slice(&text.as_bytes()[..TIME_WIDTH]);
+/// The time shown last: what is the same in the next one stays.
+#[derive(Clone)]
+struct ClockFace {
+    text: [u8; TIME_WIDTH],
+    minute: i64,
+}
+
+impl ClockFace {
+    fn new() -> Self {
+        Self { text: [b' '; TIME_WIDTH], minute: i64::MIN }
     }
-    for byte in field[20..26].iter_mut().rev() {
-        *byte = b'0' + (micros % 10) as u8;
-        micros /= 10;
+
+    /// `ts` as text.
+    fn show(&mut self, ts: Timestamp) -> &[u8; TIME_WIDTH] {
+        let minute = ts.micros().div_euclid(60_000_000);
+        let within = ts.micros().rem_euclid(60_000_000) as u32;
+        if self.minute != minute {
+            self.minute = minute;
+            let text = chrono::DateTime::from_timestamp(minute * 60, 0).unwrap_or_default();
+            let text = text.format("%Y-%m-%dT%H:%M:%S.000000Z").to_string();
+            // Years beyond 9999 would be longer; the clock is not there.
+            self.text.copy_from_slice(&text.as_bytes()[..TIME_WIDTH]);
+        }
+        let micros = within % 1_000_000;
+        put_pair(&mut self.text, 17, within / 1_000_000);
+        put_pair(&mut self.text, 20, micros / 10_000);
+        put_pair(&mut self.text, 22, micros / 100 % 100);
+        put_pair(&mut self.text, 24, micros % 100);
+        &self.text
     }
 }
 
@@ -208,6 +231,48 @@ mod tests {
             }
             // Asked again later, the same bytes.
             prop_assert_eq!(template.message(n), &first_bytes[..]);
+        }
+    }
+
+    /// A message put together afresh, without anything of the one before.
+    fn afresh(device_id: &str, grid: Grid, salt: u64, n: u64) -> String {
+        let text = |at: Timestamp| {
+            let at = chrono::DateTime::from_timestamp_micros(at.micros()).unwrap();
+            at.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
+        };
+        let mut noise = (n ^ salt).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut digits = || {
+            noise ^= noise << 13;
+            noise ^= noise >> 7;
+            noise ^= noise << 17;
+            format!("{:02}.{:02}", (noise >> 8) as u32 % 100, (noise >> 40) as u32 % 100)
+        };
+        let measurements: Vec<_> = (0..SAMPLES)
+            .flat_map(|k| [(k, "voltage_dc", '7', 'V'), (k, "current_dc", '3', 'A')])
+            .map(|(k, name, hundreds, unit)| {
+                let (ts, digits) = (text(grid.sample(n, k)), digits());
+                format!(r#"{{"ts":"{ts}","type":"{name}","val":{hundreds}{digits},"unit":"{unit}"}}"#)
+            })
+            .collect();
+        let (ts, seq, measurements) = (text(grid.ts(n)), n as u32, measurements.join(","));
+        format!(
+            r#"{{"v":2,"device_id":"{device_id}","ts":"{ts}","seq":{seq:>10},"msg_type":"telemetry","measurements":[{measurements}]}}"#
+        )
+    }
+
+    proptest! {
+        /// Forth and back, over the ends of seconds, minutes and days.
+        #[test]
+        fn a_patched_message_is_the_same_as_one_made_afresh(
+            base in 1_700_000_000_000_000i64..4_000_000_000_000_000, step in 1i64..10_000, salt in 0u64..1000,
+            numbers in prop::collection::vec(prop_oneof![0u64..100, 0u64..5_000_000_000], 1..20),
+        ) {
+            let grid = Grid::new(Timestamp(base), step * 1000);
+            let mut template = Template::new("load-0001", grid, salt);
+            for n in numbers {
+                let patched = String::from_utf8(template.message(n).to_vec()).unwrap();
+                prop_assert_eq!(patched, afresh("load-0001", grid, salt, n));
+            }
         }
     }
 

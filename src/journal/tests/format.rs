@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::checksum::crc32c;
 use super::super::format::{
     Head, RECORD_HEADER, SEGMENT_HEADER, SegmentHeader, encode_hole, encode_record, encoded_len,
 };
@@ -41,7 +42,7 @@ fn bytes_that_are_no_segment_header_are_refused_with_the_reason() {
     check(&[1; 64], Fault::Magic);
     let mut newer = good;
     newer[8] = 9;
-    let crc = crc32c::crc32c(&newer[..60]).to_le_bytes();
+    let crc = crc32c(&newer[..60]).to_le_bytes();
     newer[60..].copy_from_slice(&crc);
     check(&newer, Fault::Version(9));
 }
