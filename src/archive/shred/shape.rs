@@ -40,15 +40,25 @@ pub(super) enum Slot {
 pub(super) struct Shape {
     pub(super) pieces: Vec<(Box<[u8]>, Slot)>,
     pub(super) rest: Box<[u8]>,
+    /// What its values are, in their order.
+    pub(super) values: Vec<Kind>,
+}
+
+/// What a value is: its key, and whether it is a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Kind {
+    pub(super) key: u16,
+    pub(super) is_time: bool,
 }
 
 impl Shape {
-    /// The keys of its values, in their order.
-    pub(super) fn keys(&self) -> impl Iterator<Item = u16> {
-        self.pieces.iter().filter_map(|(_, slot)| match slot {
-            Slot::Time { key, .. } | Slot::Number { key } => Some(*key),
+    fn new(pieces: Vec<(Box<[u8]>, Slot)>, rest: &[u8]) -> Self {
+        let values = pieces.iter().filter_map(|(_, slot)| match *slot {
+            Slot::Time { key, .. } => Some(Kind { key, is_time: true }),
+            Slot::Number { key } => Some(Kind { key, is_time: false }),
             _ => None,
-        })
+        });
+        Self { values: values.collect(), pieces, rest: rest.into() }
     }
 
     /// Reads a text of this shape; `false` = it has another one, and `values` has leavings.
@@ -218,7 +228,7 @@ impl Shapes {
             end = marked.at.end;
         }
         kept.extend_from_slice(&text[end..]);
-        self.known(kept, Shape { pieces, rest: Box::from(&text[end..]) })
+        self.known(kept, Shape::new(pieces, &text[end..]))
     }
 
     fn known(&mut self, kept: Vec<u8>, shape: Shape) -> Option<u32> {

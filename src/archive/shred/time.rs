@@ -2,7 +2,7 @@
 //!
 //! What stands behind (`Z`, `+01:00`, nothing) is text to it. A leap second is not read.
 
-use super::number::integer;
+use super::make::Short;
 use super::power;
 use super::template::Fault;
 
@@ -75,8 +75,8 @@ impl Calendar {
         Some((Instant { units, digits }, length))
     }
 
-    /// Writes an instant.
-    pub(super) fn write(&mut self, instant: Instant, out: &mut Vec<u8>) -> Result<(), Fault> {
+    /// An instant as it is written.
+    pub(super) fn write(&mut self, instant: Instant) -> Result<Short, Fault> {
         let unit = power(instant.digits).filter(|_| instant.digits <= MAX_DIGITS).ok_or(Fault::Time)?;
         let (seconds, fraction) = (instant.units.div_euclid(unit), instant.units.rem_euclid(unit));
         let (days, second) = (seconds.div_euclid(DAY_S), seconds.rem_euclid(DAY_S).unsigned_abs());
@@ -84,15 +84,17 @@ impl Calendar {
             self.text = date(days).ok_or(Fault::Time)?;
             self.days = days;
         }
-        out.extend_from_slice(&self.text);
-        for (mark, part) in [(b'T', second / 3600), (b':', second / 60 % 60), (b':', second % 60)] {
-            out.extend_from_slice(&[mark, b'0' + (part / 10) as u8, b'0' + (part % 10) as u8]);
-        }
+        let mut text = Short::new();
         if instant.digits > 0 {
-            out.push(b'.');
-            integer(fraction.unsigned_abs(), usize::from(instant.digits), out);
+            text.push_digits(fraction.unsigned_abs(), instant.digits);
+            text.push(b'.');
         }
-        Ok(())
+        for (mark, part) in [(b':', second % 60), (b':', second / 60 % 60), (b'T', second / 3600)] {
+            text.push_digits(part, 2);
+            text.push(mark);
+        }
+        self.text.iter().rev().for_each(|byte| text.push(*byte));
+        Ok(text)
     }
 }
 
@@ -189,14 +191,13 @@ mod tests {
             let (instant, length) = calendar.read(text.as_bytes()).unwrap();
             prop_assert_eq!((length, instant.digits), (text.len(), digits));
             prop_assert_eq!(instant.units.div_euclid(power(digits).unwrap()), seconds);
-            let mut out = Vec::new();
-            Calendar::default().write(instant, &mut out).unwrap();
-            prop_assert_eq!(String::from_utf8(out).unwrap(), text);
+            let written = Calendar::default().write(instant).unwrap();
+            prop_assert_eq!(written.bytes(), text.as_bytes());
         }
 
         #[test]
         fn whatever_is_written_nothing_panics(units: i64, digits: u8, other in 0u8..12) {
-            let _ = Calendar::default().write(Instant { units, digits }, &mut Vec::new());
+            let _ = Calendar::default().write(Instant { units, digits });
             let _ = Instant { units, digits: digits % 10 }.cut(other);
         }
     }

@@ -5,7 +5,7 @@ use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
 use proptest::prelude::*;
 
-use super::super::encode::{DIGEST_KEY, Digest, Effort, GROUP_ROWS, Writer, digest, encode};
+use super::super::encode::{DIGEST_KEY, Digest, Effort, Encoder, GROUP_ROWS, Writer};
 use super::super::full::{Full, Scan};
 use super::super::key::ObjectName;
 use super::super::merge::merge;
@@ -66,14 +66,14 @@ fn batch(records: &[Rec]) -> Batch {
         };
         pending.push(&record);
     }
-    pending.take(|record| classify(record, WINDOW)).unwrap()
+    pending.take(|_| None, |record| classify(record, WINDOW)).unwrap()
 }
 
 /// The one object of records of one hour.
 fn object(records: &[Rec]) -> (ObjectName, Bytes) {
     let batch = batch(records);
     let part = batch.parts("n").remove(0);
-    let bytes = encode(&batch, &part, "", digest(&batch, &part)).unwrap();
+    let (bytes, _) = Encoder::default().encode(&batch, &part, "").unwrap();
     (part.name, bytes)
 }
 
