@@ -7,6 +7,20 @@ use super::template::{Fault, Part, Template};
 use super::time::{Calendar, Instant};
 use super::{Context, power};
 
+/// Whether a text begins with a piece. (Most pieces are so short that a call of `memcmp` costs more than the comparison.)
+#[inline]
+pub(super) fn begins(text: &[u8], piece: &[u8]) -> bool {
+    let Some(text) = text.get(..piece.len()) else { return false };
+    match piece.len() {
+        0..8 => text == piece,
+        8..16 => text.first_chunk::<8>() == piece.first_chunk() && text.last_chunk::<8>() == piece.last_chunk(),
+        _ => {
+            let chunks = text.as_chunks::<16>().0.iter().zip(piece.as_chunks::<16>().0);
+            text.last_chunk::<16>() == piece.last_chunk() && chunks.into_iter().all(|(a, b)| a == b)
+        }
+    }
+}
+
 /// A few bytes, put together from their end: what a mark becomes.
 #[derive(Debug)]
 pub(super) struct Short {
@@ -37,6 +51,12 @@ impl Short {
             left -= 1;
         }
         value
+    }
+
+    /// A text before the others.
+    pub(super) fn push_text<const N: usize>(&mut self, text: &[u8; N]) {
+        self.start -= N;
+        self.bytes[self.start..self.start + N].copy_from_slice(text);
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -84,7 +104,7 @@ struct Compared<'a> {
 
 impl Sink for Compared<'_> {
     fn put(&mut self, bytes: &[u8]) -> bool {
-        let is_same = self.text[self.at..].starts_with(bytes);
+        let is_same = begins(&self.text[self.at..], bytes);
         self.at += if is_same { bytes.len() } else { 0 };
         is_same
     }

@@ -182,7 +182,8 @@ mod tests {
                 let style = styles.choose().unwrap();
                 let scale = value.decimals + more;
                 if let Some(mantissa) = power(more).and_then(|unit| value.mantissa.checked_mul(unit)) {
-                    prop_assert_eq!(write(mantissa, scale, style).unwrap().bytes(), text.as_bytes());
+                    let written = write(mantissa, scale, style).unwrap();
+                    prop_assert_eq!(written.bytes(), text.as_bytes());
                 }
             }
         }

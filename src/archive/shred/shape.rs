@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::make::begins;
 use super::text::{Found, marks};
 use super::time::{Calendar, Instant};
 use super::{CLOSE, Context, OPEN, POWERS, Value, number};
@@ -65,7 +66,10 @@ impl Shape {
     fn read(&self, context: Context<'_>, text: &[u8], calendar: &mut Calendar, values: &mut Vec<Value>) -> bool {
         let (mut rest, mut times) = (text, Times::new(context));
         for (before, slot) in &self.pieces {
-            let Some(at) = rest.strip_prefix(&**before) else { return false };
+            if !begins(rest, before) {
+                return false;
+            }
+            let at = &rest[before.len()..];
             let Some(length) = take(*slot, context, at, &mut times, calendar, values) else { return false };
             rest = &at[length..];
         }
@@ -109,7 +113,7 @@ fn take<'a>(
     values: &mut Vec<Value>,
 ) -> Option<usize> {
     match slot {
-        Slot::Device => text.starts_with(context.device).then_some(context.device.len()),
+        Slot::Device => begins(text, context.device).then_some(context.device.len()),
         Slot::Seq => {
             let (value, length) = number::read(text)?;
             (value.decimals == 0 && context.seq == Some(value.mantissa)).then_some(length)
@@ -120,7 +124,7 @@ fn take<'a>(
             Some(length)
         }
         Slot::Same { digits } => {
-            let is_text = times.last.digits == digits && !times.text.is_empty() && text.starts_with(times.text);
+            let is_text = times.last.digits == digits && !times.text.is_empty() && begins(text, times.text);
             if is_text && !text.get(times.text.len()).is_some_and(u8::is_ascii_digit) {
                 return Some(times.text.len());
             }
