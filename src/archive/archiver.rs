@@ -3,7 +3,8 @@
 //! Order, which is the whole of its safety: read → write the object (never over another) → release the journal. A crash
 //! anywhere repeats work and changes nothing; see `recover`.
 //!
-//! Invariant: memory holds one batch (`flush_bytes`), the numbers of its messages and one encoded object. Does not know how objects are read back.
+//! Invariant: memory holds one batch (`flush_bytes`), the numbers of its messages and one encoded object; it is used again as
+//! long as batches fill, and given back when one is written for its age. Does not know how objects are read back.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -171,6 +172,9 @@ impl Archiver {
                     // Only a hole was passed.
                     self.released(reader.position(), None);
                 }
+            } else if pending.oldest().is_none() {
+                // Nothing comes: no memory is kept for it.
+                (pending, self.encoder) = (Pending::default(), Encoder::default());
             }
         }
         Ok(())
@@ -213,7 +217,7 @@ impl Archiver {
             }
         }
         self.released(batch.end(), None);
-        // More will come as fast as this came: it finds the memory warm. In quieter times none is held.
+        // More will come as fast as this came. In quieter times no memory is kept for it.
         if is_full {
             self.encoder = encoder;
             pending.reuse(batch);

@@ -230,6 +230,19 @@ mod tests {
         assert!(batch(&[]).is_none());
     }
 
+    #[test]
+    fn the_memory_of_a_batch_is_used_again_but_not_what_was_in_it() {
+        let first = batch(&[("a", 5), ("b", 6)]).unwrap();
+        let (room, mut pending) = (first.rows.capacity(), Pending::default());
+        let shared = first.bytes(&first.row(0).payload);
+        pending.reuse(first);
+        assert_eq!((pending.rows.capacity(), &shared[..]), (0, &b"{}"[..]), "what somebody still has is left alone");
+        pending.reuse(batch(&[("c", 7), ("d", 8), ("e", 9)]).unwrap());
+        assert_eq!((pending.bytes(), pending.oldest(), pending.end()), (0, None, 0));
+        assert!(pending.rows.capacity() >= room && pending.text.capacity() > 0);
+        assert!(pending.take(|_| None, |_| unreachable!()).is_none());
+    }
+
     proptest! {
         #[test]
         fn every_record_is_in_exactly_one_part_and_in_its_hour(times in prop::collection::vec(0i64..20_000_000_000, 1..60)) {

@@ -97,10 +97,17 @@ impl Group {
         row: &dyn Fn(usize) -> (Context<'a>, &'a [u8]),
     ) -> Shredded {
         let (templates, candidates) = self.candidates(shapes, columns);
-        let kept = kept(&templates, &candidates);
+        let mut rows = vec![0usize; templates.len()];
+        candidates.iter().flatten().for_each(|candidate| rows[*candidate] += 1);
+        let kept = kept(&templates, &rows);
         let mut done = Shredded { of_row: vec![None; self.rows.len()], ..Shredded::default() };
         done.lists = vec![Lists { values: Vec::new(), counts: vec![0; self.rows.len()] }; columns.names.len()];
         let takes: Vec<Vec<usize>> = templates.iter().map(|template| template.columns().collect()).collect();
+        let mut room = vec![0; columns.names.len()];
+        for (takes, rows) in takes.iter().zip(&rows) {
+            takes.iter().for_each(|column| room[*column] += rows);
+        }
+        done.lists.iter_mut().zip(room).for_each(|(list, room)| list.values.reserve_exact(room));
         let mut places: Vec<Option<u32>> = vec![None; templates.len()];
         let mut numbers = Vec::new();
         for (index, candidate) in candidates.into_iter().enumerate() {
@@ -177,10 +184,8 @@ impl Group {
     }
 }
 
-/// Which templates there is room for: first those of several rows, in the order of their first ones.
-fn kept(templates: &[Template], candidates: &[Option<usize>]) -> Vec<bool> {
-    let mut rows = vec![0usize; templates.len()];
-    candidates.iter().flatten().for_each(|candidate| rows[*candidate] += 1);
+/// Which templates, each of so many rows, there is room for: first those of several, in the order of their first ones.
+fn kept(templates: &[Template], rows: &[usize]) -> Vec<bool> {
     let (mut is_kept, mut count, mut bytes) = (vec![false; templates.len()], 0, 0);
     for is_turn in [|rows: usize| rows > 1, |rows: usize| rows == 1] {
         for (index, template) in templates.iter().enumerate().filter(|(index, _)| is_turn(rows[*index])) {

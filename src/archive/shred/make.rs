@@ -12,7 +12,8 @@ use super::{Context, power};
 pub(super) fn begins(text: &[u8], piece: &[u8]) -> bool {
     let Some(text) = text.get(..piece.len()) else { return false };
     match piece.len() {
-        0..8 => text == piece,
+        0..4 => text.iter().zip(piece).all(|(a, b)| a == b),
+        4..8 => text.first_chunk::<4>() == piece.first_chunk() && text.last_chunk::<4>() == piece.last_chunk(),
         8..16 => text.first_chunk::<8>() == piece.first_chunk() && text.last_chunk::<8>() == piece.last_chunk(),
         _ => {
             let chunks = text.as_chunks::<16>().0.iter().zip(piece.as_chunks::<16>().0);
@@ -103,6 +104,7 @@ struct Compared<'a> {
 }
 
 impl Sink for Compared<'_> {
+    #[inline]
     fn put(&mut self, bytes: &[u8]) -> bool {
         let is_same = begins(&self.text[self.at..], bytes);
         self.at += if is_same { bytes.len() } else { 0 };
@@ -198,4 +200,26 @@ fn taken(column: u16, scales: &[u8], next: &mut impl FnMut(usize) -> Option<i64>
     let column = usize::from(column);
     let scale = scales.get(column).ok_or(Fault::Column)?;
     Ok((next(column).ok_or(Fault::Count)?, *scale))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_text_begins_with_a_piece_when_it_does(
+            text in prop::collection::vec(0u8..2, 0..80), length in 0usize..80, spoilt in 0usize..160,
+        ) {
+            let mut piece = text[..length.min(text.len())].to_vec();
+            prop_assert!(begins(&text, &piece));
+            if let Some(byte) = piece.get_mut(spoilt) {
+                *byte ^= 1;
+                prop_assert!(!begins(&text, &piece));
+            }
+            piece.resize(text.len() + 1, 0);
+            prop_assert!(!begins(&text, &piece));
+        }
+    }
 }

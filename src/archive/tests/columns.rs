@@ -148,6 +148,18 @@ fn messages_taken_apart_come_back_by_name_and_by_time_as_written_and_put_togethe
 }
 
 #[test]
+fn an_object_does_not_depend_on_those_made_before_in_the_same_memory() {
+    let mut encoder = Encoder::default();
+    for records in [records(0, 200), records(50, 30), records(7, 90)] {
+        let batch = batch(&records);
+        let part = batch.parts("n").remove(0);
+        let again = encoder.encode(&batch, &part, "").unwrap();
+        assert!(again == Encoder::default().encode(&batch, &part, "").unwrap());
+        assert_eq!(all_rows(&again.0).unwrap().len(), records.len());
+    }
+}
+
+#[test]
 fn other_engines_see_the_numbers_by_name_with_their_decimals() {
     let (_, bytes) = object(&records(0, 40));
     let file = SerializedFileReader::new(bytes).unwrap();
