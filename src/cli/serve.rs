@@ -89,7 +89,7 @@ impl ServeArgs {
             refuse_public_listeners(loaded)?;
         }
         check_certificate(loaded)?;
-        if self.open.is_some() {
+        if self.open.is_some() && self.demo.is_none() {
             refuse_tls_without_certificate(loaded)?;
         }
         Ok(ServeOptions { settings: loaded.settings.clone(), open: self.open.is_some(), demo: self.demo })
@@ -114,11 +114,12 @@ fn refuse_public_listeners(loaded: &Loaded) -> Result<(), ConfigError> {
     if faults.is_empty() { Ok(()) } else { Err(ConfigError { faults }) }
 }
 
-/// With `--open` the server makes itself no certificate.
+/// With `--open` the server makes itself no certificate, but for a demo.
 fn refuse_tls_without_certificate(loaded: &Loaded) -> Result<(), ConfigError> {
     let needing = serve::needing_certificate(&loaded.settings);
     let Some(key) = needing.filter(|_| loaded.settings.mqtt.tls_cert_file.is_none()) else { return Ok(()) };
-    let message = "needs mqtt.tls_cert_file and mqtt.tls_key_file: with --open no certificate is made".to_owned();
+    let message = "needs mqtt.tls_cert_file and mqtt.tls_key_file: with --open no certificate is made (but for --demo)"
+        .to_owned();
     Err(ConfigError { faults: vec![Fault { key: key.to_owned(), source: loaded.source_of(key), message }] })
 }
 
@@ -266,6 +267,16 @@ mod tests {
         let error = options(&files).expect_err("there are no such files");
         assert_eq!(error.faults[0].key, "mqtt.tls_cert_file");
         assert!(options(&[&["--mqtts-listen", "off", "--open"], &files[..]].concat()).is_ok(), "nobody needs them");
+    }
+
+    #[test]
+    fn only_a_demo_makes_certificates_of_an_open_server() {
+        let tls = ["--open", "--mqtts-listen", "127.0.0.1:0"];
+        let error = options(&tls).expect_err("there is no certificate");
+        assert_eq!(error.faults[0].key, "mqtt.tls_listen");
+        assert!(options(&[&tls[..], &["--demo", "2"]].concat()).is_ok_and(|o| o.open));
+        let public = ["--open", "--demo", "2", "--mqtts-listen", "0.0.0.0:0"];
+        assert_eq!(options(&public).expect_err("others can reach it").faults[0].key, "mqtt.tls_listen");
     }
 
     #[test]

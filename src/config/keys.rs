@@ -175,14 +175,14 @@ settings! {
         /// Address of the listener for plain TCP; port 0 takes a free one.
         listen: SocketAddr = "127.0.0.1:1883", Kind::Listen { may_be_off: false }, "--mqtt-listen";
         /// Address of the listener for MQTT in TLS; `auto` = `0.0.0.0:8883`, unless somebody else has that address, or
-        /// there is no certificate (with `--open` none is made).
+        /// there is no certificate (with `--open` none is made, but for `--demo`, and then it is `127.0.0.1:8883`).
         tls_listen: AutoListen = "auto", Kind::ListenAuto, "--mqtts-listen";
         /// Address of the listener for MQTT over WebSocket, at the path `/mqtt`.
         ws_listen: Option<SocketAddr> = "off", Kind::Listen { may_be_off: true }, "--ws-listen";
         /// Address of the listener for MQTT over WebSocket in TLS, at the path `/mqtt`.
         wss_listen: Option<SocketAddr> = "off", Kind::Listen { may_be_off: true }, "--wss-listen";
         /// PEM file of the server's certificate, followed by those of its issuers. Without one the server makes itself a
-        /// certificate of its own authority, unless it is started with `--open`.
+        /// certificate of its own authority, unless it is started with `--open` and without `--demo`.
         tls_cert_file: Option<PathBuf> = "", Kind::File;
         /// PEM file of its private key; other users of this machine must not be able to read it.
         tls_key_file: Option<PathBuf> = "", Kind::File;

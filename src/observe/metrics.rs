@@ -2,7 +2,7 @@
 //!
 //! The recorder belongs to this room and is made at first use, so there is nothing to install, no order to keep and no
 //! second installation to fail. A metric whose labels have a closed set of values keeps one handle a combination in a
-//! flat table: counting is a few string comparisons and one atomic addition, never a lookup in a map. Labels with an
+//! flat table, made when it is first used: counting is a few string comparisons and one atomic addition, never a lookup in a map. Labels with an
 //! open set (route, task) are bounded at [`MAX_OPEN_SERIES`] combinations; everything beyond counts as `other`.
 //! Does not know what is counted: that is the catalogue's business.
 
@@ -75,11 +75,18 @@ impl Handle for metrics::Histogram {
     }
 }
 
+/// One combination of a closed label set.
+#[derive(Debug)]
+struct Series<H> {
+    values: Vec<&'static str>,
+    handle: OnceLock<H>,
+}
+
 /// A metric of the catalogue with the handles of its series.
 #[derive(Debug)]
 pub struct Metric<H> {
     def: &'static MetricDef,
-    closed: OnceLock<Vec<H>>,
+    closed: OnceLock<Vec<Series<H>>>,
     open: OnceLock<RwLock<HashMap<String, H>>>,
 }
 
@@ -100,7 +107,7 @@ impl<H: Handle> Metric<H> {
     /// metric's (a mistake in the caller; debug builds stop there).
     pub fn with(&self, labels: LabelValues<'_>) -> Option<H> {
         let found = match self.def.is_closed() {
-            true => self.closed_index(labels).map(|index| self.closed()[index].clone()),
+            true => self.closed_index(labels).map(|index| self.of_closed(&self.closed()[index]).clone()),
             false => self.open_handle(labels),
         };
         debug_assert!(found.is_some(), "{} has no series {labels:?}", self.def.name);
@@ -110,7 +117,9 @@ impl<H: Handle> Metric<H> {
     /// Makes all series of a closed label set, unless it is a gauge.
     pub(super) fn prepare(&self) {
         if self.def.is_closed() && self.def.kind != Kind::Gauge {
-            self.closed();
+            for series in self.closed() {
+                self.of_closed(series);
+            }
         }
     }
 
@@ -124,7 +133,7 @@ impl<H: Handle> Metric<H> {
         let index = self.closed_index(labels);
         debug_assert!(index.is_some(), "{} has no series {labels:?}", self.def.name);
         if let Some(index) = index {
-            act(&self.closed()[index]);
+            act(self.of_closed(&self.closed()[index]));
         }
     }
 
@@ -139,8 +148,13 @@ impl<H: Handle> Metric<H> {
         })
     }
 
-    fn closed(&self) -> &[H] {
-        self.closed.get_or_init(|| self.def.combinations().iter().map(|values| self.register(values)).collect())
+    fn closed(&self) -> &[Series<H>] {
+        let series = |values| Series { values, handle: OnceLock::new() };
+        self.closed.get_or_init(|| self.def.combinations().into_iter().map(series).collect())
+    }
+
+    fn of_closed<'a>(&self, series: &'a Series<H>) -> &'a H {
+        series.handle.get_or_init(|| self.register(&series.values))
     }
 
     fn open_handle(&self, labels: LabelValues<'_>) -> Option<H> {
@@ -198,8 +212,18 @@ impl Gauge {
 
     /// Sets all series of a closed label set, from the values of their labels.
     pub fn set_all(&self, value: impl Fn(&[&'static str]) -> f64) {
-        for (labels, gauge) in self.def.combinations().iter().zip(self.closed()) {
-            gauge.set(value(labels));
+        for series in self.closed() {
+            self.of_closed(series).set(value(&series.values));
+        }
+    }
+
+    /// Says of a series that its value is not known any more: NaN, which no rule compares with anything. One that was never
+    /// set stays away.
+    pub fn forget(&self, labels: LabelValues<'_>) {
+        let series = self.closed_index(labels).and_then(|index| self.closed().get(index));
+        debug_assert!(series.is_some(), "{} has no closed series {labels:?}", self.def.name);
+        if let Some(handle) = series.and_then(|series| series.handle.get()) {
+            handle.set(f64::NAN);
         }
     }
 
@@ -320,6 +344,24 @@ mod tests {
             line("iot_meter_messages_refused_total{kind=\"status\",reason=\"bad_seq\"}").as_deref(),
             Some("iot_meter_messages_refused_total{kind=\"status\",reason=\"bad_seq\"} 0")
         );
+    }
+
+    #[test]
+    fn a_gauge_shows_what_was_set_and_nothing_else() {
+        static LEFT: Gauge = Gauge::new(&MetricDef {
+            name: "iot_meter_of_a_test_seconds",
+            kind: Kind::Gauge,
+            unit: "seconds",
+            labels: &[("of", &["server", "device"])],
+            help: "",
+        });
+        LEFT.forget(&[("of", "device")]);
+        LEFT.set(&[("of", "server")], 5.0);
+        let of = |of: &str| line(&format!("iot_meter_of_a_test_seconds{{of=\"{of}\"}}"));
+        assert_eq!(of("server").as_deref(), Some("iot_meter_of_a_test_seconds{of=\"server\"} 5"));
+        assert_eq!(of("device"), None, "what nobody knows is not zero");
+        LEFT.forget(&[("of", "server")]);
+        assert_eq!(of("server").as_deref(), Some("iot_meter_of_a_test_seconds{of=\"server\"} NaN"));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The certificates of the listeners as the settings name them, or as the server has made them; whoever reports a fault
 //! wants the key of the setting.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
 use super::authority::{SERVER_CERT, SERVER_KEY};
-use crate::config::{AutoListen, Settings, TlsVersion};
+use crate::config::{AutoListen, Settings, TLS_LISTEN, TlsVersion};
 use crate::domain::Clock;
 use crate::tls::{self, OwnCa, Revocations, Tls, TlsOptions};
 
@@ -45,23 +46,31 @@ pub fn needing(settings: &Settings) -> Option<&'static str> {
     }
 }
 
+/// Where MQTT in TLS is when nobody said so. What an open server has made itself must not let other machines in.
+pub fn usual_address(settings: &Settings, is_open: bool) -> SocketAddr {
+    match is_open && settings.mqtt.tls_cert_file.is_none() {
+        true => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), TLS_LISTEN.port()),
+        false => TLS_LISTEN,
+    }
+}
+
 /// Looks whether the files that the settings name are good. Those the server makes itself are not looked at.
 pub fn check(settings: &Settings) -> Result<(), CertificateFault> {
     match settings.mqtt.tls_cert_file {
-        Some(_) => open(settings, true, &Revocations::default(), &Clock::system()).map(drop),
+        Some(_) => open(settings, false, &Revocations::default(), &Clock::system()).map(drop),
         None => Ok(()),
     }
 }
 
-/// The TLS sides of the listeners; `None` where no listener has one, or there is no certificate. Of a server that `is_open`
-/// to everybody only the configured one counts: what an earlier start has made must not open a port to other machines.
+/// The TLS sides of the listeners; `None` where no listener has one, or there is no certificate. Of a server without
+/// authority only the configured one counts: what an earlier start has made must not open a port.
 pub fn open(
     settings: &Settings,
-    is_open: bool,
+    has_authority: bool,
     revocations: &Revocations,
     clock: &Clock,
 ) -> Result<Option<Served>, CertificateFault> {
-    if !are_wanted(settings) || (is_open && settings.mqtt.tls_cert_file.is_none()) {
+    if !are_wanted(settings) || (!has_authority && settings.mqtt.tls_cert_file.is_none()) {
         return Ok(None);
     }
     let Some(options) = options(settings, &settings.data_dir.join("pki")) else { return Ok(None) };
@@ -113,5 +122,27 @@ fn key_of(error: &tls::Error, options: &TlsOptions, settings: &Settings) -> &'st
         _ if is(&options.key_file) => KEY_FILE,
         _ if settings.mqtt.tls_client_ca_file.as_deref().is_some_and(is) => "mqtt.tls_client_ca_file",
         _ => "data_dir",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Flag, Sources, load};
+
+    #[test]
+    fn what_an_open_server_makes_itself_lets_no_other_machine_in() {
+        let check = |files: &[(&str, &str)], is_open, expected: &str| {
+            let flag =
+                |(key, value): &(&str, &str)| Flag { flag: (*key).into(), key: (*key).into(), value: (*value).into() };
+            let flags = files.iter().map(flag).collect();
+            let settings = load(&Sources { flags, working_dir: "/srv".into(), ..Sources::default() }).unwrap().settings;
+            assert_eq!(usual_address(&settings, is_open).to_string(), expected);
+        };
+        let files = [("mqtt.tls_cert_file", "/c.pem"), ("mqtt.tls_key_file", "/k.pem")];
+        check(&[], true, "127.0.0.1:8883");
+        check(&[], false, "0.0.0.0:8883");
+        // Refused by the command line, unless it is intended.
+        check(&files, true, "0.0.0.0:8883");
     }
 }

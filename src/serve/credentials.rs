@@ -185,7 +185,10 @@ impl Watch {
         let ends = [("device", figures.next_expiry), ("server", self.server_end()), ("ca", self.ca_end())];
         let tells = warned.is_none_or(|at| now.since(at) >= WARN_EVERY);
         for (of, end) in ends {
-            let Some(end) = end else { continue };
+            let Some(end) = end else {
+                metrics::CERTIFICATE_EXPIRY.forget(&[("of", of)]);
+                continue;
+            };
             let left = (end.micros() - now.micros()) as f64 / 1e6;
             metrics::CERTIFICATE_EXPIRY.set(&[("of", of)], left);
             if tells && end < soon {

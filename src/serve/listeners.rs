@@ -9,7 +9,7 @@ use super::datadir::Addresses;
 use super::{bind, certificates};
 use crate::api;
 use crate::broker::Listener;
-use crate::config::{AutoListen, Settings, TLS_LISTEN};
+use crate::config::{AutoListen, Settings};
 
 /// Bound listeners.
 pub struct Sockets {
@@ -19,8 +19,13 @@ pub struct Sockets {
     pub scrapes: Option<TcpListener>,
 }
 
-/// Binds what the settings ask for; with the addresses really bound.
-pub fn bind_all(settings: &Settings, served: Option<&Served>) -> anyhow::Result<(Sockets, Addresses)> {
+/// Binds what the settings ask for, MQTT in TLS at the `usual` address where they leave it open; with the addresses really
+/// bound.
+pub fn bind_all(
+    settings: &Settings,
+    served: Option<&Served>,
+    usual: SocketAddr,
+) -> anyhow::Result<(Sockets, Addresses)> {
     let mqtt = &settings.mqtt;
     if let (Some(key), None) = (certificates::needing(settings), served) {
         bail!("{key} is in TLS and there is no certificate; set mqtt.tls_cert_file and mqtt.tls_key_file");
@@ -42,7 +47,7 @@ pub fn bind_all(settings: &Settings, served: Option<&Served>) -> anyhow::Result<
     let mqtts = match mqtt.tls_listen {
         AutoListen::At(address) => broker(Some(address), "mqtt.tls_listen", &in_tls)?,
         AutoListen::Auto if served.is_some() => {
-            broker(Some(TLS_LISTEN), "mqtt.tls_listen", &in_tls).or_else(do_without)?
+            broker(Some(usual), "mqtt.tls_listen", &in_tls).or_else(|error| do_without(usual, error))?
         }
         AutoListen::Auto | AutoListen::Off => None,
     };
@@ -67,13 +72,13 @@ pub fn bind_all(settings: &Settings, served: Option<&Served>) -> anyhow::Result<
 }
 
 /// A listener that nobody asked for stays away where its address is taken: by another server on this machine, mostly.
-fn do_without(error: anyhow::Error) -> anyhow::Result<Option<SocketAddr>> {
+fn do_without(address: SocketAddr, error: anyhow::Error) -> anyhow::Result<Option<SocketAddr>> {
     let kind = error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind);
     if kind != Some(std::io::ErrorKind::AddrInUse) {
         return Err(error);
     }
     tracing::warn!(
-        address = %TLS_LISTEN,
+        %address,
         "MQTT IN TLS IS OFF: somebody else has its address; choose another with mqtt.tls_listen, or set it to off"
     );
     Ok(None)

@@ -43,15 +43,15 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let Start { settings, open, clock, demo } = start;
     let data = DataDir::open(&settings.data_dir)?;
     let node_id = data.node_id()?;
-    let made = match open {
-        true => None,
-        false => {
-            authority::prepare(&data.path("pki"), &settings, clock.now()).context("certificates cannot be made")?
-        }
+    // An open server has no use for certificates of its own; a demo shows what they are like.
+    let has_authority = !open || demo > 0;
+    let made = match has_authority {
+        true => authority::prepare(&data.path("pki"), &settings, clock.now()).context("certificates cannot be made")?,
+        false => None,
     };
     let revocations = Revocations::default();
-    let served = certificates::open(&settings, open, &revocations, &clock)?;
-    let (sockets, addresses) = bind_all(&settings, served.as_ref())?;
+    let served = certificates::open(&settings, has_authority, &revocations, &clock)?;
+    let (sockets, addresses) = bind_all(&settings, served.as_ref(), certificates::usual_address(&settings, open))?;
     let board = Board::new(clock.clone());
     let store = open_store(&settings, node_id).await?;
     let bucket = open_archive(&settings).await?;
@@ -120,7 +120,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     start_upkeep(&settings, &parts, &stopping, &mut tasks);
     let history = History::new(Arc::clone(&parts.store), raw.clone());
     rollups::start(&settings, &parts, &history, &stopping, &mut tasks);
-    start_credentials(&settings, open, &parts, &revocations, served, &doors, &stopping, &mut tasks);
+    start_credentials(&settings, has_authority, &parts, &revocations, served, &doors, &stopping, &mut tasks);
     let notices = notices::start(&settings, &data, node_id, &parts, &tracer, &stopping, &mut tasks)?;
     let journal_now = parts.journal.clone();
     let services = api::Services {
@@ -393,7 +393,7 @@ fn start_upkeep(settings: &Settings, parts: &Parts, stopping: &watch::Receiver<b
 #[allow(clippy::too_many_arguments, reason = "the parts of the start that it watches")]
 fn start_credentials(
     settings: &Settings,
-    open: bool,
+    has_authority: bool,
     parts: &Parts,
     revocations: &Revocations,
     served: Option<Served>,
@@ -416,7 +416,7 @@ fn start_credentials(
         clock: parts.board.clock().clone(),
         settings: settings.clone(),
         served,
-        has_authority: !open,
+        has_authority,
         seen: 0,
         looked_at: parts.board.clock().now(),
     };

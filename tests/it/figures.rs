@@ -32,11 +32,15 @@ fn certificates_are_counted_by_state_and_the_next_end_is_known() {
         let body = json!({"device_id": device, "days": days});
         app.api.post("/api/certificates", &body).expect(201).json()["serial"].as_str().unwrap().to_owned()
     };
+    const OF_DEVICES: &str = "certificate_expiry_seconds{of=\"device\"}";
+    eventually("the server's end is known", || {
+        Figures::of(&app.api).get("certificate_expiry_seconds{of=\"server\"}").is_some()
+    });
+    assert_eq!(Figures::of(&app.api).get(OF_DEVICES), None, "no device has one, and 0 would be: now");
     for device in ["long", "short", "gone"] {
         app.register(device);
     }
-    issue("long", 400);
-    issue("short", 10);
+    let good = [issue("long", 400), issue("short", 10)];
     let gone = issue("gone", 5);
     app.api.delete(&format!("/api/certificates/{gone}")).expect(200);
     let counts = [("valid", 2.0), ("expiring", 1.0), ("expired", 0.0), ("revoked", 1.0)];
@@ -48,11 +52,14 @@ fn certificates_are_counted_by_state_and_the_next_end_is_known() {
     assert!((9.9..10.1).contains(&left("device")), "the first that is good: {}", left("device"));
     assert!(left("server") > 30.0 && left("ca") > left("server"), "{} {}", left("server"), left("ca"));
     // One that comes to its end sooner counts at the next look.
-    issue("long", 3);
+    let soonest = issue("long", 3);
     eventually("the next end is another one", || {
-        let left = Figures::of(&app.api).value("certificate_expiry_seconds{of=\"device\"}") / DAY_S;
-        (2.9..3.1).contains(&left)
+        (2.9..3.1).contains(&(Figures::of(&app.api).value(OF_DEVICES) / DAY_S))
     });
+    for serial in good.iter().chain([&soonest]) {
+        app.api.delete(&format!("/api/certificates/{serial}")).expect(200);
+    }
+    eventually("no end is the next one", || Figures::of(&app.api).value(OF_DEVICES).is_nan());
 }
 
 /// A rollout over these devices.

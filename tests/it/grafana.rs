@@ -8,7 +8,9 @@ mod promql;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use serde_json::Value;
+use iot_meter::domain::derived::Derived;
+use iot_meter::domain::metric::Known;
+use serde_json::{Value, json};
 
 use crate::ops::{definition, read};
 use promql::{Matcher, reads};
@@ -84,14 +86,6 @@ impl Board {
             (format!("{}: variable {}", self.name, text(variable, "name")), query)
         });
         of_panels.chain(of_notes).chain(of_variables).collect()
-    }
-
-    /// Whether a panel, named by its place, is in a row that is closed until somebody opens it.
-    #[cfg(feature = "ops-tests")]
-    fn has_in_closed_row(&self, place: &str) -> bool {
-        let rows = list(&self.json, "panels").iter().filter(|panel| panel["collapsed"] == true);
-        let mut titles = rows.flat_map(|row| list(row, "panels")).map(|panel| text(panel, "title"));
-        titles.any(|title| place == format!("{}: {title}", self.name))
     }
 
     fn variables(&self) -> &[Value] {
@@ -293,6 +287,57 @@ fn dashboards_are_of_a_shape_that_grafana_reads() {
                 "{place}: {references:?}"
             );
         }
+    }
+}
+
+#[test]
+fn what_is_repeated_is_repeated_for_something() {
+    let mut count = 0;
+    for board in boards() {
+        for panel in list(&board.json, "panels").iter().filter(|panel| panel["repeat"].is_string()) {
+            let (place, variable) = (format!("{}: {}", board.name, panel["title"]), text(panel, "repeat"));
+            let found = board.variables().iter().find(|v| text(v, "name") == variable);
+            assert_eq!(
+                found.map(|v| &v["multi"]),
+                Some(&Value::Bool(true)),
+                "{place}: {variable} has one value at most"
+            );
+            // Beside repeated panels there is no room.
+            assert_eq!((&panel["gridPos"]["x"], &panel["gridPos"]["w"]), (&json!(0), &json!(24)), "{place}");
+            assert!(text(panel, "title").contains(variable), "{place}: which is which?");
+            count += 1;
+        }
+    }
+    assert!(count >= 2, "the dashboards were not understood");
+}
+
+#[test]
+fn every_quantity_of_a_device_is_shown_in_its_unit() {
+    // What Grafana calls them.
+    let words = |unit: &str| match unit {
+        "V" => "volt",
+        "A" => "amp",
+        "Hz" => "hertz",
+        "%" => "percent",
+        "Cel" => "celsius",
+        "W" => "watt",
+        "VA" => "voltamp",
+        "var" => "voltampreact",
+        "" => "none",
+        other => panic!("what does Grafana call {other}?"),
+    };
+    let boards = boards();
+    let device = boards.iter().find(|board| board.name == "device").unwrap();
+    let unit_of = |panel: &Value, name: &str| {
+        let overrides = list(&panel["fieldConfig"], "overrides");
+        let of_name = overrides.iter().find(|rule| rule["matcher"] == json!({"id": "byName", "options": name}));
+        of_name.map(|rule| text(&rule["properties"][0], "value").to_owned())
+    };
+    let measured = Known::ALL.map(|metric| ("$quantity", metric.name(), metric.unit()));
+    let derived = Derived::ALL.map(|quantity| ("Power", quantity.name(), quantity.unit()));
+    for (title, name, unit) in measured.into_iter().chain(derived) {
+        let panel = device.panels().into_iter().find(|panel| text(panel, "title") == title).unwrap();
+        assert_eq!(unit_of(panel, name).as_deref(), Some(words(unit)), "{title}: {name}");
     }
 }
 

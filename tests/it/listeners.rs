@@ -1,10 +1,17 @@
 //! The broker's other listeners through the whole server: WebSocket, TLS, and what is not let in.
 
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::Command;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde_json::Value;
 use tungstenite::Message;
 
 use crate::support::mqtt::tcp;
+use crate::support::process::{self, Server};
 use crate::support::wrapped::{ANY, Certificate, tls, try_web, web};
 use crate::support::{Client, Connect, Packet, TestApp, eventually, telemetry};
 
@@ -158,6 +165,45 @@ fn a_certificate_that_is_no_good_is_a_fault_of_the_configuration() {
     check(&key, &key, &["mqtt.tls_cert_file", "no certificate"]);
     check(&cert, &cert, &["mqtt.tls_key_file", "no private key"]);
     assert!(!dir.path().join("data").exists(), "nothing was begun");
+}
+
+/// Where a demo listens for MQTT in TLS.
+fn mqtts_of(data: &Path) -> Option<SocketAddr> {
+    let announced: Value = serde_json::from_slice(&std::fs::read(data.join("run/addresses.json")).unwrap()).unwrap();
+    announced.get("mqtts").map(|address| address.as_str().unwrap().parse().unwrap())
+}
+
+#[test]
+fn an_open_demo_speaks_tls_too_by_an_authority_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start_with(&mut process::demo(&data, 1, "127.0.0.1:0"), &data);
+    let authority = CertificateDer::from_pem_file(data.join("pki/ca.pem")).unwrap();
+    let mut watcher = log_in(Client::over(tls(mqtts_of(&data).unwrap(), &authority, ANY).unwrap()), "watcher");
+    assert_eq!(watcher.subscribe("iot/+/telemetry", 1), 1);
+    match watcher.next_publish() {
+        Packet::Publish { topic, .. } => assert_eq!(topic, "iot/demo-dc750-0001/telemetry"),
+        other => panic!("{other:?}"),
+    }
+    for of in ["server", "ca"] {
+        let left = format!("iot_meter_certificate_expiry_seconds{{of=\"{of}\"}} ");
+        eventually("the time left is told", || {
+            let page = server.api.get("/metrics").expect(200).text();
+            page.lines().filter_map(|line| line.strip_prefix(&left)).any(|left| left.parse::<f64>().unwrap() > 86_400.0)
+        });
+    }
+}
+
+#[test]
+fn a_demo_starts_without_tls_where_somebody_has_its_port() {
+    // By this, or by whoever has it already.
+    let taken = TcpListener::bind("127.0.0.1:8883");
+    assert!(taken.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::AddrInUse), "{taken:?}");
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start_with(&mut process::demo(&data, 1, "auto"), &data);
+    assert_eq!(mqtts_of(&data), None);
+    eventually("the meter has measured", || server.api.get("/api/devices/demo-dc750-0001/latest").status == 200);
 }
 
 #[test]

@@ -56,9 +56,8 @@ def tls(page):
 
 
 def certificates(page):
-    """A server without TLS has none, and no time is left of none."""
-    return page.row("Certificates (where there are some)", collapsed=True).add(
-        stat("Time left", "Until a certificate ends: the server's, its authority's, and the first of the devices'.",
+    return page.row("Certificates").add(
+        stat("Time left", "Until a certificate ends: the server's, its authority's, and the first of the devices'. Without TLS there are none.",
              prom("min by (of) (@certificate_expiry_seconds)", "{{of}}"), "dtdurations", w=12, h=8,
              limits=steps((None, "red"), (7 * 86400, "orange"), (30 * 86400, "green"))),
         lines("Certificates of devices", "By state; those that end within 30 days are among the valid ones too.",

@@ -1,7 +1,7 @@
 """One device: what it measures, what it said, what was said to it. All of it from the API."""
 
 from .fleet import CONNECTION, SEVERITY
-from .panels import RANGE, Board, devices, lines, measured, rest, search, stat, steps, table, words
+from .panels import RANGE, Board, devices, each, lines, measured, of_device, rest, search, stat, steps, table, words
 
 ONE = "/api/devices/${device}"
 SIGNED = {"low": None}
@@ -9,14 +9,17 @@ GAP_COLUMNS = [("detected_at", "found", "timestamp"), ("first", "first", "number
                ("missing_count", "still missing", "number"), ("after", "after", "timestamp"), ("before", "before", "timestamp")]
 COMMAND_COLUMNS = [("created_at", "created_at", "timestamp"), ("cmd", "cmd", "string"), ("status", "status", "string"), ("detail", "detail", "string"),
                    ("created_by", "created_by", "string"), ("finished_at", "finished_at", "timestamp")]
-# Not everything that looks like power is in watts.
-POWERS = [{"matcher": {"id": "byName", "options": name}, "properties": [{"id": "unit", "value": unit}]}
-          for name, unit in (("apparent_power", "voltamp"), ("reactive_power", "voltampreact"))]
+# Grafana's words for the units.
+UNITS = {"voltage_dc": "volt", "current_dc": "amp", "voltage_ac": "volt", "current_ac": "amp", "frequency": "hertz", "pf": "none",
+         "thd_v": "percent", "thd_i": "percent", "temperature": "celsius", "battery": "volt",
+         "active_power": "watt", "apparent_power": "voltamp", "reactive_power": "voltampreact"}
+IN_UNITS = [{"matcher": {"id": "byName", "options": name}, "properties": [{"id": "unit", "value": unit}]} for name, unit in UNITS.items()]
 NAMED = "${__field.labels.metric}"
 
 
 def board():
-    page = Board("device", "Device", "What one device measures, what it said, and what was said to it.", [search(), devices()],
+    measures = of_device("quantity", "Measured", "latest", "metric", "What the device measures: a panel for each.")
+    page = Board("device", "Device", "What one device measures, what it said, and what was said to it.", [search(), devices(), measures],
                  device_alerts=True)
     return words_of(measurements(standing(page)))
 
@@ -40,23 +43,18 @@ def standing(page):
 
 
 def measurements(page):
-    def over_time(title, about, *metrics, unit, w=8, **more):
-        return lines(title, about, measured(*metrics), unit=unit, w=w, span=True, name=NAMED, step="1s", **more)
+    """A panel for each type it measures, whatever they are: a DC line has no frequency, a tram no second voltage."""
+    def over_time(title, about, *metrics, **more):
+        return lines(title, about, measured(*metrics), span=True, name=NAMED, step="1s", overrides=IN_UNITS, **SIGNED, **more)
 
     newest = rest(f"{ONE}/latest", [("metric", "metric", "string"), ("value", "value", "number"), ("unit", "unit", "string"),
                                     ("time", "time", "timestamp"), ("age_s", "age", "number")])
     return page.row("Measurements").add(
         over_time("Power", "From voltage, current and power factor of one instant; below zero the vehicle feeds back.",
-                  "active_power", "apparent_power", "reactive_power", unit="watt", w=16, overrides=POWERS, **SIGNED),
+                  "active_power", "apparent_power", "reactive_power", unit="watt", w=16),
         table("Newest values", "The newest value of each type, by the time it was measured.", newest, w=8, h=8, units={"age": "s"}),
-        over_time("Voltage", "Of the line.", "voltage_dc", "voltage_ac", unit="volt", **SIGNED),
-        over_time("Current", "Below zero the vehicle feeds back.", "current_dc", "current_ac", unit="amp", **SIGNED),
-        over_time("Temperature", "Of the meter.", "temperature", unit="celsius", w=4, **SIGNED),
-        over_time("Battery", "Of the meter.", "battery", unit="volt", w=4, **SIGNED),
-    ).row("AC supply (where the vehicle has one)").add(
-        over_time("Frequency", "Of the line.", "frequency", unit="hertz", **SIGNED),
-        over_time("Power factor", "Below zero the vehicle feeds back.", "pf", unit="none", **SIGNED),
-        over_time("Harmonic distortion", "Of voltage and current.", "thd_v", "thd_i", unit="percent"),
+        each("quantity", over_time("$quantity", "As the device measures it; of power and current, what is below zero is fed back.",
+                                   "${quantity}", unit="none")),
     )
 
 

@@ -193,6 +193,11 @@ def table(title, about, query, w=24, h=9, links=None, colours=None, units=None):
     return panel("table", title, about, [query], "none", w, h, None, custom, overrides, options=options)
 
 
+def each(variable, made):
+    """A panel for each value of a variable, three side by side, in lines of their own."""
+    return {**made, "size": (COLUMNS, made["size"][1]), "repeat": variable, "repeatDirection": "h", "maxPerRow": 3}
+
+
 def flat(queries):
     return [one for query in queries for one in (query if isinstance(query, list) else [query])]
 
@@ -209,17 +214,27 @@ def instances():
     }
 
 
-def devices(many=False):
-    """Which device; narrowed by `search`, since the API lists 500 at most."""
-    asked = rest("/api/devices", [("device_id", "__text", "string"), ("device_id", "__value", "string")],
-                 [("q", "${search}"), ("per_page", "500")])
-    del asked["datasource"]
+def asked_for(name, label, path, member, params=()):
+    """A variable whose values are a member of what the API answers; asked again where a variable in its path changes."""
+    query = rest(path, [(member, "__text", "string"), (member, "__value", "string")], params)
+    del query["datasource"]
     return {
-        "type": "query", "name": "device", "label": "Device", "datasource": API, "definition": "GET /api/devices",
-        "query": {"queryType": "infinity", "refId": "devices", "query": "", "infinityQuery": {"refId": "devices", **asked}},
-        "refresh": 2, "sort": 1, "regex": "", "hide": 0, "multi": many, "includeAll": False,
+        "type": "query", "name": name, "label": label, "datasource": API, "definition": f"GET {path}",
+        "query": {"queryType": "infinity", "refId": name, "query": "", "infinityQuery": {"refId": name, **query}},
+        "refresh": 2, "sort": 1, "regex": "", "hide": 0, "multi": False, "includeAll": False,
         "current": {"selected": False, "text": "", "value": ""},
     }
+
+
+def devices(many=False):
+    """Which device; narrowed by `search`, since the API lists 500 at most."""
+    return asked_for("device", "Device", "/api/devices", "device_id", [("q", "${search}"), ("per_page", "500")]) | {"multi": many}
+
+
+def of_device(name, label, path, member, about):
+    """All of what the API lists of a device, or a choice of it."""
+    return {**asked_for(name, label, "/api/devices/${device}/" + path, member), "description": about, "multi": True, "includeAll": True,
+            "current": {"selected": True, "text": ["All"], "value": ["$__all"]}}
 
 
 def search():

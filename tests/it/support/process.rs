@@ -35,10 +35,21 @@ pub fn closed(data_dir: &Path) -> Command {
     closed_at(data_dir, ANY_PORT, ANY_PORT)
 }
 
+/// The command line of an open server with a demo fleet, with MQTT in TLS at that address.
+pub fn demo(data_dir: &Path, meters: u32, mqtts: &str) -> Command {
+    let mut command = listening(data_dir, ANY_PORT, ANY_PORT, mqtts);
+    command.args(["--open", "--demo", &meters.to_string()]);
+    command
+}
+
 fn closed_at(data_dir: &Path, http: &str, mqtt: &str) -> Command {
+    listening(data_dir, http, mqtt, "off")
+}
+
+fn listening(data_dir: &Path, http: &str, mqtt: &str, mqtts: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_iot-meter"));
     command
-        .args(["serve", "--http-listen", http, "--mqtt-listen", mqtt, "--mqtts-listen", "off", "--data-dir"])
+        .args(["serve", "--http-listen", http, "--mqtt-listen", mqtt, "--mqtts-listen", mqtts, "--data-dir"])
         .arg(data_dir)
         .current_dir(std::env::temp_dir())
         .env("IOT_METER__LOG__LEVEL", "warn")
