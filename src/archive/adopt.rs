@@ -14,7 +14,7 @@ use super::Error;
 use super::batch::Pending;
 use super::bucket::Bucket;
 use super::classify::classify;
-use super::encode;
+use super::encode::Encoder;
 use super::key::{Hour, ObjectName};
 use super::object::{Footers, Object, footers};
 use crate::domain::{DeviceId, Timestamp};
@@ -115,15 +115,19 @@ impl Adopter {
             };
             pending.push(&record);
         }
-        let batch = pending.take(|record| {
-            let class = classify(record, self.window);
-            categories.push(class.category);
-            class
-        });
+        let batch = pending.take(
+            |_| None,
+            |record| {
+                let class = classify(record, self.window);
+                categories.push(class.category);
+                class
+            },
+        );
         let Some(batch) = batch else { return Ok(()) };
         for part in batch.parts(NODE) {
             let key = part.name.key(hour);
-            let bytes = encode::encode(&batch, &part, key.as_ref(), encode::digest(&batch, &part))
+            let (bytes, _) = Encoder::default()
+                .encode(&batch, &part, key.as_ref())
                 .map_err(|source| Error::Encode { key: key.to_string(), source })?;
             let size = bytes.len() as u64;
             if !self.bucket.put_new(&key, bytes)? {

@@ -3,7 +3,8 @@
 //! Order, which is the whole of its safety: read → write the object (never over another) → release the journal. A crash
 //! anywhere repeats work and changes nothing; see `recover`.
 //!
-//! Invariant: memory holds one batch (`flush_bytes`), the numbers of its messages and one encoded object. Does not know how objects are read back.
+//! Invariant: memory holds one batch (`flush_bytes`), the numbers of its messages and one encoded object; it is used again as
+//! long as batches fill, and given back when one is written for its age. Does not know how objects are read back.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use super::Error;
 use super::batch::Pending;
 use super::bucket::Bucket;
 use super::classify::{Classify, classify};
-use super::encode;
+use super::encode::Encoder;
 use super::key::{Hour, ROOT, is_expired};
 use super::log::{Follow, Log, READ_BYTES, READ_RECORDS};
 use super::object::{Footers, Object, footers};
@@ -68,6 +69,7 @@ pub struct Archiver {
     node: String,
     bucket: Bucket,
     footers: Footers,
+    encoder: Encoder,
     log: Arc<dyn Log>,
     hold: Box<dyn Follow>,
     pub(crate) classify: Classify,
@@ -95,7 +97,8 @@ impl Archiver {
         let node = options.node.hyphenated().to_string();
         // An object store may be far away, and away for long.
         let backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
-        Ok(Self { options, node, bucket, footers: footers(), log, hold, classify, stood_at: 0, backoff })
+        let (footers, encoder) = (footers(), Encoder::default());
+        Ok(Self { options, node, bucket, footers, encoder, log, hold, classify, stood_at: 0, backoff })
     }
 
     /// Archives until the journal is closed and everything in it is written. Blocks: give it a thread of its own.
@@ -169,6 +172,9 @@ impl Archiver {
                     // Only a hole was passed.
                     self.released(reader.position(), None);
                 }
+            } else if pending.oldest().is_none() {
+                // Nothing comes: no memory is kept for it.
+                (pending, self.encoder) = (Pending::default(), Encoder::default());
             }
         }
         Ok(())
@@ -186,24 +192,24 @@ impl Archiver {
     }
 
     /// Writes what is pending and releases it; `false` when it was abandoned.
-    fn flush(&self, pending: &mut Pending, abandon: &mut watch::Receiver<bool>) -> Result<bool, Error> {
+    fn flush(&mut self, pending: &mut Pending, abandon: &mut watch::Receiver<bool>) -> Result<bool, Error> {
         let oldest = pending.oldest();
+        let is_full = pending.bytes() >= self.options.flush_bytes;
         let mut known = self.options.classes.take(pending.end());
-        let batch = pending.take(|record| {
-            while known.pop_front_if(|(offset, _)| *offset < record.offset.0).is_some() {}
-            match known.pop_front_if(|(offset, _)| *offset == record.offset.0) {
-                Some((_, class)) => class,
-                None => (self.classify)(record, self.options.window),
-            }
-        });
+        let known = |offset: u64| {
+            while known.pop_front_if(|(of, _)| *of < offset).is_some() {}
+            known.pop_front_if(|(of, _)| *of == offset).map(|(_, class)| class)
+        };
+        let batch = pending.take(known, |record| (self.classify)(record, self.options.window));
         let Some(batch) = batch else { return Ok(true) };
         self.options.progress.set(self.options.progress.position(), oldest);
+        let mut encoder = std::mem::take(&mut self.encoder);
         let parts = batch.parts(&self.node);
         let keys: Vec<Path> = parts.iter().map(|part| part.name.key(part.hour)).collect();
         let siblings = keys.iter().map(Path::as_ref).collect::<Vec<_>>().join(" ");
         for (part, key) in parts.iter().zip(&keys) {
-            let digest = encode::digest(&batch, part);
-            let bytes = encode::encode(&batch, part, &siblings, digest.clone())
+            let (bytes, digest) = encoder
+                .encode(&batch, part, &siblings)
                 .map_err(|source| Error::Encode { key: key.to_string(), source })?;
             tracing::debug!(%key, records = part.order.len(), bytes = bytes.len(), "archiving");
             if self.persist(abandon, |a| a.put(key, &bytes, &digest))?.is_none() {
@@ -211,6 +217,11 @@ impl Archiver {
             }
         }
         self.released(batch.end(), None);
+        // More will come as fast as this came. In quieter times no memory is kept for it.
+        if is_full {
+            self.encoder = encoder;
+            pending.reuse(batch);
+        }
         Ok(true)
     }
 

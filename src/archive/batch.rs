@@ -50,6 +50,8 @@ impl Row {
 pub(crate) struct Pending {
     text: Vec<u8>,
     rows: Vec<Row>,
+    /// Room for what they are.
+    classes: Vec<Class>,
 }
 
 impl Pending {
@@ -91,11 +93,27 @@ impl Pending {
         self.rows.first().map(|row| row.received_at)
     }
 
-    /// The records as a batch, with what each of them is; `None` when there are none. Leaves nothing behind.
-    pub(crate) fn take(&mut self, mut classify: impl FnMut(&Record<'_>) -> Class) -> Option<Batch> {
-        let Self { text, rows } = std::mem::take(self);
-        let classes = rows.iter().map(|row| classify(&row.record(&text))).collect();
+    /// The records as a batch; `None` when there are none. What each of them is, is `known` by its offset, or else found out by
+    /// `classify`. Leaves nothing behind.
+    pub(crate) fn take(
+        &mut self,
+        mut known: impl FnMut(u64) -> Option<Class>,
+        mut classify: impl FnMut(&Record<'_>) -> Class,
+    ) -> Option<Batch> {
+        let Self { text, rows, mut classes } = std::mem::take(self);
+        large::reserve(&mut classes, rows.len());
+        classes.extend(rows.iter().map(|row| known(row.offset).unwrap_or_else(|| classify(&row.record(&text)))));
         (!rows.is_empty()).then(|| Batch { text: Bytes::from(text), rows, classes })
+    }
+
+    /// The memory of a batch that is done with, for the next: memory that was just used costs less than new one. Of no effect
+    /// while anything is pending.
+    pub(crate) fn reuse(&mut self, batch: Batch) {
+        let Batch { text, mut rows, mut classes } = batch;
+        if let (true, Ok(mut text)) = (self.rows.is_empty(), text.try_into_mut()) {
+            (text.clear(), rows.clear(), classes.clear());
+            *self = Self { text: text.into(), rows, classes };
+        }
     }
 }
 
@@ -142,6 +160,11 @@ impl Batch {
         self.text.slice(range.clone())
     }
 
+    /// The same, to be looked at.
+    pub(crate) fn text(&self, range: &Range<usize>) -> &[u8] {
+        &self.text[range.clone()]
+    }
+
     /// Its split into objects of `node`, by hour, in the order in which they must be written: the one with the first record
     /// comes first, because that record is where `recover` looks for a batch that was begun.
     pub(crate) fn parts(&self, node: &str) -> Vec<Part> {
@@ -154,13 +177,17 @@ impl Batch {
         parts
     }
 
-    fn part(&self, node: &str, hour: Hour, mut order: Vec<usize>) -> Part {
+    fn part(&self, node: &str, hour: Hour, indices: Vec<usize>) -> Part {
         let bound = |index: Option<&usize>| index.map_or(0, |&i| self.rows[i].offset);
-        let name =
-            ObjectName { node: node.to_owned(), first: bound(order.first()), last: bound(order.last()), times: None };
-        let key = |&i: &usize| (&self.text[self.rows[i].device.clone()], self.rows[i].received_at, self.rows[i].offset);
-        order.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
-        Part { hour, name, order }
+        let (first, last) = (bound(indices.first()), bound(indices.last()));
+        let name = ObjectName { node: node.to_owned(), first, last, times: None };
+        let mut devices: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
+        for index in indices {
+            devices.entry(self.text(&self.rows[index].device)).or_default().push(index);
+        }
+        // (Stable: equal times stay in the order of their offsets.)
+        devices.values_mut().for_each(|of| of.sort_by_key(|&index| self.rows[index].received_at));
+        Part { hour, name, order: devices.into_values().flatten().collect() }
     }
 }
 
@@ -183,7 +210,7 @@ mod tests {
             };
             pending.push(&record);
         }
-        let batch = pending.take(|_| Class { category: "hello", ts: None, seq: None, reason: None });
+        let batch = pending.take(|_| None, |_| Class { category: "hello", ts: None, seq: None, reason: None });
         assert_eq!((pending.bytes(), pending.oldest()), (0, None));
         batch
     }
@@ -201,6 +228,19 @@ mod tests {
     #[test]
     fn nothing_collected_is_no_batch() {
         assert!(batch(&[]).is_none());
+    }
+
+    #[test]
+    fn the_memory_of_a_batch_is_used_again_but_not_what_was_in_it() {
+        let first = batch(&[("a", 5), ("b", 6)]).unwrap();
+        let (room, mut pending) = (first.rows.capacity(), Pending::default());
+        let shared = first.bytes(&first.row(0).payload);
+        pending.reuse(first);
+        assert_eq!((pending.rows.capacity(), &shared[..]), (0, &b"{}"[..]), "what somebody still has is left alone");
+        pending.reuse(batch(&[("c", 7), ("d", 8), ("e", 9)]).unwrap());
+        assert_eq!((pending.bytes(), pending.oldest(), pending.end()), (0, None, 0));
+        assert!(pending.rows.capacity() >= room && pending.text.capacity() > 0);
+        assert!(pending.take(|_| None, |_| unreachable!()).is_none());
     }
 
     proptest! {

@@ -72,39 +72,48 @@ impl Digest {
     }
 }
 
-/// The checksum of a part's rows.
-pub(crate) fn digest(batch: &Batch, part: &Part) -> String {
-    let mut digest = Digest::default();
-    for &index in &part.order {
-        let row = batch.row(index);
-        digest.add(row.offset.cast_signed(), row.received_at.0, &batch.bytes(&row.payload));
-    }
-    digest.text()
+/// Makes objects, in memory that it keeps from one to the next.
+#[derive(Default)]
+pub(crate) struct Encoder {
+    groups: Vec<Group>,
+    rows: Vec<Full>,
 }
 
-/// The object of `part`. `siblings`: keys of all objects of the batch, kept in it so that a restart can tell whether all
-/// of them were written.
-pub(crate) fn encode(batch: &Batch, part: &Part, siblings: &str, digest: String) -> Result<Bytes, ParquetError> {
-    let (mut shapes, mut plan) = (Shapes::default(), Plan::default());
-    let groups = part.order.chunks(GROUP_ROWS).map(|indices| {
-        let mut group = Group::default();
-        for (row, class) in indices.iter().map(|&index| (batch.row(index), batch.class(index))) {
-            let (device, payload) = (batch.bytes(&row.device), batch.bytes(&row.payload));
-            let context = Context::new(&device, class.seq, class.ts.map(|ts| ts.0), row.received_at.0);
-            group.push(&mut shapes, context, &payload);
+impl Encoder {
+    /// The object of `part`, and the checksum of its rows. `siblings`: keys of all objects of the batch, kept in it so that a
+    /// restart can tell whether all of them were written.
+    pub(crate) fn encode(
+        &mut self,
+        batch: &Batch,
+        part: &Part,
+        siblings: &str,
+    ) -> Result<(Bytes, String), ParquetError> {
+        let (mut shapes, mut plan, mut digest) = (Shapes::default(), Plan::default(), Digest::default());
+        let chunks = || part.order.chunks(GROUP_ROWS);
+        self.groups.resize_with(self.groups.len().max(chunks().len()), Group::default);
+        for (indices, group) in chunks().zip(&mut self.groups) {
+            group.clear();
+            for (row, class) in indices.iter().map(|&index| (batch.row(index), batch.class(index))) {
+                let (device, payload) = (batch.text(&row.device), batch.text(&row.payload));
+                digest.add(row.offset.cast_signed(), row.received_at.0, payload);
+                let context = Context::new(device, class.seq, class.ts.map(|ts| ts.0), row.received_at.0);
+                group.push(&mut shapes, context, payload);
+            }
+            plan.add(&shapes, group);
         }
-        plan.add(&shapes, &group);
-        group
-    });
-    let groups: Vec<Group> = groups.collect();
-    let columns = plan.columns(&shapes);
-    let mut writer = Writer::new(batch.payload_bytes(part), Effort::Quick, columns)?;
-    let node = ByteArray::from(Bytes::copy_from_slice(part.name.node.as_bytes()));
-    for (indices, group) in part.order.chunks(GROUP_ROWS).zip(&groups) {
-        let rows: Vec<Full> = indices.iter().map(|&i| full(batch, i, &node)).collect();
-        writer.group(&rows, &shapes, group)?;
+        let columns = plan.columns(&shapes);
+        let mut writer = Writer::new(batch.payload_bytes(part), Effort::Quick, columns)?;
+        let node = ByteArray::from(Bytes::copy_from_slice(part.name.node.as_bytes()));
+        for (indices, group) in chunks().zip(&self.groups) {
+            self.rows.extend(indices.iter().map(|&index| full(batch, index, &node)));
+            let written = writer.group(&self.rows, &shapes, group);
+            // (They hold on to the batch.)
+            self.rows.clear();
+            written?;
+        }
+        let bytes = writer.finish(vec![(BATCH_KEY, siblings.to_owned()), (DIGEST_KEY, digest.text())])?;
+        Ok((bytes, digest.text()))
     }
-    writer.finish(vec![(BATCH_KEY, siblings.to_owned()), (DIGEST_KEY, digest)])
 }
 
 /// An object being written, row group by row group.

@@ -113,7 +113,9 @@ impl Follow for Cursor {
     ) -> Result<usize, Error> {
         let batch = self.next_batch(max_records, max_bytes)?;
         batch.iter().for_each(|record| each(&record));
-        Ok(batch.len())
+        let count = batch.len();
+        self.reuse(batch);
+        Ok(count)
     }
 
     fn position(&self) -> u64 {

@@ -7,7 +7,8 @@ use tokio::sync::watch;
 
 use super::batch::Pending;
 use super::classify::classify;
-use super::{Bucket, CloudOptions, Done, Reader, Upkeep, UpkeepOptions, encode};
+use super::encode::Encoder;
+use super::{Bucket, CloudOptions, Done, Reader, Upkeep, UpkeepOptions};
 use crate::domain::{Clock, DeviceId, Timestamp};
 use crate::journal::{Flags, Offset, Record};
 use crate::observe::Board;
@@ -47,10 +48,9 @@ impl Shelf {
             self.next += 1;
             pending.push(&record);
         }
-        let Some(batch) = pending.take(|record| classify(record, WINDOW)) else { return };
+        let Some(batch) = pending.take(|_| None, |record| classify(record, WINDOW)) else { return };
         for part in batch.parts(&NODE.hyphenated().to_string()) {
-            let digest = encode::digest(&batch, &part);
-            let bytes = encode::encode(&batch, &part, "", digest).unwrap();
+            let (bytes, _) = Encoder::default().encode(&batch, &part, "").unwrap();
             assert!(self.bucket.put_new(&part.name.key(part.hour), bytes).unwrap());
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::number::{Style, Styles};
 use super::plan::{Columns, Lists};
-use super::shape::{Shapes, Slot};
+use super::shape::{Kind, Shapes, Slot};
 use super::template::{Part, Template};
 use super::{Context, Value};
 
@@ -75,10 +75,17 @@ impl Group {
         self.rows.push(Row { shape, first, run: self.run });
     }
 
-    /// Every value and its key.
-    pub(super) fn each(&self, shapes: &Shapes, each: &mut dyn FnMut(u16, Value)) {
+    /// Forgets the rows, not the memory they took.
+    pub fn clear(&mut self) {
+        (self.rows.clear(), self.values.clear(), self.device.clear());
+        self.run = 0;
+    }
+
+    /// Every value, whose run it is of and what it is.
+    pub(super) fn each(&self, shapes: &Shapes, mut each: impl FnMut(u32, Kind, Value)) {
         for (row, shape) in self.rows.iter().filter_map(|row| Some((row, row.shape?))) {
-            shapes.get(shape).keys().zip(&self.values[row.first..]).for_each(|(key, value)| each(key, *value));
+            let values = shapes.get(shape).values.iter().zip(&self.values[row.first..]);
+            values.for_each(|(kind, value)| each(row.run, *kind, *value));
         }
     }
 
@@ -90,23 +97,29 @@ impl Group {
         row: &dyn Fn(usize) -> (Context<'a>, &'a [u8]),
     ) -> Shredded {
         let (templates, candidates) = self.candidates(shapes, columns);
-        let kept = kept(&templates, &candidates);
+        let mut rows = vec![0usize; templates.len()];
+        candidates.iter().flatten().for_each(|candidate| rows[*candidate] += 1);
+        let kept = kept(&templates, &rows);
         let mut done = Shredded { of_row: vec![None; self.rows.len()], ..Shredded::default() };
         done.lists = vec![Lists { values: Vec::new(), counts: vec![0; self.rows.len()] }; columns.names.len()];
+        let takes: Vec<Vec<usize>> = templates.iter().map(|template| template.columns().collect()).collect();
+        let mut room = vec![0; columns.names.len()];
+        for (takes, rows) in takes.iter().zip(&rows) {
+            takes.iter().for_each(|column| room[*column] += rows);
+        }
+        done.lists.iter_mut().zip(room).for_each(|(list, room)| list.values.reserve_exact(room));
         let mut places: Vec<Option<u32>> = vec![None; templates.len()];
-        let (mut scaled, mut text) = (Vec::new(), Vec::new());
+        let mut numbers = Vec::new();
         for (index, candidate) in candidates.into_iter().enumerate() {
             let Some(candidate) = candidate.filter(|candidate| kept[*candidate]) else { continue };
-            let template = &templates[candidate];
-            let values = &self.values[self.rows[index].first..];
-            scaled.clear();
-            scaled.extend(template.columns().zip(values).map_while(|(c, v)| Some((c, columns.scaled(c as u16, *v)?))));
+            let (template, takes) = (&templates[candidate], &takes[candidate]);
+            let values = takes.iter().zip(&self.values[self.rows[index].first..]);
+            numbers.clear();
+            numbers.extend(values.map_while(|(column, value)| columns.scaled(*column, *value)));
             let (context, exact) = row(index);
-            let mut next = scaled.iter().map(|(_, mantissa)| *mantissa);
-            text.clear();
+            let mut next = numbers.iter().copied();
             // (Nothing but this comparison decides whether a text comes back.)
-            let rebuilt = template.rebuild(context, &columns.scales, exact.len(), &mut |_| next.next(), &mut text);
-            if rebuilt.is_err() || text != exact {
+            if !template.makes(context, &columns.scales, |_| next.next(), exact) {
                 continue;
             }
             let place = *places[candidate].get_or_insert_with(|| {
@@ -114,9 +127,9 @@ impl Group {
                 (done.templates.len() - 1) as u32
             });
             done.of_row[index] = Some(place);
-            for (column, mantissa) in &scaled {
+            for (column, number) in takes.iter().zip(&numbers) {
                 let lists = &mut done.lists[*column];
-                lists.values.push(*mantissa);
+                lists.values.push(*number);
                 lists.counts[index] += 1;
             }
         }
@@ -128,16 +141,24 @@ impl Group {
         let writing = self.writing(shapes);
         let (mut templates, mut by_text) = (Vec::new(), HashMap::new());
         let mut by_shape: HashMap<(u32, u32), Option<usize>> = HashMap::new();
-        let candidates = self.rows.iter().map(|row| {
-            let shape = row.shape?;
-            let is_of_run = shapes.get(shape).keys().any(|key| writing.of_key[usize::from(key)].is_none());
-            *by_shape.entry((shape, if is_of_run { row.run } else { 0 })).or_insert_with(|| {
-                let template = template(shapes, shape, columns, &|key| writing.style(row.run, key))?;
+        let mut find = |shape: u32, run: u32| {
+            let is_of_run = shapes.get(shape).values.iter().any(|kind| writing.of_key[usize::from(kind.key)].is_none());
+            *by_shape.entry((shape, if is_of_run { run } else { 0 })).or_insert_with(|| {
+                let template = template(shapes, shape, columns, &|key| writing.style(run, key))?;
                 Some(*by_text.entry(template.text()).or_insert_with(|| {
                     templates.push(template);
                     templates.len() - 1
                 }))
             })
+        };
+        // Most rows have that of the row before.
+        let mut last = None;
+        let candidates = self.rows.iter().map(|row| {
+            let of = (row.shape?, row.run);
+            match last {
+                Some((before, found)) if before == of => found,
+                _ => last.insert((of, find(of.0, of.1))).1,
+            }
         });
         let candidates = candidates.collect();
         (templates, candidates)
@@ -145,42 +166,26 @@ impl Group {
 
     fn writing(&self, shapes: &Shapes) -> Writing {
         let mut of_key = vec![Styles::default(); shapes.key_count()];
-        self.each_number(shapes, &mut |_, key, value| of_key[usize::from(key)].add(value));
+        self.each(shapes, |_, kind, value| {
+            if !kind.is_time {
+                of_key[usize::from(kind.key)].add(value);
+            }
+        });
         let of_key: Vec<Option<Style>> = of_key.into_iter().map(Styles::choose).collect();
         let mut of_run: HashMap<(u32, u16), Styles> = HashMap::new();
         if of_key.iter().any(Option::is_none) {
-            self.each_number(shapes, &mut |run, key, value| {
-                if of_key[usize::from(key)].is_none() {
-                    of_run.entry((run, key)).or_default().add(value);
+            self.each(shapes, |run, kind, value| {
+                if !kind.is_time && of_key[usize::from(kind.key)].is_none() {
+                    of_run.entry((run, kind.key)).or_default().add(value);
                 }
             });
         }
         Writing { of_key, of_run: of_run.into_iter().map(|(of, styles)| (of, styles.choose())).collect() }
     }
-
-    /// Every value that is a number, not a time.
-    fn each_number(&self, shapes: &Shapes, each: &mut dyn FnMut(u32, u16, Value)) {
-        for (row, shape) in self.rows.iter().filter_map(|row| Some((row, row.shape?))) {
-            let mut values = self.values[row.first..].iter();
-            for (_, slot) in &shapes.get(shape).pieces {
-                match slot {
-                    Slot::Time { .. } => drop(values.next()),
-                    Slot::Number { key } => {
-                        if let Some(value) = values.next() {
-                            each(row.run, *key, *value);
-                        }
-                    }
-                    _ => {}
-                }
-            }
-        }
-    }
 }
 
-/// Which templates there is room for: first those of several rows, in the order of their first ones.
-fn kept(templates: &[Template], candidates: &[Option<usize>]) -> Vec<bool> {
-    let mut rows = vec![0usize; templates.len()];
-    candidates.iter().flatten().for_each(|candidate| rows[*candidate] += 1);
+/// Which templates, each of so many rows, there is room for: first those of several, in the order of their first ones.
+fn kept(templates: &[Template], rows: &[usize]) -> Vec<bool> {
     let (mut is_kept, mut count, mut bytes) = (vec![false; templates.len()], 0, 0);
     for is_turn in [|rows: usize| rows > 1, |rows: usize| rows == 1] {
         for (index, template) in templates.iter().enumerate().filter(|(index, _)| is_turn(rows[*index])) {

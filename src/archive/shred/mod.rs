@@ -24,10 +24,11 @@
 //! ‹ and › are the bytes 1 and 2, which no JSON text has. A text of which any number is written in another way (exponents,
 //! −0, more than [`MAX_DIGITS`] digits) keeps that number in its template.
 //!
-//! Promise: what [`Group::finish`] gives a template was rebuilt with it and compared, byte by byte. Bounded: shapes known,
+//! Promise: what [`Group::finish`] gives a template was made again with it and compared, byte by byte. Bounded: shapes known,
 //! marks in a text, columns, templates; what exceeds them is no error, it has no template. Must not know: Parquet, rooms.
 
 mod group;
+mod make;
 mod number;
 mod plan;
 mod shape;

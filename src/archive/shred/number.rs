@@ -1,7 +1,8 @@
 //! Numbers as JSON writes them ⇄ decimals. Only those that can be written again to the byte are read.
 
+use super::Value;
+use super::make::Short;
 use super::template::Fault;
-use super::{Value, power};
 
 /// Digits of a number, at most: what a 64-bit integer, and DECIMAL(18), always holds.
 pub const MAX_DIGITS: u8 = 18;
@@ -87,12 +88,14 @@ pub(super) fn read(text: &[u8]) -> Option<(Value, usize)> {
     Some((Value { mantissa: if is_negative { -mantissa } else { mantissa }, decimals }, at))
 }
 
-/// Writes `mantissa / 10^scale`.
-pub(super) fn write(mantissa: i64, scale: u8, style: Style, out: &mut Vec<u8>) -> Result<(), Fault> {
-    let unit = power(scale).ok_or(Fault::Scale)?.unsigned_abs();
-    let (mut fraction, mut decimals) = (mantissa.unsigned_abs() % unit, scale);
-    while decimals > 0 && fraction.is_multiple_of(10) {
-        fraction /= 10;
+/// `mantissa / 10^scale` as it is written.
+pub(super) fn write(mantissa: i64, scale: u8, style: Style) -> Result<Short, Fault> {
+    let (mut rest, mut decimals) = (mantissa.unsigned_abs(), scale);
+    if decimals > MAX_DIGITS {
+        return Err(Fault::Scale);
+    }
+    while decimals > 0 && rest.is_multiple_of(10) {
+        rest /= 10;
         decimals -= 1;
     }
     let shown = match style {
@@ -101,35 +104,35 @@ pub(super) fn write(mantissa: i64, scale: u8, style: Style, out: &mut Vec<u8>) -
         Style::Fixed(k) if (decimals..=MAX_DECIMALS).contains(&k) => k,
         Style::Fixed(_) => return Err(Fault::Scale),
     };
-    if mantissa < 0 {
-        out.push(b'-');
-    }
-    integer(mantissa.unsigned_abs() / unit, 1, out);
+    let mut text = Short::new();
     if shown > 0 {
-        out.push(b'.');
-        if decimals > 0 {
-            integer(fraction, usize::from(decimals), out);
-        }
-        out.resize(out.len() + usize::from(shown - decimals), b'0');
+        text.push_digits(0, shown - decimals);
+        rest = text.push_digits(rest, decimals);
+        text.push(b'.');
     }
-    Ok(())
+    rest = text.push_digits(rest, 1);
+    while rest > 0 {
+        rest = text.push_digits(rest, 1);
+    }
+    if mantissa < 0 {
+        text.push(b'-');
+    }
+    Ok(text)
 }
 
-/// Writes an integer with zeros in front up to `width` digits.
-pub(super) fn integer(mut value: u64, width: usize, out: &mut Vec<u8>) {
-    let mut digits = [b'0'; 20];
-    let mut at = digits.len();
-    while value > 0 {
-        at -= 1;
-        digits[at] = b'0' + (value % 10) as u8;
-        value /= 10;
+/// Writes an integer.
+pub(super) fn integer(value: u16, out: &mut Vec<u8>) {
+    let mut text = Short::new();
+    let mut rest = text.push_digits(value.into(), 1);
+    while rest > 0 {
+        rest = text.push_digits(rest, 1);
     }
-    at = at.min(digits.len().saturating_sub(width));
-    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(text.bytes());
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::power;
     use super::*;
     use proptest::prelude::*;
 
@@ -177,10 +180,10 @@ mod tests {
                 let mut styles = Styles::default();
                 styles.add(value);
                 let style = styles.choose().unwrap();
-                let (mut out, scale) = (Vec::new(), value.decimals + more);
+                let scale = value.decimals + more;
                 if let Some(mantissa) = power(more).and_then(|unit| value.mantissa.checked_mul(unit)) {
-                    write(mantissa, scale, style, &mut out).unwrap();
-                    prop_assert_eq!(out, text.into_bytes());
+                    let written = write(mantissa, scale, style).unwrap();
+                    prop_assert_eq!(written.bytes(), text.as_bytes());
                 }
             }
         }
@@ -188,7 +191,7 @@ mod tests {
         #[test]
         fn whatever_is_written_nothing_panics(mantissa: i64, scale: u8, k: u8) {
             for style in [Style::Short, Style::Point, Style::Fixed(k)] {
-                let _ = write(mantissa, scale, style, &mut Vec::new());
+                let _ = write(mantissa, scale, style);
             }
         }
     }

@@ -47,9 +47,9 @@ impl Plan {
     /// Counts the numbers of some rows.
     pub fn add(&mut self, shapes: &Shapes, group: &Group) {
         self.counts.resize(shapes.key_count(), Counts([[0; DIGITS]; DECIMALS]));
-        group.each(shapes, &mut |key, value| {
+        group.each(shapes, |_, kind, value| {
             let digits = value.mantissa.unsigned_abs().checked_ilog10().map_or(1, |log| log as usize + 1);
-            let counts = &mut self.counts[usize::from(key)].0;
+            let counts = &mut self.counts[usize::from(kind.key)].0;
             if let Some(count) = counts.get_mut(usize::from(value.decimals)).and_then(|of| of.get_mut(digits)) {
                 *count = count.saturating_add(1);
             }
@@ -90,8 +90,8 @@ impl Columns {
     }
 
     /// A number as its column keeps it; `None` = it does not fit.
-    pub(super) fn scaled(&self, column: u16, value: Value) -> Option<i64> {
-        let scale = self.scales.get(usize::from(column))?;
+    pub(super) fn scaled(&self, column: usize, value: Value) -> Option<i64> {
+        let scale = self.scales.get(column)?;
         let mantissa = value.mantissa.checked_mul(power(scale.checked_sub(value.decimals)?)?)?;
         (-LIMIT < mantissa && mantissa < LIMIT).then_some(mantissa)
     }

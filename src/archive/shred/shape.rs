@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::make::begins;
 use super::text::{Found, marks};
 use super::time::{Calendar, Instant};
 use super::{CLOSE, Context, OPEN, POWERS, Value, number};
@@ -40,22 +41,35 @@ pub(super) enum Slot {
 pub(super) struct Shape {
     pub(super) pieces: Vec<(Box<[u8]>, Slot)>,
     pub(super) rest: Box<[u8]>,
+    /// What its values are, in their order.
+    pub(super) values: Vec<Kind>,
+}
+
+/// What a value is: its key, and whether it is a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Kind {
+    pub(super) key: u16,
+    pub(super) is_time: bool,
 }
 
 impl Shape {
-    /// The keys of its values, in their order.
-    pub(super) fn keys(&self) -> impl Iterator<Item = u16> {
-        self.pieces.iter().filter_map(|(_, slot)| match slot {
-            Slot::Time { key, .. } | Slot::Number { key } => Some(*key),
+    fn new(pieces: Vec<(Box<[u8]>, Slot)>, rest: &[u8]) -> Self {
+        let values = pieces.iter().filter_map(|(_, slot)| match *slot {
+            Slot::Time { key, .. } => Some(Kind { key, is_time: true }),
+            Slot::Number { key } => Some(Kind { key, is_time: false }),
             _ => None,
-        })
+        });
+        Self { values: values.collect(), pieces, rest: rest.into() }
     }
 
     /// Reads a text of this shape; `false` = it has another one, and `values` has leavings.
     fn read(&self, context: Context<'_>, text: &[u8], calendar: &mut Calendar, values: &mut Vec<Value>) -> bool {
         let (mut rest, mut times) = (text, Times::new(context));
         for (before, slot) in &self.pieces {
-            let Some(at) = rest.strip_prefix(&**before) else { return false };
+            if !begins(rest, before) {
+                return false;
+            }
+            let at = &rest[before.len()..];
             let Some(length) = take(*slot, context, at, &mut times, calendar, values) else { return false };
             rest = &at[length..];
         }
@@ -99,7 +113,7 @@ fn take<'a>(
     values: &mut Vec<Value>,
 ) -> Option<usize> {
     match slot {
-        Slot::Device => text.starts_with(context.device).then_some(context.device.len()),
+        Slot::Device => begins(text, context.device).then_some(context.device.len()),
         Slot::Seq => {
             let (value, length) = number::read(text)?;
             (value.decimals == 0 && context.seq == Some(value.mantissa)).then_some(length)
@@ -110,7 +124,7 @@ fn take<'a>(
             Some(length)
         }
         Slot::Same { digits } => {
-            let is_text = times.last.digits == digits && !times.text.is_empty() && text.starts_with(times.text);
+            let is_text = times.last.digits == digits && !times.text.is_empty() && begins(text, times.text);
             if is_text && !text.get(times.text.len()).is_some_and(u8::is_ascii_digit) {
                 return Some(times.text.len());
             }
@@ -218,7 +232,7 @@ impl Shapes {
             end = marked.at.end;
         }
         kept.extend_from_slice(&text[end..]);
-        self.known(kept, Shape { pieces, rest: Box::from(&text[end..]) })
+        self.known(kept, Shape::new(pieces, &text[end..]))
     }
 
     fn known(&mut self, kept: Vec<u8>, shape: Shape) -> Option<u32> {

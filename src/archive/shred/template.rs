@@ -1,10 +1,10 @@
-//! A template: its text as it is kept, and the message that it and its numbers make.
+//! A template: its parts, and its text as it is kept.
 
 use std::ops::Range;
 
-use super::number::{self, MAX_DECIMALS, Style, integer};
-use super::time::{Calendar, Instant, MAX_DIGITS};
-use super::{CLOSE, Context, OPEN, power};
+use super::number::{MAX_DECIMALS, Style, integer};
+use super::time::MAX_DIGITS;
+use super::{CLOSE, OPEN};
 
 /// Why a template and numbers make no message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -98,17 +98,17 @@ impl Template {
                 Part::Same { digits } => out.extend_from_slice(&[b'=', b'0' + digits]),
                 Part::Time { digits, column } => {
                     out.extend_from_slice(&[b't', b'0' + digits, b',']);
-                    integer(u64::from(*column), 1, &mut out);
+                    integer(*column, &mut out);
                 }
                 Part::Number { style, column } => {
                     out.push(b'n');
                     match style {
                         Style::Short => out.push(b's'),
                         Style::Point => out.push(b'p'),
-                        Style::Fixed(k) => integer(u64::from(*k), 1, &mut out),
+                        Style::Fixed(k) => integer((*k).into(), &mut out),
                     }
                     out.push(b',');
-                    integer(u64::from(*column), 1, &mut out);
+                    integer(*column, &mut out);
                 }
             }
             out.push(CLOSE);
@@ -124,60 +124,15 @@ impl Template {
         })
     }
 
-    /// Appends the message to `out`: `size` bytes, or it is a fault. `scales`: decimals of the columns; `next` gives the next
-    /// number of a column.
-    pub fn rebuild(
-        &self,
-        context: Context<'_>,
-        scales: &[u8],
-        size: usize,
-        next: &mut dyn FnMut(usize) -> Option<i64>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Fault> {
-        let start = out.len();
-        let base = Instant::micros(context.base_us);
-        let (mut last, mut calendar) = (base, Calendar::default());
-        // Where the time before is written.
-        let mut written: Range<usize> = 0..0;
-        for part in &self.parts {
-            match part {
-                Part::Text(range) => out.extend_from_slice(&self.text[range.clone()]),
-                Part::Device => out.extend_from_slice(context.device),
-                Part::Seq => number::write(context.seq.ok_or(Fault::Seq)?, 0, Style::Short, out)?,
-                Part::Same { digits } if *digits == last.digits && !written.is_empty() => {
-                    out.extend_from_within(written.clone());
-                }
-                Part::Same { digits } => {
-                    let units = last.cut(*digits).ok_or(Fault::Time)?;
-                    calendar.write(Instant { units, digits: *digits }, out)?;
-                }
-                Part::Time { digits, column } => {
-                    let (mantissa, scale) = taken(*column, scales, next)?;
-                    let unit = scale.checked_sub(*digits).and_then(power).ok_or(Fault::Scale)?;
-                    let after = Some(mantissa / unit).filter(|_| mantissa % unit == 0).ok_or(Fault::Scale)?;
-                    let units = base.cut(*digits).and_then(|units| units.checked_add(after)).ok_or(Fault::Time)?;
-                    last = Instant { units, digits: *digits };
-                    let before = out.len();
-                    calendar.write(last, out)?;
-                    written = before..out.len();
-                }
-                Part::Number { style, column } => {
-                    let (mantissa, scale) = taken(*column, scales, next)?;
-                    number::write(mantissa, scale, *style, out)?;
-                }
-            }
-            if out.len() - start > size {
-                return Err(Fault::Length);
-            }
-        }
-        if out.len() - start == size { Ok(()) } else { Err(Fault::Length) }
+    /// What it consists of.
+    pub(super) fn parts(&self) -> &[Part] {
+        &self.parts
     }
-}
 
-fn taken(column: u16, scales: &[u8], next: &mut dyn FnMut(usize) -> Option<i64>) -> Result<(i64, u8), Fault> {
-    let column = usize::from(column);
-    let scale = scales.get(column).ok_or(Fault::Column)?;
-    Ok((next(column).ok_or(Fault::Count)?, *scale))
+    /// The text of a part.
+    pub(super) fn between(&self, range: &Range<usize>) -> &[u8] {
+        &self.text[range.clone()]
+    }
 }
 
 fn part(mark: &[u8], columns: usize) -> Result<Part, Fault> {
@@ -211,6 +166,7 @@ fn part(mark: &[u8], columns: usize) -> Result<Part, Fault> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Context;
     use super::*;
     use proptest::prelude::*;
 

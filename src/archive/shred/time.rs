@@ -2,7 +2,7 @@
 //!
 //! What stands behind (`Z`, `+01:00`, nothing) is text to it. A leap second is not read.
 
-use super::number::integer;
+use super::make::Short;
 use super::power;
 use super::template::Fault;
 
@@ -34,29 +34,28 @@ impl Instant {
     }
 }
 
-/// Days since 1970 of the date last seen: a message has one.
-#[derive(Clone, Copy, Default, Debug)]
+/// The second last seen, and how it is written: a message has few.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Calendar {
-    text: [u8; 10],
-    days: i64,
+    text: [u8; WHOLE],
+    /// Since 1970.
+    seconds: i64,
+}
+
+impl Default for Calendar {
+    fn default() -> Self {
+        Self { text: *b"1970-01-01T00:00:00", seconds: 0 }
+    }
 }
 
 impl Calendar {
     /// The instant at the beginning of `text`, and its length.
     pub(super) fn read(&mut self, text: &[u8]) -> Option<(Instant, usize)> {
         let whole: &[u8; WHOLE] = text.first_chunk()?;
-        if [whole[4], whole[7], whole[10], whole[13], whole[16]] != *b"--T::" {
-            return None;
+        if *whole != self.text {
+            self.seconds = self.seconds_of(whole)?;
+            self.text = *whole;
         }
-        if whole[..10] != self.text {
-            self.days = days(number(&whole[..4])?, number(&whole[5..7])?, number(&whole[8..10])?)?;
-            self.text.copy_from_slice(&whole[..10]);
-        }
-        let (h, m, s) = (number(&whole[11..13])?, number(&whole[14..16])?, number(&whole[17..19])?);
-        if h > 23 || m > 59 || s > 59 {
-            return None;
-        }
-        let seconds = self.days * DAY_S + h * 3600 + m * 60 + s;
         let (mut length, mut digits, mut fraction) = (WHOLE, 0u8, 0i64);
         if text.get(WHOLE) == Some(&b'.') {
             length += 1;
@@ -71,28 +70,45 @@ impl Calendar {
                 return None;
             }
         }
-        let units = seconds.checked_mul(power(digits)?)?.checked_add(fraction)?;
+        let units = self.seconds.checked_mul(power(digits)?)?.checked_add(fraction)?;
         Some((Instant { units, digits }, length))
     }
 
-    /// Writes an instant.
-    pub(super) fn write(&mut self, instant: Instant, out: &mut Vec<u8>) -> Result<(), Fault> {
+    fn seconds_of(&self, whole: &[u8; WHOLE]) -> Option<i64> {
+        if [whole[4], whole[7], whole[10], whole[13], whole[16]] != *b"--T::" {
+            return None;
+        }
+        let days = match whole[..10] == self.text[..10] {
+            true => self.seconds.div_euclid(DAY_S),
+            false => days(number(&whole[..4])?, number(&whole[5..7])?, number(&whole[8..10])?)?,
+        };
+        let (h, m, s) = (number(&whole[11..13])?, number(&whole[14..16])?, number(&whole[17..19])?);
+        let is_time = h <= 23 && m <= 59 && s <= 59;
+        is_time.then_some(days * DAY_S + h * 3600 + m * 60 + s)
+    }
+
+    /// An instant as it is written.
+    pub(super) fn write(&mut self, instant: Instant) -> Result<Short, Fault> {
         let unit = power(instant.digits).filter(|_| instant.digits <= MAX_DIGITS).ok_or(Fault::Time)?;
-        let (seconds, fraction) = (instant.units.div_euclid(unit), instant.units.rem_euclid(unit));
-        let (days, second) = (seconds.div_euclid(DAY_S), seconds.rem_euclid(DAY_S).unsigned_abs());
-        if days != self.days || self.text[0] == 0 {
-            self.text = date(days).ok_or(Fault::Time)?;
-            self.days = days;
+        let seconds = instant.units.div_euclid(unit);
+        if seconds != self.seconds {
+            let (days, second) = (seconds.div_euclid(DAY_S), seconds.rem_euclid(DAY_S));
+            if days != self.seconds.div_euclid(DAY_S) {
+                self.text[..10].copy_from_slice(&date(days).ok_or(Fault::Time)?);
+            }
+            for (at, part) in [(11, second / 3600), (14, second / 60 % 60), (17, second % 60)] {
+                self.text[at] = b'0' + (part / 10) as u8;
+                self.text[at + 1] = b'0' + (part % 10) as u8;
+            }
+            self.seconds = seconds;
         }
-        out.extend_from_slice(&self.text);
-        for (mark, part) in [(b'T', second / 3600), (b':', second / 60 % 60), (b':', second % 60)] {
-            out.extend_from_slice(&[mark, b'0' + (part / 10) as u8, b'0' + (part % 10) as u8]);
-        }
+        let mut text = Short::new();
         if instant.digits > 0 {
-            out.push(b'.');
-            integer(fraction.unsigned_abs(), usize::from(instant.digits), out);
+            text.push_digits(instant.units.rem_euclid(unit).unsigned_abs(), instant.digits);
+            text.push(b'.');
         }
-        Ok(())
+        text.push_text(&self.text);
+        Ok(text)
     }
 }
 
@@ -189,14 +205,13 @@ mod tests {
             let (instant, length) = calendar.read(text.as_bytes()).unwrap();
             prop_assert_eq!((length, instant.digits), (text.len(), digits));
             prop_assert_eq!(instant.units.div_euclid(power(digits).unwrap()), seconds);
-            let mut out = Vec::new();
-            Calendar::default().write(instant, &mut out).unwrap();
-            prop_assert_eq!(String::from_utf8(out).unwrap(), text);
+            let written = Calendar::default().write(instant).unwrap();
+            prop_assert_eq!(written.bytes(), text.as_bytes());
         }
 
         #[test]
         fn whatever_is_written_nothing_panics(units: i64, digits: u8, other in 0u8..12) {
-            let _ = Calendar::default().write(Instant { units, digits }, &mut Vec::new());
+            let _ = Calendar::default().write(Instant { units, digits });
             let _ = Instant { units, digits: digits % 10 }.cut(other);
         }
     }

@@ -5,7 +5,7 @@ use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
 use proptest::prelude::*;
 
-use super::super::encode::{DIGEST_KEY, Digest, Effort, GROUP_ROWS, Writer, digest, encode};
+use super::super::encode::{DIGEST_KEY, Digest, Effort, Encoder, GROUP_ROWS, Writer};
 use super::super::full::{Full, Scan};
 use super::super::key::ObjectName;
 use super::super::merge::merge;
@@ -66,14 +66,14 @@ fn batch(records: &[Rec]) -> Batch {
         };
         pending.push(&record);
     }
-    pending.take(|record| classify(record, WINDOW)).unwrap()
+    pending.take(|_| None, |record| classify(record, WINDOW)).unwrap()
 }
 
 /// The one object of records of one hour.
 fn object(records: &[Rec]) -> (ObjectName, Bytes) {
     let batch = batch(records);
     let part = batch.parts("n").remove(0);
-    let bytes = encode(&batch, &part, "", digest(&batch, &part)).unwrap();
+    let (bytes, _) = Encoder::default().encode(&batch, &part, "").unwrap();
     (part.name, bytes)
 }
 
@@ -145,6 +145,18 @@ fn messages_taken_apart_come_back_by_name_and_by_time_as_written_and_put_togethe
     assert_reads(&bench, &all);
     let payloads: Vec<_> = bench.rows().into_iter().map(|row| row.payload).collect();
     assert_eq!(payloads, all.iter().map(|r| r.payload.clone()).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_object_does_not_depend_on_those_made_before_in_the_same_memory() {
+    let mut encoder = Encoder::default();
+    for records in [records(0, 200), records(50, 30), records(7, 90)] {
+        let batch = batch(&records);
+        let part = batch.parts("n").remove(0);
+        let again = encoder.encode(&batch, &part, "").unwrap();
+        assert!(again == Encoder::default().encode(&batch, &part, "").unwrap());
+        assert_eq!(all_rows(&again.0).unwrap().len(), records.len());
+    }
 }
 
 #[test]

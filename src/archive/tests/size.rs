@@ -2,7 +2,7 @@
 
 use super::super::batch::Pending;
 use super::super::classify::classify;
-use super::super::encode;
+use super::super::encode::Encoder;
 use super::super::full::Scan;
 use super::super::key::ObjectName;
 use super::super::merge::merge;
@@ -67,10 +67,9 @@ fn written<'a>(batches: impl Iterator<Item = &'a [(Timestamp, String, Vec<u8>)]>
             next += 1;
             pending.push(&record);
         }
-        let batch = pending.take(|record| classify(record, WEEK)).unwrap();
+        let batch = pending.take(|_| None, |record| classify(record, WEEK)).unwrap();
         for part in batch.parts(&NODE.hyphenated().to_string()) {
-            let digest = encode::digest(&batch, &part);
-            let bytes = encode::encode(&batch, &part, "", digest).unwrap();
+            let (bytes, _) = Encoder::default().encode(&batch, &part, "").unwrap();
             objects.push((part.name, bytes));
         }
     }
