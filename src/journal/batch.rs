@@ -5,7 +5,7 @@
 use super::Record;
 use super::format::Head;
 
-/// Records read in one go; they share one buffer.
+/// Records read in one go; they share one buffer, of which something else may stand behind them.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     pub(super) buffer: Vec<u8>,

@@ -30,6 +30,8 @@ pub struct Cursor {
     hole: Option<u64>,
     /// Bytes a record took, lately.
     record_bytes: u64,
+    /// What the next batch is read into.
+    spare: Vec<u8>,
 }
 
 /// A byte position in an open segment: that of the cursor's next record.
@@ -59,7 +61,15 @@ impl Cursor {
         state.count_released();
         drop(state);
         shared.room.notify_one();
-        Ok(Self { shared, hold: Some(name), position: at.0, file: None, hole: None, record_bytes: 2048 })
+        Ok(Self {
+            shared,
+            hold: Some(name),
+            position: at.0,
+            file: None,
+            hole: None,
+            record_bytes: 2048,
+            spare: Vec::new(),
+        })
     }
 
     /// A cursor without a hold.
@@ -68,7 +78,7 @@ impl Cursor {
         if at > head {
             return Err(Error::Ahead { at, head });
         }
-        Ok(Self { shared, hold: None, position: at.0, file: None, hole: None, record_bytes: 2048 })
+        Ok(Self { shared, hold: None, position: at.0, file: None, hole: None, record_bytes: 2048, spare: Vec::new() })
     }
 
     /// Offset of the next record to read.
@@ -96,7 +106,14 @@ impl Cursor {
                 Err(error) => return Err(error),
             }
         }
+        self.spare = Vec::new();
         Ok(Batch::default())
+    }
+
+    /// Takes the buffer of a batch that is done with for the next one: while batches come one behind the other, its pages
+    /// need not be asked for, nor emptied, again. At the durable end it is given back.
+    pub fn reuse(&mut self, batch: Batch) {
+        self.spare = batch.buffer;
     }
 
     /// The segment of the next record as far as it is durable; `None` at the durable end.
@@ -136,12 +153,16 @@ impl Cursor {
         let wanted = (max_records as u64).saturating_mul(self.record_bytes + self.record_bytes / 4).max(LEAST_READ);
         let mut len = wanted.min(max_bytes).min(available);
         loop {
-            let mut buffer = Vec::new();
-            large::reserve(&mut buffer, len as usize);
-            buffer.resize(len as usize, 0);
+            let mut buffer = std::mem::take(&mut self.spare);
+            if buffer.len() < len as usize {
+                let more = len as usize - buffer.len();
+                large::reserve(&mut buffer, more);
+                buffer.resize(len as usize, 0);
+            }
+            let read = &mut buffer[..len as usize];
             let io = |e| Error::io("read", &disk::segment_path(&self.shared.dir, segment.first))(e);
-            place.file.read_exact_at(&mut buffer, place.at).map_err(io)?;
-            let parsed = Parsed::of(&buffer, self.shared.seed, self.position, max_records);
+            place.file.read_exact_at(read, place.at).map_err(io)?;
+            let parsed = Parsed::of(read, self.shared.seed, self.position, max_records);
             if parsed.used > 0 {
                 place.at += parsed.used as u64;
                 self.position = parsed.next;
