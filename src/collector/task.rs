@@ -192,10 +192,11 @@ impl Collector {
                 }
                 self.cursor.wait(IDLE_WAIT);
             } else {
-                let last = self.process(&batch)?;
+                let (last, records) = (self.process(&batch)?, batch.len());
+                self.cursor.reuse(batch);
                 // Behind the journal, time is when the last message came: silence is not a backlog.
                 self.check_presence(last)?;
-                if batch.len() < self.options.batch_records / 4 {
+                if records < self.options.batch_records / 4 {
                     // It keeps up: let a batch gather, a transaction of few rows costs nearly as much as one of many.
                     std::thread::sleep(GATHER);
                 }

@@ -155,6 +155,11 @@ impl Series {
 }
 
 impl Telemetry {
+    /// Empty, with room for so many values of one type.
+    pub fn with_capacity(values: usize) -> Self {
+        Self { offsets_us: Vec::with_capacity(values), ..Self::default() }
+    }
+
     /// Adds one value; it takes the first slot of its time that its type has not filled yet, else a new slot.
     pub fn push(&mut self, offset_us: i64, metric: Metric, unit: Option<&str>, value: f64) {
         debug_assert!(value.is_finite(), "only finite values are measurements");
@@ -163,7 +168,8 @@ impl Telemetry {
         }
         let row = self.series.iter().position(|s| s.metric == metric).unwrap_or_else(|| {
             let unit = unit.filter(|u| !matches!(&metric, Metric::Known(k) if k.unit() == *u)).map(Arc::from);
-            let values = vec![f64::NAN; self.offsets_us.len()];
+            let mut values = Vec::with_capacity(self.offsets_us.capacity());
+            values.resize(self.offsets_us.len(), f64::NAN);
             self.series.push(Series { metric, unit, values });
             self.series.len() - 1
         });

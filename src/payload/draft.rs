@@ -112,7 +112,7 @@ impl Field {
 }
 
 /// One payload, taken apart.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Draft<'a> {
     scalars: [Option<Scalar<'a>>; Field::COUNT],
     pub(super) measurements: Option<Measurements<'a>>,
@@ -155,26 +155,50 @@ impl<'a> Draft<'a> {
 }
 
 /// The member `measurements`.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) enum Measurements<'a> {
     NotAList,
     List(List<'a>),
 }
 
 /// The usable measurements of a list, in order.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct List<'a> {
     pub(super) samples: Vec<Sample<'a>>,
     /// How many entries the list has, usable or not.
     pub(super) len: usize,
+    pub(super) times: Times<'a>,
+}
+
+/// The last time read: samples taken together carry the same text, one behind the other.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Times<'a>(Option<(&'a str, Timestamp)>);
+
+impl<'a> Times<'a> {
+    pub(super) fn read(&mut self, text: &'a str) -> Option<Timestamp> {
+        if let Some((last, at)) = self.0
+            && last == text
+        {
+            return Some(at);
+        }
+        let at = Timestamp::parse_rfc3339(text)?;
+        self.0 = Some((text, at));
+        Some(at)
+    }
 }
 
 impl<'a> List<'a> {
-    /// Takes one entry; beyond the most allowed it is only counted.
+    /// Takes one entry, `None` being one that is no map; beyond the most allowed it is only counted.
     pub(super) fn push(&mut self, entry: Option<Entry<'a>>) {
+        let sample = entry.and_then(|entry| entry.into_sample(&mut self.times));
+        self.add(sample);
+    }
+
+    /// Takes one entry, `None` being one that is of no use.
+    pub(super) fn add(&mut self, sample: Option<Sample<'a>>) {
         self.len += 1;
         if self.len <= MAX_MEASUREMENTS
-            && let Some(sample) = entry.and_then(Entry::into_sample)
+            && let Some(sample) = sample
         {
             if self.samples.capacity() == 0 {
                 self.samples.reserve(24);
@@ -185,7 +209,7 @@ impl<'a> List<'a> {
 }
 
 /// One measurement that has a number and a name; the name is not yet judged.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Sample<'a> {
     /// `None`: the message's time.
     pub(super) ts: Option<Timestamp>,
@@ -229,11 +253,13 @@ impl<'a> Entry<'a> {
     }
 
     /// `None` = no number, no name, or a time that is none.
-    fn into_sample(self) -> Option<Sample<'a>> {
+    fn into_sample(self, times: &mut Times<'a>) -> Option<Sample<'a>> {
         let [ts, name, value, unit] = self.0;
         let ts = match ts {
             None | Some(Scalar::Null) => None,
-            Some(ts) => Some(Timestamp::parse_rfc3339(ts.text()?)?),
+            Some(Scalar::Text(Cow::Borrowed(text))) => Some(times.read(text)?),
+            Some(Scalar::Text(Cow::Owned(text))) => Some(Timestamp::parse_rfc3339(&text)?),
+            Some(_) => return None,
         };
         let Some(Scalar::Text(name)) = name else { return None };
         let unit = match unit {

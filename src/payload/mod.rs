@@ -24,6 +24,7 @@ mod encode;
 mod fields;
 mod json;
 mod params;
+mod plain;
 mod repair;
 mod topic;
 mod v1;
@@ -127,7 +128,10 @@ pub fn decode(
         return judge(&context, cbor::draft(payload)?, || cbor::flat(payload));
     }
     let text = std::str::from_utf8(payload).map_err(|_| Refusal::Malformed)?;
-    let attempt = |text: &str| judge(&context, json::draft(text)?, || json::flat(text));
+    let attempt = |text: &str| {
+        let draft = plain::draft(text).map_or_else(|| json::draft(text), Ok)?;
+        judge(&context, draft, || json::flat(text))
+    };
     match attempt(text) {
         // Some meters print NaN or an overflowing number where JSON has no word for it: that is one bad value.
         Err(Refusal::Malformed) => attempt(&repair::without_non_finite(text).ok_or(Refusal::Malformed)?),

@@ -51,7 +51,7 @@ fn telemetry(
     ts: Timestamp,
     measurements: Option<Measurements<'_>>,
 ) -> Result<Telemetry, Refusal> {
-    let List { samples, len } = match measurements {
+    let List { samples, len, .. } = match measurements {
         None => return Err(Refusal::NoMeasurements),
         Some(Measurements::NotAList) => return Err(Refusal::BadField),
         Some(Measurements::List(list)) => list,
@@ -62,7 +62,7 @@ fn telemetry(
     if len > MAX_MEASUREMENTS {
         return Err(Refusal::TooManyMeasurements);
     }
-    let mut telemetry = Telemetry::default();
+    let mut telemetry = Telemetry::with_capacity(samples.len());
     let mut kept = 0;
     for sample in &samples {
         kept += usize::from(add(context, ts, &mut telemetry, sample));
