@@ -111,7 +111,9 @@ impl Pending {
     pub(crate) fn reuse(&mut self, batch: Batch) {
         let Batch { text, mut rows, mut classes } = batch;
         if let (true, Ok(mut text)) = (self.rows.is_empty(), text.try_into_mut()) {
-            (text.clear(), rows.clear(), classes.clear());
+            text.clear();
+            rows.clear();
+            classes.clear();
             *self = Self { text: text.into(), rows, classes };
         }
     }

@@ -77,7 +77,9 @@ impl Group {
 
     /// Forgets the rows, not the memory they took.
     pub fn clear(&mut self) {
-        (self.rows.clear(), self.values.clear(), self.device.clear());
+        self.rows.clear();
+        self.values.clear();
+        self.device.clear();
         self.run = 0;
     }
 
