@@ -90,14 +90,11 @@ fn sample(parts: &Parts) {
     reader("collector", &parts.collector_progress);
     reader("archiver", &parts.archiver_progress);
     metrics::task_states(&parts.board);
-    for (task, entry) in parts.board.tasks() {
-        let is_ready = f64::from(u8::from(matches!(entry.state, TaskState::Running)));
-        match task {
-            JOURNAL => metrics::READY.set(&[("check", "journal")], is_ready),
-            collector::TASK => metrics::READY.set(&[("check", "collector")], is_ready),
-            "archiver" => metrics::READY.set(&[("check", "archive")], is_ready),
-            _ => {}
-        }
+    let tasks = parts.board.tasks();
+    // One that has not said anything yet is not ready.
+    for (check, of) in [("journal", JOURNAL), ("collector", collector::TASK), ("archive", "archiver")] {
+        let is_ready = tasks.get(of).is_some_and(|entry| matches!(entry.state, TaskState::Running));
+        metrics::READY.set(&[("check", check)], f64::from(u8::from(is_ready)));
     }
     sample_broker(&parts.broker.stats());
     let nodes = parts.peers.census();

@@ -78,6 +78,7 @@ pub struct Leader {
 impl Leader {
     /// A candidate that has not stood yet.
     pub fn new(duty: Duty) -> Self {
+        metrics::NODE_DUTY.set(&[("duty", duty.name())], 0.0);
         Self { duty, lease: Arc::default() }
     }
 
