@@ -180,7 +180,7 @@ impl Cursor {
     /// Opens the segment and finds the cursor's record in it, or the first behind it where a hole takes its place.
     fn enter(&mut self, segment: Segment) -> Result<Place, Error> {
         let path = disk::segment_path(&self.shared.dir, segment.first);
-        let file = File::open(&path).map_err(Error::io("open", &path))?;
+        let file = disk::open_read(&path)?;
         let start = SEGMENT_HEADER as u64;
         let mut scanner = Scanner::new(&file, start, segment.bytes, segment.first, self.shared.seed);
         let mut hole = None;

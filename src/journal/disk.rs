@@ -3,9 +3,9 @@
 //! Invariant: a segment's name appears only after its header is on disk, and the name itself is synced before the
 //! segment is used. A trait so that tests can let any call fail; its methods are the real thing.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::format::SegmentHeader;
@@ -74,6 +74,25 @@ pub(super) fn list(dir: &Path) -> Result<Vec<u64>, Error> {
 fn first_of_name(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(EXTENSION)?.strip_suffix('.')?;
     (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+/// Opens a segment for reading. While the file is open its bytes stay, also when its name goes: who takes the name away asks
+/// for a lock (`flock`) that this one holds off. One that is on its way out already is not found.
+pub(super) fn open_read(path: &Path) -> Result<File, Error> {
+    let open = || {
+        let file = File::open(path)?;
+        // Where a file system has no locks, nobody gets the other one either.
+        let is_going = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        if is_going || file.metadata()?.nlink() == 0 { Err(io::ErrorKind::NotFound.into()) } else { Ok(file) }
+    };
+    open().map_err(Error::io("open", path))
+}
+
+/// Opens a segment that is to go, if nobody reads it; nobody can begin to while it is open.
+pub(super) fn open_unread(path: &Path) -> Option<File> {
+    let file = OpenOptions::new().read(true).write(true).open(path).ok()?;
+    file.try_lock().ok()?;
+    Some(file)
 }
 
 /// Makes names created, renamed or removed in `dir` durable.

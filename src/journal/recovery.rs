@@ -172,7 +172,7 @@ pub(super) fn scan_last(file: &File, path: &Path, first: u64, seed: u32) -> Resu
 
 /// Opens a segment for reading and tells its length.
 pub(super) fn open_read(path: &Path) -> Result<(File, u64), Error> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
+    let file = disk::open_read(path)?;
     let len = file.metadata().map_err(Error::io("inspect", path))?.len();
     Ok((file, len))
 }

@@ -214,6 +214,11 @@ impl State {
         self.is_removing || self.is_trim_due()
     }
 
+    /// Whether somebody waits for space, or for the end.
+    pub fn is_in_haste(&self) -> bool {
+        self.stalled.is_some() || self.phase != Phase::Open
+    }
+
     /// Takes such a segment off the books; its file is the caller's to remove.
     pub fn take_trimmed(&mut self) -> Option<Segment> {
         let segment = if self.is_trim_due() { self.segments.pop_front() } else { None }?;

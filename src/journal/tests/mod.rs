@@ -111,6 +111,8 @@ struct Faults {
     /// While it is shut, removals wait; what they then fail with.
     removing: Mutex<(bool, bool)>,
     removed: Condvar,
+    /// Lengths to which files without a name were cut.
+    cuts: Mutex<Vec<u64>>,
 }
 
 impl Faults {
@@ -123,6 +125,7 @@ impl Faults {
             syncs: AtomicU64::new(0),
             removing: Mutex::new((false, false)),
             removed: Condvar::new(),
+            cuts: Mutex::new(Vec::new()),
         })
     }
 
@@ -165,6 +168,14 @@ impl Disk for FaultyDisk {
         file.sync_data()?;
         self.0.syncs.fetch_add(1, Ordering::SeqCst);
         Ok(())
+    }
+
+    fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
+        use std::os::unix::fs::MetadataExt;
+        if file.metadata()?.nlink() == 0 {
+            self.0.cuts.lock().unwrap().push(len);
+        }
+        file.set_len(len)
     }
 
     fn remove(&self, path: &Path) -> Result<(), super::Error> {

@@ -1,7 +1,10 @@
 //! Trimming and the limit on what is not released.
 
-use super::super::{Error, Journal, Offset, Options};
-use super::{Faults, PATIENCE, append, drain, entry, files, open, options};
+use std::io::Read;
+use std::sync::Arc;
+
+use super::super::{Error, Journal, Offset, Options, copy, disk};
+use super::{Faults, PATIENCE, append, drain, entry, files, open, options, segment};
 
 /// Waits until the journal begins at `first`; the writer does that in its own time.
 async fn settled(journal: &Journal, first: u64) {
@@ -213,4 +216,67 @@ async fn a_segment_that_cannot_be_removed_ends_the_journal_and_no_other_goes() {
         drop((journal, cursor));
         assert_eq!(open(&options).1.first, Offset(0), "all are there still");
     }
+}
+
+/// A journal of two segments, of which the first is 2.96 MiB, and the disk it is on.
+async fn large_segment(options: &Options) -> (Arc<Faults>, Journal) {
+    let faults = Faults::none();
+    let (journal, _) = faults.open(options).unwrap();
+    for n in 0..32 {
+        append(&journal, n, 1, 100_000).await;
+    }
+    assert_eq!(journal.status().segments, 2);
+    (faults, journal)
+}
+
+fn three_mebibytes(dir: &std::path::Path) -> Options {
+    Options { segment_bytes: 3 << 20, ..options(dir) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_blocks_of_a_segment_are_given_back_a_step_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = three_mebibytes(dir.path());
+    let (faults, journal) = large_segment(&options).await;
+    let bytes = std::fs::metadata(segment(&options, 0)).unwrap().len();
+    journal.cursor("a", Offset(0)).unwrap().release(Offset(31));
+    let done = async {
+        while faults.cuts.lock().unwrap().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, done).await.expect("it is cut");
+    assert!(!segment(&options, 0).exists(), "the name goes first");
+    assert_eq!(*faults.cuts.lock().unwrap(), [bytes - (1 << 20), bytes - (2 << 20)]);
+    append(&journal, 32, 1, 10).await;
+    journal.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_a_segment_keeps_all_of_it_and_nobody_begins_to_read_one_that_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = three_mebibytes(dir.path());
+    let (faults, journal) = large_segment(&options).await;
+    let expected = std::fs::read(segment(&options, 0)).unwrap();
+    let mut copied = copy(&options.dir).unwrap().expect("a journal");
+    journal.cursor("a", Offset(0)).unwrap().release(Offset(31));
+    settled(&journal, 31).await;
+    // Only when the end is there is all removed.
+    journal.close().await.unwrap();
+    assert!(!segment(&options, 0).exists());
+    let mut read = Vec::new();
+    copied.segments[0].file.read_to_end(&mut read).unwrap();
+    assert!(read == expected, "{} of {} bytes", read.len(), expected.len());
+    assert!(faults.cuts.lock().unwrap().is_empty());
+    drop(copied);
+
+    let path = segment(&options, 31);
+    let going = disk::open_unread(&path).expect("nobody else reads it");
+    assert!(
+        matches!(disk::open_read(&path), Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound)
+    );
+    drop(going);
+    let reading = disk::open_read(&path).unwrap();
+    assert!(disk::open_unread(&path).is_none());
+    drop(reading);
 }
