@@ -35,4 +35,5 @@ pub use metric::{Metric, Telemetry};
 pub use pattern::DevicePattern;
 pub use places::{NoPlace, Places};
 pub use quantity::Quantity;
+pub use rfc3339::TimeText;
 pub use time::{Clock, Timestamp};

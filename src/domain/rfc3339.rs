@@ -3,10 +3,13 @@
 //! A datagram carries some twenty times; this is where most of its decoding would go otherwise. Invariant: what this
 //! file reads or writes, `chrono` reads and writes alike (a property test); anything unusual it leaves to `chrono`.
 
+use super::time::Timestamp;
+
 /// The longest text of [`format_utc`].
 pub(super) const LEN: usize = 27;
 
 const DAY_S: i64 = 86_400;
+const MINUTE_US: i64 = 60_000_000;
 
 /// Microseconds since the epoch; `None` = not the usual form, or not a time.
 pub(super) fn parse_utc(text: &[u8]) -> Option<i64> {
@@ -57,7 +60,7 @@ fn fraction_us(rest: &[u8]) -> Option<i64> {
 
 /// Writes a time of the years 0 to 9999 with none, 3 or 6 fraction digits, as many as needed.
 pub(super) fn format_utc(micros: i64, buffer: &mut [u8; LEN]) -> Option<&str> {
-    let (seconds, fraction) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
+    let seconds = micros.div_euclid(1_000_000);
     let (days, second_of_day) = (seconds.div_euclid(DAY_S), seconds.rem_euclid(DAY_S));
     let (year, month, day) = civil_from_days(days)?;
     put(buffer, 0, 4, year);
@@ -70,7 +73,13 @@ pub(super) fn format_utc(micros: i64, buffer: &mut [u8; LEN]) -> Option<&str> {
     buffer[13] = b':';
     put(buffer, 14, 2, second_of_day / 60 % 60);
     buffer[16] = b':';
-    put(buffer, 17, 2, second_of_day % 60);
+    put_within_minute(buffer, micros.rem_euclid(MINUTE_US))
+}
+
+/// Writes what stands behind the minute; the whole text.
+fn put_within_minute(buffer: &mut [u8; LEN], micros: i64) -> Option<&str> {
+    let fraction = micros % 1_000_000;
+    put(buffer, 17, 2, micros / 1_000_000);
     let mut end = 19;
     if fraction != 0 {
         let (digits, value) = if fraction % 1000 == 0 { (3, fraction / 1000) } else { (6, fraction) };
@@ -80,6 +89,44 @@ pub(super) fn format_utc(micros: i64, buffer: &mut [u8; LEN]) -> Option<&str> {
     }
     buffer[end] = b'Z';
     std::str::from_utf8(&buffer[..=end]).ok()
+}
+
+/// Times as text, mostly of the same minute one behind the other: only what differs is written.
+#[derive(Clone, Debug)]
+pub struct TimeText {
+    /// The minute that `buffer` has.
+    minute: Option<i64>,
+    buffer: [u8; LEN],
+    /// The text of a time that is not of the usual form.
+    other: String,
+}
+
+impl TimeText {
+    /// No time yet.
+    pub const fn new() -> Self {
+        Self { minute: None, buffer: [0; LEN], other: String::new() }
+    }
+
+    /// The same text as that of `time`'s `Display`.
+    pub fn of(&mut self, time: Timestamp) -> &str {
+        let minute = time.0.div_euclid(MINUTE_US);
+        if self.minute != Some(minute) {
+            self.minute = format_utc(time.0, &mut self.buffer).map(|_| minute);
+        }
+        if self.minute.is_some()
+            && let Some(text) = put_within_minute(&mut self.buffer, time.0.rem_euclid(MINUTE_US))
+        {
+            return text;
+        }
+        self.other = time.to_string();
+        &self.other
+    }
+}
+
+impl Default for TimeText {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// Writes `value` as `digits` decimal digits.
@@ -162,6 +209,18 @@ mod tests {
             let chrono = DateTime::from_timestamp_micros(micros).expect("in range");
             prop_assert_eq!(text, chrono.to_rfc3339_opts(SecondsFormat::AutoSi, true));
             prop_assert_eq!(parse_utc(text.as_bytes()), Some(micros));
+        }
+
+        #[test]
+        fn a_text_beside_the_one_before_is_the_same_as_one_alone(
+            start in prop_oneof![any::<i64>(), -62_167_219_300_000_000_i64..253_402_300_900_000_000],
+            steps in proptest::collection::vec((-120_i64..120, prop_oneof![Just(1_i64), Just(1_000), Just(1_000_000)]), 1..20),
+        ) {
+            let (mut at, mut text) = (start, TimeText::new());
+            for (count, unit) in steps {
+                at = at.saturating_add(count * unit);
+                prop_assert_eq!(text.of(Timestamp(at)), Timestamp(at).to_string());
+            }
         }
 
         #[test]

@@ -35,6 +35,11 @@ pub enum Wanted {
 }
 
 impl Wanted {
+    /// Whether it is a single one.
+    pub fn is_one(&self) -> bool {
+        matches!(self, Self::These(all) if all.len() == 1)
+    }
+
     fn is_measured(&self, metric: &Metric) -> bool {
         match self {
             Self::Measured | Self::Everything => true,
@@ -62,7 +67,7 @@ impl Wanted {
 }
 
 /// Calls `each` with slot, ordinal within the slot, and value, for all that is wanted of a datagram.
-pub fn find(values: &Telemetry, wanted: &Wanted, each: &mut dyn FnMut(usize, u32, Found)) {
+pub fn find(values: &Telemetry, wanted: &Wanted, mut each: impl FnMut(usize, u32, Found)) {
     let mut ordinal = 0;
     for series in values.series.iter().filter(|s| wanted.is_measured(&s.metric)) {
         for (slot, value) in series.values.iter().enumerate().filter(|(_, v)| v.is_finite()) {
@@ -96,7 +101,7 @@ mod tests {
         let wanted: Vec<_> = wanted.split_whitespace().map(|n| Quantity::parse(n).unwrap()).collect();
         let wanted = if wanted.is_empty() { Wanted::Measured } else { Wanted::These(wanted) };
         let mut got = Vec::new();
-        find(&datagram(values), &wanted, &mut |slot, _, found| got.push((slot, found.value)));
+        find(&datagram(values), &wanted, |slot, _, found| got.push((slot, found.value)));
         assert_eq!(got, expected);
     }
 

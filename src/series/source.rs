@@ -5,10 +5,10 @@
 
 use std::ops::ControlFlow;
 
-use super::Range;
 use super::instants::Instants;
 use super::quantity::{self, Found, Quantity, Wanted};
 use super::summary::Reading;
+use super::{Point, Range};
 use crate::domain::reorder::{Place, Reorder};
 use crate::domain::{DeviceId, Timestamp};
 use crate::history::{Error, History};
@@ -28,7 +28,7 @@ pub struct Job {
     pub wanted: Wanted,
 }
 
-/// What stands at a place: a value, or nothing that is wanted (the instant counts all the same).
+/// What stands at a place: a value, or nothing that is wanted.
 type Item = Option<Found>;
 
 /// Calls `each` with every sample in order until it breaks.
@@ -47,12 +47,38 @@ pub fn read_rows(
     look: &mut dyn FnMut(&TelemetryRow),
     each: &mut dyn FnMut(Quantity, Reading) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>, Error> {
+    let mut instants = Instants::default();
+    let flow = in_order(history, job, true, look, |time, item| instants.push(time, item, &mut *each))?;
+    Ok(if flow.is_break() { flow } else { instants.finish(None, each) })
+}
+
+/// Calls `each` with every sample in order until it breaks, for who does not ask how densely they lie.
+pub fn points(
+    history: &History,
+    job: &Job,
+    each: &mut dyn FnMut(Point) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, Error> {
+    in_order(history, job, false, &mut |_| (), |time, item| match item {
+        Some(Found { quantity, value, unit, is_plausible }) => {
+            each(Point { time, quantity, value, unit, is_plausible })
+        }
+        None => ControlFlow::Continue(()),
+    })
+}
+
+/// Gives out what stands at each place, in order of time, until it breaks; slots without anything that is wanted on request.
+fn in_order(
+    history: &History,
+    job: &Job,
+    with_bare: bool,
+    look: &mut dyn FnMut(&TelemetryRow),
+    mut give: impl FnMut(Timestamp, Item) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, Error> {
     // What is read a second time has been looked at.
     let mut looked: Option<(Timestamp, i64)> = None;
     let span = job.span_us.max(0);
     let columns = job.wanted.columns();
     let mut reorder = Reorder::new(MAX_HELD);
-    let mut instants = Instants::default();
     let mut slots = Vec::new();
     let mut from = job.range.start;
     let to = job.range.stop.plus_us(span);
@@ -66,38 +92,46 @@ pub fn read_rows(
             }
             let horizon = row.ts.plus_us(-span);
             while let Some((time, item)) = reorder.next_before(horizon) {
-                flow = instants.push(time, item, each);
+                flow = give(time, item);
                 if flow.is_break() {
                     return flow;
                 }
             }
-            insert(&mut reorder, &mut slots, job, &row);
+            insert(&mut reorder, &mut slots, job, with_bare, &row);
             flow
         })?;
         while flow.is_continue() {
             let Some((time, item)) = reorder.next_at_end() else { break };
-            flow = instants.push(time, item, each);
+            flow = give(time, item);
         }
         match reorder.again() {
             Some(time) if flow.is_continue() => from = time,
-            _ if flow.is_break() => return Ok(flow),
-            _ => return Ok(instants.finish(None, each)),
+            _ => return Ok(flow),
         }
     }
 }
 
-/// Hands a row's samples over in order. A slot without anything that is wanted counts as an instant all the same.
-fn insert(reorder: &mut Reorder<Item>, slots: &mut Vec<(Place, Item)>, job: &Job, row: &TelemetryRow) {
+/// Hands a row's samples over in order.
+fn insert(reorder: &mut Reorder<Item>, slots: &mut Vec<(Place, Item)>, job: &Job, with_bare: bool, row: &TelemetryRow) {
     let message = (row.ts, row.seq.to_i64());
     let place = |slot: usize, ordinal: u32| {
         let time = row.ts.plus_us(row.values.offsets_us[slot]);
         let slot = u32::try_from(slot).unwrap_or(u32::MAX);
         job.range.contains(time).then_some(Place { time, message, slot: (slot, ordinal) })
     };
-    quantity::find(&row.values, &job.wanted, &mut |slot, ordinal, found| {
+    if !with_bare && job.wanted.is_one() {
+        // One after the other as the slots are, and these mostly lie in order of time.
+        quantity::find(&row.values, &job.wanted, |slot, ordinal, found| {
+            if let Some(place) = place(slot, ordinal) {
+                reorder.insert(place, Some(found));
+            }
+        });
+        return;
+    }
+    quantity::find(&row.values, &job.wanted, |slot, ordinal, found| {
         slots.extend(place(slot, ordinal).map(|place| (place, Some(found))));
     });
-    if slots.len() < row.values.offsets_us.len() {
+    if with_bare && slots.len() < row.values.offsets_us.len() {
         let bare = (0..row.values.offsets_us.len()).filter_map(|slot| place(slot, u32::MAX));
         slots.extend(bare.map(|place| (place, None)));
     }

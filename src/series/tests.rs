@@ -146,7 +146,7 @@ impl World {
             let mut values = row.values.clone();
             // The store gives columns in the order of their types.
             values.series.sort_by(|a, b| (a.unit.is_some(), &a.metric).cmp(&(b.unit.is_some(), &b.metric)));
-            quantity::find(&values, wanted, &mut |slot, _, found| {
+            quantity::find(&values, wanted, |slot, _, found| {
                 if is_in(slot) {
                     samples.push((time(slot), found.quantity, found.value));
                 }

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use crate::domain::Timestamp;
+use crate::domain::TimeText;
 use crate::series::{Point, Quantity};
 
 /// How points are written.
@@ -46,8 +46,7 @@ pub struct Writer {
     format: Format,
     device: String,
     written: u64,
-    /// The last time and its text: several points share one.
-    time: (Timestamp, String),
+    time: TimeText,
     /// The last quantity, and what stands between time and value.
     middle: Option<(Quantity, String)>,
     /// The last unit, and what stands behind the value.
@@ -57,8 +56,7 @@ pub struct Writer {
 impl Writer {
     /// Nothing written yet.
     pub fn new(format: Format, device: &str) -> Self {
-        let epoch = Timestamp(0);
-        let (device, time) = (device.to_owned(), (epoch, epoch.to_string()));
+        let (device, time) = (device.to_owned(), TimeText::new());
         Self { format, device, written: 0, time, middle: None, tail: (String::new(), String::new()) }
     }
 
@@ -101,12 +99,6 @@ impl Writer {
 
     /// Makes anew what is not as it was. Device ids and metric names need no escaping by their rules; units may.
     fn prepare(&mut self, point: &Point) {
-        // Writing to a string cannot fail.
-        if self.time.0 != point.time {
-            self.time.0 = point.time;
-            self.time.1.clear();
-            let _ = write!(self.time.1, "{}", point.time);
-        }
         if self.middle.as_ref().is_none_or(|(quantity, _)| *quantity != point.quantity) {
             let (device, metric) = (&self.device, point.quantity.name());
             let text = match self.format {
@@ -125,6 +117,7 @@ impl Writer {
                 Format::Csv => cell(unit, text),
                 _ if unit.is_empty() => {}
                 _ => {
+                    // Writing to a string cannot fail.
                     let _ = write!(text, ",\"unit\":{}", serde_json::Value::from(unit));
                 }
             }
@@ -135,9 +128,9 @@ impl Writer {
         self.middle.as_ref().map_or("", |(_, text)| text)
     }
 
-    fn object(&self, point: &Point, out: &mut String) {
+    fn object(&mut self, point: &Point, out: &mut String) {
         out.push_str("{\"time\":\"");
-        out.push_str(&self.time.1);
+        out.push_str(self.time.of(point.time));
         out.push_str(self.middle());
         number(point.value, out);
         out.push_str(&self.tail.1);
@@ -147,8 +140,8 @@ impl Writer {
         out.push('}');
     }
 
-    fn csv(&self, point: &Point, out: &mut String) {
-        out.push_str(&self.time.1);
+    fn csv(&mut self, point: &Point, out: &mut String) {
+        out.push_str(self.time.of(point.time));
         out.push_str(self.middle());
         number(point.value, out);
         out.push(',');
@@ -161,11 +154,10 @@ impl Writer {
 
 /// As JSON writes it: the shortest text that reads back the same.
 pub fn number(value: f64, out: &mut String) {
-    match serde_json::Number::from_f64(value) {
-        Some(number) => {
-            let _ = write!(out, "{number}");
-        }
-        None => out.push_str("null"),
+    match value.is_finite() {
+        // What serde_json itself writes numbers with.
+        true => out.push_str(zmij::Buffer::new().format_finite(value)),
+        false => out.push_str("null"),
     }
 }
 
@@ -183,6 +175,7 @@ pub fn cell(text: &str, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Timestamp;
 
     fn check(format: Format, expected: &str) {
         let point = |metric: &str, value: f64, unit: Option<&str>, is_plausible: bool| Point {

@@ -10,7 +10,7 @@ use super::stream::Sink;
 use super::table::Table;
 use crate::domain::DeviceId;
 use crate::history::{Error, History};
-use crate::series::{Buckets, Job, Point, Quantity, Reading, Summary, Thinner, Wanted, source, walk};
+use crate::series::{Buckets, Job, Point, Quantity, Summary, Thinner, Wanted, source, walk};
 
 struct Pipeline<'a> {
     buckets: Option<Buckets>,
@@ -40,7 +40,7 @@ pub(super) fn answer(history: &History, query: &Query, job: &Job, sink: &mut Sin
         Some(level) => {
             walk::read(history, job, level, &mut |_, quantity, summary| pipeline.summary(quantity, summary))?
         }
-        None => source::read(history, job, &mut |quantity, reading| pipeline.sample(quantity, reading))?,
+        None => pipeline.samples(history, job)?,
     };
     if flow.is_break() {
         return Ok(flow);
@@ -48,7 +48,7 @@ pub(super) fn answer(history: &History, query: &Query, job: &Job, sink: &mut Sin
     let thinned = pipeline.thinned_too_much(query);
     if !thinned.is_empty() {
         let again = Job { wanted: Wanted::These(thinned), ..job.clone() };
-        let flow = source::read(history, &again, &mut |quantity, reading| pipeline.sample(quantity, reading))?;
+        let flow = pipeline.samples(history, &again)?;
         if flow.is_break() {
             return Ok(flow);
         }
@@ -64,13 +64,18 @@ impl<'a> Pipeline<'a> {
         Self { buckets, out: Out { thinner, writer, sink }, counts: BTreeMap::new() }
     }
 
-    fn sample(&mut self, quantity: Quantity, reading: Reading) -> ControlFlow<()> {
+    fn samples(&mut self, history: &History, job: &Job) -> Result<ControlFlow<()>, Error> {
         let Self { buckets, out, .. } = self;
         match buckets {
-            Some(buckets) => buckets.push(&quantity, Summary::of(reading), &mut |point| out.point(point))?,
-            None => out.point(Point::new(quantity, reading))?,
+            Some(buckets) => source::read(history, job, &mut |quantity, reading| {
+                buckets.push(&quantity, Summary::of(reading), &mut |point| out.point(point))?;
+                out.sink.flow()
+            }),
+            None => source::points(history, job, &mut |point| {
+                out.point(point)?;
+                out.sink.flow()
+            }),
         }
-        out.sink.flow()
     }
 
     fn summary(&mut self, quantity: &Quantity, summary: Summary) -> ControlFlow<()> {
