@@ -134,6 +134,21 @@ impl World {
         all
     }
 
+    fn points_are_what_is_read(&self, range: Range, wanted: &Wanted) {
+        let (job, mut points, mut read) = (self.job(range, wanted), Vec::new(), Vec::new());
+        let done = source::points(&self.history, &job, &mut |point| {
+            points.push(point);
+            ControlFlow::Continue(())
+        });
+        assert!(done.unwrap().is_continue());
+        let done = source::read(&self.history, &job, &mut |quantity, reading| {
+            read.push(Point::new(quantity, reading));
+            ControlFlow::Continue(())
+        });
+        assert!(done.unwrap().is_continue());
+        assert_eq!(points, read);
+    }
+
     /// What the rows hold, without any of the code under test: every sample in order, and the instants.
     fn samples(&self, range: Range, wanted: &Wanted) -> (Vec<(i64, Quantity, f64)>, Vec<i64>) {
         let mut rows = self.rows.clone();
@@ -234,6 +249,7 @@ fn roll_up(history: &History, now: Timestamp) {
 fn agree(world: &World, (start_s, length_s): (i64, i64), every_min: i64, wanted: &Wanted) {
     let start = Timestamp(T + start_s * S + 300_000);
     let range = Range { start, stop: start.plus_us(length_s * S) };
+    world.points_are_what_is_read(range, wanted);
     for level in [Level::Minutes, Level::Hours] {
         let walked = world.walked(range, wanted, level);
         assert_eq!(walked, world.gathered(range, wanted, level), "{level:?}: the same, to the bit");
@@ -256,13 +272,14 @@ fn agree(world: &World, (start_s, length_s): (i64, i64), every_min: i64, wanted:
 
 fn script() -> impl Strategy<Value = (Vec<Event>, (i64, i64), i64, usize)> {
     let range = (-5_000_i64..62 * HOUR_S, prop_oneof![0_i64..600, 0..70 * HOUR_S]);
-    (prop::collection::vec(event(), 1..9), range, 1_i64..200, 0_usize..3)
+    (prop::collection::vec(event(), 1..9), range, 1_i64..200, 0_usize..4)
 }
 
 fn wanted(n: usize) -> Wanted {
     match n {
         0 => Wanted::Measured,
         1 => Wanted::Everything,
+        2 => Wanted::These(vec![Quantity::parse("voltage_dc").unwrap()]),
         _ => Wanted::These(["active_power", "temperature"].iter().filter_map(|name| Quantity::parse(name)).collect()),
     }
 }
