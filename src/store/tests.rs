@@ -44,6 +44,7 @@ pub(super) fn suite(store: &dyn Store) {
     many_ids_are_asked_for_at_once(store);
     a_registration_in_a_batch_leaves_an_existing_device_alone(store);
     telemetry_is_read_in_order_and_until_the_reader_stops(store);
+    a_long_range_is_read_whole_however_dense_it_is(store);
     the_ledger_shows_gaps_by_time(store);
     events_are_listed_newest_first(store);
     registry::devices_are_created_changed_and_found(store);
@@ -263,6 +264,32 @@ fn telemetry_is_read_in_order_and_until_the_reader_stops(store: &dyn Store) {
     };
     store.scan_telemetry(&id("series"), at(0), at(1000), &mut each).unwrap();
     assert_eq!(seen, 600);
+}
+
+fn a_long_range_is_read_whole_however_dense_it_is(store: &dyn Store) {
+    const DAY: i64 = 86_400;
+    const HOUR: i64 = 3600;
+    let mut telemetry: Vec<_> = (0..4500).map(|n| row("dense", n, n as u32)).collect();
+    telemetry.extend((0..3).map(|n| row("dense", 21 * DAY, n)));
+    telemetry.extend((0..2500).map(|n| row("dense", 22 * DAY + HOUR, n)));
+    telemetry.extend((0..12).map(|n| row("dense", 23 * DAY + n * 7 * HOUR, 5)));
+    telemetry.extend((0..4200).map(|n| row("dense", 27 * DAY + n / 20, n as u32)));
+    store.commit(&Batch { telemetry: telemetry.clone(), ..Batch::default() }).unwrap();
+    for (from, to) in [(0, 40 * DAY), (-400 * DAY, 400 * DAY), (4000, 22 * DAY + HOUR), (22 * DAY, 27 * DAY + 100)] {
+        let expected: Vec<_> =
+            telemetry.iter().filter(|row| at(from) <= row.ts && row.ts < at(to)).map(|row| (row.ts, row.seq)).collect();
+        let read: Vec<_> = scan(store, "dense", from, to).iter().map(|row| (row.ts, row.seq)).collect();
+        assert!(read == expected, "{from}..{to}: {} rows, not {}", read.len(), expected.len());
+    }
+    for most in [1, 400, 401, 2300, 4500, 7000, 9000] {
+        let mut read = Vec::new();
+        let mut each = |row: TelemetryRow| {
+            read.push((row.ts, row.seq));
+            if read.len() == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        store.scan_telemetry(&id("dense"), at(0), at(40 * DAY), &mut each).unwrap();
+        assert!(read.iter().copied().eq(telemetry.iter().take(most).map(|row| (row.ts, row.seq))), "{most}");
+    }
 }
 
 fn the_ledger_shows_gaps_by_time(store: &dyn Store) {

@@ -1,7 +1,9 @@
-//! The large table read: one device's rows in pages, of a long range one page ahead of who works on them.
+//! The large table read: one device's rows in pages; a long range in slices of time, two of them beside each other, ahead of
+//! who works on the rows.
 
 use std::ops::ControlFlow;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use diesel::deserialize::{QueryableByName, Result as FromResult};
@@ -18,11 +20,19 @@ use crate::domain::metric::Known;
 use crate::domain::{DeviceId, Sequence, Telemetry, Timestamp};
 use crate::observe::trace;
 use crate::store::fault::Fault;
-use crate::store::{Columns, FIRST_PAGE, TelemetryRow, page_after};
+use crate::store::{Columns, FIRST_PAGE, TelemetryRow};
 
-/// Days that one statement looks at: it opens every one it may have to, so not the whole year for a page of it.
-const DAYS: i64 = 2;
-const DAY_US: i64 = 86_400_000_000;
+/// What one statement looks at, at most: it opens every day it may have to, so not the whole year for a page of it.
+const WIDEST_US: i64 = 2 * 86_400_000_000;
+/// Slices that are read beside each other. A page is made by the server, taken over and worked on, and each of it takes about
+/// as long.
+const READERS: usize = 2;
+/// Rows of a page, at most.
+const PAGE: usize = 2000;
+/// Rows that a slice is to have: a little less, so that its first page is its only one.
+const SLICE: i64 = 1900;
+/// The least a slice is wide.
+const NARROWEST_US: i64 = 1_000_000;
 
 /// A page of one device's rows behind a position, ascending.
 struct SelectPage<'a> {
@@ -132,8 +142,8 @@ fn number<'a, const N: usize>(row: &impl NamedRow<'a, Pg>, at: usize) -> FromRes
     field(row, at, |bytes| Ok(bytes.try_into()?))
 }
 
-/// See [`Store::scan_columns`](crate::store::Store::scan_columns). Of a long range, the next page is read while one is worked
-/// on: two pages are held.
+/// See [`Store::scan_columns`](crate::store::Store::scan_columns). Of a long range three pages are held: one is worked on, two
+/// are ready or on their way.
 pub(super) fn scan(
     connections: &Connections,
     id: &DeviceId,
@@ -142,35 +152,38 @@ pub(super) fn scan(
     to: Timestamp,
     each: &mut dyn FnMut(TelemetryRow) -> ControlFlow<()>,
 ) -> Result<(), Fault> {
-    let (ts, limit) = (from, FIRST_PAGE);
-    let mut pages = Pages { connections, id, columns, ts, seq: i64::MIN, to, days: DAYS, limit, is_done: false };
-    let mut first = pages.next()?.into_iter();
-    if pages.is_done {
-        let _ = first.try_for_each(each);
-        return Ok(());
+    let reader = Reader { connections, id, columns };
+    let mut cut = Cut { at: (from, i64::MIN), to, width_us: WIDEST_US };
+    let mut first = Vec::new();
+    while first.is_empty()
+        && let Some(slice) = cut.next()
+    {
+        first = reader.page(slice, FIRST_PAGE)?;
+        cut.learn_first(slice, &first);
     }
+    let mut first = first.into_iter();
     // (Who wants to know whether there is one needs no second page.)
     if first.next().is_some_and(|row| each(row).is_break()) {
         return Ok(());
     }
+    if cut.is_done() {
+        let _ = first.try_for_each(each);
+        return Ok(());
+    }
+    let cut = Mutex::new(cut);
     thread::scope(|scope| {
-        // Without room: one page is worked on, one is ready or on its way.
-        let (ahead, behind) = sync_channel(0);
-        let read_ahead = trace::carry(move || {
-            while !pages.is_done {
-                let page = pages.next();
-                let is_end = page.is_err();
-                if ahead.send(page).is_err() || is_end {
-                    break;
-                }
-            }
-        });
-        let reader = thread::Builder::new().name("pages".into()).spawn_scoped(scope, read_ahead);
-        reader.map_err(|error| Fault::Connect(Box::new(error)))?;
+        let (slices, in_order) = channel();
+        for _ in 0..READERS {
+            let (cut, slices) = (&cut, slices.clone());
+            let read_ahead = trace::carry(move || reader.read_ahead(cut, &slices));
+            let thread = thread::Builder::new().name("pages".into()).spawn_scoped(scope, read_ahead);
+            thread.map_err(|error| Fault::Connect(Box::new(error)))?;
+        }
+        drop(slices);
         if first.try_for_each(&mut *each).is_break() {
             return Ok(());
         }
-        for page in behind {
+        for page in in_order.into_iter().flatten() {
             if page?.into_iter().try_for_each(&mut *each).is_break() {
                 break;
             }
@@ -179,44 +192,114 @@ pub(super) fn scan(
     })
 }
 
-/// Pages of rows on their way out.
-struct Pages<'a> {
+/// A row's place among a device's: its message's time and number.
+type Place = (Timestamp, i64);
+
+/// The rows behind a place, up to a time.
+#[derive(Clone, Copy)]
+struct Slice {
+    behind: Place,
+    to: Timestamp,
+}
+
+impl Slice {
+    fn width_us(self) -> i64 {
+        self.to.0.saturating_sub(self.behind.0.0)
+    }
+}
+
+/// A range that is being cut into slices of about a page.
+struct Cut {
+    at: Place,
+    to: Timestamp,
+    width_us: i64,
+}
+
+impl Cut {
+    fn is_done(&self) -> bool {
+        self.at.0 >= self.to
+    }
+
+    fn next(&mut self) -> Option<Slice> {
+        if self.is_done() {
+            return None;
+        }
+        let slice = Slice { behind: self.at, to: self.to.min(self.at.0.plus_us(self.width_us)) };
+        self.at = (slice.to, i64::MIN);
+        Some(slice)
+    }
+
+    /// The next slices are to have a page. Where there is nothing they become wider and wider.
+    fn learn(&mut self, rows: usize, width_us: i64) {
+        self.width_us = match i64::try_from(rows) {
+            Ok(0) => self.width_us.saturating_mul(2),
+            Ok(rows) => (width_us.saturating_mul(SLICE) / rows).clamp(NARROWEST_US, WIDEST_US),
+            Err(_) => NARROWEST_US,
+        };
+    }
+
+    /// What the first rows of the first slice tell; what else is in it comes next.
+    fn learn_first(&mut self, slice: Slice, rows: &[TelemetryRow]) {
+        match (rows.first(), rows.last()) {
+            (Some(first), Some(last)) if rows.len() == FIRST_PAGE => {
+                self.at = (last.ts, last.seq.to_i64());
+                self.learn(rows.len() - 1, last.ts.0.saturating_sub(first.ts.0));
+            }
+            _ => self.learn(rows.len(), slice.width_us()),
+        }
+    }
+}
+
+type Page = Result<Vec<TelemetryRow>, Fault>;
+
+/// What is read.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
     connections: &'a Connections,
     id: &'a DeviceId,
     columns: Columns,
-    /// The last row that was read; before the first one, the position before every row of `from`.
-    ts: Timestamp,
-    seq: i64,
-    to: Timestamp,
-    /// How many of them the next statement looks at.
-    days: i64,
-    /// Rows of the next page.
-    limit: usize,
-    is_done: bool,
 }
 
-impl Pages<'_> {
-    /// The next rows; none only at the end.
-    fn next(&mut self) -> Result<Vec<TelemetryRow>, Fault> {
+impl Reader<'_> {
+    /// Reads slice after slice, until there is none or nobody takes them.
+    fn read_ahead(self, cut: &Mutex<Cut>, slices: &Sender<Receiver<Page>>) {
+        let lock = || cut.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let until = self.to.min(self.ts.plus_us(DAY_US.saturating_mul(self.days)));
-            let (device_id, ts, to) = (self.id.as_str(), Time(self.ts), Time(until));
-            let limit = i64::try_from(self.limit).unwrap_or(i64::MAX);
-            let select = SelectPage { columns: self.columns, device_id, ts, seq: self.seq, to, limit };
-            let page: Vec<Row> = self.connections.read(View::Statement, |connection| Ok(select.load(connection)?))?;
-            let is_whole = page.len() < self.limit;
-            self.days = if page.is_empty() { self.days.saturating_mul(2) } else { DAYS };
-            self.is_done = is_whole && until >= self.to;
-            match page.last() {
-                _ if is_whole => (self.ts, self.seq) = (until, i64::MIN),
-                Some(row) => (self.ts, self.seq) = (row.ts, row.seq),
-                None => {}
+            // Without room: a page waits here until it is worked on.
+            let (ahead, pages) = sync_channel(0);
+            let mut cut = lock();
+            let Some(mut slice) = cut.next() else { return };
+            // Under the lock: slices are worked on in their order.
+            if slices.send(pages).is_err() {
+                return;
             }
-            if self.is_done || !page.is_empty() {
-                self.limit = page_after(self.limit);
-                return page.into_iter().map(|row| read(self.id, self.columns, row)).collect();
+            drop(cut);
+            let (width_us, mut all) = (slice.width_us(), 0);
+            loop {
+                let page = self.page(slice, PAGE);
+                let rows = page.as_ref().map_or(&[][..], Vec::as_slice);
+                all += rows.len();
+                let last = rows.last().filter(|_| rows.len() == PAGE).map(|row| (row.ts, row.seq.to_i64()));
+                if last.is_none() {
+                    lock().learn(all, width_us);
+                }
+                if ahead.send(page).is_err() {
+                    return;
+                }
+                let Some(last) = last else { break };
+                slice.behind = last;
             }
         }
+    }
+
+    /// The first rows of a slice.
+    fn page(self, slice: Slice, rows: usize) -> Page {
+        let (ts, to) = (Time(slice.behind.0), Time(slice.to));
+        let limit = i64::try_from(rows).unwrap_or(i64::MAX);
+        let (columns, device_id) = (self.columns, self.id.as_str());
+        let select = SelectPage { columns, device_id, ts, seq: slice.behind.1, to, limit };
+        let page: Vec<Row> = self.connections.read(View::Statement, |connection| Ok(select.load(connection)?))?;
+        page.into_iter().map(|row| read(self.id, columns, row)).collect()
     }
 }
 
