@@ -202,6 +202,17 @@ def check_monitors(where, objects):
             rule(service["metadata"]["labels"].get(spec["jobLabel"]) == "iot-meter", f"{name}: the job is not iot-meter")
 
 
+def check_who_watches(where, objects):
+    """Either a Prometheus of its own, or that of the operator: a cluster without it refuses its kinds."""
+    has_own = any(owner["metadata"]["name"] == "prometheus" for owner, _ in pods(objects))
+    of_operator = {thing["kind"] for thing in objects if thing["apiVersion"].startswith("monitoring.coreos.com/")}
+    if where == "operator":
+        rule("ServiceMonitor" in of_operator, f"{where}: the operator is not told whom to scrape")
+        rule(not has_own, f"{where}: its own Prometheus scrapes too, everything twice")
+    else:
+        rule(not of_operator, f"{where}: {sorted(of_operator)} can be applied with the Prometheus Operator only")
+
+
 def check_kubernetes(file):
     where = file.stem
     objects = [thing for thing in yaml.safe_load_all(file.read_text()) if thing]
@@ -216,6 +227,7 @@ def check_kubernetes(file):
     rule(policies == {"IfNotPresent"}, f"{where}: imagePullPolicy is {sorted(policies)}")
     check_services(where, objects)
     check_monitors(where, objects)
+    check_who_watches(where, objects)
     # One source: what is rendered is the file, letter by letter.
     for path in ("prometheus/prometheus.yml", "prometheus/rules.yml", "alertmanager/alertmanager.yml"):
         name = path.split("/")[1]
