@@ -52,8 +52,7 @@ pub(super) fn what_comes_into_the_archive_alone_is_in_every_answer(store: &Share
     assert_eq!(energy_of(&world, -10 * DAY_S, 24), BTreeMap::new());
 
     let old = messages(first_s, 40);
-    let (bytes, rows): (Vec<_>, Vec<_>) =
-        old.iter().zip(50_000..).map(|(said, seq)| sent(&device, said, seq)).unzip();
+    let (bytes, rows): (Vec<_>, Vec<_>) = old.iter().zip(50_000..).map(|(said, seq)| sent(&device, said, seq)).unzip();
     let newest = rows[rows.len() - 1].ts;
     store.note_archive_only(Timestamp(T - 5 * DAY_S * S), &[(device.clone(), newest)]).unwrap();
     shelf.put(&device, &bytes);
