@@ -17,6 +17,7 @@ use crate::domain::metric::Known;
 use crate::domain::{Metric, Sequence, Telemetry};
 use crate::store::{CommandChange, SessionSave};
 
+mod days;
 mod live;
 mod nodes;
 mod security;
@@ -178,29 +179,6 @@ fn a_batch_that_fails_changes_nothing_and_the_next_one_works() {
     assert_eq!(store.device(&id("a")).unwrap(), None);
     store.commit(&batch(6, vec![row("a", 2, 2)])).unwrap();
     assert_eq!(store.checkpoint().unwrap(), Some(6));
-}
-
-#[test]
-fn a_day_dropped_by_another_node_is_made_again_for_late_data() {
-    let (store, url) = store();
-    store.commit(&batch(1, vec![row("a", 1, 1)])).unwrap();
-    let other = store_at(&url);
-    assert_eq!(other.trim(at(86_400), 100).unwrap(), 1);
-    assert_eq!(count(&url, "pg_inherits WHERE inhparent = 'telemetry'::regclass"), "0");
-    assert_eq!(store.commit(&batch(2, vec![row("a", 2, 2)])).unwrap().telemetry, 1);
-    assert_eq!(scan(&store, "a", 0, 9), [row("a", 2, 2)]);
-}
-
-#[test]
-fn a_day_in_use_is_left_until_nobody_uses_it() {
-    let (store, url) = store();
-    store.commit(&batch(1, vec![row("a", 1, 1)])).unwrap();
-    let mut reader = PgConnection::establish(&url).unwrap();
-    reader.batch_execute("BEGIN; SELECT count(*) FROM telemetry").unwrap();
-    assert_eq!(store.trim(at(86_400), 100).unwrap(), 0);
-    assert_eq!(count(&url, "telemetry"), "1");
-    reader.batch_execute("COMMIT").unwrap();
-    assert_eq!(store.trim(at(86_400), 100).unwrap(), 1);
 }
 
 #[test]
