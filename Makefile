@@ -28,14 +28,15 @@ EXTRA := postgres,s3-tests,azure,gcs,otel,ops-tests
 
 test-extra: examples-tools azurite ## what a default build leaves out: Postgres, object stores, traces, alerts, dashboards, examples (CONTRIBUTING.md: what it needs)
 	$(CARGO) test --features $(EXTRA) --lib --test it --no-run
-	$(CARGO) test --features $(EXTRA) --lib -- store::postgres archive::bucket series::tests observe::trace::otlp console::tests
+	$(CARGO) test --features $(EXTRA) --lib -- store::postgres archive::bucket series::tests history::tests::postgres observe::trace::otlp console::tests
 	$(CARGO) test --features $(EXTRA) --test it -- postgres:: postgres_tls:: backup_postgres:: outages:: cloud:: notify::two_nodes alerting:: \
 	  grafana:: promtool:: traces:: import:: examples:: handbook:: performance::the_script engines:: nodes:: history::
 	IOT_METER_TEST_DATABASE=postgres $(CARGO) test --features $(EXTRA) --test it -- \
-	  flow:: rest:: commands:: presence:: services:: secrets:: energy:: rollups:: firmware:: observability:: rules:: stream:: device_import::
+	  flow:: rest:: commands:: presence:: services:: secrets:: energy:: rollups:: firmware:: observability:: rules:: stream:: device_import:: \
+	  access:: certificates:: enrolment:: login:: hardening:: pressure:: source:: listeners:: secure_fleet:: faults:: history::
 
 test-postgres: ## of these, the store's suite and the usual ways on a real Postgres, which the tests start (needs postgresql, libpq-dev)
-	$(CARGO) test --features postgres --lib store::postgres
+	$(CARGO) test --features postgres --lib -- store::postgres history::tests::postgres series::tests::postgres
 	$(CARGO) test --features postgres --test it -- postgres:: postgres_tls:: nodes:: engines:: backup_postgres::
 	IOT_METER_TEST_DATABASE=postgres $(CARGO) test --features postgres --test it -- flow:: rest:: commands:: presence::
 
