@@ -4,6 +4,9 @@ CARGO ?= cargo
 
 DOCKER ?= docker
 IMAGE ?= iot-meter
+# What an image is called in the registry: its version, unless it is no release.
+IMAGE_TAG ?=
+PUSHED = $(IMAGE):$(or $(IMAGE_TAG),$(VERSION))
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 ARCH ?= amd64
@@ -148,13 +151,13 @@ compose-test: ## both compose files as they are with that image: healthy, and ke
 image-login: ## log in to the registry of IMAGE as REGISTRY_USER, with the token on stdin
 	@$(DOCKER) login $(firstword $(subst /, ,$(IMAGE))) --username "$$REGISTRY_USER" --password-stdin
 
-image-push: ## push the image of one architecture (ARCH=amd64)
-	$(DOCKER) tag $(IMAGE):$(VERSION) $(IMAGE):$(VERSION)-$(ARCH)
-	$(DOCKER) push $(IMAGE):$(VERSION)-$(ARCH)
+image-push: ## push the image of one architecture (ARCH=amd64); IMAGE_TAG=main if it is no release
+	$(DOCKER) tag $(IMAGE):$(VERSION) $(PUSHED)-$(ARCH)
+	$(DOCKER) push $(PUSHED)-$(ARCH)
 
 image-index: ## one image of all architectures out of those that were pushed; prints its digest
-	@$(DOCKER) buildx imagetools create -t $(IMAGE):$(VERSION) $(foreach arch,amd64 arm64,$(IMAGE):$(VERSION)-$(arch)) >&2
-	@$(DOCKER) buildx imagetools inspect $(IMAGE):$(VERSION) --format '{{.Manifest.Digest}}'
+	@$(DOCKER) buildx imagetools create -t $(PUSHED) $(foreach arch,amd64 arm64,$(PUSHED)-$(arch)) >&2
+	@$(DOCKER) buildx imagetools inspect $(PUSHED) --format '{{.Manifest.Digest}}'
 
 secrets: ## random secrets for deploy/compose/compose.full.yml
 	deploy/compose/make-secrets

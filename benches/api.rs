@@ -21,7 +21,7 @@ fn main() -> anyhow::Result<()> {
     let seconds = std::env::args().skip(1).find_map(|a| a.parse().ok());
     let is_enforced = std::env::args().any(|a| a == "--enforce");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let dir = tempfile::tempdir_in(".")?;
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let flag = |key: &str, value: &str| Flag { flag: key.into(), key: key.into(), value: value.into() };
     let flags = vec![
         flag("data_dir", &dir.path().display().to_string()),

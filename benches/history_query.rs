@@ -68,7 +68,7 @@ fn bench(
     copied: &dyn Fn(&str) -> Option<Duration>,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let dir = tempfile::tempdir_in(".")?;
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let flag = |key: &str, value: &str| Flag { flag: key.into(), key: key.into(), value: value.into() };
     let mut flags = vec![
         flag("data_dir", &dir.path().display().to_string()),

@@ -39,7 +39,7 @@ fn main() {
             let rounds: Vec<_> = (0..ROUNDS)
                 .map(|_| {
                     // On the disk of the working directory: a temporary directory may be in memory.
-                    let dir = tempfile::tempdir_in(".").expect("a directory beside");
+                    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory beside");
                     let run = runtime.block_on(journal(dir.path(), time, (tasks, window, batch), cursors));
                     let raw = raw(dir.path(), &run.writes);
                     (run, raw)

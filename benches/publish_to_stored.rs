@@ -25,7 +25,7 @@ fn main() -> anyhow::Result<()> {
     let time = Duration::from_secs_f64(seconds);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     // On the disk of the working directory: a temporary directory may be in memory.
-    let dir = tempfile::tempdir_in(".")?;
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     runtime.block_on(async {
         let least = accept_path(dir.path().join("least"), time).await?;
         println!("least possible   {:>8.0}/s acknowledged  p50 {:.2} ms  p99 {:.2} ms", least.0, least.1, least.2);

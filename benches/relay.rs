@@ -71,7 +71,7 @@ impl Drop for Process {
 fn main() -> anyhow::Result<()> {
     let seconds = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(2.5);
     let time = Duration::from_secs_f64(seconds);
-    let dir = tempfile::tempdir_in(".")?;
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let running = runtime.block_on(start_ours(&dir.path().join("data")))?;
     let mut targets = vec![Target { name: "iot-meter", address: running.addresses().mqtt, process: None }];

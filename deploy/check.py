@@ -8,6 +8,7 @@ those of the defaults, is proven by tests/it/deploy.rs.
 
 import pathlib
 import re
+import subprocess
 import sys
 
 import yaml
@@ -21,6 +22,15 @@ SECRETS = {"iot-meter", "iot-meter-alerts", "iot-meter-grafana"}
 def rule(holds, text):
     if not holds:
         FAULTS.append(text)
+
+
+def name_of(image):
+    """What an image is called, without its registry, its tag and its digest."""
+    return image.split("@")[0].rpartition("/")[2].partition(":")[0]
+
+
+def tag_of(image):
+    return image.split("@")[0].rpartition("/")[2].partition(":")[2]
 
 
 def is_pinned(image):
@@ -94,6 +104,12 @@ def check_compose(file):
             ends = services[other].get("restart") == "no"
             wanted = "service_completed_successfully" if ends else "service_healthy"
             rule(how["condition"] == wanted, f"{where}: does not wait until {other} is {wanted}")
+
+
+def images_of_compose(files):
+    """The tag of each image."""
+    services = [service for file in files for service in yaml.safe_load(file.read_text())["services"].values()]
+    return {name_of(service["image"]): tag_of(service["image"]) for service in services if "image" in service}
 
 
 # ---- Kubernetes ------------------------------------------------------------------------------------------------------
@@ -202,7 +218,27 @@ def check_monitors(where, objects):
             rule(service["metadata"]["labels"].get(spec["jobLabel"]) == "iot-meter", f"{name}: the job is not iot-meter")
 
 
-def check_kubernetes(file):
+def check_who_watches(where, objects):
+    """Either a Prometheus of its own, or that of the operator: a cluster without it refuses its kinds."""
+    has_own = any(owner["metadata"]["name"] == "prometheus" for owner, _ in pods(objects))
+    of_operator = {thing["kind"] for thing in objects if thing["apiVersion"].startswith("monitoring.coreos.com/")}
+    if where == "operator":
+        rule("ServiceMonitor" in of_operator, f"{where}: the operator is not told whom to scrape")
+        rule(not has_own, f"{where}: its own Prometheus scrapes too, everything twice")
+    else:
+        rule(not of_operator, f"{where}: {sorted(of_operator)} can be applied with the Prometheus Operator only")
+
+
+def check_images(where, objects, of_compose):
+    """What is in compose files too is the same version there: the files it is given are the same."""
+    images = [container["image"] for _, template in pods(objects) for container in template["spec"]["containers"]]
+    for image in images:
+        name, tag = name_of(image), tag_of(image)
+        rule(name in of_compose, f"{where}: no compose file has the image {name}")
+        rule(tag == of_compose.get(name, tag), f"{where}: {image}, but {name}:{of_compose.get(name)} in compose files")
+
+
+def check_kubernetes(file, of_compose):
     where = file.stem
     objects = [thing for thing in yaml.safe_load_all(file.read_text()) if thing]
     rule(len(objects) > 5, f"{where}: hardly anything is in it")
@@ -214,8 +250,10 @@ def check_kubernetes(file):
         check_pod(f"{where} {owner['metadata']['name']}", {**template, "claims": claims}, maps)
         policies |= {c.get("imagePullPolicy", "none") for c in template["spec"]["containers"]}
     rule(policies == {"IfNotPresent"}, f"{where}: imagePullPolicy is {sorted(policies)}")
+    check_images(where, objects, of_compose)
     check_services(where, objects)
     check_monitors(where, objects)
+    check_who_watches(where, objects)
     # One source: what is rendered is the file, letter by letter.
     for path in ("prometheus/prometheus.yml", "prometheus/rules.yml", "alertmanager/alertmanager.yml"):
         name = path.split("/")[1]
@@ -224,13 +262,41 @@ def check_kubernetes(file):
     return maps
 
 
+def check_inhibitions():
+    """A rule that holds nothing back is a fault: a name has one severity, so that no two alerts of a name explain each other."""
+    routing = yaml.safe_load((ROOT / "deploy/alertmanager/alertmanager.yml").read_text())
+    for inhibit in routing["inhibit_rules"]:
+        rule("alertname" not in inhibit["equal"], f"alertmanager.yml: {inhibit['source_matchers']} holds nothing back")
+
+
+# ---- workflows -------------------------------------------------------------------------------------------------------
+
+
+def check_workflows():
+    """What is released is pushed by a release alone, and what is deployed can be fetched."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/image.yml").read_text())
+    tag = workflow["env"].get("IMAGE_TAG")
+    rule(tag == "${{ !inputs.push && 'main' || '' }}", f"image.yml: what main pushes is called {tag}, maybe like a release")
+    make = ["make", "--no-print-directory", "-C", str(ROOT), "-n", "image-push", "image-index", "IMAGE=registry/x"]
+    for tag, wanted in {"main": "main", "": r"\d+\.\d+\.\d+"}.items():
+        said = subprocess.run([*make, f"IMAGE_TAG={tag}"], capture_output=True, text=True, check=True).stdout
+        pushed = re.findall(r" (?:push|-t) registry/x:(\S+)", said)
+        is_right = len(pushed) == 2 and all(re.fullmatch(f"{wanted}(-amd64)?", name) for name in pushed)
+        rule(is_right, f"make image-push image-index IMAGE_TAG={tag}: pushes {pushed}")
+    deployed = re.findall(r"OVERLAY=(\S+)", (ROOT / ".github/workflows/deploy.yml").read_text())
+    rule(deployed == ["production"], f"deploy.yml: deploys {deployed}; an image built on a desk cannot be fetched")
+
+
 def main():
     compose = sorted((ROOT / "deploy/compose").glob("compose*.yml"))
     rule(len(compose) >= 2, "compose files were not found")
     for file in compose:
         check_compose(file)
+    check_inhibitions()
+    check_workflows()
+    of_compose = images_of_compose(compose)
     for name in sys.argv[1:]:
-        maps = check_kubernetes(pathlib.Path(name))
+        maps = check_kubernetes(pathlib.Path(name), of_compose)
         if name.endswith("production.yaml"):
             for wanted in ("rules.yml", "alertmanager.yml"):
                 rule(any(wanted in data for data in maps.values()), f"production: {wanted} is in no ConfigMap")

@@ -79,9 +79,7 @@ fn write_configuration(dir: &Path, server: SocketAddr, alertmanager: SocketAddr)
     std::fs::write(dir.join("rules.yml"), hurried(&deployed("prometheus/rules.yml"), &["for"])).unwrap();
     let prometheus = hurried(&deployed("prometheus/prometheus.yml"), &["scrape_interval", "evaluation_interval"]);
     let prometheus = replaced(&prometheus, "alertmanager:9093", &alertmanager.to_string());
-    // Whom to scrape stands in the file itself, or in files beside it.
-    let prometheus = prometheus.replace("iot-meter:8080", &server.to_string());
-    let prometheus = prometheus.replace("/run/secrets/iot_meter_metrics_key", secret);
+    // Whom to scrape stands in a file beside it.
     std::fs::create_dir(dir.join("targets")).unwrap();
     std::fs::write(dir.join("targets/iot-meter.yml"), format!("- targets: [\"{server}\"]\n")).unwrap();
     std::fs::write(dir.join("prometheus.yml"), prometheus).unwrap();

@@ -222,7 +222,7 @@ fn the_settings_of_every_deployment_are_good() {
     let of_image = settings(&image, "=", &secrets);
     let of_compose = settings(&read("deploy/compose/compose.full.yml"), ": ", &secrets);
     let literals = |file: &str| settings(&read(&format!("deploy/kubernetes/{file}/kustomization.yaml")), "=", &secrets);
-    let (base, production) = (literals("base"), literals("overlays/production"));
+    let (base, production) = (literals("base"), literals("components/production"));
     let check = |what: &str, parts: &[&[(String, String)]], at_least: usize| {
         let all = parts.concat();
         assert!(all.len() >= at_least, "{what}: only {all:?}");

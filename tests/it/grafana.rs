@@ -13,7 +13,8 @@ use iot_meter::domain::metric::Known;
 use serde_json::{Value, json};
 
 use crate::ops::{definition, read};
-use promql::{Matcher, reads};
+use promql::Matcher;
+pub use promql::reads;
 
 const PROMETHEUS: &str = "iot-meter-prometheus";
 const API: &str = "iot-meter-api";
@@ -109,7 +110,7 @@ fn rest() -> Vec<(String, Value)> {
 }
 
 /// What is wrong with the series an expression reads.
-fn faults_of(expr: &str) -> Vec<String> {
+pub fn faults_of(expr: &str) -> Vec<String> {
     let found = reads(expr.strip_prefix("label_values").unwrap_or(expr).trim_start_matches('('));
     let mut faults = Vec::new();
     let mut labels: BTreeSet<&str> = ADDED.into();
@@ -117,7 +118,7 @@ fn faults_of(expr: &str) -> Vec<String> {
         match definition(name) {
             // The label of label_values(metric, label), or a foreign series.
             None if FOREIGN.contains(&name.as_str()) || labels.contains(name.as_str()) => {
-                labels.extend(["pod", "persistentvolumeclaim"]);
+                labels.extend(["pod", "persistentvolumeclaim", "namespace", "statefulset"]);
             }
             None => faults.push(format!("{name} is counted by nobody")),
             Some(def) => {

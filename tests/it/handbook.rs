@@ -2,7 +2,7 @@
 //!
 //! Every block of `sh` in README.md and docs/ is run by bash, a failed command being a failure (also of `curl`), beside a
 //! server whose data directory is `./data` and whose admin key is `$KEY`; only addresses are changed to those that are really
-//! bound. Those of deploy/README.md are run one after the other in a copy of the repository, as it is deployed from.
+//! bound. Those of deploy/README.md are run one after the other by one shell, in a copy of the repository, as it is deployed from.
 //! `<!-- not run: reason -->` before a block leaves it out, `<!-- run on: demo -->` runs it beside a demo fleet without
 //! credentials. A `console`, which shows what is typed and what is answered, is for what needs a world of its own: `console`
 //! makes it. Needs `bash`, `curl`, `openssl`, `mosquitto_pub`, `make`, `kubectl` (or the one that deploy/check has fetched).
@@ -116,13 +116,12 @@ fn the_commands_of_the_deployment_guide_work_in_a_copy_of_the_repository() {
     for file in ["Makefile", "Cargo.toml", "CHANGELOG.md", "Dockerfile"] {
         std::fs::copy(root.join(file), dir.path().join(file)).unwrap();
     }
-    let blocks = blocks(DEPLOYMENT, &read(DEPLOYMENT));
-    let mut count = 0;
-    for block in blocks.iter().filter(|block| block.marker.is_empty()) {
-        run(block, dir.path(), &[], "");
-        count += 1;
-    }
-    assert!(count >= 4, "only {count} blocks were found");
+    let mut blocks = blocks(DEPLOYMENT, &read(DEPLOYMENT));
+    blocks.retain(|block| block.marker.is_empty());
+    assert!(blocks.len() >= 4, "only {} blocks were found", blocks.len());
+    // In one shell, as they are typed: where a block leaves it, the next one begins.
+    let text = blocks.iter().map(|block| format!("echo '{}'\n{}", block.place, block.text)).collect();
+    run(&Block { place: DEPLOYMENT.to_owned(), text, marker: String::new() }, dir.path(), &[], "");
 }
 
 #[test]

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use iot_meter::observe::catalogue::{CATALOGUE, MetricDef};
 
+use crate::grafana::{faults_of, reads};
+
 pub fn read(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
@@ -59,11 +61,54 @@ fn every_alert_has_its_page_and_tests_that_it_fires_and_that_it_stays_quiet() {
         let anchor = format!("docs/runbooks.md#{}\n", alert.to_lowercase());
         assert_eq!(rules.matches(&anchor).count(), 1, "{alert} has no link to its page");
         assert!(pages.contains(&format!("\n## {alert}\n")), "{alert} has no page");
-        assert!(tests.contains(&format!("# {alert} fires\n")), "{alert} is not seen to fire");
-        assert!(tests.contains(&format!("# {alert} is quiet\n")), "{alert} is not seen to stay quiet");
+        for (what, expected) in [("fires", "exp_alerts:\n          - exp_labels:"), ("is quiet", "exp_alerts: []\n")] {
+            let cases: Vec<&str> = tests.split(&format!("  # {alert} {what}\n")).skip(1).collect();
+            assert!(!cases.is_empty(), "it is not tested that {alert} {what}");
+            for case in cases {
+                let case = case.split("\n  # ").next().unwrap_or(case);
+                assert!(case.contains(&format!("- alertname: {alert}\n")), "{alert} {what}: it asks for another one");
+                assert!(format!("{case}\n").contains(expected), "{alert} {what}: it expects something else");
+            }
+        }
     }
     let pages = pages.lines().filter(|line| line.starts_with("## ")).count();
     assert_eq!(pages, alerts.len(), "a page without an alert");
+}
+
+#[test]
+fn rules_read_series_of_the_catalogue_and_their_tests_feed_them_as_the_server_does() {
+    let exprs = exprs(&read("deploy/prometheus/rules.yml"));
+    assert_eq!(exprs.len(), alerts().len(), "the rules were not understood: {exprs:#?}");
+    let faults: Vec<_> = exprs.iter().map(|expr| (expr, faults_of(expr))).filter(|(_, f)| !f.is_empty()).collect();
+    assert!(faults.is_empty(), "{faults:#?}");
+    let tests = read("deploy/prometheus/rules_test.yml");
+    let fed: Vec<&str> = tests.split("- {series: '").skip(1).filter_map(|rest| rest.split('\'').next()).collect();
+    assert!(fed.len() > 100, "the tests of the rules were not understood: {fed:?}");
+    let mut faults = Vec::new();
+    for series in fed {
+        faults.extend(faults_of(series).into_iter().map(|fault| format!("{series}: {fault}")));
+        for (name, matchers) in &reads(series).selectors {
+            let labels = definition(name).map_or(&[][..], |def| def.labels).iter();
+            let missing = labels.filter(|(label, _)| matchers.iter().all(|matcher| matcher.label != *label));
+            faults.extend(missing.map(|(label, _)| format!("{series} has no {label}")));
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// The expressions of a rules file, in order: behind `expr:`, or the lines below it that are indented further.
+fn exprs(rules: &str) -> Vec<String> {
+    let mut lines = rules.lines().peekable();
+    let mut all = Vec::new();
+    while let Some(line) = lines.next() {
+        let Some((indent, expr)) = line.split_once("expr: ") else { continue };
+        let mut expr = expr.trim_start_matches('|').to_owned();
+        while let Some(more) = lines.next_if(|line| line.starts_with(indent) && line[indent.len()..].starts_with(' ')) {
+            expr.push_str(more);
+        }
+        all.push(expr);
+    }
+    all
 }
 
 /// Every `IotMeter…` of a text.

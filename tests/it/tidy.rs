@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const MAX_LINES: usize = 500;
 
@@ -67,6 +68,31 @@ fn all_files() -> Vec<Source> {
 /// Fails with all findings at once.
 fn refuse(what: &str, findings: Vec<String>) {
     assert!(findings.is_empty(), "{what}:\n  {}", findings.join("\n  "));
+}
+
+/// What is kept in the repository; of an unpacked source archive, what lies at its root.
+fn kept() -> Vec<String> {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let git = Command::new("git").args(["-C", root, "ls-files"]).output();
+    if let Some(listed) = git.ok().filter(|git| git.status.success()) {
+        return String::from_utf8_lossy(&listed.stdout).lines().map(str::to_owned).collect();
+    }
+    let entries = fs::read_dir(root).expect("the root is readable");
+    entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn nothing_is_kept_that_a_server_or_a_bench_has_left() {
+    let hidden = [".ci", ".dockerignore", ".git", ".github", ".gitignore"];
+    let is_left = |name: &&String| {
+        let first = name.split('/').next().unwrap_or_default();
+        let of_a_server = ["key", "pem", "der", "p12", "db", "journal", "pid"];
+        let ending = Path::new(name.as_str()).extension().and_then(|e| e.to_str());
+        first.starts_with('.') && !hidden.contains(&first) || ending.is_some_and(|e| of_a_server.contains(&e))
+    };
+    let kept = kept();
+    assert!(kept.iter().any(|name| name == "Cargo.toml"), "the root was not understood: {kept:?}");
+    refuse("left behind", kept.iter().filter(is_left).cloned().collect());
 }
 
 #[test]
