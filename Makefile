@@ -13,7 +13,7 @@ ARCH ?= amd64
 OVERLAY ?= development
 EXECUTABLE ?= $(or $(CARGO_TARGET_DIR),target)/release/iot-meter
 
-.PHONY: help build test test-extra test-postgres test-alerts test-observe performance examples examples-tools azurite pictures lint fmt fmt-fix bench doc docs-update openapi demo rules dashboards advisories deny sbom fuzz coverage \
+.PHONY: help build contract test test-extra test-postgres test-alerts test-observe performance examples examples-tools azurite pictures lint fmt fmt-fix bench doc docs-update openapi demo rules dashboards advisories deny sbom fuzz coverage \
   image image-local image-test compose-test image-login image-push image-index secrets deploy-check prometheus-rule deploy deb deb-test manual dist checksums \
   release-notes release release-check ci clean
 
@@ -22,6 +22,11 @@ help: ## this list
 
 build: ## the executable, optimised (FEATURES=postgres,s3); with the list of its parts inside, where cargo-auditable is installed
 	$(CARGO) $(if $(shell command -v cargo-auditable),auditable )build --release --locked $(if $(FEATURES),--features $(FEATURES))
+
+contract: ## the vectors that tests read, beside this folder; CONTRACT_URL is the repository that holds them
+	@[ -d ../shared/vectors ] || { \
+	  [ -n "$(CONTRACT_URL)" ] || { echo "tests read ../shared/vectors, which is not there: set CONTRACT_URL to the repository that holds it" >&2; exit 1; }; \
+	  git clone --quiet --depth 1 "$(CONTRACT_URL)" ../shared; }
 
 test: ## all tests of a default build
 	$(CARGO) test
@@ -213,7 +218,7 @@ release-check: ## whether a tag (TAG=v0.1.0) is the version of Cargo.toml, and C
 	@test '$(TAG)' = 'v$(VERSION)' || { echo "$(TAG) is not v$(VERSION), the version of Cargo.toml" >&2; exit 1; }
 	@test -n "$$($(MAKE) --silent release-notes TAG=$(TAG))" || { echo "CHANGELOG.md has no section of $(VERSION)" >&2; exit 1; }
 
-ci: fmt lint doc deny rules deploy-check test test-extra ## what the continuous integration checks, but for coverage, fresh advisories, the Debian package and the image
+ci: contract fmt lint doc deny rules deploy-check test test-extra ## what the continuous integration checks, but for coverage, fresh advisories, the Debian package and the image
 
 clean: ## remove what was built
 	$(CARGO) clean
