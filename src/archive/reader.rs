@@ -4,6 +4,9 @@
 //! it has seen; the archive is listed afterwards and gives all of this node's others. A record leaves the journal only
 //! after its object exists, so whatever the tail came too late for, the listing finds.
 //!
+//! While the archive cannot be read, a listing is what the journal holds if that is as much as was asked for: what is older cannot
+//! change it. (What other nodes archived in the same time is then not in it.) Anything else fails as a whole.
+//!
 //! Invariant: blocking work runs on blocking threads, [`READS`] at a time. Of other nodes only what they have archived is
 //! seen, not their journals.
 
@@ -115,7 +118,8 @@ impl Reader {
     }
 
     /// The newest `limit` (at most [`MAX_LIST`]) messages of a device by time of receipt, newest first; only those whose
-    /// category is `category` if given. Looks at a bounded number of objects: see `walk`.
+    /// category is `category` if given. Looks at a bounded number of objects: see `walk`. An archive that cannot be read fails
+    /// it, unless the journal alone holds `limit` of them.
     pub async fn list(&self, device: &DeviceId, category: Option<&str>, limit: usize) -> Result<Vec<RawEntry>, Error> {
         let (device, category) = (device.clone(), category.map(str::to_owned));
         let limit = limit.min(MAX_LIST);
@@ -200,10 +204,17 @@ impl Inner {
             return Ok(Vec::new());
         }
         let mut tail = scan(&*self.log, self.progress.position(), wanted, self.judge)?;
+        let is_enough = tail.entries.len() >= wanted.limit;
         let mut newest = Newest::new(wanted.limit);
         newest.add(std::mem::take(&mut tail.entries));
         let skip = |node: &str, offset: u64| node == self.node && Tail::has_seen(&tail, offset);
-        self.shelf().list(wanted, &mut newest, &skip)?;
+        match self.shelf().list(wanted, &mut newest, &skip) {
+            Err(error @ Error::Store { .. }) if is_enough => {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(device_id = %wanted.device, error, "a listing is answered from the journal alone");
+            }
+            listed => listed?,
+        }
         let device = wanted.device.as_str();
         let shown = newest.into_entries().into_iter().map(|entry| RawEntry {
             filename: message_name(device, &entry.category, entry.received_at, entry.offset),

@@ -17,7 +17,7 @@ use crate::store::{Batch, EventRow, NewDevice, SharedStore, TelemetryRow};
 pub(super) struct Meters {
     /// `None`: a dry run.
     pub(super) store: Option<SharedStore>,
-    /// What is older is not stored.
+    /// Rows that are older are not stored; what they make known of their meter is.
     pub(super) oldest: Timestamp,
     /// Meters that are registered, as far as anybody asked.
     registered: HashSet<DeviceId>,
@@ -49,6 +49,16 @@ impl Rows {
         }
     }
 
+    /// When the newest measurement was that each device's messages from before `oldest` hold.
+    pub(super) fn measured_before(&self, oldest: Timestamp) -> Vec<(DeviceId, Timestamp)> {
+        let mut newest: HashMap<&DeviceId, Timestamp> = HashMap::new();
+        for row in self.telemetry.iter().filter(|row| row.ts < oldest) {
+            let last = row.values.offsets_us.iter().max().map_or(row.ts, |offset_us| row.ts.plus_us(*offset_us));
+            newest.entry(&row.device).and_modify(|at| *at = last.max(*at)).or_insert(last);
+        }
+        newest.into_iter().map(|(device, at)| (device.clone(), at)).collect()
+    }
+
     fn devices(&self) -> HashSet<&DeviceId> {
         let measured = self.telemetry.iter().map(|row| &row.device);
         measured.chain(self.events.iter().map(|row| &row.device)).collect()
@@ -69,7 +79,7 @@ impl Meters {
         self.registered.extend(devices);
     }
 
-    /// Stores rows; in a dry run nothing. How many were not there.
+    /// Stores rows, of older ones only what they make known of their meters; in a dry run nothing. How many were not there.
     pub(super) fn store(&mut self, rows: Rows, ledger: &mut Ledger<'_>) -> Result<usize, Error> {
         if rows.is_empty() {
             return Ok(0);
@@ -78,7 +88,7 @@ impl Meters {
         let Some(store) = &self.store else { return Ok(rows.telemetry.len() + rows.events.len()) };
         let devices: Vec<DeviceId> = rows.devices().into_iter().cloned().collect();
         let mut states: HashMap<DeviceId, DeviceState> = store.device_states(&devices)?.into_iter().collect();
-        let Rows { mut telemetry, events, firmware } = rows;
+        let Rows { mut telemetry, mut events, firmware } = rows;
         for row in &mut telemetry {
             let state = states.entry(row.device.clone()).or_default();
             state.absorb(&mut row.values, row.ts);
@@ -94,7 +104,8 @@ impl Meters {
             }
             state.last_seen = state.last_seen.max(Some(row.received_at));
         }
-        telemetry.retain(|row| !row.values.is_empty());
+        telemetry.retain(|row| row.ts >= self.oldest && !row.values.is_empty());
+        events.retain(|row| row.ts >= self.oldest);
         let states = states.into_iter().collect();
         let done = store.commit(&Batch { registrations, telemetry, events, states, ..Batch::default() })?;
         Ok(done.telemetry + done.events)

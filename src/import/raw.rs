@@ -4,7 +4,8 @@
 //! archived: what is archived was stored before, so a name whose message is in the archive needs no second look. A message
 //! that is stored with another time of receipt was received by a server itself; it is a duplicate, and not archived again.
 //!
-//! Invariant: memory holds one chunk. What is older than the database keeps goes to the archive alone.
+//! Invariant: memory holds one chunk. What is older than the database keeps goes to the archive alone; its meter is made known
+//! all the same.
 
 use std::collections::{HashMap, HashSet};
 
@@ -199,23 +200,22 @@ fn store(
             continue;
         }
         match judged {
-            Ok(judged) if judged.ts >= meters.oldest => {
-                ledger.tally(Kind::Raw).stored += 1;
-                rows.push(judged, message.received_at);
-            }
-            Ok(_) => {
+            Ok(judged) => {
                 let tally = ledger.tally(Kind::Raw);
-                (tally.stored, tally.archive_only) = (tally.stored + 1, tally.archive_only + 1);
+                tally.stored += 1;
+                tally.archive_only += u64::from(judged.ts < meters.oldest);
+                rows.push(judged, message.received_at);
             }
             // As in a server: kept in the archive with its reason, and told here.
             Err(refusal) => ledger.refuse(Kind::Raw, refusal.name(), &listed.key, "kept in the archive as invalid")?,
         }
         adopted.push(message);
     }
+    let measured = rows.measured_before(meters.oldest);
     meters.store(rows, ledger)?;
     // Before they are there: a run that is killed behind it does not meet them again.
     if let Some(store) = meters.store.as_ref().filter(|_| ledger.tally(Kind::Raw).archive_only > before) {
-        store.note_archive_only(meters.oldest)?;
+        store.note_archive_only(meters.oldest, &measured)?;
     }
     if let Some(adopter) = adopter {
         adopter.add(&adopted)?;

@@ -1,5 +1,7 @@
 //! Answers that use rollups are those a simple model finds in the samples, whatever came when and whatever is rolled up.
 
+mod past;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -321,6 +323,17 @@ mod postgres {
             run(&store, script);
         }
     }
+
+    #[test]
+    fn what_the_archive_alone_has_is_in_every_answer_in_postgres_too() {
+        let store = store::open(&store::test_server::Server::shared().database()).unwrap();
+        past::what_comes_into_the_archive_alone_is_in_every_answer(&store);
+    }
+}
+
+#[test]
+fn what_the_archive_alone_has_is_in_every_answer() {
+    past::what_comes_into_the_archive_alone_is_in_every_answer(&sqlite().1);
 }
 
 #[test]

@@ -199,6 +199,12 @@ pub(in crate::store) fn beginning(
     first.map_or(marked_until, |first| day(first).max(kept_from).min(marked_until))
 }
 
+/// The day behind the one of `at`.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(in crate::store) fn day_behind(at: Timestamp) -> Timestamp {
+    place(at).0.plus_us(DAY_US)
+}
+
 /// From where on a device's hours are good that begins at `from`: before there is nothing, unless something was taken from the
 /// database before.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

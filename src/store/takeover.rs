@@ -20,9 +20,10 @@ pub trait Takeover {
     fn take_over_commands(&self, commands: &[OldCommand]) -> Result<Vec<TakenOver>, Error>;
     /// When the messages of these identities were received; `None` = not stored.
     fn received_at(&self, messages: &[(DeviceId, Timestamp, Sequence)]) -> Result<Vec<Option<Timestamp>>, Error>;
-    /// Notes that of messages older than `before` some are in the archive alone. Where nothing has been rolled up yet, no
-    /// rollup speaks of that time then.
-    fn note_archive_only(&self, before: Timestamp) -> Result<(), Error>;
+    /// Notes that of messages older than `before` some are in the archive alone: measurements of these devices, the newest of
+    /// each being of then. The rollups of such a device no longer speak of the time up to that day; where nothing has been
+    /// rolled up yet, none speaks of the time up to `before`.
+    fn note_archive_only(&self, before: Timestamp, measured: &[(DeviceId, Timestamp)]) -> Result<(), Error>;
 }
 
 /// What became of a row.

@@ -58,6 +58,19 @@ fn raw(app: &TestApp) -> Vec<String> {
     names
 }
 
+/// The thirty newest messages: names and bytes.
+fn newest_thirty(app: &TestApp) -> Vec<(String, String)> {
+    let list = app.api.get("/api/devices/m1/raw-data?limit=30").expect(200).json();
+    let names = list.as_array().unwrap().iter().map(|entry| entry["filename"].as_str().unwrap().to_owned());
+    let read = |name: String| {
+        let bytes = app.api.get(&format!("/api/devices/m1/raw-data/{name}")).expect(200).text();
+        (name, bytes)
+    };
+    let newest: Vec<_> = names.map(read).collect();
+    assert_eq!(newest.len(), 30);
+    newest
+}
+
 fn messages_are_archived_in_a_bucket_and_read_back_from_there(kind: Kind) {
     let bucket = Bucket::start(kind);
     let mut app = app(&bucket, "/fleet/north");
@@ -92,8 +105,12 @@ fn a_bucket_that_fails_or_is_away_stops_neither_intake_nor_recent_data_and_is_fi
         assert_eq!(app.values("m1", "voltage_dc").len(), sent as usize, "stored all the same");
         let (archived, durable) = positions(&app.api);
         assert!(archived < durable, "nothing is taken for archived: {archived} of {durable}");
+        let newest = newest_thirty(&app);
+        let problem = app.api.get("/api/devices/m1/raw-data?limit=31").expect(503).json();
+        assert!(problem["detail"].as_str().unwrap().contains("archive"), "no part for the whole: {problem}");
         bucket.be(Mood::Well);
         app.eventually("the rest is archived", || positions(&app.api).0 == u64::from(sent));
+        assert_eq!(newest_thirty(&app), newest, "the same from the bucket");
     }
     assert_eq!(raw(&app).len(), sent as usize, "each once");
     assert_eq!(app.api.get("/readyz").status, 200);

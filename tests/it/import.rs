@@ -1,5 +1,7 @@
 //! `iot-meter import`: an old installation, small but whole, taken over by the real executable.
 
+mod past;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 

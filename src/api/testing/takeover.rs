@@ -20,7 +20,7 @@ impl Takeover for FakeStore {
     fn received_at(&self, messages: &[(DeviceId, Timestamp, Sequence)]) -> Result<Vec<Option<Timestamp>>, Error> {
         self.real().received_at(messages)
     }
-    fn note_archive_only(&self, before: Timestamp) -> Result<(), Error> {
-        self.real().note_archive_only(before)
+    fn note_archive_only(&self, before: Timestamp, measured: &[(DeviceId, Timestamp)]) -> Result<(), Error> {
+        self.real().note_archive_only(before, measured)
     }
 }

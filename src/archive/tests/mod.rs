@@ -8,7 +8,7 @@ mod size;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -238,6 +238,8 @@ pub(super) struct Flaky {
     /// The same of removals.
     pub(super) good_deletes: AtomicUsize,
     pub(super) bad_deletes: AtomicUsize,
+    /// Nothing can be read or listed.
+    pub(super) is_away: AtomicBool,
     pub(super) bytes_read: AtomicU64,
     /// Told when a put fails: the crash.
     pub(super) crash: Mutex<Option<watch::Sender<bool>>>,
@@ -247,6 +249,10 @@ impl fmt::Display for Flaky {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Flaky")
     }
+}
+
+fn told() -> object_store::Error {
+    object_store::Error::Generic { store: "Flaky", source: "told to fail".into() }
 }
 
 fn take_one(counter: &AtomicUsize) -> bool {
@@ -260,7 +266,7 @@ impl ObjectStore for Flaky {
             if let Some(crash) = &*self.crash.lock().unwrap() {
                 crash.send_replace(true);
             }
-            return Err(object_store::Error::Generic { store: "Flaky", source: "told to fail".into() });
+            return Err(told());
         }
         self.puts.fetch_add(1, Ordering::SeqCst);
         self.inner.put_opts(location, payload, opts).await
@@ -269,21 +275,29 @@ impl ObjectStore for Flaky {
         self.inner.put_multipart_opts(location, opts).await
     }
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if self.is_away.load(Ordering::SeqCst) {
+            return Err(told());
+        }
         let result = self.inner.get_opts(location, options).await?;
         self.bytes_read.fetch_add(result.range.end - result.range.start, Ordering::SeqCst);
         Ok(result)
     }
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         if !take_one(&self.good_deletes) && take_one(&self.bad_deletes) {
-            let error = object_store::Error::Generic { store: "Flaky", source: "told to fail".into() };
-            return Box::pin(futures_util::stream::once(async move { Err(error) }));
+            return Box::pin(futures_util::stream::once(async { Err(told()) }));
         }
         self.inner.delete_stream(locations)
     }
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        if self.is_away.load(Ordering::SeqCst) {
+            return Box::pin(futures_util::stream::once(async { Err(told()) }));
+        }
         self.inner.list(prefix)
     }
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        if self.is_away.load(Ordering::SeqCst) {
+            return Err(told());
+        }
         self.inner.list_with_delimiter(prefix).await
     }
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {

@@ -109,6 +109,32 @@ fn a_message_keeps_its_name_and_is_shown_once_while_it_moves() {
 }
 
 #[test]
+fn while_the_store_is_away_a_listing_is_answered_where_the_journal_has_enough() {
+    let records = records(130);
+    let bench = Bench::new(&records[..200]);
+    bench.archive().unwrap();
+    bench.log.append(&records[200..]);
+    bench.store.is_away.store(true, Ordering::SeqCst);
+    let reader = bench.reader();
+    let list = |device: &str, category: Option<&str>, limit: usize| {
+        bench.runtime.block_on(reader.list(&DeviceId::parse(device).unwrap(), category, limit))
+    };
+    for (device, category) in [("a", None), ("b", Some("telemetry")), ("b", Some("hello")), ("nobody", None)] {
+        let held = expected(&records[200..], device, category, 1000);
+        for limit in [0, 1, held.len()].into_iter().filter(|limit| *limit <= held.len()) {
+            let listed = list(device, category, limit).unwrap().into_iter();
+            let found: Vec<_> = listed.map(|entry| bench.read(device, &entry.filename).unwrap().1).collect();
+            assert_eq!(found, held[..limit], "{device} {category:?} {limit}");
+        }
+        // Never a part for the whole.
+        let failed = list(device, category, held.len() + 1);
+        assert!(matches!(failed, Err(Error::Store { .. })), "{device} {category:?}: {failed:?}");
+    }
+    bench.store.is_away.store(false, Ordering::SeqCst);
+    assert_lists(&bench, &records);
+}
+
+#[test]
 fn names_of_nothing_are_none() {
     let bench = Bench::new(&[rec("a", 5, 0), rec("b", 6, 1)]);
     let check = || {

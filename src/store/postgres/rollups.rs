@@ -10,13 +10,15 @@ use diesel::connection::SimpleConnection;
 use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, SmallInt, Text, Timestamptz};
 use diesel::{OptionalExtension, PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 
-use super::PostgresStore;
 use super::connection::View;
 use super::types::Time;
+use super::{PostgresStore, reach};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::listing;
-use crate::store::rollups::{beginning, good_from, is_before, late_hours, new_version, next_work, one_a_device};
+use crate::store::rollups::{
+    beginning, day_behind, good_from, is_before, late_hours, new_version, next_work, one_a_device,
+};
 use crate::store::{Error, Rolled, RollupFigures, RollupPage, RollupRow, RollupWork, Rollups, TelemetryRow};
 
 /// The advisory lock described above.
@@ -203,6 +205,29 @@ pub(super) fn purge(connection: &mut PgConnection, id: &DeviceId, limit: i64) ->
     Ok(deleted)
 }
 
+/// From now on the samples are asked for what the archive alone has; see [`Takeover`](crate::store::Takeover). Waits for whoever
+/// takes devices up, or has them wait, so that nobody begins one without knowing of it.
+pub(super) fn leave_to_samples(
+    connection: &mut PgConnection,
+    before: Timestamp,
+    measured: &[(DeviceId, Timestamp)],
+) -> QueryResult<()> {
+    connection.batch_execute("LOCK TABLE rollup_devices IN SHARE ROW EXCLUSIVE MODE")?;
+    reach::trimmed(connection, before)?;
+    let kept = "UPDATE rollup_state SET kept_from = greatest(kept_from, $1) WHERE marked_until = '-infinity'";
+    sql_query(kept).bind::<Timestamptz, _>(Time(day_behind(before))).execute(connection)?;
+    let (devices, days): (Vec<&str>, Vec<Time>) =
+        measured.iter().map(|(device, newest)| (device.as_str(), Time(day_behind(*newest)))).unzip();
+    sql_query(
+        "UPDATE rollup_devices AS r SET good_from = greatest(r.good_from, n.day) FROM unnest($1, $2) AS n (id, day) \
+         WHERE r.device_id = n.id COLLATE \"C\"",
+    )
+    .bind::<Array<Text>, _>(devices)
+    .bind::<Array<Timestamptz>, _>(days)
+    .execute(connection)?;
+    Ok(())
+}
+
 fn state(connection: &mut PgConnection) -> QueryResult<State> {
     sql_query("SELECT marked_until, kept_from FROM rollup_state").get_result(connection)
 }
@@ -259,9 +284,12 @@ fn begin(connection: &mut PgConnection, limit: i64, is_distributed: bool) -> Que
     if new.is_empty() {
         return Ok(());
     }
+    let first_rows = first_rows(connection, &new, is_distributed)?;
+    // What is gone or elsewhere is asked last: what was there above and goes meanwhile counts, too.
+    connection.batch_execute("LOCK TABLE rollup_devices IN ROW EXCLUSIVE MODE")?;
     let trimmed: At = sql_query("SELECT max(before_ts) AS at FROM telemetry_trimmed").get_result(connection)?;
     let (mut from, mut good) = (Vec::with_capacity(new.len()), Vec::with_capacity(new.len()));
-    for (New { span_us, .. }, first) in new.iter().zip(first_rows(connection, &new, is_distributed)?) {
+    for (New { span_us, .. }, first) in new.iter().zip(first_rows) {
         let begins = beginning(first.at.map(|at| at.0), *span_us, kept_from.0, marked_until.0);
         from.push(Time(begins));
         good.push(Time(good_from(begins, trimmed.at.as_ref().map(|at| at.0))));

@@ -9,7 +9,7 @@ use super::connection::View;
 use super::partitions::TABLES;
 use super::schema::devices as registry;
 use super::types::{Time, optional};
-use super::{PostgresStore, devices, reach, text};
+use super::{PostgresStore, devices, rollups, text};
 use crate::domain::{DeviceId, Sequence, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::{Error, OldAlert, OldCommand, OldConfig, OldDevice, TakenOver, Takeover};
@@ -35,14 +35,8 @@ impl Takeover for PostgresStore {
         self.read("look messages up", View::Snapshot, |c| Ok(received(c, messages)?))
     }
 
-    fn note_archive_only(&self, before: Timestamp) -> Result<(), Error> {
-        self.write("note what is in the archive alone", |c| {
-            reach::trimmed(c, before)?;
-            let kept = "UPDATE rollup_state SET kept_from = \
-                 greatest(kept_from, date_trunc('day', $1, 'UTC') + interval '24 hours') WHERE marked_until = '-infinity'";
-            sql_query(kept).bind::<Timestamptz, _>(Time(before)).execute(c)?;
-            Ok(())
-        })
+    fn note_archive_only(&self, before: Timestamp, measured: &[(DeviceId, Timestamp)]) -> Result<(), Error> {
+        self.write("note what is in the archive alone", |c| Ok(rollups::leave_to_samples(c, before, measured)?))
     }
 }
 

@@ -4,12 +4,14 @@
 use diesel::sql_types::{BigInt, Binary, Integer, Nullable, Text};
 use diesel::{OptionalExtension, QueryResult, QueryableByName, RunQueryDsl, SqliteConnection, sql_query};
 
-use super::SqliteStore;
 use super::telemetry::{Keys, find_key};
+use super::{SqliteStore, reach};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::listing;
-use crate::store::rollups::{beginning, good_from, is_before, late_hours, new_version, next_work, one_a_device};
+use crate::store::rollups::{
+    beginning, day_behind, good_from, is_before, late_hours, new_version, next_work, one_a_device,
+};
 use crate::store::{Error, Rolled, RollupFigures, RollupPage, RollupRow, RollupWork, Rollups, TelemetryRow};
 
 const NEVER: i64 = i64::MIN;
@@ -173,6 +175,27 @@ pub(super) fn purge(connection: &mut SqliteConnection, device_key: i64, limit: i
         .bind::<BigInt, _>(limit)
         .execute(connection)?;
     Ok(deleted)
+}
+
+/// From now on the samples are asked for what the archive alone has; see [`Takeover`](crate::store::Takeover).
+pub(super) fn leave_to_samples(
+    connection: &mut SqliteConnection,
+    before: Timestamp,
+    measured: &[(DeviceId, Timestamp)],
+) -> Result<(), Fault> {
+    reach::trimmed(connection, before)?;
+    sql_query("UPDATE rollup_state SET kept_from = max(kept_from, ?1) WHERE marked_until = ?2")
+        .bind::<BigInt, _>(day_behind(before).0)
+        .bind::<BigInt, _>(NEVER)
+        .execute(connection)?;
+    for (device, newest) in measured {
+        let key = find_key(connection, device)?;
+        sql_query("UPDATE rollup_devices SET good_from = max(good_from, ?1) WHERE device_key = ?2")
+            .bind::<BigInt, _>(day_behind(*newest).0)
+            .bind::<Nullable<BigInt>, _>(key)
+            .execute(connection)?;
+    }
+    Ok(())
 }
 
 fn state(connection: &mut SqliteConnection) -> QueryResult<State> {

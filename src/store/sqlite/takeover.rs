@@ -6,7 +6,7 @@ use diesel::{ExpressionMethods, QueryDsl, QueryResult, QueryableByName, RunQuery
 use super::fault::Fault;
 use super::schema::devices as registry;
 use super::telemetry::find_key;
-use super::{SqliteStore, devices, reach};
+use super::{SqliteStore, devices, rollups};
 use crate::domain::{DeviceId, Sequence, Timestamp};
 use crate::store::{Error, OldAlert, OldCommand, OldConfig, OldDevice, TakenOver, Takeover};
 
@@ -35,14 +35,8 @@ impl Takeover for SqliteStore {
         self.read("look messages up", |c| each(messages, |(device, ts, seq)| received(c, device, *ts, *seq)))
     }
 
-    fn note_archive_only(&self, before: Timestamp) -> Result<(), Error> {
-        self.write("note what is in the archive alone", |c| {
-            reach::trimmed(c, before)?;
-            let kept = "UPDATE rollup_state SET kept_from = max(kept_from, (?1 / 86400000000 + 1) * 86400000000) \
-                 WHERE marked_until = -9223372036854775808";
-            sql_query(kept).bind::<BigInt, _>(before.0).execute(c)?;
-            Ok(())
-        })
+    fn note_archive_only(&self, before: Timestamp, measured: &[(DeviceId, Timestamp)]) -> Result<(), Error> {
+        self.write("note what is in the archive alone", |c| rollups::leave_to_samples(c, before, measured))
     }
 }
 

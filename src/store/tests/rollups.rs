@@ -11,6 +11,7 @@ pub(super) fn all(store: &dyn Store) {
     late_rows_mark_their_hours_and_others_none(store);
     a_mark_that_has_moved_on_stays(store);
     who_comes_second_writes_nothing(store);
+    what_the_archive_alone_has_is_left_to_samples(store);
     rollups_go_with_a_purge_and_by_their_own_retention(store);
 }
 
@@ -102,6 +103,35 @@ fn who_comes_second_writes_nothing(store: &dyn Store) {
     assert_eq!(store.roll_up(&[body(&one, 60, at(0), "one")]).unwrap(), 1);
     assert_eq!(store.roll_up(&[body(&other, 60, at(0), "other")]).unwrap(), 0);
     assert_eq!(page(store, "second").rows[0].body, b"one");
+}
+
+fn what_the_archive_alone_has_is_left_to_samples(store: &dyn Store) {
+    for device in ["taken-over", "beside"] {
+        say(store, device, 0, 1);
+        let work = work_of(store, device).remove(0);
+        assert_eq!(store.roll_up(&[body(&work, 60, at(0), "ten")]).unwrap(), 1);
+        settle(store, device);
+        assert!(page(store, device).is_good(at(0)));
+    }
+    let (day_s, others) = (24 * HOUR_S, page(store, "beside"));
+    let before = page(store, "taken-over").kept_from;
+    let note = |newest_s: i64| {
+        let measured = [(id("taken-over"), at(newest_s)), (id("never-heard-of"), at(newest_s))];
+        store.note_archive_only(at(-400 * day_s), &measured).unwrap();
+        page(store, "taken-over")
+    };
+    let long_ago = note(-500 * day_s);
+    assert!(long_ago.is_good(at(0)) && before <= long_ago.kept_from && long_ago.kept_from < at(0));
+    // To the last moment of a day, and from its first on.
+    assert_eq!(note(MIDNIGHT_S - 1).kept_from, at(MIDNIGHT_S));
+    assert!(page(store, "taken-over").is_good(at(0)));
+    let today = note(MIDNIGHT_S);
+    assert_eq!(today.kept_from, at(MIDNIGHT_S + day_s));
+    assert!(!today.is_good(at(0)) && today.rows.len() == 1);
+    assert_eq!(note(-500 * day_s), today, "what is known already stays");
+    assert_eq!(page(store, "beside"), others, "nobody else's");
+    assert_eq!(work_of(store, "taken-over"), [], "nothing is done again");
+    assert!(store.reach(&id("beside")).unwrap().trimmed_before >= Some(at(-400 * day_s)));
 }
 
 fn rollups_go_with_a_purge_and_by_their_own_retention(store: &dyn Store) {
