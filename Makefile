@@ -13,7 +13,7 @@ ARCH ?= amd64
 OVERLAY ?= development
 EXECUTABLE ?= $(or $(CARGO_TARGET_DIR),target)/release/iot-meter
 
-.PHONY: help build test test-extra test-postgres test-alerts test-observe performance examples examples-tools azurite pictures lint fmt fmt-fix bench doc docs-update openapi demo rules dashboards advisories deny sbom fuzz coverage \
+.PHONY: help build contract test test-extra test-postgres test-alerts test-observe performance examples examples-tools azurite pictures lint fmt fmt-fix bench doc docs-update openapi demo rules dashboards advisories deny sbom fuzz coverage \
   image image-local image-test compose-test image-login image-push image-index secrets deploy-check prometheus-rule deploy deb deb-test manual dist checksums \
   release-notes release release-check ci clean
 
@@ -23,6 +23,11 @@ help: ## this list
 build: ## the executable, optimised (FEATURES=postgres,s3); with the list of its parts inside, where cargo-auditable is installed
 	$(CARGO) $(if $(shell command -v cargo-auditable),auditable )build --release --locked $(if $(FEATURES),--features $(FEATURES))
 
+contract: ## the vectors that tests read, beside this folder; CONTRACT_URL is the repository that holds them
+	@[ -d ../shared/vectors ] || { \
+	  [ -n "$(CONTRACT_URL)" ] || { echo "tests read ../shared/vectors, which is not there: set CONTRACT_URL to the repository that holds it" >&2; exit 1; }; \
+	  git clone --quiet --depth 1 "$(CONTRACT_URL)" ../shared; }
+
 test: ## all tests of a default build
 	$(CARGO) test
 
@@ -31,14 +36,15 @@ EXTRA := postgres,s3-tests,azure,gcs,otel,ops-tests
 
 test-extra: examples-tools azurite ## what a default build leaves out: Postgres, object stores, traces, alerts, dashboards, examples (CONTRIBUTING.md: what it needs)
 	$(CARGO) test --features $(EXTRA) --lib --test it --no-run
-	$(CARGO) test --features $(EXTRA) --lib -- store::postgres archive::bucket series::tests observe::trace::otlp console::tests
+	$(CARGO) test --features $(EXTRA) --lib -- store::postgres archive::bucket series::tests history::tests::postgres observe::trace::otlp console::tests
 	$(CARGO) test --features $(EXTRA) --test it -- postgres:: postgres_tls:: backup_postgres:: outages:: cloud:: notify::two_nodes alerting:: \
 	  grafana:: promtool:: traces:: import:: examples:: handbook:: performance::the_script engines:: nodes:: history::
 	IOT_METER_TEST_DATABASE=postgres $(CARGO) test --features $(EXTRA) --test it -- \
-	  flow:: rest:: commands:: presence:: services:: secrets:: energy:: rollups:: firmware:: observability:: rules:: stream:: device_import::
+	  flow:: rest:: commands:: presence:: services:: secrets:: energy:: rollups:: firmware:: observability:: rules:: stream:: device_import:: \
+	  access:: certificates:: enrolment:: login:: hardening:: pressure:: source:: listeners:: secure_fleet:: faults:: history::
 
 test-postgres: ## of these, the store's suite and the usual ways on a real Postgres, which the tests start (needs postgresql, libpq-dev)
-	$(CARGO) test --features postgres --lib store::postgres
+	$(CARGO) test --features postgres --lib -- store::postgres history::tests::postgres series::tests::postgres
 	$(CARGO) test --features postgres --test it -- postgres:: postgres_tls:: nodes:: engines:: backup_postgres::
 	IOT_METER_TEST_DATABASE=postgres $(CARGO) test --features postgres --test it -- flow:: rest:: commands:: presence::
 
@@ -212,7 +218,7 @@ release-check: ## whether a tag (TAG=v0.1.0) is the version of Cargo.toml, and C
 	@test '$(TAG)' = 'v$(VERSION)' || { echo "$(TAG) is not v$(VERSION), the version of Cargo.toml" >&2; exit 1; }
 	@test -n "$$($(MAKE) --silent release-notes TAG=$(TAG))" || { echo "CHANGELOG.md has no section of $(VERSION)" >&2; exit 1; }
 
-ci: fmt lint doc deny rules deploy-check test test-extra ## what the continuous integration checks, but for coverage, fresh advisories, the Debian package and the image
+ci: contract fmt lint doc deny rules deploy-check test test-extra ## what the continuous integration checks, but for coverage, fresh advisories, the Debian package and the image
 
 clean: ## remove what was built
 	$(CARGO) clean

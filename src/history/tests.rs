@@ -32,9 +32,14 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::over(|dir| format!("sqlite://{}/x.db", dir.display()))
+    }
+
+    /// On the database of that URL; given is a folder for it.
+    fn over(url: impl FnOnce(&std::path::Path) -> String) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let store = store::open(&format!("sqlite://{}/x.db", dir.path().display())).unwrap();
+        let store = store::open(&url(dir.path())).unwrap();
         let shelf = Shelf::in_dir(&dir.path().join("archive"), &runtime);
         let history = History::new(Arc::clone(&store), shelf.reader());
         let device = DeviceId::parse("m-1").unwrap();
@@ -84,6 +89,24 @@ impl Bench {
             ControlFlow::Continue(())
         })?;
         Ok(rows)
+    }
+
+    /// Reads all of it again and again, while it is trimmed: each time less is left, and each time the trim (in minutes, at
+    /// most so many rows) comes at another row of the reading.
+    fn read_while_it_goes(&self, trims: &[(usize, i64, usize)]) {
+        let all = self.expected(T - DAY, T + 9 * DAY);
+        for &(at, before, limit) in trims {
+            let rows = self.read(T - DAY, T + 9 * DAY, |row| {
+                if row == at {
+                    self.trim(T + before * MINUTE, limit);
+                    self.shelf.look_after();
+                    self.shelf.look_after();
+                }
+            });
+            let rows = rows.unwrap();
+            assert!(rows == all, "a trim before minute {before} at row {at}: {} rows of {}", rows.len(), all.len());
+        }
+        assert_eq!(self.stored(), 0);
     }
 
     fn trim(&self, before: i64, limit: usize) -> usize {
@@ -140,22 +163,13 @@ fn what_the_database_no_longer_has_comes_from_the_archive_as_it_was() {
 fn a_trim_under_a_reader_neither_takes_nor_doubles_a_row() {
     let mut bench = Bench::new();
     bench.receive(&minutes(0..5000));
-    let all = bench.expected(T - DAY, T + 9 * DAY);
-    // Each time less is left, and each time the trim comes at another place of the reading.
-    for (at, before, limit) in
-        [(0, 500, 300), (99, 700, 5000), (100, 2600, 900), (2150, 4000, 5000), (4999, 9000, 5000)]
-    {
-        let rows = bench.read(T - DAY, T + 9 * DAY, |row| {
-            if row == at {
-                bench.trim(T + before * MINUTE, limit);
-                bench.shelf.look_after();
-                bench.shelf.look_after();
-            }
-        });
-        let rows = rows.unwrap();
-        assert!(rows == all, "a trim before minute {before} at row {at}: {} rows of {}", rows.len(), all.len());
-    }
-    assert_eq!(bench.stored(), 0);
+    bench.read_while_it_goes(&[
+        (0, 500, 300),
+        (99, 700, 5000),
+        (100, 2600, 900),
+        (2150, 4000, 5000),
+        (4999, 9000, 5000),
+    ]);
 }
 
 #[test]
@@ -219,39 +233,77 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Does all that, and looks whether every reading is what the model has.
+fn run(mut bench: Bench, ops: Vec<Op>) -> Result<(), TestCaseError> {
+    for op in ops {
+        match op {
+            Op::Receive(messages) => {
+                let messages: Vec<_> = messages
+                    .into_iter()
+                    .map(|(at, late, seq)| (T + at * MINUTE, T + (at - late) * MINUTE, seq))
+                    .collect();
+                bench.receive(&messages);
+            }
+            Op::Trim(before, limit) => {
+                bench.trim(T + before * MINUTE, limit);
+            }
+            Op::LookAfter => {
+                bench.shelf.look_after();
+            }
+            Op::Read { from, length, trim_at, before } => {
+                let (from, to) = (T + from * MINUTE, T + (from + length) * MINUTE);
+                let rows = bench.read(from, to, |row| {
+                    if row == trim_at {
+                        bench.trim(T + before * MINUTE, 1000);
+                        bench.shelf.look_after();
+                    }
+                });
+                prop_assert_eq!(rows.unwrap(), bench.expected(from, to));
+            }
+        }
+    }
+    drop(bench.runtime);
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn history_is_what_was_received_whatever_was_trimmed_late_or_put_together(ops in prop::collection::vec(op(), 1..14)) {
-        let mut bench = Bench::new();
-        for op in ops {
-            match op {
-                Op::Receive(messages) => {
-                    let messages: Vec<_> = messages
-                        .into_iter()
-                        .map(|(at, late, seq)| (T + at * MINUTE, T + (at - late) * MINUTE, seq))
-                        .collect();
-                    bench.receive(&messages);
-                }
-                Op::Trim(before, limit) => {
-                    bench.trim(T + before * MINUTE, limit);
-                }
-                Op::LookAfter => {
-                    bench.shelf.look_after();
-                }
-                Op::Read { from, length, trim_at, before } => {
-                    let (from, to) = (T + from * MINUTE, T + (from + length) * MINUTE);
-                    let rows = bench.read(from, to, |row| {
-                        if row == trim_at {
-                            bench.trim(T + before * MINUTE, 1000);
-                            bench.shelf.look_after();
-                        }
-                    });
-                    prop_assert_eq!(rows.unwrap(), bench.expected(from, to));
-                }
-            }
+        run(Bench::new(), ops)?;
+    }
+}
+
+/// There retention drops whole days.
+#[cfg(feature = "postgres")]
+mod postgres {
+    use super::*;
+
+    fn bench() -> Bench {
+        Bench::over(|_| store::test_server::Server::shared().database())
+    }
+
+    #[test]
+    fn a_day_that_is_dropped_under_a_reader_is_neither_missing_nor_there_twice() {
+        let mut bench = bench();
+        bench.receive(&minutes(0..5000));
+        // Midnights are at 840, 2280, 3720, 5160: before, at and behind the row that is read when the day goes.
+        bench.read_while_it_goes(&[
+            (0, 839, 5000),
+            (0, 900, 5000),
+            (1000, 2300, 5000),
+            (3719, 3720, 5000),
+            (4999, 9000, 5000),
+        ]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 10, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn history_over_postgres_is_what_was_received(ops in prop::collection::vec(op(), 1..14)) {
+            run(bench(), ops)?;
         }
-        drop(bench.runtime);
     }
 }

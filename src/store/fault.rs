@@ -1,8 +1,8 @@
 //! What a failed statement means: worth trying again or not.
 //!
 //! Diesel passes on the database's words but not its code, so the words decide where the kind does not: SQLite's are fixed
-//! strings of its source; Postgres may speak another language, so what counts there is first of all whether the connection
-//! still answers (see `postgres::connection`). Nothing of them reaches `Display` of [`Error`]; the log has them through
+//! strings of its source; Postgres may speak another language, so what counts there is first of all the kind, and whether the
+//! connection still answers (see `postgres::connection`). Nothing of them reaches `Display` of [`Error`]; the log has them through
 //! `source()`.
 
 use diesel::result::{ConnectionError, DatabaseErrorKind, Error as SqlError};
@@ -79,7 +79,7 @@ fn is_transient(error: &SqlError) -> bool {
     match error {
         SqlError::DatabaseError(kind, info) => {
             let is_kind = KINDS.iter().any(|k| std::mem::discriminant(k) == std::mem::discriminant(kind));
-            is_kind || WORDS.iter().any(|words| info.message().contains(words))
+            is_kind || finds_no_partition(error) || WORDS.iter().any(|words| info.message().contains(words))
         }
         SqlError::RollbackErrorOnCommit { commit_error, .. } => is_transient(commit_error),
         SqlError::BrokenTransactionManager => true,
@@ -87,11 +87,66 @@ fn is_transient(error: &SqlError) -> bool {
     }
 }
 
+/// Whether a row found no partition of its table. A check that is broken has a name, and SQLite's errors have no table.
+pub(in crate::store) fn finds_no_partition(error: &SqlError) -> bool {
+    matches!(error, SqlError::DatabaseError(DatabaseErrorKind::CheckViolation, info)
+        if info.table_name().is_some() && info.constraint_name().is_none())
+}
+
 #[cfg(test)]
 mod tests {
-    use diesel::result::DatabaseErrorKind;
+    use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind};
 
     use super::*;
+
+    /// What Postgres tells in German.
+    struct German {
+        table: Option<&'static str>,
+        constraint: Option<&'static str>,
+    }
+
+    impl DatabaseErrorInformation for German {
+        fn message(&self) -> &str {
+            "keine Partition von Relation »telemetry« für die Zeile gefunden"
+        }
+
+        fn details(&self) -> Option<&str> {
+            None
+        }
+
+        fn hint(&self) -> Option<&str> {
+            None
+        }
+
+        fn table_name(&self) -> Option<&str> {
+            self.table
+        }
+
+        fn column_name(&self) -> Option<&str> {
+            None
+        }
+
+        fn constraint_name(&self) -> Option<&str> {
+            self.constraint
+        }
+
+        fn statement_position(&self) -> Option<i32> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_missing_partition_is_told_by_its_kind_whatever_the_language() {
+        let check = |kind: DatabaseErrorKind, table, constraint, expected: bool| {
+            let error = SqlError::DatabaseError(kind, Box::new(German { table, constraint }));
+            assert_eq!(finds_no_partition(&error), expected, "{table:?} {constraint:?}");
+            assert_eq!(Fault::from(error).during("store a batch").is_transient(), expected);
+        };
+        check(DatabaseErrorKind::CheckViolation, Some("telemetry"), None, true);
+        check(DatabaseErrorKind::CheckViolation, Some("devices"), Some("devices_metadata_check"), false);
+        check(DatabaseErrorKind::CheckViolation, None, None, false);
+        check(DatabaseErrorKind::NotNullViolation, Some("telemetry"), None, false);
+    }
 
     #[test]
     fn a_busy_or_full_database_is_worth_another_try_and_a_broken_rule_is_not() {

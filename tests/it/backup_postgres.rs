@@ -88,6 +88,8 @@ fn every_row_comes_back_to_the_bit() {
         );
         meter.publish("iot/m1/telemetry", payload.as_bytes(), 1);
     }
+    let nul = telemetry("m1", base.plus_us(2), 4000, 1.0).replace(r#""unit":"A""#, r#""unit":"\u0000""#);
+    meter.publish("iot/m1/telemetry", nul.as_bytes(), 1);
     settled(&server.api);
     assert_eq!(server.terminate(), Some(0));
     let (data, file, new) = (desk.text("data"), desk.text("b.tar.zst"), desk.text("new"));
@@ -110,6 +112,8 @@ fn every_row_comes_back_to_the_bit() {
     for table in tables.split(' ').filter(is_compared) {
         assert_eq!(digest(postgres, &target, table), digest(postgres, &url, table), "{table}");
     }
+    let shown = postgres.query(&target, "SELECT other FROM readings WHERE seq = 4000");
+    assert_eq!(shown, r#"{ "current_dc" : 100.0 }"#);
     let triggers = "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'O'";
     assert_eq!(postgres.query(&target, triggers), "0");
 }

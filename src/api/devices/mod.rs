@@ -202,6 +202,14 @@ pub async fn delete_device(
     }
     disconnect(&state, &id).await;
     tell(&state, &id, RequestKind::Deleted).await;
+    // Until the collector was told, it may have stored what the device had said before, and so have made it known again.
+    let wanted = id.clone();
+    let is_back = |device: Device| !device.is_active && device.metadata.contains_key("quarantined");
+    let once_more =
+        move |s: &dyn Store| Ok(s.device(&wanted)?.is_some_and(is_back) && s.delete_device(&wanted, purge)?);
+    if state.store(once_more).await? {
+        tell(&state, &id, RequestKind::Deleted).await;
+    }
     Ok(MessageBody::ok(format!("Device {id} deleted")))
 }
 

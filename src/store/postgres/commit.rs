@@ -87,9 +87,10 @@ pub(super) fn commit_planned(
     })
 }
 
-/// Straight, where the table is here: what servers elsewhere make of a COPY that is given up is their business.
+/// Straight, where Postgres keeps the table itself: what an extension makes of a COPY that is given up, on servers elsewhere
+/// or in chunks, is its business.
 fn way_into<'a>(schema: &Schema, way: &'a Way) -> Option<&'a Way> {
-    (!schema.is_distributed()).then_some(way)
+    schema.is_plain().then_some(way)
 }
 
 fn store(connection: &mut PgConnection, way: Option<&Way>, node: Uuid, batch: &Batch) -> Result<Committed, Fault> {

@@ -6,7 +6,7 @@
 //! the end: 0xffff                                            all big-endian
 //! ```
 //! By hand, not through `Insertable`: arrays are written without making a vector of options for each, and U+0000, which
-//! Postgres cannot hold in a text, is replaced on the way (see `text`).
+//! Postgres cannot hold in a text, nor read out of JSON, is replaced on the way (see `text`).
 
 use super::text;
 use super::types::pg_micros;
@@ -56,7 +56,7 @@ impl Rows {
     /// JSON text for a column of type json.
     pub(super) fn json(&mut self, value: Option<&str>) {
         match value {
-            Some(value) => self.field(value.as_bytes()),
+            Some(value) => self.field(text::json(value).as_bytes()),
             None => self.null(),
         }
     }

@@ -11,7 +11,7 @@ use diesel::{Connection, PgConnection, QueryableByName, RunQueryDsl, sql_query};
 use super::connection::Connections;
 use super::copy_out::{quoted, tables};
 use super::partitions::{self, DAY_US};
-use super::{cannot_open, engines, migrations};
+use super::{cannot_open, engines, migrations, text};
 use crate::store::fault::Fault;
 use crate::store::{CopyError, GivePart, Options};
 
@@ -129,6 +129,8 @@ fn damaged(name: &str) -> CopyError {
 
 fn insert(connection: &mut PgConnection, table: &str, rows: &str) -> Result<(), CopyError> {
     let quoted = quoted(table);
+    // A database of before may have let U+0000 into JSON.
+    let rows = &*text::json(rows);
     if engines::is_partitioned(connection, &quoted).map_err(sql)? {
         let days = format!(
             "SELECT DISTINCT (floor(extract(epoch FROM ts) * 1000000 / {DAY_US}))::bigint AS number \

@@ -1,7 +1,7 @@
 //! What has become of the large tables: days of our own, an ordinary table, a hypertable (TimescaleDB), distributed (Citus).
 //!
 //! Only looks. What we do differently for it stands where we do it: `partitions` (no days where an extension cuts the
-//! table up), `upkeep` (what is too old goes as the table wants it).
+//! table up), `upkeep` (what is too old goes as the table wants it), `commit` (the way rows go in).
 
 use diesel::sql_types::{Bool, Text};
 use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
@@ -40,6 +40,11 @@ impl Schema {
     /// Whether rows of a large table lie on several servers.
     pub fn is_distributed(&self) -> bool {
         self.tables.iter().any(|table| table.is_distributed)
+    }
+
+    /// Whether the large tables are what Postgres knows of itself.
+    pub fn is_plain(&self) -> bool {
+        self.tables.iter().all(|table| table.cut != Cut::Chunks && !table.is_distributed)
     }
 
     /// Says in the log what extensions have made of the tables.
@@ -153,4 +158,24 @@ fn distributed(connection: &mut PgConnection) -> QueryResult<Vec<Distributed>> {
          WHERE c.relnamespace = current_schema()::regnamespace AND NOT c.relispartition ORDER BY 1",
     )
     .load(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_an_extension_keeps_is_not_plain() {
+        let check = |cut: Cut, is_distributed: bool, expected: bool| {
+            let [telemetry, events] = TABLES.map(|name| Table { name, cut: Cut::Days, is_distributed: false });
+            let other = |table: Table| Table { cut, is_distributed, ..table };
+            assert_eq!(Schema { tables: [other(telemetry), events] }.is_plain(), expected, "{cut:?} {is_distributed}");
+            assert_eq!(Schema { tables: [telemetry, other(events)] }.is_plain(), expected, "{cut:?} {is_distributed}");
+        };
+        check(Cut::Days, false, true);
+        check(Cut::Whole, false, true);
+        check(Cut::Chunks, false, false);
+        check(Cut::Days, true, false);
+        check(Cut::Whole, true, false);
+    }
 }

@@ -9,14 +9,14 @@ use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, NaiveDate};
 use diesel::connection::SimpleConnection;
-use diesel::result::Error as SqlError;
+use diesel::result::{DatabaseErrorKind, Error as SqlError};
 use diesel::sql_types::{BigInt, Text};
 use diesel::{Connection, PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 
 use super::engines::{Cut, Schema, Table};
 use crate::domain::Timestamp;
 use crate::store::Batch;
-use crate::store::fault::Fault;
+use crate::store::fault::{Fault, finds_no_partition};
 use crate::store::listing;
 
 pub(super) const DAY_US: i64 = 86_400_000_000;
@@ -102,7 +102,8 @@ impl Partitions {
     }
 
     /// Drops what is wholly before `before`, oldest first, until `limit` rows have gone; how many. A partition somebody is
-    /// using for long is left for the next time: waiting for it would hold up everybody.
+    /// using for long is left for the next time: waiting for it would hold up everybody. One that cannot be dropped does
+    /// not keep the others: its error comes at the end.
     pub(super) fn drop_before(
         &self,
         connection: &mut PgConnection,
@@ -110,21 +111,21 @@ impl Partitions {
         before: Timestamp,
         limit: usize,
     ) -> Result<usize, Fault> {
-        let mut dropped = 0;
+        let (mut dropped, mut failed) = (0, None);
         for partition in attached(connection, table)? {
             let day = partition.name.strip_prefix(table).and_then(|rest| day_of(rest.strip_prefix('_')?));
             let end = day.map(|day| Timestamp((day + 1).saturating_mul(DAY_US)));
             let Some(end) = end.filter(|end| dropped < limit && *end <= before) else { continue };
             match drop_one(connection, &partition, (table == TELEMETRY).then_some(end)) {
                 Ok(rows) => dropped += rows,
-                Err(error) if is_lock_timeout(&error) => {
+                Err(error) if is_in_use(&error) => {
                     tracing::info!(partition = partition.name, "a day past its retention is in use; dropped later");
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => failed = failed.or(Some(error)),
             }
             self.lock().retain(|known| Some(known.1) != day || known.0 != table);
         }
-        Ok(dropped)
+        failed.map_or(Ok(dropped), |error| Err(error.into()))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<(&'static str, i64)>> {
@@ -134,7 +135,7 @@ impl Partitions {
 
 /// Whether a row found no partition: it was dropped between the look and the row.
 pub(super) fn is_missing(fault: &Fault) -> bool {
-    matches!(fault, Fault::Sql(SqlError::DatabaseError(_, info)) if info.message().starts_with("no partition of relation"))
+    matches!(fault, Fault::Sql(error) if finds_no_partition(error))
 }
 
 /// Makes the partition of a day since 1970, where it is missing.
@@ -173,13 +174,16 @@ fn drop_one(connection: &mut PgConnection, partition: &Partition, end: Option<Ti
     connection.transaction(|connection| {
         let name = &partition.name;
         connection.batch_execute("SET LOCAL lock_timeout = '1s'")?;
-        sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(LOCK).execute(connection)?;
+        unless_in_use(
+            connection,
+            &format!("PERFORM pg_advisory_xact_lock({LOCK}); LOCK TABLE {name} IN ACCESS SHARE MODE"),
+        )?;
         let rows = if partition.estimate > MANY {
             partition.estimate as i64
         } else {
             sql_query(format!("SELECT count(*) FROM {name}")).get_result::<Count>(connection)?.count
         };
-        connection.batch_execute(&format!("DROP TABLE {name}"))?;
+        unless_in_use(connection, &format!("DROP TABLE {name}"))?;
         if let Some(end) = end {
             super::reach::trimmed(connection, end)?;
         }
@@ -187,8 +191,18 @@ fn drop_one(connection: &mut PgConnection, partition: &Partition, end: Option<Ti
     })
 }
 
-fn is_lock_timeout(error: &SqlError) -> bool {
-    matches!(error, SqlError::DatabaseError(_, info) if info.message().contains("lock timeout"))
+/// Runs what waits for locks. Diesel does not pass on the code of a wait that took too long, and its words are in the server's
+/// language: so the server itself turns it into an error that has a kind, which no statement here ends with otherwise.
+fn unless_in_use(connection: &mut PgConnection, statements: &str) -> QueryResult<()> {
+    connection.batch_execute(&format!(
+        "DO $$ BEGIN {statements}; EXCEPTION WHEN lock_not_available THEN \
+         RAISE EXCEPTION USING ERRCODE = 'exclusion_violation', MESSAGE = 'in use', DETAIL = SQLERRM; END $$"
+    ))
+}
+
+/// Whether [`unless_in_use`] waited for too long.
+fn is_in_use(error: &SqlError) -> bool {
+    matches!(error, SqlError::DatabaseError(DatabaseErrorKind::ExclusionViolation, _))
 }
 
 /// The date of a day since 1970. Only what is written with four digits a year.

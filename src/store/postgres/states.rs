@@ -119,7 +119,8 @@ fn column<T>(states: &[&(DeviceId, DeviceState)], value: impl Fn(&DeviceState) -
 fn latest_text(latest: &BTreeMap<Metric, Latest>) -> String {
     let newest = |l: &Latest| Newest { ts: l.ts.0, value: l.value, unit: l.unit.clone() };
     let members: BTreeMap<&str, Newest> = latest.iter().map(|(metric, l)| (metric.name(), newest(l))).collect();
-    serde_json::to_string(&members).expect("numbers and texts under text keys always fit JSON")
+    let text = serde_json::to_string(&members).expect("numbers and texts under text keys always fit JSON");
+    text::json(&text).into_owned()
 }
 
 /// See [`Store::device_states`](crate::store::Store::device_states).

@@ -1,4 +1,5 @@
 //! What Postgres cannot hold: U+0000 in texts and in jsonb. It becomes U+FFFD, the sign for a character that cannot be shown.
+//! The type json takes it, but whatever then looks into the value fails (the view `readings`, a restore): so there, too.
 //!
 //! Why not refuse: a meter may say it in any text (a detail, a unit), and its message, refused by the database, would hold
 //! up all that come behind it. The archive has the exact bytes. Pure.

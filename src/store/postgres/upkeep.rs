@@ -110,13 +110,18 @@ pub(super) fn trim(
 ) -> Result<usize, Fault> {
     let schema = *connections.schema()?;
     connections.with(|connection| {
-        let mut deleted = 0;
+        let (mut deleted, mut failed) = (0, None);
         for table in schema.tables {
             if deleted < limit {
-                deleted += match table.cut {
-                    Cut::Days => partitions.drop_before(connection, table.name, before, limit - deleted)?,
-                    _ => delete_rows_before(connection, table, before, limit - deleted)?,
+                let done = match table.cut {
+                    Cut::Days => partitions.drop_before(connection, table.name, before, limit - deleted),
+                    _ => delete_rows_before(connection, table, before, limit - deleted).map_err(Fault::from),
                 };
+                // One table that cannot be trimmed does not keep the others.
+                match done {
+                    Ok(rows) => deleted += rows,
+                    Err(fault) => failed = failed.or(Some(fault)),
+                }
             }
         }
         for (table, is_over) in OVER {
@@ -124,7 +129,7 @@ pub(super) fn trim(
                 deleted += delete_before(connection, table, is_over, before, limit - deleted)?;
             }
         }
-        Ok(deleted)
+        failed.map_or(Ok(deleted), Err)
     })
 }
 

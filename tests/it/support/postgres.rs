@@ -64,17 +64,38 @@ impl Server {
 
     /// A server of one's own, to be stopped.
     pub fn start() -> Self {
-        Self::start_with("off")
+        Self::start_with("off", None)
+    }
+
+    /// One whose messages are German, if there is what that takes.
+    pub fn german() -> Option<Self> {
+        let catalogues = std::fs::read_dir("/usr/share/locale/de/LC_MESSAGES").ok()?;
+        let mut names = catalogues.flatten().map(|entry| entry.file_name());
+        let is_there = names.any(|name| name.to_string_lossy().starts_with("postgres-"));
+        if !is_there || !Path::new("/usr/share/i18n/locales/de_DE").exists() {
+            return None;
+        }
+        let server = Self::start_with("off", Some("de_DE"));
+        server.psql("postgres", "ALTER ROLE postgres SET lc_messages = 'de_DE.UTF-8'").unwrap();
+        Some(server)
     }
 
     /// One that waits for the disk, as a real one does.
     pub fn durable() -> Self {
-        Self::start_with("on")
+        Self::start_with("on", None)
     }
 
-    fn start_with(fsync: &str) -> Self {
+    /// `locale`: is made for it, beside those that are installed.
+    fn start_with(fsync: &str, locale: Option<&str>) -> Self {
         let bin = programs();
         let dir = tempfile::Builder::new().prefix("iot-meter-pg").tempdir().unwrap().keep();
+        let mut shell = Command::new("sh");
+        if let Some(locale) = locale {
+            let made = dir.join(format!("{locale}.UTF-8"));
+            let status = Command::new("localedef").args(["-i", locale, "-f", "UTF-8"]).arg(&made).status().unwrap();
+            assert!(status.success(), "{}: {status}", made.display());
+            shell.env("LOCPATH", format!("{}:/usr/lib/locale", dir.display()));
+        }
         let mut before: Vec<&str> = Vec::new();
         if is_root() {
             assert!(Command::new("chown").arg("postgres").arg(&dir).status().unwrap().success());
@@ -83,7 +104,7 @@ impl Server {
         } else {
             before.push("env");
         }
-        let mut child = Command::new("sh")
+        let mut child = shell
             .args(["-c", KEEPER, "keeper"])
             .arg(&dir)
             .arg(&bin)
