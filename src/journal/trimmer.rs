@@ -80,6 +80,12 @@ fn next(shared: &Shared) -> Option<Work> {
         if state.phase == Phase::Ended {
             return None;
         }
+        let wanted = spare::length(shared.segment_limit).filter(|_| state.spare == Spare::Wanted);
+        // The writer comes to the end of its segment soon; what is to go has time, unless somebody waits for the space.
+        if let Some(length) = wanted.filter(|_| !state.is_in_haste()) {
+            state.spare = Spare::Making;
+            return Some(Work::Make(length));
+        }
         if let Some(segment) = state.take_trimmed() {
             state.is_removing = true;
             return Some(Work::Remove(segment));
@@ -87,9 +93,7 @@ fn next(shared: &Shared) -> Option<Work> {
         if state.phase == Phase::Closing {
             return None;
         }
-        if state.spare == Spare::Wanted
-            && let Some(length) = spare::length(shared.segment_limit)
-        {
+        if let Some(length) = wanted {
             state.spare = Spare::Making;
             return Some(Work::Make(length));
         }

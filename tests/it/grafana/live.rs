@@ -167,7 +167,7 @@ fn trouble(api: &Api, mqtt: SocketAddr, device: &str) {
     api.post(&format!("/api/devices/{device}/commands"), &json!({"cmd": "request_status"}));
     let last = api.get(&format!("/api/devices/{device}/status")).expect(200).json()["last_seq"].as_u64().unwrap();
     let ts = Timestamp(now_ms() * 1000).to_string();
-    let ahead = json!({"v": 2, "device_id": device, "ts": ts, "seq": last + 30, "msg_type": "telemetry",
+    let ahead = json!({"v": 2, "device_id": device, "ts": ts, "seq": last + 300, "msg_type": "telemetry",
         "measurements": [{"ts": ts, "type": "temperature", "val": 30.0, "unit": "Cel"}]});
     let (mut other, _) = Client::connect(mqtt, &Connect::id("from-the-future"));
     other.publish(&format!("iot/{device}/telemetry"), ahead.to_string().as_bytes(), 1);
