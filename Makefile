@@ -41,7 +41,7 @@ test-extra: examples-tools azurite ## what a default build leaves out: Postgres,
 	  grafana:: promtool:: traces:: import:: examples:: handbook:: performance::the_script engines:: nodes:: history::
 	IOT_METER_TEST_DATABASE=postgres $(CARGO) test --features $(EXTRA) --test it -- \
 	  flow:: rest:: commands:: presence:: services:: secrets:: energy:: rollups:: firmware:: observability:: rules:: stream:: device_import:: \
-	  access:: certificates:: enrolment:: login:: hardening:: pressure:: source:: listeners:: secure_fleet:: faults:: history::
+	  access:: certificates:: enrolment:: login:: source:: secure_fleet:: faults:: history::
 
 test-postgres: ## of these, the store's suite and the usual ways on a real Postgres, which the tests start (needs postgresql, libpq-dev)
 	$(CARGO) test --features postgres --lib -- store::postgres history::tests::postgres series::tests::postgres
