@@ -14,11 +14,12 @@ mod takeover;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use actix_web::web;
 use serde_json::{Value, json};
 
-pub use data::{Answer, alert};
+pub use data::{Answer, alert, soon};
 
 use super::{MetricsAccess, Options, Page as StaticPage, Services, State, key};
 use crate::collector::RequestKind;
@@ -33,6 +34,9 @@ use crate::{audit, collector, dispatch, notify};
 
 /// 2026-02-12T10:00:00Z.
 pub const NOW: Timestamp = Timestamp(1_770_890_400_000_000);
+
+/// Long enough for anything that is going to happen.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Default)]
 struct Content {

@@ -53,13 +53,22 @@ impl Answer {
     }
 }
 
-impl FakeStore {
-    /// Until somebody creates devices, or is about to.
-    pub async fn next_creation(&self) {
-        let before = self.2.load(Ordering::SeqCst);
-        while self.2.load(Ordering::SeqCst) == before {
+/// Until it is so; what never comes fails its test by name.
+pub async fn soon(what: &str, is_so: impl Fn() -> bool) {
+    let wait = async {
+        while !is_so() {
             tokio::task::yield_now().await;
         }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what} does not come"));
+}
+
+impl FakeStore {
+    /// Until somebody creates devices, or is about to, from this call on (not from the first look at what it returns: who is
+    /// waited for may have been looked at before).
+    pub fn next_creation(&self) -> impl Future<Output = ()> + '_ {
+        let before = self.2.load(Ordering::SeqCst);
+        soon("a creation", move || self.2.load(Ordering::SeqCst) != before)
     }
 
     /// Holds up whoever asks until what is returned is dropped.

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::time::Duration;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
@@ -12,9 +11,6 @@ use actix_web::test;
 use super::*;
 use crate::api::server::app;
 use crate::live::{Event, Hub};
-
-/// How long a test waits for a piece of an answer.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Bench {
     /// Sends a request; a body is sent as JSON, one that is a text as it is.

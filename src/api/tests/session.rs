@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::api::testing::{Answer, Bench, NOW};
+use crate::api::testing::{Answer, Bench, NOW, soon};
 use crate::api::{Options, Proxies, key};
 use crate::domain::Network;
 use crate::store::{Role, Store};
@@ -102,10 +102,8 @@ async fn a_session_ends_by_log_out_by_idleness_and_by_age() {
     assert_eq!(ask(&idle).await, 200);
     let noted = async |cookie: &str| {
         let id = crate::api::key::digest(cookie.split_once('=').unwrap().1);
-        while crate::store::Access::web_session(&*bench.store, &id).unwrap().unwrap().0.last_used_at < bench.clock.now()
-        {
-            tokio::task::yield_now().await;
-        }
+        let used = || crate::store::Access::web_session(&*bench.store, &id).unwrap().unwrap().0.last_used_at;
+        soon("a note of its use", || used() >= bench.clock.now()).await;
     };
     noted(&idle).await;
     bench.clock.set(hour(2).plus_us(-2));

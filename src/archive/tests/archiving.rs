@@ -210,10 +210,12 @@ fn an_object_of_the_same_name_with_other_records_is_never_taken_for_ours() {
     let board = other.board.clone();
     let watcher = std::thread::spawn(move || {
         let conflict = TaskState::Retrying("an archive object exists with other records".into());
-        while board.tasks().get("archiver").is_none_or(|task| task.state != conflict) {
+        let end = Instant::now() + PATIENCE;
+        while board.tasks().get("archiver").is_none_or(|task| task.state != conflict) && Instant::now() < end {
             std::thread::yield_now();
         }
         giving_up.send_replace(true);
+        assert!(Instant::now() < end, "{:?}", board.tasks());
     });
     other.archive_until(abandon).unwrap();
     watcher.join().unwrap();

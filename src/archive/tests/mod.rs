@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
@@ -34,6 +34,8 @@ use crate::payload::{Class, Classes, Window};
 
 pub(super) const HOUR: i64 = 3_600_000_000;
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
+/// Long enough for anything that is going to happen.
+const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) const WINDOW: Window = Window { past: DAY, future: DAY };
 pub(super) const NODE: uuid::Uuid = uuid::Uuid::from_u128(7);
 

@@ -1,12 +1,11 @@
 //! Tables in, verdicts out, over a store in memory.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::MAX_IMPORTS;
-use crate::api::testing::{Answer, Bench};
+use crate::api::testing::{Answer, Bench, PATIENCE};
 use crate::api::{Options, key};
 use crate::collector::RequestKind;
 use crate::domain::DeviceId;
@@ -111,7 +110,7 @@ async fn an_import_whose_client_has_gone_keeps_its_place_until_it_is_done_and_is
     drop(held);
     // As many as there are: the last of them is that of this import.
     let all = u32::try_from(MAX_IMPORTS).unwrap();
-    drop(tokio::time::timeout(Duration::from_secs(20), imports.acquire_many(all)).await.unwrap().unwrap());
+    drop(tokio::time::timeout(PATIENCE, imports.acquire_many(all)).await.unwrap().unwrap());
     let noted = bench.noted();
     assert_eq!(noted.len(), 1, "{noted:?}");
     assert_eq!(noted[0].action, "device.import");
