@@ -31,15 +31,15 @@ contract: ## the vectors that tests read, beside this folder; CONTRACT_URL is th
 test: ## all tests of a default build
 	$(CARGO) test
 
-# What a default build leaves out, as one build.
+# What a default build leaves out, as one build. Each run of tests is by way of LIMIT, if there is one (`timeout 25m`).
 EXTRA := postgres,s3-tests,azure,gcs,otel,ops-tests
 
 test-extra: examples-tools azurite ## what a default build leaves out: Postgres, object stores, traces, alerts, dashboards, examples (CONTRIBUTING.md: what it needs)
 	$(CARGO) test --features $(EXTRA) --lib --test it --no-run
-	$(CARGO) test --features $(EXTRA) --lib -- store::postgres archive::bucket series::tests history::tests::postgres observe::trace::otlp console::tests
-	$(CARGO) test --features $(EXTRA) --test it -- postgres:: postgres_tls:: backup_postgres:: outages:: cloud:: notify::two_nodes alerting:: \
+	$(LIMIT) $(CARGO) test --features $(EXTRA) --lib -- store::postgres archive::bucket series::tests history::tests::postgres observe::trace::otlp console::tests
+	$(LIMIT) $(CARGO) test --features $(EXTRA) --test it -- postgres:: postgres_tls:: backup_postgres:: outages:: cloud:: notify::two_nodes alerting:: \
 	  grafana:: promtool:: traces:: import:: examples:: handbook:: performance::the_script engines:: nodes:: history::
-	IOT_METER_TEST_DATABASE=postgres $(CARGO) test --features $(EXTRA) --test it -- \
+	IOT_METER_TEST_DATABASE=postgres $(LIMIT) $(CARGO) test --features $(EXTRA) --test it -- \
 	  flow:: rest:: commands:: presence:: services:: secrets:: energy:: rollups:: firmware:: observability:: rules:: stream:: device_import:: \
 	  access:: certificates:: enrolment:: login:: source:: secure_fleet:: faults:: history::
 
