@@ -95,12 +95,18 @@ impl Cursor {
     /// The next durable records, at least one if there is any, at most the limits; empty at the durable end. An error
     /// leaves the cursor where it is, behind the last good record.
     pub fn next_batch(&mut self, max_records: usize, max_bytes: usize) -> Result<Batch, Error> {
+        let mut missing = None;
         while let Some(segment) = self.locate()? {
             match self.read(segment, max_records.max(1), max_bytes as u64) {
                 Ok(batch) if batch.is_empty() => {}
                 Ok(batch) => return Ok(batch),
-                // Trimmed between the look at the list and the opening: the list says where to go on.
-                Err(Error::Io { source, .. }) if self.hold.is_none() && source.kind() == io::ErrorKind::NotFound => {
+                // Trimmed between the look at the list and the opening: the list says where to go on. If that is here, somebody
+                // else has taken the file away.
+                Err(Error::Io { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound
+                        && self.hold.is_none()
+                        && missing.replace(segment.first) != Some(segment.first) =>
+                {
                     self.file = None;
                 }
                 Err(error) => return Err(error),

@@ -7,9 +7,16 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde::Serialize;
+
+/// Who has just ended may have the lock a moment longer, in a child that is about to become another program …
+const GRACE: Duration = Duration::from_secs(1);
+/// … so it is asked for again, so far apart.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A locked data directory.
 #[derive(Debug)]
@@ -61,7 +68,7 @@ impl DataDir {
             .mode(0o600)
             .open(&path)
             .with_context(|| format!("cannot open {}", path.display()))?;
-        match lock.try_lock() {
+        match lock_soon(&lock) {
             Ok(()) => Ok(Self { root: root.to_owned(), _lock: lock }),
             Err(fs::TryLockError::WouldBlock) => {
                 let pid = fs::read_to_string(root.join("run/pid")).unwrap_or_default();
@@ -87,7 +94,7 @@ impl DataDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
         };
-        match lock.try_lock() {
+        match lock_soon(&lock) {
             Ok(()) => Ok(Some(lock)),
             Err(fs::TryLockError::WouldBlock) => {
                 bail!("an iot-meter process is serving from {}; stop it first", root.display())
@@ -129,6 +136,16 @@ impl DataDir {
         for name in ["run/addresses.json", "run/pid"] {
             // Missing is as good as removed.
             let _ = fs::remove_file(self.path(name));
+        }
+    }
+}
+
+fn lock_soon(file: &File) -> Result<(), fs::TryLockError> {
+    let end = Instant::now() + GRACE;
+    loop {
+        match file.try_lock() {
+            Err(fs::TryLockError::WouldBlock) if Instant::now() < end => thread::sleep(PAUSE),
+            result => return result,
         }
     }
 }
