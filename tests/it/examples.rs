@@ -16,11 +16,12 @@ fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
 }
 
-/// Python of the environment that `make examples` makes, else that of the system.
+/// Python of the environment that `make examples` makes, else that of the system; for two minutes at most.
 fn python() -> Command {
     let home = std::env::var("HOME").unwrap_or_default();
     let own = Path::new(&home).join(".cache/iot-meter/examples/bin/python3");
-    let mut command = Command::new(if own.exists() { own } else { "python3".into() });
+    let mut command = Command::new("timeout");
+    command.args(["-k", "5", "120"]).arg(if own.exists() { own } else { "python3".into() });
     // No __pycache__ beside the examples.
     command.env("PYTHONDONTWRITEBYTECODE", "1").stdin(Stdio::null());
     command

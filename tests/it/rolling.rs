@@ -85,7 +85,12 @@ struct Meter {
 impl Meter {
     /// How many messages it has sent, over how many connections.
     fn live(mut self, world: &World) -> (u32, usize) {
+        let mut over_since = None;
         while !(world.is_over.load(Ordering::Relaxed) && self.waiting.is_empty()) {
+            if world.is_over.load(Ordering::Relaxed) {
+                let (since, left) = (*over_since.get_or_insert_with(Instant::now), self.waiting.len());
+                assert!(since.elapsed() < Duration::from_secs(120), "{}: {left} unacknowledged", self.device);
+            }
             match self.connect(world) {
                 Some(client) => self.speak(client, world),
                 None => std::thread::sleep(Duration::from_millis(10)),

@@ -65,6 +65,7 @@ impl Api {
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
+            .timeout_global(Some(std::time::Duration::from_secs(60)))
             .build()
             .into();
         Self { agent, ..self.clone() }

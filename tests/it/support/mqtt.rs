@@ -66,6 +66,7 @@ pub fn tcp(to: SocketAddr) -> TcpStream {
     let socket = TcpStream::connect(to).expect("the MQTT listener accepts");
     socket.set_nodelay(true).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
     socket
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -60,7 +60,9 @@ pub fn open(to: SocketAddr, query: &str, headers: &[(&str, &str)]) -> Stream {
 impl Stream {
     /// The next event; `None` when the stream has ended as it should.
     pub fn next(&mut self) -> Option<Event> {
+        let end = Instant::now() + super::PATIENCE;
         loop {
+            assert!(Instant::now() < end, "nothing but heartbeats");
             let block = self.block()?;
             let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
             let Some(data) = field("data") else { continue };
