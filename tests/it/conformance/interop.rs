@@ -111,10 +111,10 @@ fn retained_messages(server: &Server, version: Version) {
 }
 
 fn will_message(server: &Server, version: Version) {
-    let how = Connect::id(A).keep_alive(2).will(TOPICS[1], b"client not disconnected", &[]);
-    let (a, _) = Client::connect(server.address(), version, &how);
     let (mut b, _) = Client::connect(server.address(), version, &kept(B, version));
     b.subscribe(&[(TOPICS[1], 2)], &[]);
+    let how = Connect::id(A).keep_alive(2).will(TOPICS[1], b"client not disconnected", &[]);
+    let (a, _) = Client::connect(server.address(), version, &how);
     drop(a);
     b.wait_for_messages(1);
     b.settle();
@@ -150,11 +150,11 @@ fn overlapping_subscriptions(server: &Server, version: Version) {
 }
 
 fn keep_alive(server: &Server, version: Version) {
+    let (mut b, _) = Client::connect(server.address(), version, &Connect::id(B));
+    b.subscribe(&[("/TopicA", 2)], &[]);
     let start = Instant::now();
     let how = Connect::id(A).keep_alive(1).will("/TopicA", b"keepalive expiry", &[]);
     let (_a, _) = Client::connect(server.address(), version, &how);
-    let (mut b, _) = Client::connect(server.address(), version, &Connect::id(B));
-    b.subscribe(&[("/TopicA", 2)], &[]);
     b.wait_for_messages(1);
     assert!(start.elapsed().as_millis() >= 1000, "after {:?}", start.elapsed());
     b.settle();

@@ -64,11 +64,11 @@ fn mqtt_5_story_payload_format_and_content_type() {
 #[test]
 fn mqtt_5_story_will_with_user_properties() {
     let server = Server::start();
+    let mut b = connect(&server, B);
+    b.subscribe(&[(TOPICS[1], 2)], &[]);
     let properties = [&[0x18, 0, 0, 0, 0], USER].concat();
     let how = Connect::id(A).keep_alive(1).will(TOPICS[1], b"will message", &properties);
     let (_a, _) = Client::connect(server.address(), V5, &how);
-    let mut b = connect(&server, B);
-    b.subscribe(&[(TOPICS[1], 2)], &[]);
     b.wait_for_messages(1);
     b.settle();
     assert_eq!(b.messages.len(), 1);

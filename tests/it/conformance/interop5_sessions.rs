@@ -70,7 +70,7 @@ fn mqtt_5_story_session_expiry_changed_at_the_end() {
 /// When the will comes: will delay and session expiry in seconds, and the earliest and latest seconds.
 #[test]
 fn mqtt_5_story_will_delay() {
-    for (delay, expiry, earliest, latest) in [(2, 4, 2.0, 4.0), (5, 0, 0.0, 2.0), (5, 2, 2.0, 4.0)] {
+    for (delay, expiry, earliest, latest) in [(2, 9, 2.0, 8.9), (5, 0, 0.0, 4.9), (5, 2, 2.0, 4.9)] {
         let server = Server::start();
         let (expiry, delay) = (session_expiry(expiry), [0x18, 0, 0, 0, delay]);
         let how = Connect::id(A).with(&expiry).will(TOPIC_A, b"test_will_delay will message", &delay);

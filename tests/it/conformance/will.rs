@@ -61,9 +61,9 @@ const FAULTY: &str = r##"
 
 const DELAYED: &str = r##"
 5[MQTT-3.1.2-8] ! a delay is waited for: b connect; b> 82{0001 00 "@w" 00}; b< 90 **;
-    > 10{"MQTT" 05 04 0000 {1100000258} "@a" {1800000001} "@w" "gone"}; ok; drop; b quiet; b< 30{"@w" 00 'gone'}
+    > 10{"MQTT" 05 04 0000 {1100000258} "@a" {1800000003} "@w" "gone"}; ok; drop; b quiet; b< 30{"@w" 00 'gone'}
 5[MQTT-3.1.3-9] ! who is back before it has passed leaves none: b connect; b> 82{0001 00 "@w" 00}; b< 90 **;
-    > 10{"MQTT" 05 04 0000 {1100000258} "@a" {1800000001} "@w" "gone"}; ok; drop; resume; tick; tick; b quiet
+    > 10{"MQTT" 05 04 0000 {1100000258} "@a" {1800000002} "@w" "gone"}; ok; drop; resume; tick; tick; b quiet
 5[MQTT-3.1.2-8] ! the end of the session comes first: b connect; b> 82{0001 00 "@w" 00}; b< 90 **;
     > 10{"MQTT" 05 04 0000 {1100000001} "@a" {1800000E10} "@w" "gone"}; ok; drop; b< 30{"@w" 00 'gone'}
 5[MQTT-3.1.2-8] ! a session without an interval ends at once: b connect; b> 82{0001 00 "@w" 00}; b< 90 **;
