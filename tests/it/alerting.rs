@@ -5,11 +5,12 @@
 
 mod inhibition;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::support::foreign::free_port;
 use crate::support::github::{GitHub, Issue};
 use crate::support::postgres::Server;
 use crate::support::{Api, eventually_within, process, replaced};
@@ -52,10 +53,6 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 fn deployed(name: &str) -> String {
@@ -106,7 +103,7 @@ fn start_programs(dir: &Path, alertmanager: SocketAddr) -> [Running; 2] {
     let arguments = [
         format!("--config.file={}", in_dir("prometheus.yml")),
         format!("--storage.tsdb.path={}", in_dir("prometheus")),
-        format!("--web.listen-address={}", free_address()),
+        format!("--web.listen-address={}", free_port()),
         "--rules.alert.resend-delay=1s".to_owned(),
     ];
     let prometheus = program(&["prometheus"], "prometheus");
@@ -140,7 +137,7 @@ fn a_database_that_stops_opens_an_issue_and_closes_it_when_it_is_back() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let (server, api) = start_server(&github, &database.database(), &data);
-    let alertmanager = free_address();
+    let alertmanager = free_port();
     write_configuration(dir.path(), server.http, alertmanager);
     let programs = start_programs(dir.path(), alertmanager);
     let wait = |what: &str, condition: &mut dyn FnMut() -> bool| {

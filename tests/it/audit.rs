@@ -19,7 +19,8 @@ fn text(output: &Output) -> String {
 /// `serve` with authentication.
 fn serve(dir: &Path) -> Server {
     let mut command = Command::new(env!("CARGO_BIN_EXE_iot-meter"));
-    command.args(["serve", "--http-listen", "127.0.0.1:0", "--mqtt-listen", "127.0.0.1:0", "--data-dir"]).arg(dir);
+    command.args(["serve", "--http-listen", "127.0.0.1:0", "--mqtt-listen", "127.0.0.1:0", "--mqtts-listen", "off"]);
+    command.arg("--data-dir").arg(dir);
     command.current_dir(std::env::temp_dir()).env("IOT_METER__LOG__LEVEL", "warn").stdout(std::process::Stdio::null());
     Server::start_with(&mut command, dir)
 }

@@ -82,7 +82,9 @@ fn every_acknowledged_message_is_stored_exactly_once_after_ten_kills_at_random_m
     let devices = ["crash-1", "crash-2", "crash-3"];
     let acknowledged: Vec<Arc<Mutex<Vec<u32>>>> = devices.iter().map(|_| Arc::default()).collect();
     let mut next = [0u32; 3];
-    for _ in 0..10 {
+    let mut kills = 0;
+    while kills < 10 || acknowledged.iter().any(|of| of.lock().unwrap().len() <= 100) {
+        assert!(kills < 60, "too little is acknowledged");
         let server = Server::start(&data);
         let stop = Arc::new(AtomicBool::new(false));
         let to = server.mqtt;
@@ -101,7 +103,7 @@ fn every_acknowledged_message_is_stored_exactly_once_after_ten_kills_at_random_m
                 })
             })
             .collect();
-        // The moment is random; that something was acknowledged before it is not left to chance.
+        // The moment is random; that enough was acknowledged in all is not left to chance.
         let moment = rand::rng().random_range(1..200);
         std::thread::sleep(Duration::from_millis(moment));
         server.kill();
@@ -109,6 +111,7 @@ fn every_acknowledged_message_is_stored_exactly_once_after_ten_kills_at_random_m
         for (slot, meter) in next.iter_mut().zip(meters) {
             *slot = meter.join().unwrap();
         }
+        kills += 1;
     }
     let server = Server::start(&data);
     settled(&server.api);
@@ -119,7 +122,6 @@ fn every_acknowledged_message_is_stored_exactly_once_after_ten_kills_at_random_m
         assert_eq!(unique.len(), stored.len(), "{device}: something is stored twice");
         let lost: Vec<_> = acknowledged.iter().filter(|seq| !unique.contains(&i64::from(**seq))).collect();
         assert!(lost.is_empty(), "{device}: {} acknowledged messages are lost: {lost:?}", lost.len());
-        assert!(acknowledged.len() > 100, "{device}: only {} were acknowledged", acknowledged.len());
     }
     assert_eq!(server.terminate(), Some(0));
 }

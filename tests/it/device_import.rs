@@ -33,9 +33,10 @@ fn ten_thousand_meters_are_registered_by_one_request_and_all_can_log_in() {
     }
     let again = import(&app, "?atomic=true", "text/csv", &table).expect(207).json();
     assert_eq!((&again["registered"], &again["known"]), (&json!(0), &json!(10_000)), "the same table may come again");
-    let audited = app.api.get("/api/audit?action=device.import").expect(200).json();
+    let audited = || app.api.get("/api/audit?action=device.import").expect(200).json();
+    app.eventually("both are in the audit log", || audited().as_array().unwrap().len() == 2);
+    let audited = audited();
     let details: Vec<&str> = audited.as_array().unwrap().iter().map(|e| e["detail"].as_str().unwrap()).collect();
-    assert_eq!(details.len(), 2, "{audited}");
     assert!(details[1].starts_with("status 207 registered 10000 known 0 refused 0 sha256 "), "{details:?}");
 }
 

@@ -177,7 +177,7 @@ fn simulated_meters_enrol_themselves() {
     let app = TestApp::builder().start();
     let claim = claim(&app, "depot7-", 2);
     let run = Command::new(env!("CARGO_BIN_EXE_iot-meter"))
-        .args(["simulate", "--devices", "2", "--prefix", "depot7", "--duration", "2", "--speed", "20"])
+        .args(["simulate", "--devices", "2", "--prefix", "depot7", "--duration", "6", "--speed", "20"])
         .args(["--broker", &format!("mqtt://{}", app.mqtt_address())])
         .args(["--api", &format!("http://{}", app.address("http"))])
         .env("IOT_METER_CLAIM", &claim)

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::json;
 
 use crate::support::certified::Guarded;
+use crate::support::foreign::free_port;
 use crate::support::process::{Server, command_at};
 use crate::support::{Figures, TestApp, eventually};
 
@@ -149,8 +150,8 @@ fn the_api_client_in_python_walks_lists_and_waits_when_it_is_told_to() {
 fn the_api_client_in_python_outlives_a_server_that_is_killed_while_it_watches() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let server = Server::start(&data);
-    let (http, mqtt) = (server.http.to_string(), server.mqtt.to_string());
+    let (http, mqtt) = (free_port().to_string(), free_port().to_string());
+    let server = Server::start_with(&mut command_at(&data, &http, &mqtt), &data);
     let url = format!("http://{http}");
     let mut watch = python();
     watch.arg(example("api.py")).args(["--url", &url, "watch", "--kinds", "alerts", "--count", "3"]);

@@ -6,6 +6,7 @@ use iot_meter::simulate::{ApiAccess, Options, Profile};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::support::foreign::free_port;
 use crate::support::http::Answer;
 use crate::support::process::{Server, command_at};
 use crate::support::{Api, Client, Connect, Figures, Packet, TestApp, eventually, eventually_within, settled};
@@ -229,8 +230,8 @@ fn a_rollout_goes_over_a_fleet_through_a_killed_server_and_a_meter_that_fails() 
     const PATIENCE: Duration = Duration::from_secs(120);
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let server = Server::start(&data);
-    let (http, mqtt) = (server.http.to_string(), server.mqtt.to_string());
+    let (http, mqtt) = (free_port().to_string(), free_port().to_string());
+    let server = Server::start_with(&mut command_at(&data, &http, &mqtt), &data);
     let fleet = Fleet::start(&server, 4);
     let online = |api: &Api| api.get("/api/devices?connection_status=online").expect(200).json();
     let is_complete = || online(&server.api).as_array().is_some_and(|all| all.len() == 4);

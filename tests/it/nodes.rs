@@ -111,7 +111,7 @@ fn commands_given_to_one_node_reach_a_meter_at_another_and_go_on_when_that_one_i
     let b = Server::start_node(dir.path(), "b", &url);
     eventually("it is back", || are(&a, [("a", "alive"), ("b", "alive")]));
     assert_eq!(b.terminate(), Some(0));
-    assert!(are(&a, [("a", "alive"), ("b", "stopped")]), "{:?}", states(&a));
+    eventually("it is known to have stopped", || are(&a, [("a", "alive"), ("b", "stopped")]));
     eventually("who stopped in good order is not dead", || counts(&a, 1.0, 0.0, 1.0));
     assert_eq!(a.terminate(), Some(0));
 }
@@ -127,7 +127,9 @@ fn meters_that_publish_to_both_nodes_lose_and_double_nothing_while_the_nodes_are
     let mut next = [[0u32; 2]; 2];
     let mut acknowledged = [BTreeSet::new(), BTreeSet::new()];
     let mut nodes = ["a", "b"].map(|name| Some(Server::start_node(dir.path(), name, &url)));
-    for round in 0..6 {
+    let mut round = 0;
+    while round < 6 || acknowledged.iter().any(|of| of.len() <= 500) {
+        assert!(round < 60, "too little is acknowledged");
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
         for (n, node) in nodes.iter().flatten().enumerate() {
@@ -149,6 +151,7 @@ fn meters_that_publish_to_both_nodes_lose_and_double_nothing_while_the_nodes_are
             next[n][d] = at;
         }
         nodes[victim] = Some(Server::start_node(dir.path(), ["a", "b"][victim], &url));
+        round += 1;
     }
     // Meters that send as fast as they can are ahead of the database all the while.
     let patience = Duration::from_secs(180) + life.unwrap_or_default() * 60;
@@ -160,7 +163,6 @@ fn meters_that_publish_to_both_nodes_lose_and_double_nothing_while_the_nodes_are
         assert_eq!(unique.len(), shown[0].len(), "{device}: something is stored twice");
         let lost: Vec<_> = acknowledged.iter().filter(|seq| !unique.contains(&i64::from(**seq))).collect();
         assert!(lost.is_empty(), "{device}: acknowledged and lost: {lost:?}");
-        assert!(acknowledged.len() > 500, "{device}: only {} were acknowledged", acknowledged.len());
     }
     for node in nodes.into_iter().flatten() {
         assert_eq!(node.terminate(), Some(0));
@@ -202,8 +204,8 @@ fn a_rolling_update_of_three_nodes_under_load_loses_no_acknowledged_message_and_
         nodes.iter().flatten().for_each(|node| all_are_stored_once(node, device, base, sent));
         assert!(connections > updates, "{device}: saw no update, {connections} connections");
     }
-    let alive = names.map(|name| (name.to_owned(), "alive".to_owned()));
-    assert_eq!(states(nodes[0].as_ref().unwrap()), alive.into());
+    let alive = names.map(|name| (name.to_owned(), "alive".to_owned())).into();
+    eventually("all are alive", || states(nodes[0].as_ref().unwrap()) == alive);
     for node in nodes.into_iter().flatten() {
         assert_eq!(node.terminate(), Some(0));
     }

@@ -180,7 +180,7 @@ fn while_the_database_is_away_alerts_get_out_and_it_knows_of_them_later() {
     tell(&alertmanager, "ab04", "firing", FIRST);
     all_told(&api);
     let mut other = SqliteConnection::establish(data.join("own.db").to_str().unwrap()).unwrap();
-    other.batch_execute("BEGIN EXCLUSIVE").unwrap();
+    other.batch_execute("PRAGMA busy_timeout = 30000; BEGIN EXCLUSIVE").unwrap();
     tell(&alertmanager, "ab05", "firing", FIRST);
     eventually("the issue is made while the database is away", || github.issues().len() == 2);
     tell(&alertmanager, "ab04", "resolved", FIRST);

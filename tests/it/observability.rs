@@ -190,7 +190,7 @@ fn the_figures_change_when_the_thing_happens() {
         grown(histogram, 1.0);
     }
     grown("http_requests_total{route=\"/metrics\",method=\"GET\",status=\"200\"}", 1.0);
-    // The journal, the connections, the process.
+    // The journal, the connections, the process: other servers in this process may just have set a gauge to their own.
     for (series, least) in [
         ("journal_durable_records", 1.0),
         ("journal_size_bytes", 100.0),
@@ -207,7 +207,7 @@ fn the_figures_change_when_the_thing_happens() {
         ("process_cpu_seconds_total", 0.0),
         ("process_start_time_seconds", 1.7e9),
     ] {
-        assert!(after.value(series) >= least, "{series}: {}", after.value(series));
+        eventually(series, || Figures::of(&app.api).value(series) >= least);
     }
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(after.value(&format!("build_info{{version=\"{version}\"}}")), 1.0);

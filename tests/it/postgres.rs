@@ -145,13 +145,13 @@ fn a_sealing_key_that_turns_out_to_be_wrong_when_the_database_is_there_ends_the_
     std::fs::remove_file(data.join("secrets.key")).unwrap();
     server.stop();
     let output = dir.path().join("errors");
+    let announced = data.join("run/addresses.json");
+    std::fs::remove_file(&announced).unwrap_or_default();
     let mut wrong = with_database()
         .env("IOT_METER__SECRETS__KEY", "ab".repeat(32))
         .stderr(std::fs::File::create(&output).unwrap())
         .spawn()
         .unwrap();
-    let announced = data.join("run/addresses.json");
-    std::fs::remove_file(&announced).unwrap_or_default();
     eventually("it has started", || announced.exists());
     assert!(wrong.try_wait().unwrap().is_none(), "it waits for the database");
     server.restart();

@@ -54,7 +54,7 @@ fn year() -> iot_meter::pki::Validity {
 #[test]
 fn simulated_meters_come_in_by_token_and_by_certificate_alone() {
     let app = Guarded::start(&[]);
-    let fleet = "simulate --devices 2 --profile dc750 --speed 10 --duration 3";
+    let fleet = "simulate --devices 2 --profile dc750 --speed 10 --duration 6";
     let acknowledged = |report: &Value| report["messages"]["telemetry"]["acked"].as_u64().unwrap_or_default();
     let by_token = app.run_json(&words(fleet, &access(&app)));
     assert!(by_token["connects"].as_u64() >= Some(2) && acknowledged(&by_token) > 0, "{by_token}");

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{PATIENCE, TOKEN, free_address, start_alertmanager, write_configuration};
+use super::{PATIENCE, TOKEN, start_alertmanager, write_configuration};
+use crate::support::foreign::free_port;
 use crate::support::{Api, Figures, eventually_within, process};
 
 /// An alert as Prometheus tells it.
@@ -35,7 +36,7 @@ fn what_a_greater_alarm_explains_is_held_back_and_what_belongs_together_is_told_
     let mut command = process::command(&data);
     command.env("IOT_METER__ALERTMANAGER__TOKEN", TOKEN);
     let server = process::Server::start_with(&mut command, &data);
-    let address = free_address();
+    let address = free_port();
     write_configuration(dir.path(), server.http, address);
     let _running = start_alertmanager(dir.path(), address);
     let alertmanager = Api::new(address, None);

@@ -12,7 +12,7 @@ use crate::support::process::{Server, command, variable};
 use crate::support::{Client, Connect, an_hour_ago, eventually, telemetry};
 
 /// How long credentials last that are lent. (Of the store's client: it fetches new ones minutes before, so here before each use.)
-const LIFE: Duration = Duration::from_secs(2);
+const LIFE: Duration = Duration::from_secs(5);
 
 /// The command line of a server that archives every second, in an environment that names nothing of a cloud.
 fn alone(data: &Path) -> Command {

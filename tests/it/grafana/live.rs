@@ -3,7 +3,7 @@
 //!
 //! Needs `prometheus` and `python3` on the PATH and fails without them.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use iot_meter::domain::Timestamp;
 use serde_json::{Value, json};
 
 use super::{list, promql, rest, text};
+use crate::support::foreign::free_port;
 use crate::support::process::{self, Server};
 use crate::support::{Api, Client, Connect, eventually};
 
@@ -47,7 +48,7 @@ struct Prometheus {
 impl Prometheus {
     /// Scrapes `target` every second, with the rules of the repository.
     fn start(dir: &Path, target: SocketAddr) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = free_port();
         let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus/rules.yml");
         let config = json!({
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},

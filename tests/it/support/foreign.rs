@@ -16,7 +16,7 @@ pub struct Foreign {
 }
 
 /// A port that nobody listens on and that the system gives to nobody: outside the range of the ephemeral ones.
-fn free_port() -> SocketAddr {
+pub fn free_port() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
         let offset = (std::process::id() as u16).wrapping_mul(64).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
