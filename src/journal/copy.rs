@@ -8,6 +8,8 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use super::disk;
 use super::format::{self, SEGMENT_HEADER};
@@ -21,6 +23,7 @@ pub const LIFE: u64 = 1 << 44;
 
 /// How often the directory is listed again because a segment was trimmed between the list and its opening.
 const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// A journal as it stood at one moment.
 #[derive(Debug)]
@@ -50,7 +53,10 @@ pub struct CopiedSegment {
 pub fn copy(dir: &Path) -> Result<Option<Copied>, Error> {
     for _ in 1..TRIES {
         match try_copy(dir) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && dir.is_dir() => {}
+            // A segment that is on its way out: its name goes in a moment.
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && dir.is_dir() => {
+                thread::sleep(PAUSE);
+            }
             done => return done,
         }
     }

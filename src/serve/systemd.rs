@@ -97,8 +97,7 @@ impl Supervisor {
             tick.tick().await;
             let is_stopping = self.is_stopping.load(Ordering::Relaxed);
             let now = status(&board);
-            if now != told && !is_stopping {
-                self.tell(&format!("STATUS={now}"));
+            if now != told && !is_stopping && self.tell(&format!("STATUS={now}")) {
                 told = now;
             }
             if self.watchdog.is_some() && (is_stopping || is_alive(&board)) {
@@ -107,11 +106,14 @@ impl Supervisor {
         }
     }
 
-    fn tell(&self, what: &str) {
-        let Some(socket) = &self.socket else { return };
-        if let Err(error) = socket.send(what.as_bytes()) {
+    /// Whether it got there; not when the supervisor is behind with reading.
+    fn tell(&self, what: &str) -> bool {
+        let Some(socket) = &self.socket else { return false };
+        let sent = socket.send(what.as_bytes());
+        if let Err(error) = &sent {
             tracing::debug!(%error, reason = what, "the supervisor was not told");
         }
+        sent.is_ok()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::mqtt::codec::Version;
 use crate::mqtt::packet::{ConnAck, Connect, Filter, NEVER, SubscribeOptions, SubscriptionId, Will};
 use crate::mqtt::{Packet, PacketId, Publish, QoS, Reason};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,

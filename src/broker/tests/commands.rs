@@ -11,7 +11,7 @@ fn device(id: &str) -> DeviceId {
 }
 
 async fn next(events: &mut Events) -> Event {
-    let news = tokio::time::timeout(Duration::from_secs(5), events.next()).await.expect("an event in time").unwrap();
+    let news = tokio::time::timeout(Duration::from_secs(20), events.next()).await.expect("an event in time").unwrap();
     let [event] = news.as_slice() else { panic!("not one event: {news:?}") };
     event.clone()
 }

@@ -106,7 +106,7 @@ impl Bed {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        if tokio::time::timeout(Duration::from_secs(5), reached).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(20), reached).await.is_err() {
             panic!("never {what}: {:?}", self.broker.stats());
         }
     }

@@ -162,9 +162,9 @@ async fn what_has_changed_is_saved_soon_without_a_stop() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), is_reached((1, 1))).await.expect("the message in flight, and kept");
+    tokio::time::timeout(Duration::from_secs(20), is_reached((1, 1))).await.expect("the message in flight, and kept");
     reader.send(Packet::PubAck(Ack::ok(id(1)))).await;
-    tokio::time::timeout(Duration::from_secs(5), is_reached((0, 1))).await.expect("acknowledged");
+    tokio::time::timeout(Duration::from_secs(20), is_reached((0, 1))).await.expect("acknowledged");
 }
 
 #[tokio::test]

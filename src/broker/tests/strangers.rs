@@ -92,7 +92,7 @@ impl Web {
             self.0.read_exact(&mut payload).await.unwrap();
             (first, payload)
         };
-        tokio::time::timeout(Duration::from_secs(5), read).await.expect("something comes")
+        tokio::time::timeout(Duration::from_secs(20), read).await.expect("something comes")
     }
 
     async fn expect_too_large(mut self, what: &str) {

@@ -110,13 +110,15 @@ fn nodes_that_start_together_migrate_once() {
 fn nodes_that_store_the_same_messages_store_each_once_and_keep_their_own_places() {
     let (_, url) = store();
     let start = Barrier::new(4);
+    // Before the barrier, at which the others would wait for ever for one that fails.
+    let stores = [0, 1, 2, 3]
+        .map(|n| open(&url, &Options { node: Uuid::from_u128(n + 1), pool_size: 2, ..Options::default() }).unwrap());
     let stored: usize = std::thread::scope(|scope| {
-        let nodes: Vec<_> = (0..4u128)
-            .map(|n| {
-                let (url, start) = (&url, &start);
+        let nodes: Vec<_> = (0..4u32)
+            .zip(&stores)
+            .map(|(n, store)| {
+                let start = &start;
                 scope.spawn(move || {
-                    let node = Uuid::from_u128(n + 1);
-                    let store = open(url, &Options { node, pool_size: 2, ..Options::default() }).unwrap();
                     start.wait();
                     let mut stored = 0;
                     for part in 0..20u32 {
@@ -130,13 +132,11 @@ fn nodes_that_store_the_same_messages_store_each_once_and_keep_their_own_places(
                             .take(7)
                             .map(|r| (r.device.clone(), DeviceState::default()))
                             .collect::<std::collections::BTreeMap<_, _>>();
-                        let batch = Batch {
-                            states: states.into_iter().collect(),
-                            ..batch(u64::from(part) * 10 + n as u64, rows)
-                        };
+                        let batch =
+                            Batch { states: states.into_iter().collect(), ..batch(u64::from(part * 10 + n), rows) };
                         stored += store.commit(&batch).unwrap().telemetry;
                     }
-                    assert_eq!(store.checkpoint().unwrap(), Some(190 + n as u64));
+                    assert_eq!(store.checkpoint().unwrap(), Some(u64::from(190 + n)));
                     stored
                 })
             })
@@ -371,7 +371,7 @@ fn a_wrong_address_is_told_at_once_without_the_password() {
 #[test]
 fn a_statement_that_takes_too_long_is_broken_off_and_worth_another_try() {
     let url = Server::shared().database();
-    let store = open(&url, &Options { statement_timeout: Duration::from_millis(50), ..Options::default() }).unwrap();
+    let store = open(&url, &Options { statement_timeout: Duration::from_millis(500), ..Options::default() }).unwrap();
     let slow = store.write("sleep", |c| Ok(c.batch_execute("SELECT pg_sleep(20)")?));
     assert!(slow.is_err_and(|error| error.is_transient()));
     store.ping().unwrap();

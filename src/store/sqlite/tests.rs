@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::query_builder::QueryFragment;
@@ -134,10 +135,11 @@ fn readers_see_whole_batches_while_the_writer_commits() {
     let dir = tempfile::tempdir().unwrap();
     let store = open_in(dir.path());
     let is_done = AtomicBool::new(false);
+    let end = Instant::now() + Duration::from_secs(60);
     std::thread::scope(|scope| {
         for _ in 0..6 {
             scope.spawn(|| {
-                while !is_done.load(Ordering::Acquire) {
+                while !is_done.load(Ordering::Acquire) && Instant::now() < end {
                     let (checkpoint, rows) = (store.checkpoint().unwrap().unwrap_or(0), scan(&store, "a", 0, 99_999));
                     assert!(rows.len() as u64 >= checkpoint * 7, "{} rows at {checkpoint}", rows.len());
                     assert_eq!(rows.len() % 7, 0, "part of a batch");

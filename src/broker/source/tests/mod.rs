@@ -61,6 +61,7 @@ async fn no_more_is_read_than_may_be_unconfirmed() {
     let mut peer = stage.accept().await;
     peer.send(&publish("iot/m1/telemetry", b"x", 0, 0).repeat(20_000)).await;
     assert_eq!(peer.next().await, [0xC0, 0], "it is alive");
+    stage.until("as much as may be is in the journal", || stage.journal.stored().len() >= 4096).await;
     let stored = stage.journal.stored().len();
     assert!((4096..10_000).contains(&stored), "{stored} messages are unconfirmed");
     stage.journal.release();
