@@ -144,8 +144,10 @@ fn a_revoked_certificate_ends_its_connection_and_no_other_and_opens_none() {
     let path = format!("/api/certificates/{}", first.serial);
     let body = json!({"reason": "stolen"}).to_string().into_bytes();
     let revoked = app.api.send("DELETE", &path, &[("Content-Type", "application/json")], Some(body)).expect(200).json();
+    let answered = std::time::Instant::now();
     assert_eq!((&revoked["state"], &revoked["revoke_reason"]), (&json!("revoked"), &json!("stolen")));
     assert_eq!(meter.receive(), None, "thrown out");
+    assert!(answered.elapsed().as_millis() < 900, "at once, not at the next look: {:?}", answered.elapsed());
     assert_eq!(app.log_in(&one, &Connect::id("m1")).1, None, "resumed");
     assert_eq!(app.log_in(&app.client(Some(&first)), &Connect::id("m1")).1, None, "and anew");
     app.connect(&two, &Connect::id("m1")).ping();
@@ -192,9 +194,11 @@ fn a_certificate_that_is_not_in_the_register_is_revoked_by_its_serial() {
     // As OpenSSL writes it.
     let capitals = m1.serial.to_uppercase();
     let revoked = app.api.delete(&format!("/api/certificates/{capitals}")).expect(200).json();
+    let answered = std::time::Instant::now();
     let fields = ["state", "serial", "device_id"].map(|field| revoked[field].clone());
     assert_eq!(fields, [json!("revoked"), json!(m1.serial), json!(null)]);
     assert_eq!(first.receive(), None, "thrown out");
+    assert!(answered.elapsed().as_millis() < 900, "at once, not at the next look: {:?}", answered.elapsed());
     assert_eq!(app.log_in(&one, &Connect::id("m1")).1, None, "resumed");
     assert_eq!(app.log_in(&app.client(Some(&m1)), &Connect::id("m1")).1, None, "and anew");
     assert_eq!(app.api.get(&path).expect(200).json()["state"], "revoked");
