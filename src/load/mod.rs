@@ -81,7 +81,7 @@ pub async fn run(options: Options, stop: watch::Receiver<bool>) -> Result<Report
     let mut report = Report::new(&options, &outcomes, &shared, elapsed);
     if let Some(api) = options.api.clone() {
         let patience = options.verify_patience;
-        let work = move || verify::verify(&api, grid, outcomes, patience);
+        let work = move || verify::verify(&api, grid, outcomes, started, patience);
         report.verification = Some(tokio::task::spawn_blocking(work).await.map_err(|source| Error::Task { source })??);
     }
     Ok(report)

@@ -52,9 +52,14 @@ pub enum Error {
         /// The beginning of the answer.
         answer: String,
     },
-    /// The collector did not reach the journal's end.
-    #[error("verification: the server did not store everything within {0:?}")]
-    NotSettled(Duration),
+    /// A collector did not reach its journal's end.
+    #[error("verification: {node} did not store everything it acknowledged within {patience:?} (see GET /api/nodes)")]
+    NotSettled {
+        /// Whose.
+        node: String,
+        /// How long it had.
+        patience: Duration,
+    },
     /// A task of ours broke.
     #[error("a task of the load generator ended unexpectedly")]
     Task {
@@ -131,7 +136,7 @@ pub struct Options {
     pub prefix: String,
     /// How long to wait for the last acknowledgements at the end, reconnecting meanwhile.
     pub drain: Duration,
-    /// How long the verification waits for the server to have stored everything.
+    /// How long the verification waits for the servers to have stored everything.
     pub verify_patience: Duration,
     /// Whether progress is shown when stderr is a terminal.
     pub is_progress_shown: bool,

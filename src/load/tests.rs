@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::domain::Timestamp;
 use crate::simulate::{ApiAccess, BrokerUrl};
 
 /// What the acceptor got: payloads by topic, and how many of all publishes had DUP set.
@@ -177,11 +178,16 @@ async fn a_refused_login_is_an_error() {
     assert!(matches!(error, Error::Refused { code: 5, .. }), "{error}");
 }
 
+/// How often a node that was asked says that another one has not stored everything yet.
+const UNSETTLED: usize = 3;
+
 /// A stand-in for the API that answers the verification from the acceptor's inbox, leaving out what `is_kept` refuses.
+/// It is one of two nodes, and has got nothing itself: the other one stores everything late.
 fn api(inbox: Arc<Mutex<Inbox>>, is_kept: fn(u64) -> bool) -> ApiAccess {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
+        let mut asked_for_nodes = 0;
         for socket in listener.incoming() {
             let mut socket = socket.unwrap();
             let mut request = Vec::new();
@@ -191,7 +197,9 @@ fn api(inbox: Arc<Mutex<Inbox>>, is_kept: fn(u64) -> bool) -> ApiAccess {
                 request.extend_from_slice(&part[..read]);
             }
             let request = String::from_utf8_lossy(&request).into_owned();
-            let (status, body) = respond(&request, &inbox.lock().unwrap(), is_kept);
+            asked_for_nodes += usize::from(request.starts_with("GET /api/nodes "));
+            let is_settled = asked_for_nodes > UNSETTLED;
+            let (status, body) = respond(&request, &inbox.lock().unwrap(), is_settled, is_kept);
             let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
             let _ = socket.write_all((head + &body).as_bytes());
             // The request's body may come after its head: an early close would reset the connection.
@@ -202,13 +210,33 @@ fn api(inbox: Arc<Mutex<Inbox>>, is_kept: fn(u64) -> bool) -> ApiAccess {
     ApiAccess { url, key: Some("k".into()), ca_file: None }
 }
 
-fn respond(request: &str, inbox: &Inbox, is_kept: fn(u64) -> bool) -> (&'static str, String) {
+fn respond(request: &str, inbox: &Inbox, is_settled: bool, is_kept: fn(u64) -> bool) -> (&'static str, String) {
     assert!(request.to_ascii_lowercase().contains("authorization: bearer k"), "{request}");
     if request.starts_with("POST /api/devices ") {
         return ("201 Created", "{\"token\":\"secret\"}".into());
     }
     if request.starts_with("GET /api/system/status ") {
-        return ("200 OK", "{\"journal\":{\"durable\":7},\"collector\":{\"position\":7}}".into());
+        let time = Clock::system().now();
+        let body = format!("{{\"time\":\"{time}\",\"journal\":{{\"durable\":7}},\"collector\":{{\"position\":7}}}}");
+        return ("200 OK", body);
+    }
+    if request.starts_with("GET /api/nodes ") {
+        let now = Clock::system().now();
+        let until = now.plus_us(if is_settled { 10_000_000 } else { -1 });
+        let node = |name: &str, heard_at: &str, until: Timestamp| {
+            format!(
+                "{{\"name\":\"{name}\",\"is_this\":{},\"heartbeat_at\":{heard_at},\"stored_until\":\"{until}\"}}",
+                name == "asked"
+            )
+        };
+        let long_ago = now.plus_us(-86_400_000_000);
+        let nodes = [
+            node("asked", &format!("\"{now}\""), long_ago),
+            node("receives", &format!("\"{now}\""), until),
+            node("stopped", "null", long_ago),
+            node("dead since yesterday", &format!("\"{long_ago}\""), long_ago),
+        ];
+        return ("200 OK", format!("[{}]", nodes.join(",")));
     }
     let device = request.split('/').nth(3).unwrap();
     let mut seen = std::collections::BTreeSet::new();
@@ -216,7 +244,7 @@ fn respond(request: &str, inbox: &Inbox, is_kept: fn(u64) -> bool) -> (&'static 
     for payload in &inbox.payloads[&format!("iot/{device}/telemetry")] {
         let json: serde_json::Value = serde_json::from_slice(payload).unwrap();
         let seq = json["seq"].as_u64().unwrap();
-        if !is_kept(seq) || !seen.insert(seq) {
+        if !is_settled || !is_kept(seq) || !seen.insert(seq) {
             continue;
         }
         for measurement in json["measurements"].as_array().unwrap() {
@@ -241,4 +269,13 @@ async fn the_proof_finds_exactly_what_the_store_lost() {
     let report = drive(lossy).await;
     let expected = Verification { devices: 2, stored: 494, missing: 6, ..Verification::default() };
     assert_eq!((report.verification, report.is_clean()), (Some(expected), false));
+}
+
+#[tokio::test]
+async fn the_proof_names_a_node_that_does_not_store_what_it_received() {
+    let (address, inbox) = acceptor(None).await;
+    let impatient = Options { verify_patience: Duration::ZERO, ..options(address, 1, 10) };
+    let (_stop, stopped) = watch::channel(false);
+    let error = run(Options { api: Some(api(inbox, |_| true)), ..impatient }, stopped).await.unwrap_err();
+    assert!(matches!(&error, Error::NotSettled { node, .. } if node == "node receives"), "{error}");
 }

@@ -1,6 +1,7 @@
 //! The proof: everything acknowledged is stored, once.
 //!
-//! Waits until the collector has reached what was durable, then streams every device's voltage samples of the run. Each
+//! Waits until the collector has reached what was durable, on every node of the database (messages may have come to
+//! another node than the one that is asked), then streams every device's voltage samples of the run. Each
 //! message has ten of them at instants no other message has ([`Grid`]), so that counting instants by message shows what is
 //! missing (fewer than ten) and what is there twice (more). Memory: a byte a message of one device. Blocking.
 
@@ -8,6 +9,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::connection::Outcome;
 use super::options::Error;
@@ -20,11 +22,16 @@ use crate::simulate::ApiAccess;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Pause between two questions for the state of the collector.
 const POLL: Duration = Duration::from_millis(100);
+/// How far the clocks of nodes may differ (`[nodes]` asks for less).
+const CLOCKS: Duration = Duration::from_secs(1);
+/// A node heard of since so long before the run may have got messages of the run.
+const BEFORE_THE_RUN: Duration = Duration::from_secs(60);
 /// A line longer than this is no reading.
 const MAX_LINE: u64 = 64 * 1024;
 
 #[derive(Deserialize)]
 struct SystemStatus {
+    time: String,
     journal: Journal,
     collector: Collector,
 }
@@ -39,21 +46,42 @@ struct Collector {
     position: u64,
 }
 
+/// Of `GET /api/nodes`.
+#[derive(Deserialize)]
+struct Node {
+    name: String,
+    is_this: bool,
+    heartbeat_at: Option<String>,
+    stored_until: Option<String>,
+}
+
+impl Node {
+    /// Whether nothing it received from `begun` to `ended` is still on its way into the store. One that stopped in good
+    /// order has no heartbeat, and nothing on its way.
+    fn is_settled(&self, begun: Timestamp, ended: Timestamp) -> bool {
+        let is_from = |text: &Option<String>, time| {
+            text.as_deref().and_then(Timestamp::parse_rfc3339).is_some_and(|at: Timestamp| at >= time)
+        };
+        self.is_this || !is_from(&self.heartbeat_at, begun) || is_from(&self.stored_until, ended.plus(CLOCKS))
+    }
+}
+
 #[derive(Deserialize)]
 struct Row<'a> {
     #[serde(borrow)]
     time: &'a str,
 }
 
-/// Waits for the server to settle, then checks every device.
+/// Waits for the servers to settle, then checks every device. `started` is when the run began.
 pub(super) fn verify(
     api: &ApiAccess,
     grid: Grid,
     outcomes: Vec<Outcome>,
+    started: Instant,
     patience: Duration,
 ) -> Result<Verification, Error> {
     let client = Client::new(api)?;
-    client.settle(patience)?;
+    client.settle(started, patience)?;
     let mut total = Verification::default();
     for outcome in outcomes.iter().filter(|outcome| outcome.sent > 0) {
         let counts = client.count_samples(&outcome.device_id, grid, outcome.sent)?;
@@ -97,26 +125,42 @@ impl Client {
         Ok(request.call().map_err(failed)?.into_body())
     }
 
-    /// Returns when the collector has passed what was durable at the first answer. A server that is just starting may
-    /// refuse to answer for a while.
-    fn settle(&self, patience: Duration) -> Result<(), Error> {
-        let url = format!("{}/api/system/status", self.base);
+    fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        let url = format!("{}{path}", self.base);
+        self.get(&url)?.read_json().map_err(|source| Error::Api { url, source: Box::new(source) })
+    }
+
+    /// Returns when the collector has passed what was durable at the first answer, and other nodes have stored what they
+    /// received before it. A server that is just starting may refuse to answer for a while.
+    fn settle(&self, started: Instant, patience: Duration) -> Result<(), Error> {
         let deadline = Instant::now() + patience;
-        let mut durable = None;
+        let mut first = None;
         loop {
-            let status = self.get(&url).and_then(|mut body| {
-                body.read_json::<SystemStatus>().map_err(|e| Error::Api { url: url.clone(), source: Box::new(e) })
-            });
+            let unsettled = self.unsettled(started, &mut first);
             let is_late = Instant::now() >= deadline;
-            match status {
-                Ok(status) if status.collector.position >= *durable.get_or_insert(status.journal.durable) => {
-                    return Ok(());
-                }
-                Ok(_) if is_late => return Err(Error::NotSettled(patience)),
+            match unsettled {
+                Ok(None) => return Ok(()),
+                Ok(Some(node)) if is_late => return Err(Error::NotSettled { node, patience }),
                 Err(error) if is_late => return Err(error),
                 _ => std::thread::sleep(POLL),
             }
         }
+    }
+
+    /// A node that has not stored everything yet. `first` is what the first answer said: how much was durable, and when.
+    fn unsettled(&self, started: Instant, first: &mut Option<(u64, Timestamp)>) -> Result<Option<String>, Error> {
+        let status: SystemStatus = self.json("/api/system/status")?;
+        let Some(now) = Timestamp::parse_rfc3339(&status.time) else {
+            return Err(Error::Unexpected { url: format!("{}/api/system/status", self.base), answer: status.time });
+        };
+        let (durable, ended) = *first.get_or_insert((status.journal.durable, now));
+        if status.collector.position < durable {
+            return Ok(Some(String::from("the server that was asked")));
+        }
+        let ago = started.elapsed() + BEFORE_THE_RUN;
+        let begun = now.plus_us(i64::try_from(ago.as_micros()).map_or(i64::MIN, |us| -us));
+        let nodes: Vec<Node> = self.json("/api/nodes")?;
+        Ok(nodes.into_iter().find(|node| !node.is_settled(begun, ended)).map(|node| format!("node {}", node.name)))
     }
 
     /// How many samples of each of the first `messages` messages are stored; 255 stands for more.
