@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::crash::{publish_until, stored};
 use crate::rolling::{World, all_are_stored_once, meters, stop};
 use crate::support::postgres::Server as Postgres;
-use crate::support::process::Server;
+use crate::support::process::{Server, command_at};
 use crate::support::{
     Client, Connect, Figures, Packet, an_hour_ago, eventually, settled, settled_within, sse, telemetry,
 };
@@ -114,6 +114,36 @@ fn commands_given_to_one_node_reach_a_meter_at_another_and_go_on_when_that_one_i
     eventually("it is known to have stopped", || are(&a, [("a", "alive"), ("b", "stopped")]));
     eventually("who stopped in good order is not dead", || counts(&a, 1.0, 0.0, 1.0));
     assert_eq!(a.terminate(), Some(0));
+}
+
+#[test]
+fn the_load_generator_asks_one_node_for_what_another_one_acknowledged_that_was_killed() {
+    let (dir, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
+    let url = postgres.database();
+    let [a, b] = ["a", "b"].map(|name| Server::start_node(dir.path(), name, &url));
+    let (broker, api) = (format!("mqtt://{}", a.mqtt), format!("http://{}", b.http));
+    let load = std::process::Command::new(env!("CARGO_BIN_EXE_iot-meter"))
+        .args(["load", "--broker", &broker, "--api", &api, "--output", "json"])
+        .args(["--connections", "10", "--rate", "2000", "--duration", "4"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("the load runs", || Figures::of(&a.api).value("messages_received_total{kind=\"telemetry\"}") > 1000.0);
+    let at = [a.http, a.mqtt].map(|address| address.to_string());
+    a.kill();
+    let data = dir.path().join("a");
+    let mut again = command_at(&data, &at[0], &at[1]);
+    again.env("IOT_METER__DATABASE__URL", &url).env("IOT_METER__NODES__NAME", "a");
+    let a = Server::start_with(&mut again, &data);
+    let done = load.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let proof = &report["verification"];
+    assert_eq!((&proof["missing"], &proof["duplicated"]), (&json!(0), &json!(0)), "{report}");
+    assert!(proof["stored"].as_u64() >= report["acknowledged"].as_u64() && done.status.success(), "{report}");
+    assert!(report["lost_connections"].as_u64() >= Some(10), "{report}");
+    for node in [a, b] {
+        assert_eq!(node.terminate(), Some(0));
+    }
 }
 
 #[test]
