@@ -171,7 +171,10 @@ impl Upkeep {
             done.replaced += u64::from(self.remove_covered(listed, &standing, now)?);
         }
         for of_node in standing.chunk_by(|a, b| a.name.node == b.name.node) {
-            for group in groups(of_node) {
+            // Of a node that is gone, others may do the same at this moment, and have read another list. One whole a pass: then
+            // they lie within each other, and never beside and over each other.
+            let is_ours = of_node.first().is_some_and(|listed| listed.name.node == self.node);
+            for group in groups(of_node).into_iter().take(if is_ours { usize::MAX } else { 1 }) {
                 self.put_together(hour, group)?;
                 done.written += 1;
             }

@@ -26,7 +26,8 @@ Examples:
   iot-meter restore --check b.tar.zst                                 is it whole?
 
 Keys are in the file only as you ask for. Without them (or without the passphrase) a restored server makes new certificates,
-and does not open what it has stored sealed. The raw archive is in it with --with-archive; a bucket is copied by its own means."
+and does not start where the database holds sealed secrets, unless it is given secrets.key. The raw archive is in it with
+--with-archive (a bucket is copied by its own means), measurements and events of Postgres with --with-telemetry."
 )]
 pub(super) struct BackupArgs {
     /// The file to make, or - for standard output

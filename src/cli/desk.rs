@@ -95,5 +95,14 @@ pub(super) fn open_store(global: &Global) -> anyhow::Result<SharedStore> {
     let settings = global.load(Vec::new())?.settings;
     make_data_dir(&settings.data_dir)?;
     let url = &settings.database.url;
-    store::open(url.reveal()).with_context(|| format!("cannot open {}", url.redacted()))
+    let is_new = url.reveal().strip_prefix("sqlite://").is_some_and(|file| !std::path::Path::new(file).exists());
+    let store = store::open(url.reveal()).with_context(|| format!("cannot open {}", url.redacted()))?;
+    if is_new {
+        // A server that runs elsewhere would know nothing of what is made here.
+        eprintln!(
+            "note: there was no database; {} is new. A server with other settings does not know it",
+            url.redacted()
+        );
+    }
+    Ok(store)
 }

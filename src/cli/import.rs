@@ -34,7 +34,9 @@ Examples:
   iot-meter import --raw old-bucket/ --before 2026-11-29T00:00:00Z
 
 No server may run on the data directory meanwhile (with Postgres: on any of its nodes). What is there already is left as it
-is: run it again after an interruption, or when the old installation has more. Exit code 1 when something was refused.")]
+is, but for quarantined meters that nobody has changed, which get their rows: run it again after an interruption, or when the
+old installation has more. Run it as the user of the server, which is to read what it writes. Exit code 1 when something was
+refused.")]
 pub(super) struct ImportArgs {
     /// Tables of the old database: a folder with a CSV file a table, or a file of pg_dump (plain, with column names)
     #[arg(long, value_name = "PATH", conflicts_with = "postgres_url")]

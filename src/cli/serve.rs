@@ -20,7 +20,7 @@ use crate::serve::{self, Addresses, CertificateFault, Running, Start};
 Examples:
   iot-meter serve --demo 20 --open                     look around: simulated meters, no credentials, this machine only
   iot-meter serve --data-dir /var/lib/iot-meter        with credentials; the first start writes admin.key there
-  iot-meter serve --http-listen 0.0.0.0:8080 --mqtt-listen 0.0.0.0:1883
+  iot-meter serve --https-listen 0.0.0.0:8443 --set pki.server_names=meters.example     for other machines, in TLS
   iot-meter serve --set retention.telemetry_days=90 --set mqtt.max_connections=50000
 
 Settings come from flags, then the environment, then the file, then defaults; see `iot-meter check-config`.")]

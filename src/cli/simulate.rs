@@ -17,7 +17,8 @@ use crate::simulate::{self, BrokerUrl, Faults, Options, Report};
 Examples:
   iot-meter simulate --devices 100                                   meters of all kinds at mqtt://127.0.0.1:1883
   iot-meter simulate --devices 10 --profile ac15 --duration 60 --seed 7
-  iot-meter simulate --broker mqtt://10.0.0.1 --broker mqtt://10.0.0.2 --api http://10.0.0.1:8080 --key iotm_…
+  iot-meter simulate --broker mqtts://a.example --broker mqtts://b.example --ca ca.pem \\
+      --api https://a.example:8443 --key iotm_…
   iot-meter simulate --devices 5 --prefix depot7 --api http://127.0.0.1:8080 --claim iotc_…
   iot-meter simulate --broker mqtts://meters.example --ca ca.pem --cert-dir certs      as `pki issue --out certs` makes them
   iot-meter simulate --faults drop=0.01,dup=0.02,reorder=0.01,reboot=0.001,clock=0.001")]

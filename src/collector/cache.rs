@@ -101,6 +101,12 @@ impl States {
         self.buried.retain(|_, head| *head > position);
     }
 
+    /// Forgets all states: the store is not the one they were read from.
+    pub fn forget_all(&mut self) {
+        self.known.clear();
+        self.changed.clear();
+    }
+
     /// Forgets a device, so that its next message reads it from the store.
     pub fn forget(&mut self, id: &DeviceId) {
         self.known.remove(id);

@@ -1,4 +1,5 @@
-//! Where the collector goes on reading: after a start, or when a database that was away at the start is there.
+//! Where the collector goes on reading: after a start, when a database that was away at the start is there, and when one does
+//! not stand where it was left.
 
 use crate::domain::{DeviceId, DeviceState};
 use crate::journal::{Journal, Offset};
@@ -11,9 +12,9 @@ pub struct Place {
 }
 
 /// The store's checkpoint, or the journal's beginning where the two do not fit together (a restored or a new database): what
-/// is read twice is stored once. `head` is where the journal ended when this process began: nothing has been stored since, so
-/// a checkpoint beyond it is another journal's, also when this one has grown past it meanwhile. Such a checkpoint is set
-/// right before anything is let go of by it.
+/// is read twice is stored once. `head` is the end of what can be stored: at first where the journal ended when this process
+/// began, later where reading has got to. A checkpoint beyond it is another journal's, also when this one has grown past it
+/// meanwhile. Such a checkpoint is set right before anything is let go of by it, and a new database gets its first.
 pub fn find(store: &dyn Store, journal: &Journal, head: Offset) -> Result<Place, Error> {
     let status = journal.status();
     let start = match store.checkpoint()?.map(Offset) {
@@ -29,7 +30,10 @@ pub fn find(store: &dyn Store, journal: &Journal, head: Offset) -> Result<Place,
             store.commit(&Batch { checkpoint: Some(status.first.0), ..Batch::default() })?;
             status.first
         }
-        None => status.first,
+        None => {
+            store.commit(&Batch { checkpoint: Some(status.first.0), ..Batch::default() })?;
+            status.first
+        }
     };
     Ok(Place { start, online: store.online_devices()? })
 }

@@ -78,6 +78,8 @@ pub struct Collector {
     started_at: Timestamp,
     /// Whether the store has said where to go on.
     is_placed: bool,
+    /// The checkpoint as this process has left it.
+    checkpoint: u64,
     /// Where the journal ended when this process began.
     head_at_start: Offset,
 }
@@ -135,6 +137,7 @@ impl Collector {
             states: States::default(),
             deadlines: Deadlines::default(),
             is_placed: found.is_some(),
+            checkpoint: start.0,
             head_at_start: head,
         };
         if let Some(place) = found {
@@ -144,12 +147,21 @@ impl Collector {
         Ok(collector)
     }
 
-    /// Goes to its place once the store is there.
-    fn take_place(&mut self) -> Result<(), Error> {
-        let place = self.retry("find its place", |c| place::find(&*c.store, &c.journal, c.head_at_start))?;
-        // The hold stays while nobody has it.
-        self.cursor = self.journal.reader(place.start).map_err(Error::Journal)?;
-        self.cursor = self.journal.cursor(TASK, place.start).map_err(Error::Journal)?;
+    /// Goes to its place in the store, which has nothing from behind `head` on; once it is there.
+    fn take_place(&mut self, head: Offset) -> Result<(), Error> {
+        let place = loop {
+            let place = self.retry("find its place", |c| place::find(&*c.store, &c.journal, head))?;
+            // The hold stays while nobody has it.
+            self.cursor = self.journal.reader(place.start).map_err(Error::Journal)?;
+            match self.journal.cursor(TASK, place.start) {
+                Ok(cursor) => self.cursor = cursor,
+                // What was released is trimmed meanwhile: the place is behind that.
+                Err(journal::Error::Trimmed { .. }) => continue,
+                Err(error) => return Err(Error::Journal(error)),
+            }
+            break place;
+        };
+        self.checkpoint = place.start.0;
         self.progress.set(place.start.0, None);
         // Nothing was stored until now: the silence was ours.
         self.started_at = self.clock.now();
@@ -168,7 +180,7 @@ impl Collector {
     /// Works until the journal is closed and read to its end.
     pub fn run(mut self) -> Result<(), Error> {
         if !self.is_placed {
-            self.take_place()?;
+            self.take_place(self.head_at_start)?;
         }
         loop {
             if *self.stop.borrow() {
@@ -192,7 +204,8 @@ impl Collector {
                 }
                 self.cursor.wait(IDLE_WAIT);
             } else {
-                let (last, records) = (self.process(&batch)?, batch.len());
+                let Some(last) = self.process(&batch)? else { continue };
+                let records = batch.len();
                 self.cursor.reuse(batch);
                 // Behind the journal, time is when the last message came: silence is not a backlog.
                 self.check_presence(last)?;
@@ -204,8 +217,9 @@ impl Collector {
         }
     }
 
-    /// Decodes, plans and commits one run of records; the receive time of the last one.
-    fn process(&mut self, records: &journal::Batch) -> Result<Timestamp, Error> {
+    /// Decodes, plans and commits one run of records; the receive time of the last one. `None`: the store does not stand
+    /// where it was left, and is read for from where it does.
+    fn process(&mut self, records: &journal::Batch) -> Result<Option<Timestamp>, Error> {
         let started = self.clock.now();
         let (window, unknown) = (self.options.window, self.options.unknown_devices);
         let (decoded, foreign) = decode_all(records, window);
@@ -223,21 +237,33 @@ impl Collector {
         self.retry("load device states", |c| c.states.load(&*c.store, devices.clone()))?;
         let rules = self.current_rules()?;
         let (mut decoded, mut tally) = (Some(decoded), Tally::default());
-        let (took, stored) = self.commit(&devices, |states| {
+        let since = self.checkpoint;
+        let committed = self.commit(&devices, |states| {
             // Planned again when another node was first: then they are decoded again, which is rare.
             let decoded = decoded.take().unwrap_or_else(|| decode_all(records, window).0);
             let (mut batch, counted) = plan(states, decoded, unknown, &rules);
-            batch.checkpoint = Some(end.0);
+            (batch.checkpoint, batch.since) = (Some(end.0), Some(since));
             tally = counted;
             batch
         })?;
+        let Some((took, stored)) = committed else {
+            tracing::error!(
+                since,
+                "the database does not stand where this node left it (did a standby take over that had less, or was it \
+                 restored?): going on from where it stands"
+            );
+            self.states.forget_all();
+            self.take_place(end)?;
+            return Ok(None);
+        };
+        self.checkpoint = end.0;
         report(&tally);
         self.options.live.tell(stored.telemetry.into_iter().map(Event::Reading));
         self.trace(end, (started, took), records.len());
         self.states.passed(end);
         self.progress.set(end.0, None);
         self.release_durable()?;
-        Ok(records.iter().last().map_or(started, |record| record.received_at))
+        Ok(Some(records.iter().last().map_or(started, |record| record.received_at)))
     }
 
     /// Lets the journal trim what the store has **synced**: a committed checkpoint may still be lost with the power, and
@@ -276,22 +302,26 @@ impl Collector {
     }
 
     /// Commits what `make` plans on the states of `devices`, trying again for as long as it takes; then follows the
-    /// deadlines of the devices that changed. Gives how long the transaction took, and what it stored.
+    /// deadlines of the devices that changed. Gives how long the transaction took, and what it stored; `None`: nothing, for
+    /// the store does not stand where the batch goes on from.
     fn commit(
         &mut self,
         devices: &[DeviceId],
         make: impl FnMut(&mut States) -> store::Batch,
-    ) -> Result<(Duration, store::Batch), Error> {
+    ) -> Result<Option<(Duration, store::Batch)>, Error> {
         let started = Instant::now();
         let mut states = std::mem::take(&mut self.states);
         let mut planning = Planning::new(&mut states, make);
         let done = self.retry("commit", |c| {
             let known = planning.known(devices);
-            c.store.commit_planned(&known, &mut planning)
+            match c.store.commit_planned(&known, &mut planning) {
+                Err(store::Error::Moved) => Ok(None),
+                done => done.map(Some),
+            }
         });
         let batch = planning.into_batch();
         self.states = states;
-        let done = done?;
+        let Some(done) = done? else { return Ok(None) };
         let took = started.elapsed();
         metrics::COMMIT_SECONDS.observe(&[], took);
         metrics::MESSAGES_DUPLICATE.increment(&[], done.duplicates as u64);
@@ -303,7 +333,7 @@ impl Collector {
         for device in batch.commands.iter().filter_map(|change| change.device.as_ref()) {
             self.states.forget(device);
         }
-        Ok((took, batch))
+        Ok(Some((took, batch)))
     }
 
     /// Applies what has been asked over REST since the last turn, in one commit.

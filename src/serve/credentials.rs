@@ -125,9 +125,10 @@ impl Watch {
             CredentialChange::Device(device) => {
                 let id = device.clone();
                 let credential = store::run(&self.store, move |s| s.device_credential(&id)).await?;
-                // It may have been enabled again meanwhile.
-                if !credential.is_some_and(|credential| credential.is_active) {
-                    self.broker.disconnect(&device);
+                match credential {
+                    // Enabled again meanwhile, or registered anew: then by another token, which who is connected may not have.
+                    Some(now) if now.is_active => self.broker.disconnect_token(&device, now.token_sha256),
+                    _ => self.broker.disconnect(&device),
                 }
             }
             CredentialChange::Token(device) => {

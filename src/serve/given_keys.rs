@@ -50,22 +50,30 @@ fn parse(text: &str, now: Timestamp) -> anyhow::Result<Vec<ApiKey>> {
 /// not know why.
 pub async fn keep(store: &SharedStore, given: &[ApiKey]) -> anyhow::Result<usize> {
     let mut added = 0;
-    for key in given.iter().cloned() {
-        let prefix = key.prefix.clone();
-        let stored = store::run(store, move |s| s.api_key(&prefix)).await.context("the API keys cannot be read")?;
-        match stored {
-            Some(stored) => {
-                let is_same = stored.key_sha256 == key.key_sha256;
-                ensure!(is_same, "auth.keys_file: there is another key with the prefix {}", key.prefix);
-            }
-            None => {
+    for key in given {
+        if is_there(store, key).await? {
+            continue;
+        }
+        let new = key.clone();
+        match store::run(store, move |s| s.create_api_key(&new)).await {
+            Ok(_) => {
                 tracing::info!(key = key.prefix, name = key.name, role = key.role.name(), "API key added");
-                store::run(store, move |s| s.create_api_key(&key)).await.context("a given API key cannot be stored")?;
                 added += 1;
             }
+            // Another node was first.
+            Err(_) if is_there(store, key).await? => {}
+            Err(error) => return Err(error).context("a given API key cannot be stored"),
         }
     }
     Ok(added)
+}
+
+async fn is_there(store: &SharedStore, key: &ApiKey) -> anyhow::Result<bool> {
+    let prefix = key.prefix.clone();
+    let stored = store::run(store, move |s| s.api_key(&prefix)).await.context("the API keys cannot be read")?;
+    let is_another = stored.as_ref().is_some_and(|stored| stored.key_sha256 != key.key_sha256);
+    ensure!(!is_another, "auth.keys_file: there is another key with the prefix {}", key.prefix);
+    Ok(stored.is_some())
 }
 
 #[cfg(test)]

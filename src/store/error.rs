@@ -56,6 +56,10 @@ pub enum Error {
         /// Which value.
         what: &'static str,
     },
+    /// The checkpoint is not where [`Batch::since`](crate::store::Batch::since) says: a standby that knew less took over, the
+    /// database was restored, or another process commits in this node's name. Nothing was stored.
+    #[error("the checkpoint in the database is not where this node left it")]
+    Moved,
     /// The process is stopping.
     #[error("interrupted by shutdown")]
     Interrupted,

@@ -18,6 +18,8 @@ pub(in crate::store) enum Fault {
     Connect(Box<dyn std::error::Error + Send + Sync>),
     /// A stored value cannot be read.
     Corrupt(&'static str),
+    /// The checkpoint is not where it was left.
+    Moved,
     /// The schema is not one this program can use.
     #[cfg(feature = "postgres")]
     Migrate(String),
@@ -40,6 +42,7 @@ impl Fault {
     pub(in crate::store) fn during(self, operation: &'static str) -> Error {
         match self {
             Self::Corrupt(what) => Error::Corrupt { what },
+            Self::Moved => Error::Moved,
             #[cfg(feature = "postgres")]
             Self::Migrate(detail) => Error::Migrate { detail },
             Self::Connect(source) => Error::Unavailable { operation, source },

@@ -112,7 +112,8 @@ pub trait Store:
     fn online_devices(&self) -> Result<Vec<(DeviceId, DeviceState)>, Error>;
 
     /// Stores a batch: registrations, telemetry, events, states, gaps, alerts, command changes and the checkpoint, in one
-    /// transaction. Rows whose identity is stored already are left as they are and counted as duplicates.
+    /// transaction. Rows whose identity is stored already are left as they are and counted as duplicates. Of a database that
+    /// does not stand where the batch goes on from ([`Batch::since`]) nothing is changed: [`Error::Moved`].
     fn commit(&self, batch: &Batch) -> Result<Committed, Error>;
 
     /// [`commit`](Self::commit) of what `planner` makes of the states of `known` (each device once, in order of their ids),

@@ -31,7 +31,18 @@ pub trait Planner {
 impl Batch {
     /// Whether there is nothing to store, not even a checkpoint.
     pub fn is_empty(&self) -> bool {
-        let Self { checkpoint, registrations, telemetry, events, states, gaps, alerts, rule_alerts, commands } = self;
+        let Self {
+            checkpoint,
+            since: _,
+            registrations,
+            telemetry,
+            events,
+            states,
+            gaps,
+            alerts,
+            rule_alerts,
+            commands,
+        } = self;
         let lists = [registrations.len(), telemetry.len(), events.len(), states.len(), gaps.len(), rule_alerts.len()];
         checkpoint.is_none() && lists.iter().all(|n| *n == 0) && alerts.is_empty() && commands.is_empty()
     }

@@ -73,6 +73,8 @@ pub struct Listing<T> {
 pub struct Batch {
     /// Offset behind the last record of the batch; `None` leaves the checkpoint (a presence tick).
     pub checkpoint: Option<u64>,
+    /// Where the checkpoint must stand before, or nothing is stored; `None` = anywhere.
+    pub since: Option<u64>,
     /// Devices to register (those already there are left as they are).
     pub registrations: Vec<NewDevice>,
     /// Measurement rows.

@@ -10,7 +10,7 @@ use crate::domain::{CommandId, DeviceId, Sequence, Timestamp};
 
 /// Part of the [`Store`](super::Store). Each call is one transaction, with an answer for each row.
 pub trait Takeover {
-    /// Registers devices.
+    /// Registers devices. One that is quarantined and as it was found (nobody has named or changed it) gets its old row.
     fn take_over_devices(&self, devices: &[OldDevice]) -> Result<Vec<TakenOver>, Error>;
     /// Sets what is known of devices' configuration.
     fn take_over_configs(&self, configs: &[OldConfig]) -> Result<Vec<TakenOver>, Error>;

@@ -2,6 +2,9 @@
 
 use std::process::Command;
 
+use iot_meter::domain::DeviceId;
+use iot_meter::store::Batch;
+
 use crate::support::process::{self, Server};
 use crate::support::{Connect, Figures, TestApp, eventually, telemetry};
 
@@ -24,6 +27,34 @@ fn a_meter_deleted_while_it_speaks_does_not_come_back_by_what_it_said_before() {
     app.api.post("/api/devices", &new).expect(201);
     // Its measurements were kept: the deletion did not ask for a purge.
     assert!(!app.values("m1", "voltage_dc").is_empty());
+}
+
+#[test]
+fn a_database_that_lost_its_last_commits_gets_them_from_the_journal_again_while_the_server_runs() {
+    let app = TestApp::open();
+    let (mut meter, _) = app.mqtt(&Connect::id("m1"));
+    let mut say = |seq: u32| {
+        let payload = telemetry("m1", app.at(i64::from(seq)), seq, 750.0);
+        meter.publish("iot/m1/telemetry", payload.as_bytes(), 1);
+    };
+    (0..10).for_each(&mut say);
+    app.settled();
+    assert_eq!(app.values("m1", "voltage_dc").len(), 10);
+    let counted = Figures::of(&app.api);
+    // As a standby that takes over and never had them.
+    let (store, id) = (app.store(), DeviceId::parse("m1").unwrap());
+    assert!(store.delete_device(&id, true).unwrap());
+    store.commit(&Batch { checkpoint: Some(0), ..Batch::default() }).unwrap();
+    say(10);
+    app.eventually("all are there again", || {
+        app.api.get("/api/devices/m1").status == 200 && app.values("m1", "voltage_dc").len() == 11
+    });
+    Figures::of(&app.api).grown(&counted, "messages_duplicate_total", 0.0);
+    let gaps = app.api.get("/api/devices/m1/gaps").expect(200).json();
+    assert_eq!(gaps.as_array().unwrap().len(), 0, "{gaps}");
+    say(11);
+    app.settled();
+    assert_eq!(app.values("m1", "voltage_dc").len(), 12);
 }
 
 #[test]

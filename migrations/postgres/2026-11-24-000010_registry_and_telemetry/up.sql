@@ -1,4 +1,4 @@
--- The registry and the measurements of iot-meter, Postgres 13 or newer.
+-- The registry and the measurements of iot-meter, Postgres 14 or newer.
 --
 -- Texts that name something are compared by their bytes (COLLATE "C"): prefixes are ranges of an index, and pages have
 -- the same order everywhere. The view `readings` shows measurements one row a sample.

@@ -22,19 +22,22 @@ const AT_ONCE: usize = 1000;
 pub(super) struct Looks {
     last: Instant,
     last_sweep: Instant,
-    /// Since when the database has been there: before that, other nodes could not say that they live.
+    /// Since when the database has been there: before that, other nodes could not say that they live, and what they heard.
     back_since: Instant,
+    /// Whether it has been away since this node began.
+    was_away: bool,
     leader: Leader,
 }
 
 impl Looks {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        Self { last: now, last_sweep: now, back_since: now, leader: Leader::new(Duty::Presence) }
+        Self { last: now, last_sweep: now, back_since: now, was_away: false, leader: Leader::new(Duty::Presence) }
     }
 
     pub(super) fn store_is_back(&mut self) {
         self.back_since = Instant::now();
+        self.was_away = true;
     }
 }
 
@@ -49,6 +52,11 @@ impl Collector {
         if intake.stalled.is_some() || intake.unreleased_bytes >= self.options.journal_max_bytes {
             // Nobody is listened to: the silence is ours, and its end gives grace.
             self.started_at = now;
+        }
+        let is_back_just_now = self.presence.back_since.elapsed() < self.options.node_timeout;
+        if self.store.is_shared() && self.presence.was_away && is_back_just_now {
+            // The others have yet to say that they live, and to store what they heard while the database was away.
+            return Ok(());
         }
         // All that come due are looked at: what is known of them may have to be read first.
         let mut due = self.deadlines.expired(now, |_| Some(Timestamp(i64::MIN)));

@@ -2,11 +2,12 @@
 //!
 //! Invariant: whatever takes a right away writes its line into the queue in the same transaction. Lines become visible in
 //! the order of their numbers: who writes one holds a lock until the end of its transaction, and touches no other rows
-//! that somebody who waits for that lock may hold.
+//! that somebody who waits for that lock may hold. A line is kept for a day by the database's clock: a node that does not look for
+//! so long has to start anew.
 
 use diesel::pg::Pg;
 use diesel::prelude::Insertable;
-use diesel::sql_types::{BigInt, Timestamptz};
+use diesel::sql_types::{BigInt, Text, Timestamptz};
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, OptionalExtension, PgConnection, QueryDsl, QueryResult, Queryable,
     QueryableByName, RunQueryDsl, sql_query,
@@ -34,9 +35,6 @@ const UNKNOWN: &str = "unknown";
 const TOKEN: &str = "token";
 const CERTIFICATE: &str = "certificate";
 const SERVICE: &str = "service";
-
-/// How long a line of the queue is kept: a node that does not look for so long has to start anew.
-const KEPT_US: i64 = 86_400_000_000;
 
 #[derive(Queryable)]
 struct Row {
@@ -162,7 +160,7 @@ fn revoke(connection: &mut PgConnection, serial: &str, revocation: &Revocation) 
         ))
         .execute(connection)?;
     if changed > 0 {
-        note(connection, CERTIFICATE, serial, revocation.at)?;
+        note(connection, CERTIFICATE, serial)?;
     }
     Ok(changed > 0)
 }
@@ -185,7 +183,7 @@ pub(super) fn revoke_all(
         .returning(certificates::serial)
         .get_results(connection)?;
     for serial in &serials {
-        note(connection, CERTIFICATE, serial, revocation.at)?;
+        note(connection, CERTIFICATE, serial)?;
     }
     Ok(serials)
 }
@@ -195,41 +193,30 @@ fn lock(connection: &mut PgConnection) -> QueryResult<()> {
     sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(LOCK).execute(connection).map(drop)
 }
 
-fn note(connection: &mut PgConnection, kind: &str, subject: &str, at: Timestamp) -> QueryResult<()> {
-    use credential_changes as changes;
+/// What is older than a day by the same clock goes: never what nobody had the time to read.
+fn note(connection: &mut PgConnection, kind: &str, subject: &str) -> QueryResult<()> {
     lock(connection)?;
-    let is_old = changes::at.lt(Time(at.plus_us(-KEPT_US)));
-    diesel::delete(changes::table.filter(is_old)).execute(connection)?;
-    let row = (changes::at.eq(Time(at)), changes::kind.eq(kind), changes::subject.eq(subject));
-    diesel::insert_into(changes::table).values(row).execute(connection).map(drop)
+    sql_query("DELETE FROM credential_changes WHERE at < clock_timestamp() - interval '1 day'").execute(connection)?;
+    sql_query("INSERT INTO credential_changes (at, kind, subject) VALUES (clock_timestamp(), $1, $2)")
+        .bind::<Text, _>(kind)
+        .bind::<Text, _>(subject)
+        .execute(connection)
+        .map(drop)
 }
 
-/// The device was disabled: every node is to hear of it.
-pub(super) fn note_disabled(connection: &mut PgConnection, device: &DeviceId, at: Timestamp) -> QueryResult<()> {
-    note(connection, DEVICE, device.as_str(), at)
-}
-
-/// The device was deleted: the same. (The deletion is told no time, and has no need of one.)
-pub(super) fn note_deleted(connection: &mut PgConnection, device: &DeviceId) -> QueryResult<()> {
-    let at = latest(connection)?;
-    note(connection, DEVICE, device.as_str(), at)
+/// The device was disabled or deleted: every node is to hear of it.
+pub(super) fn note_device(connection: &mut PgConnection, device: &DeviceId) -> QueryResult<()> {
+    note(connection, DEVICE, device.as_str())
 }
 
 /// The device has another token, or none: likewise.
 pub(super) fn note_token(connection: &mut PgConnection, device: &DeviceId) -> QueryResult<()> {
-    let at = latest(connection)?;
-    note(connection, TOKEN, device.as_str(), at)
+    note(connection, TOKEN, device.as_str())
 }
 
 /// The service account was changed or removed: likewise.
 pub(super) fn note_service(connection: &mut PgConnection, name: &str) -> QueryResult<()> {
-    let at = latest(connection)?;
-    note(connection, SERVICE, name, at)
-}
-
-fn latest(connection: &mut PgConnection) -> QueryResult<Timestamp> {
-    let query = credential_changes::table.select(diesel::dsl::max(credential_changes::at));
-    Ok(query.first::<Option<Time>>(connection)?.map_or(Timestamp(0), |at| at.0))
+    note(connection, SERVICE, name)
 }
 
 fn changes(connection: &mut PgConnection, after: i64, limit: u32) -> Result<Vec<(i64, CredentialChange)>, Fault> {
@@ -317,7 +304,7 @@ impl Certificates for PostgresStore {
             let Some(until) = until.filter(|_| found.is_none()) else { return Ok(found) };
             let unknown = Certificate::unknown(serial, until, revocation);
             add(c, &unknown)?;
-            note(c, CERTIFICATE, serial, revocation.at)?;
+            note(c, CERTIFICATE, serial)?;
             Ok(Some(unknown))
         })
     }

@@ -3,7 +3,8 @@
 //!
 //! Invariants: of all nodes one at a time commits what depends on a device's state (`locks`); the checkpoint moves with the
 //! rows it stands for, or not at all; each node has its own. A commit is on the
-//! server's disk when it returns (`synchronous_commit`), so the checkpoint is durable at once.
+//! server's disk when it returns (`synchronous_commit`), so the checkpoint is durable at once. Not all servers keep that: a
+//! standby that takes over may never have had the last commits. So a batch goes on from the checkpoint it knows, or not at all.
 
 use std::collections::HashMap;
 
@@ -109,7 +110,7 @@ fn store(connection: &mut PgConnection, way: Option<&Way>, node: Uuid, batch: &B
     }
     rollout_steps::hear(connection, &batch.events)?;
     if let Some(offset) = batch.checkpoint {
-        set_checkpoint(connection, node, offset)?;
+        set_checkpoint(connection, node, offset, batch.since)?;
     }
     let duplicates = batch.telemetry.len() + batch.events.len() - telemetry - events;
     Ok(Committed { telemetry, events, duplicates })
@@ -139,14 +140,21 @@ pub(super) fn checkpoint(connection: &mut PgConnection, node: Uuid) -> Result<Op
     stored.map(|offset| u64::try_from(offset).map_err(|_| Fault::Corrupt("checkpoint"))).transpose()
 }
 
-fn set_checkpoint(connection: &mut PgConnection, node: Uuid, offset: u64) -> QueryResult<usize> {
-    let offset = i64::try_from(offset).map_err(|error| diesel::result::Error::SerializationError(error.into()))?;
+fn set_checkpoint(connection: &mut PgConnection, node: Uuid, offset: u64, since: Option<u64>) -> Result<(), Fault> {
+    let number = |offset: u64| i64::try_from(offset).map_err(|_| Fault::Corrupt("checkpoint"));
+    let offset = number(offset)?;
+    if let Some(since) = since {
+        let own = dsl::collector_checkpoint.find(node).filter(dsl::next_offset.eq(number(since)?));
+        let moved = diesel::update(own).set(dsl::next_offset.eq(offset)).execute(connection)?;
+        return if moved == 1 { Ok(()) } else { Err(Fault::Moved) };
+    }
     diesel::insert_into(dsl::collector_checkpoint)
         .values((dsl::node.eq(node), dsl::next_offset.eq(offset)))
         .on_conflict(dsl::node)
         .do_update()
         .set(dsl::next_offset.eq(offset))
-        .execute(connection)
+        .execute(connection)?;
+    Ok(())
 }
 
 /// Writes the checkpoint as it is, to see whether writing works; not while the collector is writing it.

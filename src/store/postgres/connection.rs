@@ -36,11 +36,13 @@ const DEFAULTS: [(&str, &str); 5] = [
     ("tcp_user_timeout", "20000"),
 ];
 
-/// A few of the session's settings: see the module's head; plans are made for the values at hand, because these say which
+/// A few of the session's settings: see the module's head; a commit that the server has only promised is none, so that is not
+/// left to its settings (waiting for a standby is); plans are made for the values at hand, because these say which
 /// days are touched; compiling a query takes longer than any of ours.
 const SESSION: &str = "SET TIME ZONE 'UTC'; SET plan_cache_mode = force_custom_plan; SET jit = off; \
      SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; \
-     SET idle_in_transaction_session_timeout = '60s';";
+     SET idle_in_transaction_session_timeout = '60s'; \
+     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';";
 
 /// Where the collector's rows wait for the check whether they are there: gone with each transaction. Their size in memory.
 const STAGING: &str = "SET temp_buffers = '64MB'; \

@@ -6,7 +6,7 @@
 use diesel::connection::SimpleConnection;
 use diesel::migration::{Migration, MigrationSource, MigrationVersion};
 use diesel::pg::Pg;
-use diesel::sql_types::{BigInt, Bool, Text};
+use diesel::sql_types::{BigInt, Bool, Integer, Text};
 use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
@@ -16,6 +16,9 @@ pub(super) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/
 
 /// The advisory lock of whoever changes the schema.
 const LOCK: i64 = 0x0069_6f74_2d6d_6574;
+
+/// The oldest server: partitions are made, and duties leased, with words that older ones do not know.
+const OLDEST: i32 = 140_000;
 
 type Known = Vec<Box<dyn Migration<Pg>>>;
 
@@ -31,8 +34,17 @@ struct Flag {
     flag: bool,
 }
 
+#[derive(QueryableByName)]
+struct Server {
+    #[diesel(sql_type = Integer)]
+    number: i32,
+    #[diesel(sql_type = Text)]
+    name: String,
+}
+
 /// Applies what is missing; returns the names of what was applied, oldest first.
 pub(super) fn run(connection: &mut PgConnection) -> Result<Vec<String>, Fault> {
+    check_server(connection)?;
     let known = known()?;
     // Nothing to do is the usual case, and takes no lock.
     if missing(&known, &applied(connection)?)?.is_empty() {
@@ -78,8 +90,24 @@ fn run_alone(connection: &mut PgConnection, known: &Known) -> Result<Vec<String>
     Ok(names(&missing))
 }
 
+/// Refuses a server that is too old.
+fn check_server(connection: &mut PgConnection) -> Result<(), Fault> {
+    let ask = "SELECT current_setting('server_version_num')::int AS number, current_setting('server_version') AS name";
+    check_version(&sql_query(ask).get_result(connection)?)
+}
+
+fn check_version(server: &Server) -> Result<(), Fault> {
+    if server.number < OLDEST {
+        let detail =
+            format!("the server is Postgres {}, and {} is the oldest that will do", server.name, OLDEST / 10_000);
+        return Err(Fault::Migrate(detail));
+    }
+    Ok(())
+}
+
 /// What [`run`] would apply; changes and creates nothing.
 pub(super) fn pending(connection: &mut PgConnection) -> Result<Vec<String>, Fault> {
+    check_server(connection)?;
     Ok(names(&missing(&known()?, &applied(connection)?)?))
 }
 
@@ -114,4 +142,17 @@ fn names(migrations: &[&dyn Migration<Pg>]) -> Vec<String> {
 
 fn failed(what: &str, error: &dyn std::fmt::Display) -> Fault {
     Fault::Migrate(format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_too_old_is_refused_by_its_version() {
+        let server = |number, name: &str| Server { number, name: name.into() };
+        assert!(check_version(&server(140_000, "14.0")).is_ok());
+        let Err(Fault::Migrate(detail)) = check_version(&server(130_016, "13.16")) else { panic!("taken") };
+        assert!(detail.contains("Postgres 13.16") && detail.contains("14"), "{detail}");
+    }
 }

@@ -2,21 +2,25 @@
 
 use std::collections::HashSet;
 
-use diesel::sql_types::{Array, BigInt, Jsonb, Nullable, Text, Timestamptz, Uuid as UuidType};
+use diesel::sql_types::{Array, BigInt, Bool, Jsonb, Nullable, Text, Timestamptz, Uuid as UuidType};
 use diesel::{ExpressionMethods, PgConnection, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 
 use super::connection::View;
 use super::partitions::TABLES;
 use super::schema::devices as registry;
 use super::types::{Time, optional};
-use super::{PostgresStore, devices, rollups, text};
+use super::{PostgresStore, devices, locks, rollups, text};
 use crate::domain::{DeviceId, Sequence, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::{Error, OldAlert, OldCommand, OldConfig, OldDevice, TakenOver, Takeover};
 
 impl Takeover for PostgresStore {
     fn take_over_devices(&self, devices: &[OldDevice]) -> Result<Vec<TakenOver>, Error> {
-        self.write("take over devices", |c| each(devices, |old| device(c, old)))
+        let ids: Vec<&str> = devices.iter().map(|old| old.new.device_id.as_str()).collect();
+        self.write("take over devices", |c| {
+            locks::outdate_all(c, &ids)?;
+            each(devices, |old| device(c, old))
+        })
     }
 
     fn take_over_configs(&self, configs: &[OldConfig]) -> Result<Vec<TakenOver>, Error> {
@@ -65,12 +69,35 @@ fn of_devices<T>(
 }
 
 fn device(connection: &mut PgConnection, old: &OldDevice) -> QueryResult<TakenOver> {
+    if adopt(connection, old)? == 1 {
+        return Ok(TakenOver::Stored);
+    }
     if devices::register(connection, &[(&old.new, old.created_at)])? == 0 {
         return Ok(TakenOver::Known);
     }
     let row = registry::table.filter(registry::device_id.eq(old.new.device_id.as_str()));
     diesel::update(row).set(registry::updated_at.eq(Time(old.updated_at))).execute(connection)?;
     Ok(TakenOver::Stored)
+}
+
+/// Gives a device that was only heard of so far, and is still as it was found, what the old registry says of it.
+fn adopt(connection: &mut PgConnection, old: &OldDevice) -> QueryResult<usize> {
+    let new = &old.new;
+    sql_query(
+        "UPDATE devices SET device_name = $1, device_type = $2, location = $3, is_active = $4, metadata = $5, \
+         created_at = least(created_at, $6), updated_at = $7, version = version + 1 \
+         WHERE device_id = $8 COLLATE \"C\" AND NOT is_active AND token_sha256 IS NULL AND device_name = device_id \
+         AND location IS NULL AND metadata = '{\"quarantined\": true}'",
+    )
+    .bind::<Text, _>(text::plain(&new.device_name))
+    .bind::<Text, _>(text::plain(&new.device_type))
+    .bind::<Nullable<Text>, _>(new.location.as_deref().map(text::plain))
+    .bind::<Bool, _>(new.is_active)
+    .bind::<Jsonb, _>(text::object(&new.metadata))
+    .bind::<Timestamptz, _>(Time(old.created_at))
+    .bind::<Timestamptz, _>(Time(old.updated_at))
+    .bind::<Text, _>(new.device_id.as_str())
+    .execute(connection)
 }
 
 fn config(connection: &mut PgConnection, old: &OldConfig) -> QueryResult<usize> {

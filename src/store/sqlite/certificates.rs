@@ -3,7 +3,7 @@
 //! Invariant: whatever takes a right away writes its line into the queue in the same transaction.
 
 use diesel::prelude::Insertable;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Text};
 use diesel::sqlite::Sqlite;
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, Queryable, QueryableByName,
@@ -26,9 +26,6 @@ const UNKNOWN: &str = "unknown";
 const TOKEN: &str = "token";
 const CERTIFICATE: &str = "certificate";
 const SERVICE: &str = "service";
-
-/// How long a line of the queue is kept: a node that does not look for so long has to start anew.
-const KEPT_US: i64 = 86_400_000_000;
 
 #[derive(Queryable)]
 struct Row {
@@ -158,7 +155,7 @@ fn revoke(connection: &mut SqliteConnection, serial: &str, revocation: &Revocati
         ))
         .execute(connection)?;
     if changed > 0 {
-        note(connection, CERTIFICATE, serial, revocation.at)?;
+        note(connection, CERTIFICATE, serial)?;
     }
     Ok(changed > 0)
 }
@@ -180,40 +177,29 @@ pub(super) fn revoke_all(
     Ok(serials)
 }
 
-fn note(connection: &mut SqliteConnection, kind: &str, subject: &str, at: Timestamp) -> QueryResult<()> {
-    use credential_changes as changes;
-    let is_old = changes::at.lt(at.0.saturating_sub(KEPT_US));
-    diesel::delete(changes::table.filter(is_old)).execute(connection)?;
-    let row = (changes::at.eq(at.0), changes::kind.eq(kind), changes::subject.eq(subject));
-    diesel::insert_into(changes::table).values(row).execute(connection).map(drop)
+/// What is older than a day by the same clock goes: never what nobody had the time to read.
+fn note(connection: &mut SqliteConnection, kind: &str, subject: &str) -> QueryResult<()> {
+    sql_query("DELETE FROM credential_changes WHERE at < (unixepoch() - 86400) * 1000000").execute(connection)?;
+    sql_query("INSERT INTO credential_changes (at, kind, subject) VALUES (unixepoch() * 1000000, ?, ?)")
+        .bind::<Text, _>(kind)
+        .bind::<Text, _>(subject)
+        .execute(connection)
+        .map(drop)
 }
 
-/// The device was disabled: every node is to hear of it.
-pub(super) fn note_disabled(connection: &mut SqliteConnection, device: &DeviceId, at: Timestamp) -> QueryResult<()> {
-    note(connection, DEVICE, device.as_str(), at)
-}
-
-/// The device was deleted: the same. (The deletion is told no time, and has no need of one.)
-pub(super) fn note_deleted(connection: &mut SqliteConnection, device: &DeviceId) -> QueryResult<()> {
-    let at = latest(connection)?;
-    note(connection, DEVICE, device.as_str(), at)
+/// The device was disabled or deleted: every node is to hear of it.
+pub(super) fn note_device(connection: &mut SqliteConnection, device: &DeviceId) -> QueryResult<()> {
+    note(connection, DEVICE, device.as_str())
 }
 
 /// The device has another token, or none: likewise.
 pub(super) fn note_token(connection: &mut SqliteConnection, device: &DeviceId) -> QueryResult<()> {
-    let at = latest(connection)?;
-    note(connection, TOKEN, device.as_str(), at)
+    note(connection, TOKEN, device.as_str())
 }
 
 /// The service account was changed or removed: likewise.
 pub(super) fn note_service(connection: &mut SqliteConnection, name: &str) -> QueryResult<()> {
-    let at = latest(connection)?;
-    note(connection, SERVICE, name, at)
-}
-
-fn latest(connection: &mut SqliteConnection) -> QueryResult<Timestamp> {
-    let query = credential_changes::table.select(diesel::dsl::max(credential_changes::at));
-    Ok(Timestamp(query.first::<Option<i64>>(connection)?.unwrap_or(0)))
+    note(connection, SERVICE, name)
 }
 
 fn changes(connection: &mut SqliteConnection, after: i64, limit: u32) -> Result<Vec<(i64, CredentialChange)>, Fault> {
@@ -298,7 +284,7 @@ impl Certificates for SqliteStore {
             let Some(until) = until.filter(|_| found.is_none()) else { return Ok(found) };
             let unknown = Certificate::unknown(serial, until, revocation);
             add(c, &unknown)?;
-            note(c, CERTIFICATE, serial, revocation.at)?;
+            note(c, CERTIFICATE, serial)?;
             Ok(Some(unknown))
         })
     }

@@ -42,7 +42,7 @@ fn store(connection: &mut SqliteConnection, batch: &Batch) -> Result<Committed, 
     }
     rollout_steps::hear(connection, &batch.events)?;
     if let Some(offset) = batch.checkpoint {
-        set_checkpoint(connection, offset)?;
+        set_checkpoint(connection, offset, batch.since)?;
     }
     let duplicates = batch.telemetry.len() + batch.events.len() - telemetry - events;
     Ok(Committed { telemetry, events, duplicates })
@@ -73,12 +73,16 @@ pub(super) fn checkpoint(connection: &mut SqliteConnection) -> Result<Option<u64
     stored.map(|offset| u64::try_from(offset).map_err(|_| Fault::Corrupt("checkpoint"))).transpose()
 }
 
-fn set_checkpoint(connection: &mut SqliteConnection, offset: u64) -> QueryResult<usize> {
-    let offset = i64::try_from(offset).map_err(|error| diesel::result::Error::SerializationError(error.into()))?;
+fn set_checkpoint(connection: &mut SqliteConnection, offset: u64, since: Option<u64>) -> Result<(), Fault> {
+    if since.is_some() && checkpoint(connection)? != since {
+        return Err(Fault::Moved);
+    }
+    let offset = i64::try_from(offset).map_err(|_| Fault::Corrupt("checkpoint"))?;
     sql_query(
         "INSERT INTO collector_checkpoint (id, next_offset) VALUES (1, ?) \
          ON CONFLICT (id) DO UPDATE SET next_offset = excluded.next_offset",
     )
     .bind::<BigInt, _>(offset)
-    .execute(connection)
+    .execute(connection)?;
+    Ok(())
 }

@@ -255,7 +255,7 @@ pub(super) fn update(
     };
     diesel::update(row).set((change, dsl::version.eq(version + 1))).execute(connection)?;
     if is_disabled {
-        certificates::note_disabled(connection, id, now)?;
+        certificates::note_device(connection, id)?;
     }
     Ok(find(connection, id)?.map(Outcome::Done))
 }

@@ -1,6 +1,6 @@
 //! What is taken over from an old installation; see [`Takeover`].
 
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 use diesel::{ExpressionMethods, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, SqliteConnection, sql_query};
 
 use super::fault::Fault;
@@ -58,12 +58,35 @@ fn of_device(
 }
 
 fn device(connection: &mut SqliteConnection, old: &OldDevice) -> QueryResult<TakenOver> {
+    if adopt(connection, old)? == 1 {
+        return Ok(TakenOver::Stored);
+    }
     if !devices::register(connection, &old.new, old.created_at)? {
         return Ok(TakenOver::Known);
     }
     let row = registry::table.filter(registry::device_id.eq(old.new.device_id.as_str()));
     diesel::update(row).set(registry::updated_at.eq(old.updated_at.0)).execute(connection)?;
     Ok(TakenOver::Stored)
+}
+
+/// Gives a device that was only heard of so far, and is still as it was found, what the old registry says of it.
+fn adopt(connection: &mut SqliteConnection, old: &OldDevice) -> QueryResult<usize> {
+    let new = &old.new;
+    sql_query(
+        "UPDATE devices SET device_name = ?, device_type = ?, location = ?, is_active = ?, metadata = ?, \
+         created_at = min(created_at, ?), updated_at = ?, version = version + 1 \
+         WHERE device_id = ? AND NOT is_active AND token_sha256 IS NULL AND device_name = device_id AND location IS NULL \
+         AND json(metadata) = '{\"quarantined\":true}'",
+    )
+    .bind::<Text, _>(&new.device_name)
+    .bind::<Text, _>(&new.device_type)
+    .bind::<Nullable<Text>, _>(new.location.as_deref())
+    .bind::<Bool, _>(new.is_active)
+    .bind::<Text, _>(serde_json::json!(new.metadata).to_string())
+    .bind::<BigInt, _>(old.created_at.0)
+    .bind::<BigInt, _>(old.updated_at.0)
+    .bind::<Text, _>(new.device_id.as_str())
+    .execute(connection)
 }
 
 fn config(connection: &mut SqliteConnection, old: &OldConfig) -> QueryResult<usize> {

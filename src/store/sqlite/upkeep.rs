@@ -65,7 +65,7 @@ pub(super) fn delete_device(connections: &Connections, id: &DeviceId, purge: boo
         diesel::delete(device_alerts::table.filter(device_alerts::device_id.eq(name))).execute(connection)?;
         diesel::delete(device_sequence::table.find(name)).execute(connection)?;
         let removed = diesel::delete(devices::table.filter(devices::device_id.eq(name))).execute(connection)?;
-        certificates::note_deleted(connection, id)?;
+        certificates::note_device(connection, id)?;
         Ok(removed == 1)
     })
 }

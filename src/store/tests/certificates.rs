@@ -110,6 +110,10 @@ pub fn every_right_taken_away_is_told_in_order(store: &dyn Store) {
         CredentialChange::Device(id("change-b")),
     ];
     assert_eq!(heard(start), all);
+    // Whatever time the one who took it away speaks of: nothing is forgotten before it was heard.
+    store.add_certificate(&certificate("0b", Some("change-a"), 100)).unwrap();
+    store.revoke_certificate("0b", &revocation(9 * 86_400), None).unwrap();
+    assert_eq!(heard(start), [&all[..], &[CredentialChange::Certificate("0b".into())]].concat());
     assert_eq!(store.credential_changes(start, 1).unwrap().len(), 1);
     assert_eq!(heard(store.last_credential_change().unwrap()), []);
 }

@@ -24,6 +24,27 @@ fn rows_keep_their_times_and_come_once(store: &dyn Store) {
     let device = store.device(&id("old1")).unwrap().unwrap();
     assert_eq!((device.created_at, device.updated_at), (at(-9000), at(-8000)));
 
+    // One that was only heard of so far gets its row; one that somebody has changed meanwhile keeps what he said.
+    let mut found = new_device("found1");
+    (found.device_name, found.device_type) = ("found1".into(), crate::domain::DEFAULT_DEVICE_TYPE.into());
+    (found.location, found.is_active, found.token_sha256) = (None, false, None);
+    found.metadata = json!({"quarantined": true}).as_object().unwrap().clone();
+    let named = NewDevice { device_id: id("found2"), device_name: "Mine".into(), ..found.clone() };
+    let batch = Batch { registrations: vec![found.clone(), named.clone()], ..Batch::default() };
+    store.commit(&batch).unwrap();
+    let old = [old_device("found1"), old_device("found2")];
+    assert_eq!(store.take_over_devices(&old).unwrap(), [Stored, Known]);
+    assert_eq!(store.take_over_devices(&old).unwrap(), [Known, Known]);
+    let device = store.device(&id("found1")).unwrap().unwrap();
+    let new = &old[0].new;
+    let as_said = (&new.device_name, &new.device_type, &new.location, new.is_active, &new.metadata);
+    assert_eq!(
+        (&device.device_name, &device.device_type, &device.location, device.is_active, &device.metadata),
+        as_said
+    );
+    assert_eq!((device.updated_at, device.created_at <= at(-9000)), (at(-8000), true));
+    assert_eq!(store.device(&id("found2")).unwrap().unwrap().device_name, "Mine");
+
     let alert = |device: &str, message: &str| OldAlert {
         device: id(device),
         alert_type: "overload".into(),
