@@ -35,6 +35,12 @@ pub(super) trait Disk: Send + Sync + 'static {
         OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
     }
 
+    /// Gives a file another name in its folder; its own is durably gone then.
+    fn rename(&self, path: &Path, to: &Path) -> Result<(), Error> {
+        fs::rename(path, to).map_err(Error::io("rename", path))?;
+        path.parent().map_or(Ok(()), sync_dir)
+    }
+
     /// Removes a file, if it is there; its name is durably gone then.
     fn remove(&self, path: &Path) -> Result<(), Error> {
         match fs::remove_file(path) {
@@ -83,16 +89,21 @@ pub(super) fn open_read(path: &Path) -> Result<File, Error> {
         let file = File::open(path)?;
         // Where a file system has no locks, nobody gets the other one either.
         let is_going = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
-        if is_going || file.metadata()?.nlink() == 0 { Err(io::ErrorKind::NotFound.into()) } else { Ok(file) }
+        // It may have got another name, or none, before it was locked.
+        if is_going || fs::metadata(path)?.ino() != file.metadata()?.ino() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(file)
     };
     open().map_err(Error::io("open", path))
 }
 
-/// Opens a segment that is to go, if nobody reads it; nobody can begin to while it is open.
+/// Opens a segment that is to go, if nobody reads it; nobody can begin to while it is open. One with a second name is
+/// somebody's copy (`cp -l`), and stays as it is.
 pub(super) fn open_unread(path: &Path) -> Option<File> {
     let file = OpenOptions::new().read(true).write(true).open(path).ok()?;
     file.try_lock().ok()?;
-    Some(file)
+    (file.metadata().ok()?.nlink() == 1).then_some(file)
 }
 
 /// Makes names created, renamed or removed in `dir` durable.
@@ -135,12 +146,12 @@ fn publish(draft: &Path, dir: &Path, first: u64) -> Result<(), Error> {
     sync_dir(dir)
 }
 
-/// Removes drafts that a crash left behind, and a spare.
+/// Removes drafts that a crash left behind, a spare, and a file that was to be one.
 pub(super) fn remove_drafts(dir: &Path) -> Result<(), Error> {
     for item in fs::read_dir(dir).map_err(Error::io("list", dir))? {
         let path = item.map_err(Error::io("list", dir))?.path();
         let draft = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".new"));
-        if draft.and_then(first_of_name).is_some() || path == spare::path(dir) {
+        if draft.and_then(first_of_name).is_some() || spare::is_one(dir, &path) {
             fs::remove_file(&path).map_err(Error::io("remove", &path))?;
         }
     }

@@ -12,7 +12,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 
 use super::format::{self, SEGMENT_HEADER};
-use super::spare::Spare;
+use super::spare::{Spare, Used};
 use super::{Entry, Error, Offset, Options, large};
 
 /// A segment as far as it is durable.
@@ -62,6 +62,8 @@ pub(super) struct State {
     pub not_removed: Option<Error>,
     /// The file of the next segment.
     pub spare: Spare,
+    /// Files of removed segments, of which the next spares will be made.
+    pub used: Vec<Used>,
     pub stalled: Option<String>,
     pub failed: Option<Error>,
 }
@@ -106,6 +108,7 @@ impl Shared {
             is_writer_idle: false,
             is_removing: false,
             spare: Spare::Absent,
+            used: Vec::new(),
             not_removed: None,
             stalled: None,
             failed: None,

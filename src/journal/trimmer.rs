@@ -3,7 +3,8 @@
 //!
 //! On a file system mounted with `discard` (the images of clouds are) the blocks of a segment of 64 MiB keep the medium from
 //! everything else for 8 to 25 ms. So they are given back a step at a time, when the name is gone already, and the writer's
-//! syncs come in between. Who still reads the file keeps all of it: then it goes when it is closed.
+//! syncs come in between. Who still reads the file keeps all of it: then it goes when it is closed. A few files are kept
+//! instead, to be the next spares (see `spare`).
 //!
 //! Invariant: a segment is off the books before its file goes; its name is durably gone before the next one's goes, so that
 //! what is left has no gap. A removal that fails is never repeated, it ends the journal as a failed write does. It ends by
@@ -36,10 +37,13 @@ pub(super) fn run(shared: &Shared, disk: &Arc<dyn Disk>) {
             Work::Remove(segment) => {
                 let path = disk::segment_path(&shared.dir, segment.first);
                 let unread = disk::open_unread(&path);
-                let removed = disk.remove(&path);
+                let place = unread.as_ref().and_then(|_| spare::place(shared, segment.bytes));
+                let removed = place.as_ref().map_or_else(|| disk.remove(&path), |place| disk.rename(&path, place));
                 let is_end = removed.is_err();
-                if let Some(file) = unread.filter(|_| !is_end) {
-                    shrink(shared, &**disk, &file, segment.bytes);
+                match (unread.filter(|_| !is_end), place) {
+                    (Some(file), Some(place)) => spare::keep(shared, place, file),
+                    (Some(file), None) => shrink(shared, &**disk, &file, segment.bytes),
+                    (None, _) => {}
                 }
                 let mut state = shared.lock();
                 state.is_removing = false;

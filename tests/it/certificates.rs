@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use iot_meter::domain::{Clock, DeviceId};
 use iot_meter::pki::{Ca, KeySource, Validity};
-use iot_meter::store::DeviceChange;
+use iot_meter::store::{DeviceChange, NewDevice, Outcome};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde_json::json;
 
@@ -241,6 +241,28 @@ fn a_device_that_another_node_disables_is_disconnected_here() {
     let disabled = DeviceChange { is_active: Some(false), ..DeviceChange::default() };
     app.store().update_device(&DeviceId::parse("m1").unwrap(), &disabled, None, app.now()).unwrap();
     assert_eq!(meter.receive(), None, "thrown out");
+}
+
+#[test]
+fn a_device_that_another_node_deletes_and_registers_anew_at_once_is_disconnected_here() {
+    let app = TestApp::builder().start();
+    let new = json!({"device_id": "m1", "device_name": "Meter"});
+    let made = app.api.post("/api/devices", &new).expect(201).json();
+    let (mut meter, _) = app.mqtt(&Connect::id("m1").login("m1", made["token"].as_str().unwrap()));
+    meter.ping();
+    let (store, id) = (app.store(), DeviceId::parse("m1").unwrap());
+    assert!(store.delete_device(&id, false).unwrap());
+    let anew = NewDevice {
+        device_id: id,
+        device_name: "Another meter".into(),
+        device_type: "dc_meter".into(),
+        location: None,
+        is_active: true,
+        metadata: serde_json::Map::new(),
+        token_sha256: Some([7; 32]),
+    };
+    assert!(matches!(store.create_device(&anew, app.now()).unwrap(), Outcome::Done(_)));
+    assert_eq!(meter.receive(), None, "it is not the meter that is registered now");
 }
 
 #[test]

@@ -102,7 +102,9 @@ impl Collector {
         for id in suspects {
             let Some(state) = self.states.get(id) else { continue };
             // What only other nodes hear is not watched here: the sweep finds it.
-            let is_heard_here = state.heard.own.is_none_or(|word| word.connection == Connection::Online);
+            let heard = &state.heard;
+            let is_heard_here =
+                heard.own.map_or(heard.elsewhere.is_empty(), |word| word.connection == Connection::Online);
             if let Some(deadline) = self.deadline(state).filter(|_| is_heard_here || !self.store.is_shared()) {
                 // Behind a node that lags it is looked at again a little later.
                 self.deadlines.touch(id, deadline.max(now));

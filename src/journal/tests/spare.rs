@@ -79,6 +79,100 @@ async fn the_next_segment_is_made_when_the_active_one_is_half_full_and_used() {
     all(&journal, WHOLE + HALF);
 }
 
+/// The first file that is kept for a spare.
+fn used(options: &Options) -> std::path::PathBuf {
+    options.dir.join("used-0.journal.new")
+}
+
+/// Which file it is.
+fn inode(path: &Path) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_file_of_a_segment_that_nobody_needs_is_the_next_spare() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = large(dir.path());
+    let (journal, _) = open(&options);
+    let cursor = journal.cursor("a", Offset(0)).unwrap();
+    let mut was_used = false;
+    // (A child of another test may hold a copy of the file's lock: then it goes as any other.)
+    for round in 0..10 {
+        let first = round * WHOLE;
+        fill(&journal, first + if round == 0 { 0 } else { HALF }, first + WHOLE).await;
+        let old = inode(&segment(&options, first));
+        fill(&journal, first + WHOLE, first + WHOLE + 1).await;
+        cursor.release(Offset(first + WHOLE));
+        while segment(&options, first).exists() || journal.status().segments > 1 {
+            tokio::task::yield_now().await;
+        }
+        fill(&journal, first + WHOLE + 1, first + WHOLE + HALF).await;
+        settled(&journal, Spare::Ready(SEGMENT)).await;
+        let zeros = fs::read(spare::path(&options.dir)).unwrap();
+        assert!(zeros.len() as u64 == SEGMENT && zeros.iter().all(|byte| *byte == 0));
+        if inode(&spare::path(&options.dir)) == old {
+            was_used = true;
+            break;
+        }
+    }
+    assert!(was_used);
+    assert!(!used(&options).exists());
+    journal.close().await.unwrap();
+    drop((journal, cursor));
+    assert!(verify(&options.dir, |_, _| ()).unwrap().findings.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_takes_the_file_that_was_to_be_a_spare_back_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = large(dir.path());
+    let faults = Faults::none();
+    let (journal, _) = faults.open(&options).unwrap();
+    fill(&journal, 0, WHOLE + 1).await;
+    let used = used(&options);
+    journal.cursor("a", Offset(0)).unwrap().release(Offset(WHOLE));
+    let kept = async {
+        while !used.exists() && segment(&options, 0).exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, kept).await.unwrap();
+    faults.space.store(10, Ordering::SeqCst);
+    let end = journal.append(&[entry(&payload(WHOLE + 1, RECORD))]).await.unwrap();
+    let given_back = async {
+        while used.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, given_back).await.unwrap();
+    faults.space.store(i64::MAX, Ordering::SeqCst);
+    journal.wait_durable(end).await.unwrap();
+    let read = drain(&mut journal.reader(Offset(WHOLE)).unwrap());
+    assert_eq!(read, [(WHOLE, payload(WHOLE, RECORD)), (WHOLE + 1, payload(WHOLE + 1, RECORD))]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_with_a_second_name_keeps_its_bytes_under_that_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = large(dir.path());
+    let (journal, _) = open(&options);
+    fill(&journal, 0, WHOLE + 1).await;
+    let copy = dir.path().join("copy");
+    fs::hard_link(segment(&options, 0), &copy).unwrap();
+    let expected = fs::read(&copy).unwrap();
+    journal.cursor("a", Offset(0)).unwrap().release(Offset(WHOLE));
+    let gone = async {
+        while segment(&options, 0).exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    fill(&journal, WHOLE + 1, WHOLE + HALF).await;
+    settled(&journal, Spare::Ready(SEGMENT)).await;
+    journal.close().await.unwrap();
+    assert!(fs::read(&copy).unwrap() == expected);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_crash_leaves_of_a_spare_is_removed_even_if_it_looks_like_a_segment() {
     let dir = tempfile::tempdir().unwrap();
@@ -87,9 +181,10 @@ async fn what_a_crash_leaves_of_a_spare_is_removed_even_if_it_looks_like_a_segme
     fill(&journal, 0, 3).await;
     drop(journal);
     fs::copy(segment(&options, 0), spare::path(&options.dir)).unwrap();
+    fs::copy(segment(&options, 0), used(&options)).unwrap();
     let (journal, recovery) = open(&options);
     assert_eq!(recovery.head, Offset(3));
-    assert!(!spare::path(&options.dir).exists());
+    assert!(!spare::path(&options.dir).exists() && !used(&options).exists());
     all(&journal, 3);
 }
 
