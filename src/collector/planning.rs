@@ -22,6 +22,11 @@ impl<'a, F: FnMut(&mut States) -> Batch> Planning<'a, F> {
         self.states.revisions(devices)
     }
 
+    /// The checkpoint of the batch in work.
+    pub fn checkpoint(&self) -> Option<u64> {
+        self.planned.as_ref().and_then(|batch| batch.checkpoint)
+    }
+
     /// The batch as it was committed.
     pub fn into_batch(self) -> Batch {
         self.planned.unwrap_or_default()

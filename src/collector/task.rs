@@ -163,7 +163,7 @@ impl Collector {
         };
         self.checkpoint = place.start.0;
         self.progress.set(place.start.0, None);
-        // Nothing was stored until now: the silence was ours.
+        // What was heard until now is not stored, or not yet again: the silence was ours.
         self.started_at = self.clock.now();
         self.watch_online(&place);
         self.board.set(TASK, TaskState::Running);
@@ -247,13 +247,7 @@ impl Collector {
             batch
         })?;
         let Some((took, stored)) = committed else {
-            tracing::error!(
-                since,
-                "the database does not stand where this node left it (did a standby take over that had less, or was it \
-                 restored?): going on from where it stands"
-            );
-            self.states.forget_all();
-            self.take_place(end)?;
+            self.go_back(end)?;
             return Ok(None);
         };
         self.checkpoint = end.0;
@@ -266,6 +260,17 @@ impl Collector {
         Ok(Some(records.iter().last().map_or(started, |record| record.received_at)))
     }
 
+    /// Goes on from where the store stands, which is not where it was left; it has nothing from behind `head` on.
+    fn go_back(&mut self, head: Offset) -> Result<(), Error> {
+        tracing::error!(
+            left_at = self.checkpoint,
+            "the database does not stand where this node left it (did a standby take over that had less, or was it \
+             restored?): going on from where it stands"
+        );
+        self.states.forget_all();
+        self.take_place(head)
+    }
+
     /// Lets the journal trim what the store has **synced**: a committed checkpoint may still be lost with the power, and
     /// what is read again after that must still be there. Syncing costs, so it is done now and then.
     fn release_durable(&mut self) -> Result<(), Error> {
@@ -273,8 +278,11 @@ impl Collector {
             return Ok(());
         }
         self.last_release = Instant::now();
-        if let Some(synced) = self.retry("sync its checkpoint", |c| c.store.durable_checkpoint())? {
-            self.cursor.release(Offset(synced));
+        match self.retry("sync its checkpoint", |c| c.store.durable_checkpoint())? {
+            // Also where no message comes any more, nobody shall believe that all is stored.
+            Some(synced) if synced != self.checkpoint => self.go_back(self.cursor.position())?,
+            Some(synced) => self.cursor.release(Offset(synced)),
+            None => {}
         }
         Ok(())
     }
@@ -312,10 +320,15 @@ impl Collector {
         let started = Instant::now();
         let mut states = std::mem::take(&mut self.states);
         let mut planning = Planning::new(&mut states, make);
+        let mut was_there = false;
         let done = self.retry("commit", |c| {
             let known = planning.known(devices);
             match c.store.commit_planned(&known, &mut planning) {
-                Err(store::Error::Moved) => Ok(None),
+                Err(store::Error::Moved) => {
+                    // Committed before, and only the answer was lost?
+                    was_there = planning.checkpoint().is_some() && c.store.checkpoint()? == planning.checkpoint();
+                    Ok(was_there.then(store::Committed::default))
+                }
                 done => done.map(Some),
             }
         });
@@ -329,6 +342,10 @@ impl Collector {
             watch_presence(&mut self.deadlines, id, state, self.started_at);
         }
         self.states.settle(self.options.max_cached_devices);
+        if was_there {
+            // They may have been made of what that commit left.
+            self.states.forget_all();
+        }
         // An accepted `update_config` has changed the device's intervals in the registry.
         for device in batch.commands.iter().filter_map(|change| change.device.as_ref()) {
             self.states.forget(device);
@@ -370,11 +387,14 @@ impl Collector {
         mut call: impl FnMut(&mut Self) -> Result<T, store::Error>,
     ) -> Result<T, Error> {
         let mut backoff = Backoff::default();
+        let began = Instant::now();
         loop {
             match call(self) {
                 Ok(value) => {
                     if backoff.has_failed() {
-                        self.presence.store_is_back();
+                        if began.elapsed() > self.options.node_timeout / 2 {
+                            self.presence.store_is_back();
+                        }
                         tracing::info!(operation = what, "the store is back");
                         self.board.set(TASK, TaskState::Running);
                     }

@@ -10,7 +10,8 @@
 //! a start finds of one, or of a file that was to be one, is removed. Nothing depends on it: where it cannot be made, the next segment grows as it is written.
 //! A full disk takes it back, so does the end.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::disk::Disk;
@@ -50,6 +51,16 @@ pub(super) fn path(dir: &Path) -> PathBuf {
 pub(super) struct Used {
     path: PathBuf,
     file: File,
+}
+
+impl Used {
+    /// Gives its space back. Another one may lie at its place already.
+    fn remove(&self) {
+        let of = |metadata: std::io::Result<Metadata>| metadata.ok().map(|metadata| metadata.ino());
+        if of(std::fs::metadata(&self.path)) == of(self.file.metadata()) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 fn used_path(dir: &Path, number: usize) -> PathBuf {
@@ -97,7 +108,7 @@ pub(super) fn make(shared: &Shared, disk: &dyn Disk, length: u64) -> Spare {
         Err(error) => tracing::debug!(%error, "the next journal segment is not made ahead"),
     }
     if let Some(used) = &used {
-        let _ = std::fs::remove_file(&used.path);
+        used.remove();
     }
     remove(shared);
     Spare::Refused
@@ -128,9 +139,7 @@ pub(super) fn take_back(shared: &Shared) -> bool {
         state.spare = Spare::Refused;
     }
     drop(state);
-    for used in &used {
-        let _ = std::fs::remove_file(&used.path);
-    }
+    used.iter().for_each(Used::remove);
     if is_ready {
         remove(shared);
     }

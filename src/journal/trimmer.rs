@@ -11,6 +11,7 @@
 //! itself when nothing more is appended and nothing is left to remove.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -40,10 +41,13 @@ pub(super) fn run(shared: &Shared, disk: &Arc<dyn Disk>) {
                 let place = unread.as_ref().and_then(|_| spare::place(shared, segment.bytes));
                 let removed = place.as_ref().map_or_else(|| disk.remove(&path), |place| disk.rename(&path, place));
                 let is_end = removed.is_err();
-                match (unread.filter(|_| !is_end), place) {
-                    (Some(file), Some(place)) => spare::keep(shared, place, file),
-                    (Some(file), None) => shrink(shared, &**disk, &file, segment.bytes),
-                    (None, _) => {}
+                // Somebody may have given it a second name meanwhile; now nobody can any more.
+                let names = unread.as_ref().and_then(|file| file.metadata().ok()).map(|metadata| metadata.nlink());
+                match (unread.filter(|_| !is_end), place, names) {
+                    (Some(file), Some(place), Some(1)) => spare::keep(shared, place, file),
+                    (Some(file), None, Some(0)) => shrink(shared, &**disk, &file, segment.bytes),
+                    (_, Some(place), _) => drop(std::fs::remove_file(place)),
+                    _ => {}
                 }
                 let mut state = shared.lock();
                 state.is_removing = false;

@@ -223,6 +223,7 @@ fn respond(request: &str, inbox: &Inbox, is_settled: bool, is_kept: fn(u64) -> b
     if request.starts_with("GET /api/nodes ") {
         let now = Clock::system().now();
         let until = now.plus_us(if is_settled { 10_000_000 } else { -1 });
+        let settled = now.plus_us(10_000_000);
         let node = |name: &str, heard_at: &str, until: Timestamp| {
             format!(
                 "{{\"name\":\"{name}\",\"is_this\":{},\"heartbeat_at\":{heard_at},\"stored_until\":\"{until}\"}}",
@@ -231,7 +232,7 @@ fn respond(request: &str, inbox: &Inbox, is_settled: bool, is_kept: fn(u64) -> b
         };
         let long_ago = now.plus_us(-86_400_000_000);
         let nodes = [
-            node("asked", &format!("\"{now}\""), long_ago),
+            node("asked", &format!("\"{now}\""), settled),
             node("receives", &format!("\"{now}\""), until),
             node("stopped", "null", long_ago),
             node("dead since yesterday", &format!("\"{long_ago}\""), long_ago),

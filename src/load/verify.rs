@@ -57,12 +57,14 @@ struct Node {
 
 impl Node {
     /// Whether nothing it received from `begun` to `ended` is still on its way into the store. One that stopped in good
-    /// order has no heartbeat, and nothing on its way.
+    /// order has no heartbeat, and nothing on its way. (Behind a balancer the node that answers now need not be the one whose
+    /// collector was asked.)
     fn is_settled(&self, begun: Timestamp, ended: Timestamp) -> bool {
         let is_from = |text: &Option<String>, time| {
             text.as_deref().and_then(Timestamp::parse_rfc3339).is_some_and(|at: Timestamp| at >= time)
         };
-        self.is_this || !is_from(&self.heartbeat_at, begun) || is_from(&self.stored_until, ended.plus(CLOCKS))
+        let is_alone = self.is_this && self.stored_until.is_none();
+        is_alone || !is_from(&self.heartbeat_at, begun) || is_from(&self.stored_until, ended.plus(CLOCKS))
     }
 }
 

@@ -43,12 +43,17 @@ fn a_database_that_lost_its_last_commits_gets_them_from_the_journal_again_while_
     let counted = Figures::of(&app.api);
     // As a standby that takes over and never had them.
     let (store, id) = (app.store(), DeviceId::parse("m1").unwrap());
-    assert!(store.delete_device(&id, true).unwrap());
-    store.commit(&Batch { checkpoint: Some(0), ..Batch::default() }).unwrap();
+    let lose = || {
+        assert!(store.delete_device(&id, true).unwrap());
+        store.commit(&Batch { checkpoint: Some(0), ..Batch::default() }).unwrap();
+    };
+    let has =
+        |count: usize| app.api.get("/api/devices/m1").status == 200 && app.values("m1", "voltage_dc").len() == count;
+    lose();
     say(10);
-    app.eventually("all are there again", || {
-        app.api.get("/api/devices/m1").status == 200 && app.values("m1", "voltage_dc").len() == 11
-    });
+    app.eventually("all are there again", || has(11));
+    lose();
+    app.eventually("also when nothing comes any more", || has(11));
     Figures::of(&app.api).grown(&counted, "messages_duplicate_total", 0.0);
     let gaps = app.api.get("/api/devices/m1/gaps").expect(200).json();
     assert_eq!(gaps.as_array().unwrap().len(), 0, "{gaps}");

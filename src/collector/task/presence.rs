@@ -24,7 +24,7 @@ pub(super) struct Looks {
     last_sweep: Instant,
     /// Since when the database has been there: before that, other nodes could not say that they live, and what they heard.
     back_since: Instant,
-    /// Whether it has been away since this node began.
+    /// Whether it has been away, for long enough that others may look dead, since this node began.
     was_away: bool,
     leader: Leader,
 }
