@@ -13,7 +13,7 @@ pub struct Place {
 
 /// The store's checkpoint, or the journal's beginning where the two do not fit together (a restored or a new database): what
 /// is read twice is stored once. `head` is the end of what can be stored: at first where the journal ended when this process
-/// began, later where reading has got to. A checkpoint beyond it is another journal's, also when this one has grown past it
+/// began, later where the checkpoint was left. A checkpoint beyond it is another journal's, also when this one has grown past it
 /// meanwhile. Such a checkpoint is set right before anything is let go of by it, and a new database gets its first.
 pub fn find(store: &dyn Store, journal: &Journal, head: Offset) -> Result<Place, Error> {
     let status = journal.status();

@@ -247,7 +247,7 @@ impl Collector {
             batch
         })?;
         let Some((took, stored)) = committed else {
-            self.go_back(end)?;
+            self.go_back()?;
             return Ok(None);
         };
         self.checkpoint = end.0;
@@ -260,15 +260,16 @@ impl Collector {
         Ok(Some(records.iter().last().map_or(started, |record| record.received_at)))
     }
 
-    /// Goes on from where the store stands, which is not where it was left; it has nothing from behind `head` on.
-    fn go_back(&mut self, head: Offset) -> Result<(), Error> {
+    /// Goes on from where the store stands, which is not where it was left. A place behind that is not this journal's: another
+    /// process commits in this node's name.
+    fn go_back(&mut self) -> Result<(), Error> {
         tracing::error!(
             left_at = self.checkpoint,
             "the database does not stand where this node left it (did a standby take over that had less, or was it \
              restored?): going on from where it stands"
         );
         self.states.forget_all();
-        self.take_place(head)
+        self.take_place(Offset(self.checkpoint))
     }
 
     /// Lets the journal trim what the store has **synced**: a committed checkpoint may still be lost with the power, and
@@ -280,7 +281,7 @@ impl Collector {
         self.last_release = Instant::now();
         match self.retry("sync its checkpoint", |c| c.store.durable_checkpoint())? {
             // Also where no message comes any more, nobody shall believe that all is stored.
-            Some(synced) if synced != self.checkpoint => self.go_back(self.cursor.position())?,
+            Some(synced) if synced != self.checkpoint => self.go_back()?,
             Some(synced) => self.cursor.release(Offset(synced)),
             None => {}
         }
