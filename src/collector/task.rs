@@ -264,7 +264,7 @@ impl Collector {
     /// process commits in this node's name.
     fn go_back(&mut self) -> Result<(), Error> {
         tracing::error!(
-            left_at = self.checkpoint,
+            checkpoint = self.checkpoint,
             "the database does not stand where this node left it (did a standby take over that had less, or was it \
              restored?): going on from where it stands"
         );
