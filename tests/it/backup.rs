@@ -229,6 +229,7 @@ fn nothing_is_restored_over_anything_nor_from_a_damaged_or_cut_file() {
     assert!(refused(&desk.backup("data", "b.tar.zst", &[])).contains("is there already"));
     assert!(refused(&desk.restore("data", "b.tar.zst", &[])).contains("is not empty: it has"));
     let whole = std::fs::read(desk.path("b.tar.zst")).unwrap();
+    let content = zstd::decode_all(&whole[..]).unwrap();
     for cut in [0, 10, whole.len() / 3, whole.len() / 2, whole.len() - 1000, whole.len() - 3] {
         std::fs::write(desk.path("cut"), &whole[..cut]).unwrap();
         let said = refused(&desk.restore("new", "cut", &[]));
@@ -238,6 +239,10 @@ fn nothing_is_restored_over_anything_nor_from_a_damaged_or_cut_file() {
     for at in (0..20).map(|n| 30 + n * (whole.len() - 60) / 20) {
         let mut damaged = whole.clone();
         damaged[at] ^= 0x40;
+        // A bit of the packing that changes nothing of what is in it is no damage.
+        if zstd::decode_all(&damaged[..]).is_ok_and(|unpacked| unpacked == content) {
+            continue;
+        }
         std::fs::write(desk.path("damaged"), &damaged).unwrap();
         refused(&desk.restore("new", "damaged", &[]));
         assert!(!desk.path("new").exists(), "{at}");
