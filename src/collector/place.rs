@@ -19,18 +19,16 @@ pub fn find(store: &dyn Store, journal: &Journal, head: Offset) -> Result<Place,
     let status = journal.status();
     let start = match store.checkpoint()?.map(Offset) {
         Some(at) if (status.first..=head).contains(&at) => at,
-        Some(at) => {
-            tracing::error!(
-                checkpoint = at.0,
-                first = status.first.0,
-                head = head.0,
-                "the database does not fit the journal (was an older one restored?): reading the journal from its \
-                 beginning; what was trimmed before is in the archive only"
-            );
-            store.commit(&Batch { checkpoint: Some(status.first.0), ..Batch::default() })?;
-            status.first
-        }
-        None => {
+        other => {
+            if let Some(at) = other {
+                tracing::error!(
+                    checkpoint = at.0,
+                    first = status.first.0,
+                    head = head.0,
+                    "the database does not fit the journal (was an older one restored?): reading the journal from its \
+                     beginning; what was trimmed before is in the archive only"
+                );
+            }
             store.commit(&Batch { checkpoint: Some(status.first.0), ..Batch::default() })?;
             status.first
         }

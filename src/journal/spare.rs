@@ -7,8 +7,8 @@
 //! (Measured there: new pages cost 7 % of two processors, and what is not given back keeps no medium busy.)
 //!
 //! Invariants: a spare is no segment, whatever it holds: it gets a segment's name only after its header is on disk, and what
-//! a start finds of one, or of a file that was to be one, is removed. Nothing depends on it: where it cannot be made, the next segment grows as it is written.
-//! A full disk takes it back, so does the end.
+//! a start finds of one, or of a file that was to be one, is removed. Nothing depends on it: where it cannot be made, the next
+//! segment grows as it is written. A full disk takes it back, so does the end.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
