@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use iot_meter::domain::Clock;
+use iot_meter::domain::{Clock, Timestamp};
 use iot_meter::observe::catalogue::DUTIES;
 use rand::Rng;
 use serde_json::{Value, json};
@@ -114,6 +114,76 @@ fn commands_given_to_one_node_reach_a_meter_at_another_and_go_on_when_that_one_i
     eventually("it is known to have stopped", || are(&a, [("a", "alive"), ("b", "stopped")]));
     eventually("who stopped in good order is not dead", || counts(&a, 1.0, 0.0, 1.0));
     assert_eq!(a.terminate(), Some(0));
+}
+
+/// When a node last said that it is there.
+fn beat(of: &Server) -> Timestamp {
+    let nodes = of.api.get("/api/nodes").expect(200).json();
+    let this = nodes.as_array().unwrap().iter().find(|node| node["is_this"] == true).unwrap().clone();
+    Timestamp::parse_rfc3339(this["heartbeat_at"].as_str().unwrap()).unwrap()
+}
+
+/// Every alert there has been of it, and what it is now.
+fn presence(of: &Server) -> (Vec<String>, String) {
+    let alerts = of.api.get("/api/devices/m1/alerts").expect(200).json();
+    let alerts = alerts.as_array().unwrap().iter().map(|a| a["alert_type"].as_str().unwrap().to_owned()).collect();
+    let status = of.api.get("/api/devices/m1/status").expect(200).json();
+    (alerts, status["connection_status"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn behind_an_outage_no_node_takes_a_meter_offline_that_another_one_has_heard() {
+    let (dir, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
+    let url = postgres.database();
+    let [a, b] = ["a", "b"].map(|name| Server::start_node_dead_after(8, dir.path(), name, &url));
+    a.api.post("/api/devices", &json!({"device_id": "m1", "device_name": "M"})).expect(201);
+    // Ten seconds of silence are its absence.
+    let faster = json!({"cmd": "update_config", "params": {"send_interval_s": 1, "hello_interval_s": 5}});
+    let sent = a.api.post("/api/devices/m1/commands", &faster).json();
+    let path = format!("/api/commands/{}/ack", sent["cmd_id"].as_str().unwrap());
+    a.api.put(&path, &json!({"result": "accepted"})).expect(200);
+    let clock = Clock::system();
+    let (mut meter, _) = Client::connect(a.mqtt, &Connect::id("m1"));
+    meter.publish("iot/m1/telemetry", telemetry("m1", clock.now(), 0, 750.0).as_bytes(), 1);
+    eventually("both know that it is there", || [&a, &b].iter().all(|node| presence(node).1 == "online"));
+    drop(meter);
+
+    postgres.stop();
+    let stopped_at = clock.now();
+    let stop = Arc::new(AtomicBool::new(false));
+    let goes_on = {
+        let (stop, clock, to) = (Arc::clone(&stop), clock.clone(), b.mqtt);
+        std::thread::spawn(move || {
+            let (mut meter, _) = Client::connect(to, &Connect::id("m1"));
+            let mut seq = 1;
+            while !stop.load(Ordering::Relaxed) {
+                meter.publish("iot/m1/telemetry", telemetry("m1", clock.now(), seq, 750.0).as_bytes(), 1);
+                seq += 1;
+                std::thread::sleep(Duration::from_millis(300));
+            }
+        })
+    };
+    eventually("an outage longer than any silence", || clock.now() > stopped_at.plus(Duration::from_secs(14)));
+    // The other one is the last to come back: for a moment the database says that nobody hears the meter.
+    b.pause();
+    postgres.restart();
+    eventually("one is back", || a.api.get("/readyz").status == 200);
+    let back_at = clock.now();
+    eventually("it has looked who is silent", || beat(&a) > back_at.plus(Duration::from_millis(2500)));
+    b.resume();
+    eventually("it looks again", || beat(&a) > back_at.plus(Duration::from_secs(12)));
+    stop.store(true, Ordering::Relaxed);
+    goes_on.join().unwrap();
+    settled(&b.api);
+    for node in [&a, &b] {
+        assert_eq!(presence(node), (vec![], "online".to_owned()));
+    }
+    // That it is judged at all:
+    eventually("silence is absence", || presence(&a).1 == "offline");
+    assert_eq!(presence(&b).0, ["device_offline"]);
+    for node in [a, b] {
+        assert_eq!(node.terminate(), Some(0));
+    }
 }
 
 #[test]

@@ -140,6 +140,16 @@ impl Faults {
         self.removed.notify_all();
     }
 
+    /// Waits, or fails, as told.
+    fn removal(&self, operation: &'static str, path: &Path) -> Result<(), super::Error> {
+        let removing = self.removing.lock().unwrap();
+        let (_, fail) = *self.removed.wait_timeout_while(removing, PATIENCE, |(wait, _)| *wait).unwrap().0;
+        match fail {
+            true => Err(super::Error::io(operation, path)(io::Error::other("the medium is gone"))),
+            false => Ok(()),
+        }
+    }
+
     fn open(self: &Arc<Self>, options: &Options) -> Result<(Journal, Recovery), super::Error> {
         Journal::open_on(Arc::new(FaultyDisk(Arc::clone(self))), options.clone(), None)
     }
@@ -178,12 +188,13 @@ impl Disk for FaultyDisk {
         file.set_len(len)
     }
 
+    fn rename(&self, path: &Path, to: &Path) -> Result<(), super::Error> {
+        self.0.removal("rename", path)?;
+        super::disk::RealDisk.rename(path, to)
+    }
+
     fn remove(&self, path: &Path) -> Result<(), super::Error> {
-        let removing = self.0.removing.lock().unwrap();
-        let removing = self.0.removed.wait_timeout_while(removing, PATIENCE, |(wait, _)| *wait).unwrap().0;
-        match removing.1 {
-            true => Err(super::Error::io("remove", path)(io::Error::other("the medium is gone"))),
-            false => super::disk::RealDisk.remove(path),
-        }
+        self.0.removal("remove", path)?;
+        super::disk::RealDisk.remove(path)
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::super::spare::{self, Spare};
-use super::super::{Journal, Offset, Options, verify};
+use super::super::{Error, Journal, Offset, Options, verify};
 use super::{Faults, PATIENCE, append, drain, entry, files, open, options, payload, segment};
 
 const SEGMENT: u64 = 4 << 20;
@@ -149,6 +149,32 @@ async fn a_full_disk_takes_the_file_that_was_to_be_a_spare_back_too() {
     journal.wait_durable(end).await.unwrap();
     let read = drain(&mut journal.reader(Offset(WHOLE)).unwrap());
     assert_eq!(read, [(WHOLE, payload(WHOLE, RECORD)), (WHOLE + 1, payload(WHOLE + 1, RECORD))]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_that_cannot_be_kept_for_a_spare_ends_the_journal_and_is_there_still() {
+    // (A child of another test may hold a copy of the file's lock: then it is removed as any other, which fails as well.)
+    for _ in 0..10 {
+        let dir = tempfile::tempdir().unwrap();
+        let options = large(dir.path());
+        let faults = Faults::none();
+        faults.removals(false, true);
+        let (journal, _) = faults.open(&options).unwrap();
+        fill(&journal, 0, WHOLE + 1).await;
+        let cursor = journal.cursor("a", Offset(0)).unwrap();
+        cursor.release(Offset(WHOLE));
+        let failed = tokio::time::timeout(PATIENCE, journal.failed()).await.expect("it ends");
+        assert!(!used(&options).exists());
+        drop((journal, cursor));
+        let (journal, recovery) = open(&options);
+        assert_eq!((recovery.first, recovery.head), (Offset(0), Offset(WHOLE + 1)));
+        all(&journal, WHOLE + 1);
+        match failed {
+            Error::Io { operation: "rename", .. } => return,
+            other => assert!(matches!(&other, Error::Io { operation: "remove", .. }), "{other:?}"),
+        }
+    }
+    panic!("none was to be kept");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

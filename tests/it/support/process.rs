@@ -100,10 +100,16 @@ impl Server {
     /// One of several nodes on a database. It is called dead after three seconds of silence.
     #[cfg(feature = "postgres")]
     pub fn start_node(dir: &Path, name: &str, database_url: &str) -> Self {
+        Self::start_node_dead_after(3, dir, name, database_url)
+    }
+
+    /// The same, after so many seconds.
+    #[cfg(feature = "postgres")]
+    pub fn start_node_dead_after(seconds: u32, dir: &Path, name: &str, database_url: &str) -> Self {
         let data = dir.join(name);
         let mut command = command(&data);
         command.env("IOT_METER__DATABASE__URL", database_url).env("IOT_METER__NODES__NAME", name);
-        command.env("IOT_METER__NODES__HEARTBEAT_S", "1").env("IOT_METER__NODES__TIMEOUT_S", "3");
+        command.env("IOT_METER__NODES__HEARTBEAT_S", "1").env("IOT_METER__NODES__TIMEOUT_S", seconds.to_string());
         Self::start_with(&mut command, &data)
     }
 
@@ -113,10 +119,25 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// `kill -STOP`: it does nothing, and keeps what it has.
+    #[cfg(feature = "postgres")]
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// `kill -CONT`.
+    #[cfg(feature = "postgres")]
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, which: &str) {
+        assert!(Command::new("kill").args([which, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
     /// SIGTERM; the exit code.
     pub fn terminate(mut self) -> Option<i32> {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("-TERM");
         let mut status = None;
         super::eventually("the server ends", || {
             status = self.child.try_wait().unwrap();
