@@ -160,13 +160,28 @@ impl Upkeep {
 
     /// Looks after one hour, if it is over.
     pub(crate) fn hour(&self, hour: Hour, now: Timestamp, done: &mut Done) -> Result<(), Error> {
-        let over = now.since(hour.end());
         if hour.end().plus(self.options.period) > now {
             return Ok(());
         }
+        self.work_on(hour, self.ours(hour, now)?, now, done)
+    }
+
+    /// The objects of an hour that this node looks after.
+    pub(crate) fn ours(&self, hour: Hour, now: Timestamp) -> Result<Vec<Listed>, Error> {
+        let is_abandoned = now.since(hour.end()) >= ABANDONED;
         let objects = self.bucket.objects(&hour.folder())?.into_iter().filter_map(Listed::new);
-        let ours = objects.filter(|l| l.name.node == self.node || over >= ABANDONED).collect();
-        let (standing, covered) = standing(ours);
+        Ok(objects.filter(|listed| listed.name.node == self.node || is_abandoned).collect())
+    }
+
+    /// Removes what is in another one of these, and puts together what is not. Somebody else may have changed them meanwhile.
+    pub(crate) fn work_on(
+        &self,
+        hour: Hour,
+        objects: Vec<Listed>,
+        now: Timestamp,
+        done: &mut Done,
+    ) -> Result<(), Error> {
+        let (standing, covered) = standing(objects);
         for listed in &covered {
             done.replaced += u64::from(self.remove_covered(listed, &standing, now)?);
         }

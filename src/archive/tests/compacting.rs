@@ -11,8 +11,12 @@ const PERIOD: Duration = Duration::from_secs(600);
 
 impl Bench {
     fn upkeep(&self, keep: Option<Duration>) -> Upkeep {
+        self.upkeep_of(NODE, keep)
+    }
+
+    fn upkeep_of(&self, node: uuid::Uuid, keep: Option<Duration>) -> Upkeep {
         let board = self.board.clone();
-        Upkeep::new(UpkeepOptions { node: NODE, period: PERIOD, compacts: true, keep, board }, self.bucket())
+        Upkeep::new(UpkeepOptions { node, period: PERIOD, compacts: true, keep, board }, self.bucket())
     }
 
     pub(super) fn pass(&self) -> std::result::Result<Done, Error> {
@@ -100,6 +104,41 @@ fn the_objects_of_a_finished_hour_become_one_and_go_a_period_later() {
     bench.archive().unwrap();
     assert_eq!(bench.pass().unwrap(), Done { written: 1, ..Done::default() });
     assert_eq!(bench.pass().unwrap(), Done { replaced: 2, ..Done::default() });
+    bench.assert_archived_exactly_once();
+}
+
+#[test]
+fn two_nodes_that_put_the_hour_of_one_that_is_gone_together_at_once_leave_one_object() {
+    // More objects than are put together at once.
+    const OBJECTS: usize = 100;
+    let bench = Bench::new(&[]);
+    for number in 0..OBJECTS {
+        bench.log.append(&[rec("a", HOUR + number as i64, number)]);
+        bench.archive().unwrap();
+    }
+    let hour = Hour::of(Timestamp(HOUR));
+    let [one, other] = [8, 9].map(|node| bench.upkeep_of(uuid::Uuid::from_u128(node), None));
+    // Long after the hour, and by the store's clock before any object's period is over.
+    let now = Timestamp(240 * HOUR);
+    let list = one.ours(hour, now).unwrap();
+    assert_eq!(list.len(), OBJECTS);
+    let mut done = Done::default();
+    // The first writes one whole, the other one lists that and writes its own around it, and the first goes on.
+    bench.store.good_puts.store(1, Ordering::SeqCst);
+    bench.store.bad_puts.store(1, Ordering::SeqCst);
+    let _ = one.work_on(hour, list.clone(), now, &mut done);
+    bench.store.bad_puts.store(0, Ordering::SeqCst);
+    other.hour(hour, now, &mut done).unwrap();
+    one.work_on(hour, list, now, &mut done).unwrap();
+    for pass in 0.. {
+        assert!(pass < 10, "there is no end of it: {:?}", bench.keys());
+        let mut done = Done::default();
+        other.hour(hour, LATE, &mut done).unwrap();
+        if done == Done::default() {
+            break;
+        }
+    }
+    assert_eq!(bench.keys().len(), 1, "{:?}", bench.keys());
     bench.assert_archived_exactly_once();
 }
 
