@@ -346,6 +346,13 @@ fn deleting_keeps_or_purges_the_data(store: &dyn Store) {
         assert_eq!(store.commands(&of_device, ALL).unwrap().total, Some(0));
         create(store, &new_device(device));
         assert!(store.device_credential(&id(device)).unwrap().unwrap().token_sha256.is_none());
+        let span = || state_of(store, device).unwrap().span_us;
+        assert_eq!(span(), if purge { 0 } else { 5 }, "and finds the samples in them");
+        for span_us in [2, 7] {
+            let state = DeviceState { span_us, ..DeviceState::default() };
+            store.commit(&Batch { states: vec![(id(device), state)], ..Batch::default() }).unwrap();
+            assert_eq!(span(), if purge { span_us } else { span_us.max(5) });
+        }
         let kept = usize::from(!purge);
         assert_eq!(scan(store, device, 0, 9).len(), kept, "a device registered again sees its old data");
         assert_eq!(store.events(&id(device), None, ALL).unwrap().items.len(), kept);

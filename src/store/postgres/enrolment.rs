@@ -235,7 +235,7 @@ fn find_claim(connection: &mut PgConnection, prefix: &str) -> Result<Option<Clai
     row.map(Row::read).transpose()
 }
 
-/// When the device was allowed to enrol again, if it has enrolled or was ever allowed to.
+/// When the device was allowed to enrol again, if it has enrolled, was removed or was ever allowed to.
 type Allowed = Option<Option<Time>>;
 
 /// The row with that.
@@ -252,6 +252,18 @@ fn may_enrol(connection: &mut PgConnection, id: &DeviceId, enrolment: Allowed) -
         Some(allowed_at) => Ok(allowed_at.is_some()),
         None => Ok(!devices::exists(connection, id)?),
     }
+}
+
+/// Notes that a device was removed: it does not come back by a claim, whether it had enrolled or not.
+pub(super) fn removed(connection: &mut PgConnection, id: &DeviceId) -> QueryResult<()> {
+    let not_allowed = device_enrolments::allowed_at.eq(None::<Time>);
+    diesel::insert_into(device_enrolments::table)
+        .values((device_enrolments::device_id.eq(id.as_str()), not_allowed))
+        .on_conflict(device_enrolments::device_id)
+        .do_update()
+        .set(not_allowed)
+        .execute(connection)
+        .map(drop)
 }
 
 /// See [`Enrolment::enrol`]. The claim's row and the device's are locked in this order: of several who take the last use, or

@@ -82,8 +82,8 @@ struct Row {
 }
 
 const FIELDS: &str = "d.is_active, d.device_type, c.send_interval_s, c.hello_interval_s, s.head_seq, s.head_ts, s.reboots, \
-                      s.connection_status, s.last_seen, s.fw_version, s.latest, s.span_us, s.hints, s.heard, \
-                      s.rules, s.revision";
+                      s.connection_status, s.last_seen, s.fw_version, s.latest, greatest(s.span_us, k.span_us) AS span_us, \
+                      s.hints, s.heard, s.rules, s.revision";
 
 /// Writes states, whole; in key order, so that nodes do not wait for each other in a circle.
 pub(super) fn upsert(connection: &mut PgConnection, node: Uuid, states: &[(DeviceId, DeviceState)]) -> QueryResult<()> {
@@ -130,6 +130,7 @@ pub(super) fn of(connection: &mut PgConnection, node: Uuid, ids: &[DeviceId]) ->
          LEFT JOIN devices AS d ON d.device_id = j.id \
          LEFT JOIN device_configs AS c ON c.device_id = j.id \
          LEFT JOIN device_sequence AS s ON s.device_id = j.id \
+         LEFT JOIN kept_spans AS k ON k.device_id = j.id \
          WHERE d.device_id IS NOT NULL OR s.device_id IS NOT NULL"
     );
     let mut found = Vec::with_capacity(ids.len());
@@ -150,12 +151,31 @@ pub(super) fn online(connection: &mut PgConnection, node: Uuid) -> Result<Vec<Fr
         "SELECT s.device_id AS device_id, {FIELDS} FROM device_sequence AS s \
          LEFT JOIN devices AS d ON d.device_id = s.device_id \
          LEFT JOIN device_configs AS c ON c.device_id = s.device_id \
+         LEFT JOIN kept_spans AS k ON k.device_id = s.device_id \
          WHERE s.connection_status = 'online'"
     );
     let rows: Vec<Row> = sql_query(query).load(connection)?;
     let names: Vec<&str> = rows.iter().map(|row| row.device_id.as_str()).collect();
     let mut open = gaps::open(connection, &names)?;
     rows.into_iter().map(|row| read(&mut open, node, row)).collect()
+}
+
+/// Removes a device's state. How far samples lie from their messages is kept, for measurements that stay.
+pub(super) fn remove(connection: &mut PgConnection, device: &DeviceId) -> QueryResult<()> {
+    sql_query(
+        "WITH gone AS (DELETE FROM device_sequence WHERE device_id = $1 COLLATE \"C\" RETURNING device_id, span_us) \
+         INSERT INTO kept_spans AS k (device_id, span_us) SELECT device_id, span_us FROM gone WHERE span_us > 0 \
+         ON CONFLICT (device_id) DO UPDATE SET span_us = greatest(k.span_us, excluded.span_us)",
+    )
+    .bind::<Text, _>(device.as_str())
+    .execute(connection)
+    .map(drop)
+}
+
+/// Forgets that too: no measurement is left.
+pub(super) fn forget_span(connection: &mut PgConnection, device: &DeviceId) -> QueryResult<()> {
+    let forget = "DELETE FROM kept_spans WHERE device_id = $1 COLLATE \"C\"";
+    sql_query(forget).bind::<Text, _>(device.as_str()).execute(connection).map(drop)
 }
 
 fn read(open: &mut HashMap<String, Vec<Gap>>, node: Uuid, row: Row) -> Result<Fresh, Fault> {

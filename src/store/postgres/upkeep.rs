@@ -12,9 +12,9 @@ use super::connection::{Connections, View};
 use super::engines::{Cut, Table};
 use super::partitions::{Partitions, TABLES, TELEMETRY};
 use super::reach;
-use super::schema::{device_alerts, device_commands, device_sequence, devices, sequence_gaps};
+use super::schema::{device_alerts, device_commands, devices, sequence_gaps};
 use super::types::Time;
-use super::{certificates, rollups};
+use super::{certificates, enrolment, rollups, states};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::{Stats, listing};
@@ -71,10 +71,13 @@ pub(super) fn delete_device(connections: &Connections, id: &DeviceId, purge: boo
     while purge && connections.write(|connection| Ok(purge_part(connection, id)?))? > 0 {}
     connections.write(|connection| {
         let name = id.as_str();
+        // Before all of it, as whoever enrols.
+        enrolment::removed(connection, id)?;
         // Its state first, as whoever stores what it says begins with it.
-        diesel::delete(device_sequence::table.find(name)).execute(connection)?;
+        states::remove(connection, id)?;
         if purge {
             while purge_part(connection, id)? > 0 {}
+            states::forget_span(connection, id)?;
         }
         diesel::delete(device_commands::table.filter(device_commands::device_id.eq(name))).execute(connection)?;
         diesel::delete(device_alerts::table.filter(device_alerts::device_id.eq(name))).execute(connection)?;

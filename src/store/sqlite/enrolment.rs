@@ -221,7 +221,7 @@ fn find_claim(connection: &mut SqliteConnection, prefix: &str) -> Result<Option<
     row.map(Row::read).transpose()
 }
 
-/// When the device was allowed to enrol again, if it has enrolled or was ever allowed to.
+/// When the device was allowed to enrol again, if it has enrolled, was removed or was ever allowed to.
 fn enrolment(connection: &mut SqliteConnection, id: &DeviceId) -> QueryResult<Option<Option<i64>>> {
     device_enrolments::table.find(id.as_str()).select(device_enrolments::allowed_at).first(connection).optional()
 }
@@ -233,6 +233,18 @@ fn may_enrol(connection: &mut SqliteConnection, id: &DeviceId) -> QueryResult<bo
         Some(allowed_at) => Ok(allowed_at.is_some()),
         None => Ok(!devices::exists(connection, id)?),
     }
+}
+
+/// Notes that a device was removed: it does not come back by a claim, whether it had enrolled or not.
+pub(super) fn removed(connection: &mut SqliteConnection, id: &DeviceId) -> QueryResult<()> {
+    let not_allowed = device_enrolments::allowed_at.eq(None::<i64>);
+    diesel::insert_into(device_enrolments::table)
+        .values((device_enrolments::device_id.eq(id.as_str()), not_allowed))
+        .on_conflict(device_enrolments::device_id)
+        .do_update()
+        .set(not_allowed)
+        .execute(connection)
+        .map(drop)
 }
 
 /// See [`Enrolment::enrol`].

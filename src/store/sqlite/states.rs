@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
-use diesel::{QueryResult, QueryableByName, RunQueryDsl, SqliteConnection, sql_query};
+use diesel::{QueryDsl, QueryResult, QueryableByName, RunQueryDsl, SqliteConnection, sql_query};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::fault::Fault;
+use super::schema::device_sequence;
 use super::statement::statement;
 use super::{gaps, listing};
 use crate::domain::device::{Intervals, Latest};
@@ -94,8 +95,8 @@ struct Row {
 }
 
 const FIELDS: &str = "d.is_active, d.device_type, c.send_interval_s, c.hello_interval_s, s.head_seq, s.head_ts, s.reboots, \
-                      s.connection_status, s.last_seen, s.fw_version, s.latest, s.span_us, \
-                      s.rules";
+                      s.connection_status, s.last_seen, s.fw_version, s.latest, \
+                      max(coalesce(s.span_us, 0), coalesce(k.span_us, 0)) AS span_us, s.rules";
 
 /// Writes states, whole; in key order.
 pub(super) fn upsert(connection: &mut SqliteConnection, states: &[(DeviceId, DeviceState)]) -> QueryResult<()> {
@@ -135,6 +136,7 @@ pub(super) fn of(connection: &mut SqliteConnection, ids: &[DeviceId]) -> Result<
          LEFT JOIN devices AS d ON d.device_id = j.value \
          LEFT JOIN device_configs AS c ON c.device_id = j.value \
          LEFT JOIN device_sequence AS s ON s.device_id = j.value \
+         LEFT JOIN kept_spans AS k ON k.device_id = j.value \
          WHERE d.device_id IS NOT NULL OR s.device_id IS NOT NULL"
     );
     let mut found = Vec::with_capacity(ids.len());
@@ -155,10 +157,29 @@ pub(super) fn online(connection: &mut SqliteConnection) -> Result<Vec<(DeviceId,
         "SELECT s.device_id AS device_id, {FIELDS} FROM device_sequence AS s \
          LEFT JOIN devices AS d ON d.device_id = s.device_id \
          LEFT JOIN device_configs AS c ON c.device_id = s.device_id \
+         LEFT JOIN kept_spans AS k ON k.device_id = s.device_id \
          WHERE s.connection_status = 'online'"
     );
     let rows: Vec<Row> = sql_query(query).load(connection)?;
     rows.into_iter().map(|row| read(connection, row)).collect()
+}
+
+/// Removes a device's state. How far samples lie from their messages is kept, for measurements that stay.
+pub(super) fn remove(connection: &mut SqliteConnection, device: &DeviceId) -> QueryResult<()> {
+    sql_query(
+        "INSERT INTO kept_spans (device_id, span_us) SELECT device_id, span_us FROM device_sequence \
+         WHERE device_id = ? AND span_us > 0 \
+         ON CONFLICT (device_id) DO UPDATE SET span_us = max(span_us, excluded.span_us)",
+    )
+    .bind::<Text, _>(device.as_str())
+    .execute(connection)?;
+    diesel::delete(device_sequence::table.find(device.as_str())).execute(connection).map(drop)
+}
+
+/// Forgets that too: no measurement is left.
+pub(super) fn forget_span(connection: &mut SqliteConnection, device: &DeviceId) -> QueryResult<()> {
+    let forget = "DELETE FROM kept_spans WHERE device_id = ?";
+    sql_query(forget).bind::<Text, _>(device.as_str()).execute(connection).map(drop)
 }
 
 fn read(connection: &mut SqliteConnection, row: Row) -> Result<(DeviceId, DeviceState), Fault> {

@@ -7,8 +7,8 @@ use diesel::{ExpressionMethods, QueryDsl, QueryResult, QueryableByName, RunQuery
 
 use super::connection::{Connections, Sync};
 use super::fault::Fault;
-use super::schema::{collector_checkpoint, device_alerts, device_commands, device_sequence, devices, sequence_gaps};
-use super::{certificates, listing, reach, rollups, telemetry};
+use super::schema::{collector_checkpoint, device_alerts, device_commands, devices, sequence_gaps};
+use super::{certificates, enrolment, listing, reach, rollups, states, telemetry};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::Stats;
 
@@ -63,8 +63,12 @@ pub(super) fn delete_device(connections: &Connections, id: &DeviceId, purge: boo
         let name = id.as_str();
         diesel::delete(device_commands::table.filter(device_commands::device_id.eq(name))).execute(connection)?;
         diesel::delete(device_alerts::table.filter(device_alerts::device_id.eq(name))).execute(connection)?;
-        diesel::delete(device_sequence::table.find(name)).execute(connection)?;
+        states::remove(connection, id)?;
+        if purge {
+            states::forget_span(connection, id)?;
+        }
         let removed = diesel::delete(devices::table.filter(devices::device_id.eq(name))).execute(connection)?;
+        enrolment::removed(connection, id)?;
         certificates::note_device(connection, id)?;
         Ok(removed == 1)
     })

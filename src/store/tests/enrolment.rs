@@ -105,6 +105,10 @@ fn a_device_enrols_once_and_again_only_when_allowed(store: &dyn Store) {
     assert!(store.allow_enrolment(&id("once-1"), at(1)).unwrap() && enrol());
     assert!(store.device(&id("once-1")).unwrap().unwrap().is_active);
     assert!(!store.allow_enrolment(&id("never-seen"), at(1)).unwrap());
+    // Nor does what was registered by hand and removed.
+    create(store, &new_device("once-2"));
+    store.delete_device(&id("once-2"), false).unwrap();
+    assert!(store.enrol(&newcomer("c3", "once-2"), T).unwrap() == Outcome::Conflict);
     let uses = store.claims().unwrap().into_iter().find(|c| c.prefix == "c3").unwrap().uses;
     assert_eq!(uses, 3, "a refused enrolment takes no use");
 }
