@@ -149,10 +149,24 @@ impl Denied {
 /// The answer of an [`Authenticator`], to be awaited.
 pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Admitted, Denied>> + Send + 'a>>;
 
+/// What somebody who was let in before is now, to be awaited.
+pub type Recalled<'a> = Pin<Box<dyn Future<Output = Result<Identity, Denied>> + Send + 'a>>;
+
 /// Decides who a client is.
 pub trait Authenticator: Send + Sync + 'static {
     /// Must not block; may be dropped half-way when the client goes or takes too long.
     fn authenticate<'a>(&'a self, credentials: Credentials<'a>) -> Answer<'a>;
+
+    /// Whether anybody it lets in is of this kind. A session of another kind, of a time with another authenticator, would
+    /// only be in the way of whoever comes with its client id.
+    fn has_kind(&self, _identity: &Identity) -> bool {
+        true
+    }
+
+    /// Whether somebody who was let in by an earlier process is still there, with what it may do now. Must not block.
+    fn recall<'a>(&'a self, identity: &'a Identity) -> Recalled<'a> {
+        Box::pin(std::future::ready(Ok(identity.clone())))
+    }
 }
 
 /// Lets everybody in (`--open`).

@@ -27,12 +27,12 @@ use super::persist::Snapshot;
 use super::refusals::Action as Doing;
 use super::slot::{Signals, Slot};
 use super::traced::{self, Traced};
-use super::{Shared, rules};
+use super::{Shared, rules, will};
 use crate::domain::{CommandId, DeviceId};
 use crate::journal::{Entry, Flags, Offset};
-use crate::mqtt::packet::{Ack, Filter, SubscriptionId};
-use crate::mqtt::session::{Dropped, Outcome, Subscription};
-use crate::mqtt::{Action, Packet, PacketId, Publish, QoS, Reason, Session, Ticket};
+use crate::mqtt::packet::{Ack, Will};
+use crate::mqtt::session::{Dropped, Outcome};
+use crate::mqtt::{Action, Packet, Publish, QoS, Reason, Session, Ticket};
 use crate::payload::Kind;
 
 /// How long a stopping server waits for a client to take its last output.
@@ -69,7 +69,7 @@ pub(super) struct Connection<S> {
     pub(super) io: Io<S>,
     pub(super) slot: Arc<Slot>,
     /// Who the client is, with what it may do: judged at its log-in.
-    identity: Identity,
+    pub(super) identity: Identity,
     meter_topic: rules::MeterTopic,
     pub(super) session: Box<Session>,
     pub(super) peer: SocketAddr,
@@ -85,13 +85,15 @@ pub(super) struct Connection<S> {
     pub(super) is_mute: bool,
     /// Messages in flight as last told to the hub.
     pub(super) inflight: usize,
+    /// Of an earlier session of the client: goes out before anything that this connection says.
+    old_will: Option<Box<Will>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     /// A client that has just logged in: CONNACK `[MQTT-3.2.0-1]` and what its session has to send again.
     pub(super) fn new(shared: Arc<Shared>, io: Io<S>, client: Client, peer: SocketAddr) -> Self {
         let Client { mut greeting, attached, identity } = client;
-        let Attached { slot, session, is_present, resend, .. } = attached;
+        let Attached { slot, session, is_present, resend, old_will } = attached;
         let durable = shared.intake.durable();
         let is_stopping = shared.is_stopping();
         let (pending, events) = (VecDeque::new(), Vec::new());
@@ -113,6 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
             last_words_until: None,
             is_mute: false,
             inflight: 0,
+            old_will: old_will.map(Box::new),
         };
         greeting.session_present = is_present; // [MQTT-3.2.2-2]
         this.send(&Packet::ConnAck(greeting));
@@ -136,6 +139,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     async fn drive(&mut self) -> Result<std::convert::Infallible, End> {
         if self.slot.is_dismissed() {
             return Err(End::Dismissed);
+        }
+        if let Some(will) = self.old_will.take() {
+            Box::pin(will::fire(&self.shared, self.identity.clone(), *will)).await;
         }
         // The CONNECT may have brought more with it.
         self.read().await?;
@@ -343,7 +349,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         }
     }
 
-    fn note_refused(&self, what: Doing, topic: &str) {
+    pub(super) fn note_refused(&self, what: Doing, topic: &str) {
         self.shared.refusals.note(&self.shared, &self.identity, self.peer, what, topic);
     }
 
@@ -359,30 +365,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         if self.io.output.len() - len > start.max_packet_size {
             self.io.output.truncate(len); // [MQTT-3.1.2-24]
         }
-    }
-
-    fn subscribe(&mut self, packet_id: PacketId, filters: &[Filter], id: Option<SubscriptionId>) {
-        let now = Instant::now().into_std();
-        let mut reasons = Vec::with_capacity(filters.len());
-        for Filter { filter, options } in filters {
-            let refusal = rules::refuse_subscription(&self.shared.options, &self.identity, filter).or_else(|| {
-                let subscription = Subscription { options: *options, id };
-                let is_granted = self.shared.hub.subscribe(&self.slot, &mut self.session, filter, subscription, now);
-                (!is_granted).then_some(Reason::QuotaExceeded)
-            });
-            if refusal == Some(Reason::NotAuthorized) {
-                self.note_refused(Doing::Subscribe, filter);
-            }
-            if refusal.is_some() {
-                self.shared.count(|c| &c.refused_subscriptions);
-            } else {
-                self.events.extend(ready(filter));
-            }
-            reasons.push(refusal.unwrap_or(Reason::granted(options.qos)));
-        }
-        let refused = reasons.iter().find(|r| r.is_error());
-        let reason_string = refused.filter(|_| self.session.start().wants_reasons).map(|r| rules::explain(*r).into());
-        self.send(&Packet::SubAck { packet_id, reasons, reason_string }); // [MQTT-3.8.4-1], [MQTT-3.8.4-6]
     }
 
     /// Gives the messages of meters among `items` to the journal, waiting for room, and notes all for confirmation.
@@ -483,6 +465,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
 }
 
 /// [`Event::Ready`], if `filter` is a command topic.
-fn ready(filter: &str) -> Option<Event> {
+pub(super) fn ready(filter: &str) -> Option<Event> {
     command_device(filter).and_then(DeviceId::parse).map(|device| Event::Ready { device })
 }

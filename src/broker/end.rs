@@ -123,9 +123,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         let Self { shared, slot, session, .. } = self;
         shared.hub.go_offline(&slot, &session);
         shared.hub.release(&slot, session);
-        if let Some(due) = due.filter(|due| *due > now) {
-            will::fire_later(&shared, slot, due);
-        }
         if let Some(last_words) = last_words {
             last_words.await;
         }

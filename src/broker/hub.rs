@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::acl::{command_device, may_subscribe};
+use super::acl::{command_device, may_subscribe, may_will};
 use super::auth::{Admitted, Grant, Identity};
 use super::events::{self, Event};
 use super::options::Options;
@@ -51,7 +51,8 @@ pub(super) struct Attached {
     pub(super) is_present: bool,
     /// What is to be sent again.
     pub(super) resend: Vec<Action>,
-    /// Of an earlier session that ends here, before its will was due.
+    /// Of an earlier session that ends here, before its will was due; the client may still leave it. Whoever gets this
+    /// owns the session already: an await before there is a connection to give it back would lose it.
     pub(super) old_will: Option<Will>,
 }
 
@@ -145,10 +146,12 @@ impl Hub {
         let mut resend = Vec::new();
         let mut old_will = None;
         slot.keep(!start.expiry.is_zero());
+        slot.note_unjudged(false);
         if is_present {
             session.resume(start, now, &mut resend);
         } else {
-            old_will = session.will_due().and_then(|_| session.take_will());
+            let will = session.will_due().and_then(|_| session.take_will());
+            old_will = will.filter(|will| may_will(identity, &will.topic));
             self.forget_routes(slot, &mut session);
             slot.outbox().clear();
             session = Box::new(Session::new(self.options.session_limits(), start, now));
@@ -192,6 +195,7 @@ impl Hub {
     pub(super) fn restore(&self, client_id: &str, identity: &Identity, session: Session, waiting: Vec<Delivery>) {
         let slot = self.create(client_id, identity);
         slot.keep(true);
+        slot.note_unjudged(true);
         slot.is_online.store(false, Ordering::Release);
         let mut routes = self.table.write();
         for (filter, subscription) in session.subscriptions() {

@@ -16,7 +16,7 @@ use super::certified::Arrival;
 use super::hub::{Attached, Judged};
 use super::io::{Io, Wake};
 use super::refusals::Action;
-use super::{Shared, acl, rules, will};
+use super::{Shared, acl, rules};
 use crate::audit;
 use crate::mqtt::codec::{self, Version};
 use crate::mqtt::packet::{ConnAck, Connect, Will};
@@ -124,9 +124,7 @@ async fn admit(
         let attached =
             shared.hub.attach(&identity.session_id(client_id), &judged, connect.clean_start, start, now).await?;
         if let Some(mut attached) = attached {
-            if let Some(will) = attached.old_will.take() {
-                will::fire(shared, identity.clone(), will).await;
-            }
+            // No await from here on: until there is a connection nobody would give the session back.
             attached.is_present &= !connect.is_v31;
             return Ok(Client { greeting, attached, identity: judged.admitted.identity });
         }

@@ -41,6 +41,7 @@ pub mod source;
 mod stats;
 mod store_auth;
 mod stream;
+mod subscribe;
 mod sys;
 mod traced;
 mod upkeep;
@@ -259,9 +260,9 @@ impl Broker {
             }));
         }
         let clock = (shared.clock.now(), tokio::time::Instant::now().into_std());
-        let positions = store::run(&store, move |store| persist::load(&this.hub, store, clock)).await;
+        let load = move |store: &dyn store::Store| persist::load(&this.hub, &*this.authenticator, store, clock);
+        let positions = store::run(&store, load).await;
         let saver = persist::run(Arc::clone(shared), store, positions.map_err(Error::Load)?, all_ended);
-        shared.take_up_wills();
         loaded.send_replace(true);
         Ok(tokio::spawn(saver))
     }
@@ -358,25 +359,15 @@ impl Shared {
         let (mut stop, mut backoff) = (self.stop.subscribe(), Backoff::default());
         loop {
             let (this, clock) = (Arc::clone(self), (self.clock.now(), tokio::time::Instant::now().into_std()));
-            match store::run(store, move |store| persist::load_whole(&this.hub, store, clock)).await {
-                Ok(positions) => {
-                    self.take_up_wills();
-                    return Some(positions);
-                }
+            let load =
+                move |store: &dyn store::Store| persist::load_whole(&this.hub, &*this.authenticator, store, clock);
+            match store::run(store, load).await {
+                Ok(positions) => return Some(positions),
                 Err(error) => tracing::debug!(%error, "sessions cannot be loaded yet"),
             }
             tokio::select! {
                 _ = stop.wait_for(|stops| *stops) => return None,
                 () = tokio::time::sleep(backoff.next_pause()) => {}
-            }
-        }
-    }
-
-    /// The wills of clients that were away when the process before ended.
-    fn take_up_wills(self: &Arc<Self>) {
-        for slot in self.hub.offline() {
-            if let Some(due) = slot.with_session(|session| session.will_due()).flatten() {
-                will::fire_later(self, slot, due);
             }
         }
     }

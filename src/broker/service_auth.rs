@@ -28,6 +28,17 @@ pub fn grant_of(account: Option<&ServiceAccount>, now: Timestamp) -> Option<Gran
     Some(Grant { name, token_sha256, read, write })
 }
 
+/// What a service that was let in before may do now.
+pub(super) async fn look_again(store: &SharedStore, name: &str, now: Timestamp) -> Result<Identity, Denied> {
+    let wanted = name.to_owned();
+    let account = store::run(store, move |s| s.service(&wanted)).await.map_err(|error| {
+        tracing::warn!(%error, "cannot check the credential of a service");
+        Denied::Unavailable
+    })?;
+    let grant = grant_of(account.as_ref(), now).ok_or(Denied::NotAuthorized)?;
+    Ok(Identity::Service(Arc::new(grant)))
+}
+
 /// Judges a log-in, and notes a good one.
 pub(super) async fn check(store: &SharedStore, name: &str, token: &[u8], now: Timestamp) -> Result<Identity, Denied> {
     let wanted = name.to_owned();

@@ -91,6 +91,8 @@ pub(super) struct Slot {
     /// An operator has ended the session while a connection had it: it will not be kept. Set under the lock of `place`.
     is_dismissed: AtomicBool,
     pub(super) place: Mutex<Place>,
+    /// Its client was let in by the process before; nobody has judged it since.
+    is_unjudged: AtomicBool,
     /// The session outlives its connection, and is to be saved.
     is_kept: AtomicBool,
     /// It is among the changes to be saved.
@@ -112,6 +114,7 @@ impl Slot {
             is_online: AtomicBool::new(true),
             is_dismissed: AtomicBool::new(false),
             place: Mutex::new(Place::Away),
+            is_unjudged: AtomicBool::new(false),
             is_kept: AtomicBool::new(false),
             is_marked: AtomicBool::new(false),
             freed: Notify::new(),
@@ -186,6 +189,15 @@ impl Slot {
     /// Whether an operator has ended the session.
     pub(super) fn is_dismissed(&self) -> bool {
         self.is_dismissed.load(Ordering::Acquire)
+    }
+
+    /// Whether only the process before has judged its client.
+    pub(super) fn is_unjudged(&self) -> bool {
+        self.is_unjudged.load(Ordering::Acquire)
+    }
+
+    pub(super) fn note_unjudged(&self, is_unjudged: bool) {
+        self.is_unjudged.store(is_unjudged, Ordering::Release);
     }
 
     /// Whether the session outlives its connection.

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 
-use super::auth::{Admitted, Answer, Authenticator, Credentials, Denied, Identity};
+use super::auth::{Admitted, Answer, Authenticator, Credentials, Denied, Identity, Recalled};
 use super::service_auth::{self, is_service_token};
 use crate::domain::{Clock, DeviceId};
 use crate::store::{self, DeviceCredential, SharedStore};
@@ -85,6 +85,22 @@ impl StoreAuthenticator {
         Ok(Identity::Device(device))
     }
 
+    async fn look_again(&self, identity: &Identity) -> Result<Identity, Denied> {
+        match identity {
+            Identity::Device(device) => {
+                let id = device.clone();
+                let credential = self.look_up(device, move |s| s.device_credential(&id)).await?;
+                let is_active = credential.is_some_and(|credential| credential.is_active);
+                if is_active { Ok(identity.clone()) } else { Err(Denied::NotAuthorized) }
+            }
+            Identity::Service(grant) => {
+                let _permit = self.lookups.acquire().await.map_err(|_| Denied::Unavailable)?;
+                service_auth::look_again(&self.store, &grant.name, self.clock.now()).await
+            }
+            Identity::Open => Err(Denied::NotAuthorized),
+        }
+    }
+
     async fn look_up<T: Send + 'static>(
         &self,
         device: &DeviceId,
@@ -113,6 +129,14 @@ impl Authenticator for StoreAuthenticator {
     fn authenticate<'a>(&'a self, credentials: Credentials<'a>) -> Answer<'a> {
         Box::pin(self.check(credentials))
     }
+
+    fn has_kind(&self, identity: &Identity) -> bool {
+        *identity != Identity::Open
+    }
+
+    fn recall<'a>(&'a self, identity: &'a Identity) -> Recalled<'a> {
+        Box::pin(self.look_again(identity))
+    }
 }
 
 /// The digest is computed and compared in every case; it is given where it is the right one.
@@ -135,6 +159,9 @@ fn judge(credential: Option<DeviceCredential>, token: &[u8]) -> Result<[u8; 32],
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::auth::Grant;
+    use crate::domain::Timestamp;
+    use crate::store::{NewDevice, ServiceAccount};
 
     #[test]
     fn a_token_is_taken_in_tls_and_from_this_machine_unless_told_otherwise() {
@@ -149,6 +176,53 @@ mod tests {
         check(Rules { has_plain_tokens: true, ..strict }, false, "10.0.0.1", Ok(()));
         let certificates = Rules { is_certificate_required: true, has_plain_tokens: true };
         check(certificates, true, "127.0.0.1", Err(Denied::CertificateWanted));
+    }
+
+    #[tokio::test]
+    async fn who_was_let_in_before_is_looked_up_again() {
+        let (dir, now) = (tempfile::tempdir().unwrap(), Timestamp(1_000_000));
+        let store = store::open(&format!("sqlite://{}", dir.path().join("s.db").display())).unwrap();
+        let device = |name: &str| DeviceId::parse(name).unwrap();
+        for (name, is_active) in [("m1", true), ("m2", false)] {
+            let new = NewDevice {
+                device_id: device(name),
+                device_name: name.into(),
+                device_type: "dc750".into(),
+                location: None,
+                is_active,
+                metadata: serde_json::Map::new(),
+                token_sha256: None,
+            };
+            store.create_device(&new, now).unwrap();
+        }
+        let account = ServiceAccount {
+            name: "s".into(),
+            token_sha256: [4; 32],
+            read: vec![],
+            write: vec!["app/#".into()],
+            created_at: now,
+            created_by: "local".into(),
+            expires_at: None,
+            revoked_at: None,
+            last_used_at: None,
+        };
+        store.create_service(&account).unwrap();
+        let authenticator = StoreAuthenticator::new(store, Clock::manual(now), Rules::default());
+        let service = |name: &str, write: &[&str]| {
+            let write = write.iter().map(|filter| (*filter).to_owned()).collect();
+            Identity::Service(Arc::new(Grant { name: name.into(), token_sha256: [4; 32], read: vec![], write }))
+        };
+        let gone: Result<Identity, Denied> = Err(Denied::NotAuthorized);
+        for (before, expected) in [
+            (Identity::Device(device("m1")), Ok(Identity::Device(device("m1")))),
+            (Identity::Device(device("m2")), gone.clone()),
+            (Identity::Device(device("m3")), gone.clone()),
+            (service("s", &[]), Ok(service("s", &["app/#"]))),
+            (service("x", &[]), gone.clone()),
+            (Identity::Open, gone),
+        ] {
+            assert_eq!(authenticator.recall(&before).await, expected, "{before:?}");
+        }
     }
 
     #[test]

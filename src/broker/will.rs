@@ -1,14 +1,17 @@
 //! The last will takes the way of any publish: a meter's goes to the journal first, then to subscribers.
+//!
+//! Invariants: a will that waits for its time is in its session and nowhere else, no task waits with it; one of a client
+//! that only the process before has judged goes out only if that client still might leave it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Shared;
-use super::auth::Identity;
+use super::auth::{Denied, Identity};
 use super::slot::Slot;
+use super::{Shared, acl};
 use crate::journal::{Entry, Flags};
-use crate::mqtt::Publish;
 use crate::mqtt::packet::Will;
+use crate::mqtt::{Publish, Session};
 use crate::payload::parse_topic;
 
 /// How long the end of a connection waits for its will, so that it comes before what the client says on its next
@@ -26,23 +29,61 @@ pub(super) async fn fire(shared: &Arc<Shared>, identity: Identity, will: Will) {
     let _ = tokio::time::timeout(PATIENCE, done).await;
 }
 
-/// Publishes the will of an offline session at `due`, unless its client has come back (MQTT 5 section 3.1.3.2.2).
-pub(super) fn fire_later(shared: &Arc<Shared>, slot: Arc<Slot>, due: Instant) {
-    let this = Arc::clone(shared);
-    shared.spawn(async move {
-        let mut stop = this.stop.subscribe();
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|stops| *stops) => return,
-            () = tokio::time::sleep_until(due.into()) => {}
+/// Publishes the wills of offline sessions that are due (MQTT 5 section 3.1.3.2.2), and waits for none of them.
+pub(super) async fn fire_due(shared: &Arc<Shared>, offline: &[Arc<Slot>], now: Instant) {
+    let mut can_judge = true;
+    for slot in offline {
+        if shared.is_stopping() {
+            return;
         }
-        let will =
-            slot.with_session(|session| if session.will_due() == Some(due) { session.take_will() } else { None });
+        if slot.with_session(|session| has_due(session, now)) != Some(true) {
+            continue;
+        }
+        if slot.is_unjudged() {
+            // While the store is away it is asked once a round; these wills wait for it.
+            can_judge = can_judge && judge(shared, slot).await;
+            if !can_judge {
+                continue;
+            }
+        }
+        let will = slot.with_session(|session| if has_due(session, now) { session.take_will() } else { None });
         if let Some(will) = will.flatten() {
-            this.hub.changes.mark(&slot);
-            publish(&this, &slot.identity, will).await;
+            shared.hub.changes.mark(slot);
+            let (this, identity) = (Arc::clone(shared), slot.identity.clone());
+            shared.spawn(async move { publish(&this, &identity, will).await });
         }
-    });
+    }
+}
+
+fn has_due(session: &Session, now: Instant) -> bool {
+    session.start().will.is_some() && session.will_due().is_some_and(|due| due <= now)
+}
+
+/// Judges a client that only the process before has judged: of one that is gone the session ends, and a will that it may
+/// not leave any more goes unsaid. `false` = that cannot be found out now.
+async fn judge(shared: &Shared, slot: &Arc<Slot>) -> bool {
+    let denied = match shared.authenticator.recall(&slot.identity).await {
+        Ok(identity) => {
+            let forbidden = slot.with_session(|session| {
+                let may = |will: &Will| acl::may_will(&identity, &will.topic);
+                let is_forbidden = slot.is_unjudged() && !session.start().will.as_ref().is_none_or(may);
+                if is_forbidden { session.take_will() } else { None }
+            });
+            if forbidden.flatten().is_none() {
+                return true;
+            }
+            shared.hub.changes.mark(slot);
+            Denied::NotAuthorized
+        }
+        Err(Denied::Unavailable) => return false,
+        Err(denied) => {
+            shared.hub.remove_if(slot, |_| slot.is_unjudged());
+            denied
+        }
+    };
+    let device_id = slot.identity.name();
+    tracing::info!(client_id = &*slot.client_id, device_id, reason = %denied, "a last will is not published");
+    true
 }
 
 async fn publish(shared: &Shared, identity: &Identity, will: Will) {

@@ -6,7 +6,7 @@ use super::client::connect;
 use super::*;
 use crate::mqtt::Reason;
 use crate::mqtt::packet::{Ack, Filter, SubscribeOptions};
-use crate::mqtt::{Packet, QoS};
+use crate::mqtt::{Packet, Publish, QoS};
 
 #[tokio::test]
 async fn a_malformed_packet_closes_its_connection_and_no_other() {
@@ -134,6 +134,29 @@ async fn filters_beyond_the_limit_and_refused_ones_get_0x80() {
     let reasons = vec![granted, refused, granted, refused];
     client.expect(Packet::SubAck { packet_id: id(1), reasons, reason_string: None }).await;
     assert_eq!(bed.broker.stats().refused_subscriptions, 2);
+}
+
+#[tokio::test]
+async fn a_filter_that_is_named_again_in_one_packet_counts_once_as_it_was_said_last() {
+    let bed = Bed::with(Options { max_subscriptions: 2, ..Options::default() }).await;
+    let mut client = bed.client("c").await;
+    client.publish(Publish { retain: true, ..publish("a/b", "kept", 1, 1) }).await;
+    client.expect(Packet::PubAck(Ack::ok(id(1)))).await;
+    let filters = [("a/#", 0), ("b", 1), ("a/#", 2), ("c", 0), ("a/#", 1)]
+        .map(|(filter, level)| Filter {
+            filter: filter.into(),
+            options: SubscribeOptions { qos: QoS::from_level(level).unwrap(), ..SubscribeOptions::default() },
+        })
+        .to_vec();
+    client.send(Packet::Subscribe { packet_id: id(2), filters, id: None }).await;
+    let (one, two, refused) = (Reason::GrantedQoS1, Reason::GrantedQoS2, Reason::Unspecified);
+    let reasons = vec![Reason::Success, one, two, refused, one];
+    client.expect(Packet::SubAck { packet_id: id(2), reasons, reason_string: None }).await;
+    let kept = client.expect_publish().await;
+    assert_eq!((kept.retain, kept.qos), (true, QoS::AtLeastOnce));
+    client.expect_nothing().await;
+    let stats = bed.broker.stats();
+    assert_eq!((stats.subscriptions, stats.refused_subscriptions), (2, 1));
 }
 
 #[tokio::test]

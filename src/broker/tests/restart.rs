@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 
 use super::client::{connect, will};
 use super::*;
+use crate::broker::auth::{Answer, Recalled};
 use crate::mqtt::packet::{Ack, Connect, Properties, SubscribeOptions, SubscriptionId, Will};
 use crate::mqtt::{Packet, Publish, QoS};
 
@@ -196,4 +197,60 @@ async fn a_will_that_waits_when_the_server_stops_comes_after_the_start_and_an_ol
     let mut left = 0;
     store.load_sessions(&mut |_| left += 1).unwrap();
     assert_eq!(left, 0);
+}
+
+/// Takes everybody for the device of that client id; of those that came before the start, it still knows these.
+struct Registry(&'static [&'static str]);
+
+impl Authenticator for Registry {
+    fn authenticate<'a>(&'a self, given: Credentials<'a>) -> Answer<'a> {
+        let device = DeviceId::parse(given.client_id).ok_or(Denied::BadCredentials);
+        Box::pin(std::future::ready(device.map(|device| Admitted::from(Identity::Device(device)))))
+    }
+
+    fn has_kind(&self, identity: &Identity) -> bool {
+        *identity != Identity::Open
+    }
+
+    fn recall<'a>(&'a self, identity: &'a Identity) -> Recalled<'a> {
+        let is_known = self.0.iter().any(|name| *name == identity.name());
+        let recalled = if is_known { Ok(identity.clone()) } else { Err(Denied::NotAuthorized) };
+        Box::pin(std::future::ready(recalled))
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_is_gone_since_leaves_no_will_and_no_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_store(&dir);
+    let bed = Bed::build(Options::default(), Arc::new(Registry(&[])), Some(Arc::clone(&store))).await;
+    for name in ["m1", "m2"] {
+        let late = Will { delay_s: 2, ..will(&format!("iot/{name}/status"), "late", 1) };
+        let mut client = Client::open_v5(bed.address).await;
+        client.greet(Connect { will: Some(late), session_expiry_s: 600, ..connect(name, false) }).await.unwrap();
+    }
+    bed.until("gone", |s| s.connections == 0).await;
+    stop(bed).await;
+    let bed = Bed::build(Options::default(), Arc::new(Registry(&["m2"])), Some(Arc::clone(&store))).await;
+    assert_eq!(bed.broker.stats().sessions, 2);
+    bed.until("judged", |s| s.wills_fired == 1 && s.sessions == 1).await;
+    assert_eq!(bed.journal.texts(), [("iot/m2/status".to_owned(), "late".to_owned())]);
+    stop(bed).await;
+    let mut left = Vec::new();
+    store.load_sessions(&mut |session| left.push(session.client_id)).unwrap();
+    assert_eq!(left, ["m2"]);
+}
+
+#[tokio::test]
+async fn a_session_of_the_time_without_authentication_is_in_nobodys_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_store(&dir);
+    let bed = Bed::saving(Options::default(), &store).await;
+    drop(bed.stayer("m1").await);
+    bed.until("away", |s| s.connections == 0).await;
+    stop(bed).await;
+    let bed = Bed::build(Options::default(), Arc::new(Registry(&["m1"])), Some(Arc::clone(&store))).await;
+    assert_eq!(bed.broker.stats().sessions, 0);
+    let (_client, is_present) = bed.stayer("m1").await;
+    assert!(!is_present);
 }

@@ -229,6 +229,38 @@ async fn a_will_waits_for_its_client_and_comes_when_the_session_ends() {
 }
 
 #[tokio::test]
+async fn a_client_that_comes_and_goes_leaves_no_task_behind_for_its_will() {
+    let bed = Bed::open().await;
+    let runtime = tokio::runtime::Handle::current().metrics();
+    let before = runtime.num_alive_tasks();
+    for _ in 0..5 {
+        let waits = Some(Will { delay_s: 60, ..will("w", "late", 0) });
+        drop(v5(&bed, Connect { will: waits, ..stay("c") }).await);
+        bed.until("gone", |s| s.connections == 0).await;
+    }
+    bed.until("all ended", |_| runtime.num_alive_tasks() <= before).await;
+    assert_eq!((bed.broker.stats().sessions, bed.broker.stats().wills_fired), (1, 0));
+}
+
+#[tokio::test]
+async fn a_log_in_is_not_cut_off_by_the_will_of_the_session_before() {
+    let bed = Bed::with(Options { connect_timeout: Duration::from_secs(1), ..Options::default() }).await;
+    let waits = Some(Will { delay_s: 60, ..will("iot/m1/status", "offline", 1) });
+    drop(v5(&bed, Connect { will: waits, ..stay("m1") }).await);
+    bed.until("gone", |s| s.connections == 0).await;
+    bed.journal.hold();
+    // The will waits for the disk for longer than a log-in may take.
+    let mut next = v5(&bed, connect("m1", true)).await;
+    assert_eq!(bed.journal.texts(), [("iot/m1/status".to_owned(), "offline".to_owned())]);
+    bed.journal.release();
+    bed.until("the will is out", |s| s.wills_fired == 1).await;
+    next.expect_nothing().await;
+    drop(next);
+    bed.until("gone", |s| s.sessions == 0 && s.connections == 0).await;
+    v5(&bed, connect("m1", true)).await.expect_nothing().await;
+}
+
+#[tokio::test]
 async fn members_of_a_share_take_turns_and_what_one_leaves_goes_to_another() {
     let bed = Bed::open().await;
     let mut members = Vec::new();
