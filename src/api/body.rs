@@ -3,7 +3,7 @@
 //!
 //! `null` means absent. Calls that old clients make answer 400 and ignore unknown fields ([`Rule::Lenient`]), all
 //! others answer 422 and refuse unknown fields by name ([`Rule::Strict`]), unless the body is another program's
-//! ([`Rule::Foreign`]). Knows no resource.
+//! ([`Rule::Foreign`]). What is no JSON is 400 everywhere. Knows no resource.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -100,7 +100,10 @@ pub fn parse<T: Contract>(bytes: &[u8]) -> Result<T, ApiError> {
         false => serde_json::from_slice(bytes).map_err(|_| ApiError::Malformed("the body is not valid JSON"))?,
     };
     let Value::Object(members) = value else {
-        return Err(ApiError::Malformed("the body must be a JSON object"));
+        return Err(match T::RULE {
+            Rule::Strict => ApiError::Invalid(vec![Fault::new("body", "must be a JSON object")]),
+            Rule::Lenient | Rule::Foreign => ApiError::Malformed("the body must be a JSON object"),
+        });
     };
     judge(members, T::RULE).map_err(|faults| match T::RULE {
         Rule::Lenient => ApiError::Bad(faults),
@@ -232,9 +235,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_object_is_malformed() {
-        for body in [&b"{"[..], b"[]", b"1", b"\xff\xfe", b"{\"a\":1} x"] {
+    fn what_is_no_json_is_malformed_and_what_is_no_object_invalid() {
+        for body in [&b"{"[..], b"\xff\xfe", b"{\"a\":1} x", b"[1"] {
             assert!(matches!(parse::<Strict>(body), Err(ApiError::Malformed(_))), "{body:?}");
+        }
+        for body in [&b"[]"[..], b"1", b"null", b" \"x\" "] {
+            let error = parse::<Strict>(body).unwrap_err();
+            let fields: Vec<_> = error.faults().iter().map(|fault| fault.field.as_str()).collect();
+            assert!(matches!(error, ApiError::Invalid(_)) && fields == ["body"], "{body:?}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, delete, get, post, web};
+use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
 use garde::Validate;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,10 +12,12 @@ use super::auth::Principal;
 use super::body::{Body, Contract, Fields, Rule};
 use super::devices::MessageBody;
 use super::error::{ApiError, Fault};
+use super::paging::{List, Paging, PagingParams};
+use super::query::Params;
 use super::show::{Time, time};
-use super::{State, json};
+use super::{State, etag, json, show};
 use crate::domain::{DevicePattern, Timestamp};
-use crate::store::Claim;
+use crate::store::{Claim, Place};
 use crate::vault::token::{self, Kind};
 
 /// How long a claim is good when nobody says.
@@ -148,14 +150,23 @@ pub async fn create_claim(
 }
 
 /// All claims, newest first, also those that are over.
-#[utoipa::path(tag = "enrolment", responses((status = 200, body = Vec<ClaimBody>)))]
+#[utoipa::path(tag = "enrolment", params(PagingParams),
+    responses((status = 200, body = Vec<ClaimBody>, headers(("X-Total-Count" = u64), ("Link" = String))),
+        (status = 400, body = super::Problem)))]
 #[get("/api/claims")]
-pub async fn list_claims(state: web::Data<State>, principal: Principal) -> Result<HttpResponse, ApiError> {
+pub async fn list_claims(
+    state: web::Data<State>,
+    principal: Principal,
+    mut params: Params,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
     principal.whole_fleet()?;
+    let paging = Paging::read(&mut params, List::Claims);
+    params.finish()?;
     let now = state.services.clock.now();
     let claims = state.store(|s| s.claims()).await?;
-    let bodies: Vec<_> = claims.into_iter().map(|claim| ClaimBody::new(claim, now)).collect();
-    Ok(json(StatusCode::OK, &bodies))
+    let listing = paging.part_of(claims, |claim| Place(claim.created_at.0, etag::version_of(&claim.prefix)));
+    Ok(show::list(&request, paging, listing, |claim| ClaimBody::new(claim, now)))
 }
 
 /// Revokes a claim for good. Who has enrolled by it stays.

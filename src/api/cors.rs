@@ -9,8 +9,8 @@ use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY};
 
 /// What a page may send and read besides what every page may.
-const REQUEST_HEADERS: &str = "authorization, content-type, if-match, if-none-match, traceparent, tracestate, \
-                               x-api-key, x-request-id";
+const REQUEST_HEADERS: &str = "authorization, content-type, if-match, if-none-match, last-event-id, traceparent, \
+                               tracestate, x-api-key, x-request-id";
 const ANSWER_HEADERS: &str = "etag, link, location, ratelimit-limit, ratelimit-remaining, ratelimit-reset, retry-after, \
                               traceresponse, x-request-id, x-total-count";
 

@@ -16,11 +16,11 @@ use super::body::{Body, Contract, Fields, Rule};
 use super::certificates::{authority, refused};
 use super::devices::{self, MessageBody};
 use super::error::{ApiError, Fault};
-use super::limits::{Kind, Who};
+use super::limits::Kind;
 use super::peer::Peer;
 use super::record::Remark;
 use super::show::Time;
-use super::{Newcomers, State, command_key, json, key};
+use super::{Newcomers, State, command_key, guard, json, key};
 use crate::domain::{DEFAULT_DEVICE_TYPE, DeviceId};
 use crate::observe::trace;
 use crate::pki::{KeySource, MAX_REQUEST_BYTES, Validity};
@@ -155,10 +155,7 @@ fn check_way(state: &State, request: &HttpRequest) -> Result<(), ApiError> {
     if !peer.is_private && !state.options.newcomers.is_plain_allowed {
         return Err(ApiError::Forbidden("enrolment is possible over HTTPS only".to_owned()));
     }
-    match state.limits.count(Kind::Login, Who::peer(peer.address)).and_then(|standing| standing.retry_after_s) {
-        Some(retry_after_s) => Err(ApiError::TooMany { retry_after_s }),
-        None => Ok(()),
-    }
+    guard::count_later(state, request, Kind::Login)
 }
 
 async fn take_in(

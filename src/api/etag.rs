@@ -16,6 +16,12 @@ pub fn tag(version: i64, body: &impl Serialize) -> String {
     format!("\"{version}-{}\"", hex::encode(&Sha256::digest(&bytes)[..8]))
 }
 
+/// The version of what keeps no count of its own: a digest of what of it can be changed, 0 to 2^48 - 1.
+pub fn version_of(looks: &impl Serialize) -> i64 {
+    let bytes = serde_json::to_vec(looks).unwrap_or_default();
+    Sha256::digest(&bytes)[..6].iter().fold(0_i64, |version, byte| (version << 8) | i64::from(*byte))
+}
+
 fn listed(headers: &HeaderMap, name: actix_web::http::header::HeaderName) -> Option<Vec<String>> {
     let values: Vec<_> = headers.get_all(name).filter_map(|v| v.to_str().ok()).collect();
     (!values.is_empty()).then(|| values.join(",").split(',').map(|t| t.trim().to_owned()).collect())
@@ -75,6 +81,15 @@ mod tests {
         check(Some("\"6-aa\""), None);
         check(Some("garbage"), None);
         check(Some("W/\"7-aa\""), None);
+    }
+
+    #[test]
+    fn a_version_made_of_looks_is_one_that_if_match_can_name() {
+        let (one, other) = (version_of(&("online", Some("1"))), version_of(&("online", None::<&str>)));
+        assert!(one >= 0 && other >= 0 && one != other);
+        let mut headers = HeaderMap::new();
+        headers.insert(IF_MATCH, HeaderValue::from_str(&tag(one, &"a")).unwrap());
+        assert_eq!((precondition(&headers, one).ok(), precondition(&headers, other).ok()), (Some(Some(one)), None));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue, LOCATION, WWW_AUTHENTICATE};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage, web};
+use actix_web::{Error, HttpMessage, HttpRequest, web};
 
 use super::auth::{Credential, Failure, Principal, Via, session};
 use super::error::ApiError;
@@ -61,6 +61,8 @@ pub(super) async fn guard(
             }
             request.extensions_mut().insert(draft);
             let response = next.call(request).await?.map_into_boxed_body();
+            let counted_later = response.request().extensions().get::<Standing>().copied();
+            standing = counted_later.or(standing);
             if let Some(draft) = Draft::take(response.request()) {
                 note(draft, &state, &response);
             }
@@ -246,14 +248,43 @@ fn has_certificate(state: &State, request: &ServiceRequest) -> bool {
 }
 
 /// Counts a request and remembers the tightest standing.
-pub(super) fn count(state: &State, kind: Kind, who: Who, standing: &mut Option<Standing>) -> Result<(), ApiError> {
-    let Some(now) = state.limits.count(kind, who) else { return Ok(()) };
+fn count(state: &State, kind: Kind, who: Who, standing: &mut Option<Standing>) -> Result<(), ApiError> {
+    state.limits.count(kind, who).map_or(Ok(()), |now| stands(kind, now, standing))
+}
+
+fn stands(kind: Kind, now: Standing, standing: &mut Option<Standing>) -> Result<(), ApiError> {
     if standing.is_none_or(|s| now.remaining <= s.remaining) {
         *standing = Some(now);
     }
     let Some(retry_after_s) = now.retry_after_s else { return Ok(()) };
     metrics::HTTP_RATE_LIMITED.increment(&[("limit", kind.name())], 1);
     Err(ApiError::TooMany { retry_after_s })
+}
+
+/// Counts a request of a peer on an open route, which passes uncounted. The answer says how the peer stands.
+pub(super) fn count_later(state: &State, request: &HttpRequest, kind: Kind) -> Result<(), ApiError> {
+    note_standing(request, |peer, standing| count(state, kind, peer, standing))
+}
+
+/// Refuses a peer that has no log-in left, before anything is looked up for it. Counts nothing.
+pub(super) fn check_log_in(state: &State, request: &HttpRequest) -> Result<(), ApiError> {
+    note_standing(request, |peer, standing| {
+        state.limits.spent(peer).map_or(Ok(()), |now| stands(Kind::Login, now, standing))
+    })
+}
+
+/// Leaves the tightest standing with the request, for the guard to show.
+fn note_standing(
+    request: &HttpRequest,
+    judge: impl FnOnce(Who, &mut Option<Standing>) -> Result<(), ApiError>,
+) -> Result<(), ApiError> {
+    let peer = request.extensions().get::<Peer>().copied().unwrap_or_default();
+    let mut standing = request.extensions().get::<Standing>().copied();
+    let judged = judge(Who::peer(peer.address), &mut standing);
+    if let Some(standing) = standing {
+        request.extensions_mut().insert(standing);
+    }
+    judged
 }
 
 fn count_refusal(error: &ApiError) {

@@ -5,16 +5,20 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
+use quick_cache::sync::Cache;
 
 use crate::domain::line_of;
 
 /// Most addresses and keys told apart for each kind of request.
 const MAX_TRACKED: usize = 16_384;
+/// Most peers without a log-in left that are known before they try again. (One forgotten is looked up once more.)
+const MAX_SPENT: usize = 4096;
 
 /// Kinds of requests with an allowance of their own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,7 +29,7 @@ pub enum Kind {
     Write,
     /// Commands to meters.
     Command,
-    /// A wrong credential.
+    /// A wrong credential, a log-in at the issuer, an enrolment.
     Login,
 }
 
@@ -101,6 +105,8 @@ pub struct Limits {
     write: Option<Limiter>,
     command: Option<Limiter>,
     login: Option<Limiter>,
+    /// Who has no log-in left, until when, and how that stands.
+    spent: Cache<Who, (Instant, Standing)>,
 }
 
 impl std::fmt::Debug for Limits {
@@ -135,6 +141,7 @@ impl Limits {
             write: limiter(options.write),
             command: limiter(options.command),
             login: limiter(options.login),
+            spent: Cache::new(MAX_SPENT),
         }
     }
 
@@ -147,20 +154,33 @@ impl Limits {
             Kind::Login => &self.login,
         };
         let limiter = limiter.as_ref()?;
-        let who = if limiter.len() < MAX_TRACKED { who } else { Who::Others };
-        Some(match limiter.check_key(&who) {
+        let who = told_apart(limiter, who);
+        let (standing, wait) = match limiter.check_key(&who) {
             Ok(state) => {
                 let (limit, remaining) = (state.quota().burst_size().get(), state.remaining_burst_capacity());
-                let refill = state.quota().replenish_interval() * limit.saturating_sub(remaining);
-                Standing { limit, remaining, reset_s: whole_seconds(refill), retry_after_s: None }
+                let interval = state.quota().replenish_interval();
+                let reset_s = whole_seconds(interval * limit.saturating_sub(remaining));
+                (Standing { limit, remaining, reset_s, retry_after_s: None }, interval)
             }
             Err(refused) => {
                 let wait = refused.wait_time_from(DefaultClock::default().now());
                 let limit = refused.quota().burst_size().get();
                 let reset_s = whole_seconds(refused.quota().burst_size_replenished_in());
-                Standing { limit, remaining: 0, reset_s, retry_after_s: Some(whole_seconds(wait).max(1)) }
+                (Standing { limit, remaining: 0, reset_s, retry_after_s: Some(whole_seconds(wait).max(1)) }, wait)
             }
-        })
+        };
+        if kind == Kind::Login && standing.remaining == 0 {
+            self.spent.insert(who, (Instant::now() + wait, standing));
+        }
+        Some(standing)
+    }
+
+    /// How somebody stands who has no log-in left; `None` = there is one. Counts nothing.
+    pub fn spent(&self, who: Who) -> Option<Standing> {
+        let limiter = self.login.as_ref()?;
+        let (until, standing) = self.spent.get(&told_apart(limiter, who))?;
+        let wait = until.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero())?;
+        Some(Standing { retry_after_s: Some(whole_seconds(wait).max(1)), ..standing })
     }
 
     /// Forgets those whose allowance is whole again. To be called now and then.
@@ -171,7 +191,11 @@ impl Limits {
     }
 }
 
-fn whole_seconds(d: std::time::Duration) -> u64 {
+fn told_apart(limiter: &Limiter, who: Who) -> Who {
+    if limiter.len() < MAX_TRACKED { who } else { Who::Others }
+}
+
+fn whole_seconds(d: Duration) -> u64 {
     d.as_secs() + u64::from(d.subsec_nanos() > 0)
 }
 
@@ -190,5 +214,24 @@ mod tests {
         assert_eq!(limits.count(Kind::Read, peer(2)).unwrap().retry_after_s, None);
         assert_eq!(limits.count(Kind::Write, peer(1)).unwrap().retry_after_s, None);
         assert_eq!(limits.count(Kind::Command, peer(1)), None);
+    }
+
+    #[test]
+    fn who_has_no_log_in_left_is_known_without_another_count() {
+        let one = Some(Allowance::new(1, 2));
+        let limits = Limits::new(LimitOptions { read: one, write: one, command: one, login: one });
+        let peer = |n: u8| Who::peer(Some(IpAddr::from([10, 0, 0, n])));
+        for kind in [Kind::Read, Kind::Write, Kind::Command] {
+            limits.count(kind, peer(1));
+            limits.count(kind, peer(1));
+        }
+        assert_eq!(limits.count(Kind::Login, peer(1)).unwrap().remaining, 1);
+        assert_eq!(limits.spent(peer(1)), None);
+        assert_eq!(limits.count(Kind::Login, peer(1)).unwrap().remaining, 0);
+        let spent = limits.spent(peer(1)).unwrap();
+        assert_eq!((spent.limit, spent.remaining, spent.retry_after_s), (2, 0, Some(1)));
+        assert_eq!(limits.spent(peer(2)), None);
+        let unlimited = Limits::new(LimitOptions { read: one, write: one, command: one, login: None });
+        assert_eq!((unlimited.count(Kind::Login, peer(1)), unlimited.spent(peer(1))), (None, None));
     }
 }

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use utoipa::IntoParams;
 
 use super::query::Params;
-use crate::store::{Page, Place, Start};
+use crate::store::{Listing, Page, Place, Start};
 
 /// Most entries of a list page.
 const MAX_PER_PAGE: u32 = 500;
@@ -37,6 +37,8 @@ pub enum List {
     Rollouts,
     RolloutDevices,
     Rules,
+    Claims,
+    Services,
 }
 
 impl List {
@@ -54,6 +56,8 @@ impl List {
             Self::Rollouts => b'r',
             Self::RolloutDevices => b'u',
             Self::Rules => b'w',
+            Self::Claims => b'm',
+            Self::Services => b's',
         }
     }
 
@@ -130,6 +134,28 @@ impl Paging {
             From::Cursor(behind) => Start::Behind(behind),
         };
         Page { start, limit: self.per_page }
+    }
+
+    /// The part of a short list that the store gives whole, newest first. No two rows have the same place, and the newest
+    /// has the greatest.
+    pub fn part_of<T>(self, mut all: Vec<T>, place: impl Fn(&T) -> Place) -> Listing<T> {
+        let Page { start, limit } = self.part();
+        let limit = limit as usize;
+        match start {
+            Start::Offset(offset) => {
+                let total = Some(all.len() as u64);
+                let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+                Listing { items: all.into_iter().skip(offset).take(limit).collect(), total, next: None }
+            }
+            Start::Behind(behind) => {
+                all.retain(|row| behind.is_none_or(|behind| place(row) < behind));
+                all.sort_by_key(|row| std::cmp::Reverse(place(row)));
+                let has_more = all.len() > limit;
+                all.truncate(limit);
+                let next = all.last().filter(|_| has_more).map(place);
+                Listing { items: all, total: None, next }
+            }
+        }
     }
 
     /// RFC 8288 links to the neighbours, with all other parameters of `query` kept. `total` and `next` as the store's
@@ -234,6 +260,22 @@ mod tests {
                 prop_assert_eq!(List::Devices.cursor(place), text);
             }
         }
+    }
+
+    #[test]
+    fn a_list_that_is_there_whole_is_cut_into_pages_and_walked_by_place() {
+        let all = || (1..=5).rev().map(|n| Place(n, 0)).collect::<Vec<_>>();
+        let part = |query: &str, all: Vec<Place>| read(query).0.part_of(all, |place| *place);
+        let second = part("page=2&per_page=2", all());
+        assert_eq!((second.items, second.total, second.next), (vec![Place(3, 0), Place(2, 0)], Some(5), None));
+        assert!(part("page=9", all()).items.is_empty());
+        let first = part("cursor=&per_page=2", all());
+        assert_eq!((first.items, first.total, first.next), (vec![Place(5, 0), Place(4, 0)], None, Some(Place(4, 0))));
+        // The row of the place has gone meanwhile, and a new one has come.
+        let changed = [6, 5, 3, 2, 1].map(|n| Place(n, 0)).to_vec();
+        let query = format!("cursor={}&per_page=3", List::Devices.cursor(Place(4, 0)));
+        let rest = part(&query, changed);
+        assert_eq!((rest.items, rest.next), (vec![Place(3, 0), Place(2, 0), Place(1, 0)], None));
     }
 
     #[test]

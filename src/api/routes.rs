@@ -167,6 +167,9 @@ pub fn document() -> utoipa::openapi::OpenApi {
     document
 }
 
+const JSON: &str = "application/json";
+const PROBLEM_JSON: &str = "application/problem+json";
+
 /// What every operation has in common: security, and the errors any call may answer.
 struct Common;
 
@@ -223,15 +226,44 @@ fn complete(operation: &mut utoipa::openapi::path::Operation) {
         let text = operation.description.take().map_or_else(|| sentence.clone(), |d| format!("{d}\n\n{sentence}"));
         operation.description = Some(text);
     }
+    if has_json_body(operation) {
+        errors.extend([
+            ("400", "The body is not JSON"),
+            ("413", "The body is too large"),
+            ("415", "The body is of another type, or encoded"),
+        ]);
+    }
+    as_problems(operation);
     for (status, words) in errors {
         operation.responses.responses.entry(status.to_owned()).or_insert_with(|| problem_response(words));
     }
 }
 
+fn has_json_body(operation: &utoipa::openapi::path::Operation) -> bool {
+    matches!(&operation.request_body, Some(RefOr::T(body)) if body.content.contains_key(JSON))
+}
+
+/// Handlers name the body of an error only; what it is sent as is the same for all.
+fn as_problems(operation: &mut utoipa::openapi::path::Operation) {
+    for response in operation.responses.responses.values_mut() {
+        let RefOr::T(response) = response else { continue };
+        if response.content.get(JSON).is_some_and(is_problem)
+            && let Some(content) = response.content.swap_remove(JSON)
+        {
+            response.content.insert(PROBLEM_JSON.to_owned(), content);
+        }
+    }
+}
+
+fn is_problem(content: &RefOr<Content>) -> bool {
+    let RefOr::T(content) = content else { return false };
+    matches!(&content.schema, Some(RefOr::Ref(schema)) if schema.ref_location.ends_with("/schemas/Problem"))
+}
+
 fn problem_response(words: &str) -> RefOr<Response> {
     let reference = utoipa::openapi::Ref::from_schema_name("Problem");
     let mut response = Response::new(words);
-    response.content.insert("application/problem+json".to_owned(), Content::new(Some(reference)).into());
+    response.content.insert(PROBLEM_JSON.to_owned(), Content::new(Some(reference)).into());
     RefOr::T(response)
 }
 

@@ -12,13 +12,15 @@ use super::auth::Principal;
 use super::body::{Body, Contract, Fields, Rule};
 use super::devices::MessageBody;
 use super::error::{ApiError, Fault};
+use super::paging::{List, Paging, PagingParams};
+use super::query::Params;
 use super::record::Remark;
 use super::show::{Time, time};
-use super::{State, json};
+use super::{State, etag, json, show};
 use crate::dispatch;
 use crate::domain::Timestamp;
 use crate::mqtt::topic;
-use crate::store::{Outcome, ServiceAccount, ServiceChange};
+use crate::store::{Outcome, Place, ServiceAccount, ServiceChange};
 use crate::vault::token::{self, Kind};
 
 /// Most filters of an account, in each direction.
@@ -196,14 +198,23 @@ pub async fn create_service(
 }
 
 /// All service accounts, newest first.
-#[utoipa::path(tag = "services", responses((status = 200, body = Vec<ServiceBody>)))]
+#[utoipa::path(tag = "services", params(PagingParams),
+    responses((status = 200, body = Vec<ServiceBody>, headers(("X-Total-Count" = u64), ("Link" = String))),
+        (status = 400, body = super::Problem)))]
 #[get("/api/services")]
-pub async fn list_services(state: web::Data<State>, principal: Principal) -> Result<HttpResponse, ApiError> {
+pub async fn list_services(
+    state: web::Data<State>,
+    principal: Principal,
+    mut params: Params,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
     principal.whole_fleet()?;
+    let paging = Paging::read(&mut params, List::Services);
+    params.finish()?;
     let now = state.services.clock.now();
     let accounts = state.store(|s| s.services()).await?;
-    let bodies: Vec<_> = accounts.into_iter().map(|account| ServiceBody::new(account, now)).collect();
-    Ok(json(StatusCode::OK, &bodies))
+    let listing = paging.part_of(accounts, |account| Place(account.created_at.0, etag::version_of(&account.name)));
+    Ok(show::list(&request, paging, listing, |account| ServiceBody::new(account, now)))
 }
 
 /// Changes what an account may do, or its token. Its sessions end.

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::auth::{Credential, Denied, Failure, Principal, Via, session};
 use super::body::{Body, Contract, Fields, Rule};
 use super::error::ApiError;
-use super::limits::{Kind, Who};
+use super::limits::Kind;
 use super::peer::Peer;
 use super::query::Params;
 use super::record::Remark;
@@ -134,6 +134,9 @@ pub async fn log_in(
     request: HttpRequest,
     Body(body): Body<LogIn>,
 ) -> Result<HttpResponse, ApiError> {
+    // Whoever guesses learns nothing more once it has guessed too often, and a good key is no way to unlimited sessions.
+    guard::check_log_in(&state, &request)?;
+    guard::count_later(&state, &request, Kind::Write)?;
     let address = peer(&request).address;
     let text = body.key.unwrap_or_default();
     let claimed = key::prefix_of(text.trim()).map(str::to_owned);
@@ -145,7 +148,7 @@ pub async fn log_in(
         Err(Failure::Nothing) => return Err(ApiError::Unauthenticated),
         Err(Failure::Denied(Denied { reason, claimed, .. })) => {
             Remark { target: Some(claimed), detail: Some(reason.to_owned()), ..Remark::default() }.on(&request);
-            guard::count(&state, Kind::Login, Who::peer(address), &mut None)?;
+            guard::count_later(&state, &request, Kind::Login)?;
             return Err(ApiError::Unauthenticated);
         }
     };
@@ -194,7 +197,7 @@ pub async fn log_in_ways(state: web::Data<State>) -> HttpResponse {
     (status = 404, description = "No issuer is configured", body = super::Problem)))]
 #[get("/api/session/oidc")]
 pub async fn begin_oidc(state: web::Data<State>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    guard::count(&state, Kind::Login, Who::peer(peer(&request).address), &mut None)?;
+    guard::count_later(&state, &request, Kind::Login)?;
     let (url, cookie) = oidc::begin(&state, peer(&request).is_plain_near).await?;
     Ok(fresh(HttpResponse::SeeOther().insert_header((LOCATION, url)).finish(), &cookie))
 }
@@ -213,11 +216,12 @@ pub async fn finish_oidc(
 ) -> Result<HttpResponse, ApiError> {
     let peer = peer(&request);
     Remark::default().on(&request);
-    let principal = match oidc::finish(&state, &params, &request).await {
+    // Before the issuer is asked: anybody can make up an answer to a log-in.
+    guard::count_later(&state, &request, Kind::Login)?;
+    let principal = match oidc::finish(&state, &params, request.headers(), peer.is_plain_near).await {
         Ok(principal) => principal,
         Err(oidc::Failed { detail, error }) => {
             Remark { detail: Some(detail), ..Remark::default() }.on(&request);
-            guard::count(&state, Kind::Login, Who::peer(peer.address), &mut None)?;
             return Err(error);
         }
     };

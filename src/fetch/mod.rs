@@ -71,8 +71,15 @@ pub fn is_safe_url(url: &str) -> bool {
     }
     let Some(rest) = url.strip_prefix("http://") else { return false };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    // Before an `@` stands a name and a password (RFC 3986, 3.2.1), not the host.
+    if authority.contains('@') {
+        return false;
+    }
     let host = match authority.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        Some(v6) => match v6.split_once(']') {
+            Some((host, port)) if port.is_empty() || port.starts_with(':') => host,
+            _ => return false,
+        },
         None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
     };
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
@@ -146,6 +153,12 @@ mod tests {
         check("http://login.example", false);
         check("http://localhost.evil.example", false);
         check("http://127.0.0.1@evil.example/", false);
+        check("http://localhost:x@evil.example/", false);
+        check("http://[::1]@evil.example/", false);
+        check("http://[::1]:x@evil.example/", false);
+        check("http://[::1].evil.example/", false);
+        check("http://[::1", false);
+        check("http://localhost:8080/@x", true);
         check("http://127.0.0.1.evil.example/", false);
         check("ftp://x", false);
         check("https://", false);

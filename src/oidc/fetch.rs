@@ -1,6 +1,7 @@
 //! Asking the issuer over HTTP. Blocks: for blocking threads. The trace of the request it is done for goes along
 //! (`traceparent`, `tracestate`).
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::Error;
@@ -10,6 +11,9 @@ use crate::observe::trace;
 
 /// A whole answer has that long, and that size.
 const LIMITS: Limits = Limits { timeout: Duration::from_secs(5), max_bytes: 256 * 1024 };
+
+/// Made at the first question, on a blocking thread: it reads the system's authorities.
+static CLIENT: LazyLock<Client> = LazyLock::new(|| Client::new(LIMITS));
 
 /// GET.
 pub(super) fn get(url: &str, what: &'static str) -> Result<Vec<u8>, Error> {
@@ -33,7 +37,7 @@ fn send(method: &str, url: &str, headers: Vec<(&str, &str)>, body: Option<Vec<u8
     let trace = trace::outgoing();
     let headers: Vec<_> =
         headers.into_iter().chain(trace.iter().map(|(name, value)| (*name, value.as_str()))).collect();
-    Client::new(LIMITS).send(method, url, &headers, body)
+    CLIENT.send(method, url, &headers, body)
 }
 
 fn read(result: Result<Answer, fetch::Error>, what: &'static str) -> Result<Vec<u8>, Error> {

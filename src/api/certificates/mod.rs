@@ -167,15 +167,17 @@ pub async fn get_certificate(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let certificate = find(&state, &serial).await?;
-    let version = certificate.revocation.as_ref().map_or(0, |r| r.at.micros());
+    let version = version(&certificate);
     Ok(etag::respond(&request, version, &CertificateBody::new(certificate, state.services.clock.now())))
 }
 
 /// Revokes a certificate for good: whoever is connected with it is disconnected, the next handshake is refused. One that
 /// this server does not know is taken for one of its own authority, and revoked by its serial (by keys for all devices).
-#[utoipa::path(tag = "certificates", params(("serial" = String, Path, description = "Serial number, hex")),
+#[utoipa::path(tag = "certificates", params(("serial" = String, Path, description = "Serial number, hex"),
+    ("If-Match" = Option<String>, Header, description = "Revoke only this version")),
     request_body = RevokeCertificate, responses((status = 200, body = CertificateBody),
-    (status = 404, body = super::Problem), (status = 422, body = super::Problem)))]
+    (status = 404, body = super::Problem), (status = 412, body = super::Problem),
+    (status = 422, body = super::Problem)))]
 #[delete("/api/certificates/{serial}")]
 pub async fn revoke_certificate(
     state: web::Data<State>,
@@ -185,10 +187,13 @@ pub async fn revoke_certificate(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let serial = serial_of(&serial).ok_or_else(missing)?;
-    let until = match look_up(&state, &serial).await? {
+    let known = look_up(&state, &serial).await?;
+    let until = match known {
         Some(_) => None,
         None => Some(authority_end(&state).await?.ok_or_else(missing)?),
     };
+    // Of one that is not known nobody has a tag: no version is -1.
+    etag::precondition(request.headers(), known.as_ref().map_or(-1, version))?;
     let now = state.services.clock.now();
     let reason = body.reason.unwrap_or_default();
     let revocation = Revocation { at: now, by: principal.name.clone(), reason: reason.clone() };
@@ -198,6 +203,11 @@ pub async fn revoke_certificate(
     state.services.pki.revocations.add([(serial.clone(), certificate.not_after)]);
     note(&request, &principal.name, "certificate.revoke", &serial, reason);
     Ok(json(StatusCode::OK, &CertificateBody::new(certificate, now)))
+}
+
+/// The version of a certificate: when it was revoked.
+fn version(certificate: &Certificate) -> i64 {
+    certificate.revocation.as_ref().map_or(0, |revocation| revocation.at.micros())
 }
 
 fn missing() -> ApiError {

@@ -154,19 +154,23 @@ pub async fn cancel_command(
 ///
 /// Saying the same again is fine. An acknowledgement that contradicts how the command has ended (by the meter, by time,
 /// by cancellation) changes nothing and is answered 409.
-#[utoipa::path(tag = "commands", params(("cmd_id" = String, Path, description = "Command id")),
+#[utoipa::path(tag = "commands", params(("cmd_id" = String, Path, description = "Command id"),
+    ("If-Match" = Option<String>, Header, description = "Acknowledge only in this state")),
     request_body = AckCommand, responses((status = 200, body = CommandBody), (status = 400, body = super::Problem),
     (status = 404, body = super::Problem),
-    (status = 409, description = "It has ended otherwise", body = super::Problem)))]
+    (status = 409, description = "It has ended otherwise", body = super::Problem),
+    (status = 412, body = super::Problem)))]
 #[put("/api/commands/{cmd_id}/ack")]
 pub async fn acknowledge_command(
     state: web::Data<State>,
     principal: Principal,
     path: web::Path<String>,
     Body(body): Body<AckCommand>,
+    request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let (result, detail) = body.into_parts()?;
     let command = find(&state, &principal, &path).await?;
+    etag::precondition(request.headers(), step(&command))?;
     let to = CommandStatus::from(result);
     match advance(&state, &command, to, detail).await? {
         Outcome::Done(command) => {

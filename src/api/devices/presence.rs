@@ -60,6 +60,11 @@ impl StatusBody {
             last_seq: state.sequence.head.map(|(seq, _)| seq),
         }
     }
+
+    /// What can be set of it: what else its messages make known does not make a setting stale.
+    fn version(&self) -> i64 {
+        etag::version_of(&(self.connection_status, &self.fw_version))
+    }
 }
 
 fn check_connection(name: &str, (): &()) -> garde::Result {
@@ -109,28 +114,33 @@ pub async fn heartbeat(state: web::Data<State>, Target(id): Target) -> Result<Ht
 
 /// Whether the device is there.
 #[utoipa::path(tag = "devices", params(("id" = String, Path, description = "Device id")),
-    responses((status = 200, body = StatusBody), (status = 404, body = crate::api::Problem)))]
+    responses((status = 200, body = StatusBody, headers(("ETag" = String))),
+    (status = 304, description = "Not changed"), (status = 404, body = crate::api::Problem)))]
 #[get("/api/devices/{id}/status")]
 pub async fn device_status(
     state: web::Data<State>,
     Target(id): Target,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    Ok(etag::respond(&request, 0, &status_of(&state, &id).await?))
+    let status = status_of(&state, &id).await?;
+    Ok(etag::respond(&request, status.version(), &status))
 }
 
 /// Sets by hand whether the device is there.
-#[utoipa::path(tag = "devices", params(("id" = String, Path, description = "Device id")), request_body = SetStatus,
-    responses((status = 200, body = StatusBody), (status = 400, body = crate::api::Problem),
-    (status = 404, body = crate::api::Problem)))]
+#[utoipa::path(tag = "devices", params(("id" = String, Path, description = "Device id"),
+    ("If-Match" = Option<String>, Header, description = "Set only where this is the status")),
+    request_body = SetStatus, responses((status = 200, body = StatusBody), (status = 400, body = crate::api::Problem),
+    (status = 404, body = crate::api::Problem), (status = 412, body = crate::api::Problem)))]
 #[put("/api/devices/{id}/status")]
 pub async fn set_device_status(
     state: web::Data<State>,
     Target(id): Target,
     Body(body): Body<SetStatus>,
+    request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let connection = body.connection_status.as_deref().and_then(Connection::from_name);
     let connection = connection.ok_or(ApiError::Internal("a validated body lacks a required field"))?;
+    etag::precondition(request.headers(), status_of(&state, &id).await?.version())?;
     tell(&state, &id, RequestKind::SetStatus { connection, fw_version: body.fw_version }).await?;
     Ok(HttpResponse::Ok().json(status_of(&state, &id).await?))
 }

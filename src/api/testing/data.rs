@@ -32,6 +32,13 @@ impl Bench {
         self.store.lock().states.push((DeviceId::parse(id).unwrap(), state));
     }
 
+    /// As the collector stores it of a device that is there.
+    pub fn set_connection(&self, id: &str, connection: Connection) {
+        let mut content = self.store.lock();
+        let found = content.devices.iter_mut().find(|d| d.device_id.as_str() == id);
+        found.expect("is registered").connection = connection;
+    }
+
     pub fn add_gap(&self, entry: GapEntry) {
         self.store.lock().gaps.push(entry);
     }

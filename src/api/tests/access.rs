@@ -1,9 +1,9 @@
 //! Who gets in, and what every answer has.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::api::testing::{Bench, NOW};
-use crate::api::{Allowance, LimitOptions, Options};
+use crate::api::{Allowance, LimitOptions, Newcomers, Options};
 use crate::store::{Role, Store};
 
 #[actix_web::test]
@@ -136,6 +136,18 @@ async fn guessing_keys_is_slowed_down() {
 }
 
 #[actix_web::test]
+async fn who_tries_claims_too_often_is_told_how_it_stands() {
+    let limits = LimitOptions { login: Some(Allowance::new(1, 1)), ..LimitOptions::default() };
+    let newcomers = Newcomers { is_plain_allowed: true, ..Newcomers::default() };
+    let bench = Bench::with(false, Options { limits, newcomers, ..Options::default() });
+    let enrol = async || bench.post("/api/enrol", json!({"device_id": "m-1", "claim_token": "x"})).await;
+    assert_eq!(enrol().await.status, 403);
+    let refused = enrol().await;
+    assert_eq!((refused.status, refused.header("retry-after")), (429, "1"));
+    assert_eq!((refused.header("ratelimit-limit"), refused.header("ratelimit-remaining")), ("1", "0"));
+}
+
+#[actix_web::test]
 async fn pages_carry_a_strict_policy_and_need_no_key() {
     let bench = Bench::new(false);
     let page = bench.get("/").await;
@@ -146,6 +158,33 @@ async fn pages_carry_a_strict_policy_and_need_no_key() {
     assert_eq!(again.status, 304);
 }
 
+/// Every error is described as it is sent, and those of a JSON body are there wherever one is taken.
+fn check_errors(document: &Value) {
+    let (mut problems, mut bodies) = (0, 0);
+    let paths = document["paths"].as_object().unwrap();
+    for (path, method, operation) in
+        paths.iter().flat_map(|(path, item)| item.as_object().unwrap().iter().map(move |(m, o)| (path, m, o)))
+    {
+        let Some(responses) = operation["responses"].as_object() else { continue };
+        for (status, response) in responses {
+            let at = format!("{method} {path} {status}");
+            for (kind, content) in response["content"].as_object().into_iter().flatten() {
+                let is_problem = content["schema"]["$ref"] == "#/components/schemas/Problem";
+                assert_eq!(is_problem, kind == "application/problem+json", "{at}: {kind}");
+                problems += usize::from(is_problem);
+            }
+        }
+        if operation["requestBody"]["content"]["application/json"].is_object() {
+            bodies += 1;
+            for status in ["400", "413", "415"] {
+                let content = &responses.get(status).unwrap_or(&Value::Null)["content"];
+                assert!(content["application/problem+json"].is_object(), "{method} {path} {status}");
+            }
+        }
+    }
+    assert!(problems > 300 && bodies > 10, "{problems} {bodies}");
+}
+
 #[actix_web::test]
 async fn the_description_and_its_page_come_from_this_server() {
     let bench = Bench::new(true);
@@ -154,6 +193,7 @@ async fn the_description_and_its_page_come_from_this_server() {
     let operation = &document["paths"]["/api/devices"]["post"];
     assert!(operation["responses"]["409"].is_object() && operation["security"].is_array(), "{operation}");
     assert!(operation["requestBody"].is_object());
+    check_errors(&document);
     assert_eq!(bench.get("/api/docs").await.status, 308);
     let page = bench.get("/api/docs/").await;
     assert_eq!(page.status, 200);

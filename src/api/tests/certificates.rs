@@ -68,6 +68,19 @@ async fn certificates_are_an_administrators_of_the_whole_fleet() {
 }
 
 #[actix_web::test]
+async fn a_certificate_that_has_been_revoked_meanwhile_is_not_revoked_by_who_has_read_it_before() {
+    let bench = Bench::new(true);
+    add(&bench, "0a", None, 10);
+    let path = "/api/certificates/0a";
+    let tag = bench.get(path).await.header("etag").to_owned();
+    let revoke = async |tag: &str| bench.send("DELETE", path, None, &[("if-match", tag)]).await.status;
+    assert_eq!(revoke("\"1-00\"").await, 412);
+    assert_eq!(bench.get(path).await.json()["state"], "valid");
+    assert_eq!([revoke(&tag).await, revoke(&tag).await, revoke("*").await], [200, 412, 200]);
+    assert_eq!(bench.send("DELETE", "/api/certificates/ff", None, &[("if-match", &tag)]).await.status, 404);
+}
+
+#[actix_web::test]
 async fn without_an_authority_nothing_is_issued_and_the_reason_is_told() {
     let bench = Bench::new(true);
     bench.add_device("m-1").await;

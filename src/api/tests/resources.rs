@@ -7,6 +7,7 @@ use crate::api::testing::{Bench, NOW};
 use crate::collector::RequestKind;
 use crate::dispatch::Request;
 use crate::domain::DeviceId;
+use crate::domain::presence::Connection;
 use crate::domain::sequence::Gap;
 use crate::store::{GapEntry, Store};
 
@@ -76,6 +77,40 @@ async fn a_stale_edit_is_412_and_an_unchanged_read_304() {
 }
 
 #[actix_web::test]
+async fn a_status_that_is_not_what_it_was_is_not_set_by_who_has_read_it_before() {
+    let bench = Bench::new(true);
+    bench.add_device("m-1").await;
+    let path = "/api/devices/m-1/status";
+    let tag = bench.get(path).await.header("etag").to_owned();
+    assert_eq!(bench.send("GET", path, None, &[("if-none-match", &tag)]).await.status, 304);
+    let set = async |tag: &str| {
+        let body = Some(json!({"connection_status": "offline"}));
+        bench.send("PUT", path, body, &[("if-match", tag)]).await.status
+    };
+    assert_eq!([set(&tag).await, set("*").await, set("\"0-00\"").await], [200, 200, 412]);
+    bench.set_connection("m-1", Connection::Online);
+    let before = bench.told.lock().unwrap().len();
+    assert_eq!(set(&tag).await, 412);
+    assert_eq!(bench.told.lock().unwrap().len(), before, "the collector is not told");
+    assert_eq!(set(bench.get(path).await.header("etag")).await, 200);
+}
+
+#[actix_web::test]
+async fn a_command_that_has_gone_on_is_not_acknowledged_by_who_has_read_it_before() {
+    let bench = Bench::new(true);
+    bench.add_device("m-1").await;
+    let given = bench.post("/api/devices/m-1/commands", json!({"cmd": "reboot"})).await.json();
+    let path = format!("/api/commands/{}", given["cmd_id"].as_str().unwrap());
+    let tag = bench.get(&path).await.header("etag").to_owned();
+    let ack = async |tag: &str| {
+        let body = Some(json!({"result": "accepted"}));
+        bench.send("PUT", &format!("{path}/ack"), body, &[("if-match", tag)]).await.status
+    };
+    assert_eq!([ack("\"99-00\"").await, ack(&tag).await, ack(&tag).await], [412, 200, 412]);
+    assert_eq!(ack(bench.get(&path).await.header("etag")).await, 200);
+}
+
+#[actix_web::test]
 async fn missing_fields_are_400_and_all_are_named() {
     let bench = Bench::new(true);
     let answer = bench.post("/api/devices", json!({"status": "gone"})).await;
@@ -129,13 +164,33 @@ async fn every_list_can_be_walked_by_cursor() {
         let alert = json!({"status": "firing", "fingerprint": fingerprint, "startsAt": "2026-02-12T09:00:00Z"});
         let told = json!({"version": "4", "alerts": [alert]});
         assert_eq!(bench.post("/api/alertmanager/webhook", told).await.status, 202);
+        assert_eq!(bench.post("/api/claims", json!({"name": "x", "devices": "m-*"})).await.status, 201);
+        assert_eq!(bench.post("/api/services", json!({"name": format!("s-{n}")})).await.status, 201);
     }
     let lists = ["devices", "alerts", "webhooks", "devices/m-1/alerts", "devices/m-1/commands", "devices/m-1/gaps"];
-    for list in lists {
+    for list in lists.into_iter().chain(["claims", "services"]) {
         assert_eq!(walk(&bench, &format!("/api/{list}?cursor=&per_page=2")).await, [2, 2, 1], "{list}");
         let bad = bench.get(&format!("/api/{list}?cursor=x&page=1")).await;
         let errors = bad.json()["errors"].as_array().unwrap().clone();
         assert!(bad.status == 400 && errors.iter().all(|e| e["field"] == "cursor") && errors.len() == 2, "{errors:?}");
+    }
+}
+
+#[actix_web::test]
+async fn claims_and_service_accounts_come_in_pages() {
+    let bench = Bench::new(true);
+    for n in 1..=51 {
+        assert_eq!(bench.post("/api/claims", json!({"name": format!("c-{n}"), "devices": "m-*"})).await.status, 201);
+        assert_eq!(bench.post("/api/services", json!({"name": format!("s-{n}")})).await.status, 201);
+    }
+    for (list, newest, oldest) in [("claims", "c-51", "c-1"), ("services", "s-51", "s-1")] {
+        let first = bench.get(&format!("/api/{list}")).await;
+        assert_eq!((first.json().as_array().unwrap().len(), first.header("x-total-count")), (50, "51"), "{list}");
+        assert!(first.header("link").contains(&format!("</api/{list}?page=2&per_page=50>; rel=\"next\"")), "{list}");
+        assert_eq!(first.json()[0]["name"], newest);
+        let second = bench.get(&format!("/api/{list}?page=2")).await.json();
+        assert_eq!((second.as_array().unwrap().len(), &second[0]["name"]), (1, &json!(oldest)));
+        assert_eq!(bench.get(&format!("/api/{list}?per_page=0")).await.status, 400, "{list}");
     }
 }
 
@@ -152,7 +207,7 @@ fn every_list_with_pages_has_cursors() {
     let pages: Vec<_> = paths.iter().filter(|(_, item)| has(item, "page")).map(|(path, _)| path.as_str()).collect();
     let cursors: Vec<_> = paths.iter().filter(|(_, item)| has(item, "cursor")).map(|(path, _)| path.as_str()).collect();
     assert_eq!(pages, cursors);
-    assert_eq!(pages.len(), 13, "{pages:?}");
+    assert_eq!(pages.len(), 15, "{pages:?}");
 }
 
 #[actix_web::test]

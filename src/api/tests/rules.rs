@@ -53,6 +53,19 @@ async fn a_rule_is_made_read_replaced_and_removed() {
 }
 
 #[actix_web::test]
+async fn a_body_of_the_wrong_shape_is_422_and_one_that_is_no_json_400() {
+    let bench = Bench::new(true);
+    assert_eq!(bench.post("/api/rules", rule("x")).await.status, 201);
+    for body in [json!([]), json!(5), json!(null)] {
+        let answer = bench.put("/api/rules/1", body.clone()).await;
+        assert_eq!((answer.status, &answer.json()["errors"][0]["field"]), (422, &json!("body")), "{body}");
+    }
+    // Clients in the field know 400 here.
+    bench.add_device("m-1").await;
+    assert_eq!(bench.put("/api/devices/m-1", json!([])).await.status, 400);
+}
+
+#[actix_web::test]
 async fn every_bad_field_of_a_rule_is_named() {
     let bench = Bench::new(true);
     let check = async |body: Value, expected: &[&str]| {

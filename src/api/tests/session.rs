@@ -1,10 +1,16 @@
 //! Keys over the API, and sessions of the console.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::json;
 
 use crate::api::testing::{Answer, Bench, NOW, soon};
-use crate::api::{Options, Proxies, key};
+use crate::api::{Allowance, LimitOptions, Options, Proxies, key};
 use crate::domain::Network;
+use crate::oidc::{self, Algorithm, Issuer, KeySource};
 use crate::store::{Role, Store};
 
 fn cookie(answer: &Answer) -> String {
@@ -123,6 +129,137 @@ async fn a_session_ends_by_log_out_by_idleness_and_by_age() {
 }
 
 #[actix_web::test]
+async fn who_has_no_log_in_left_is_refused_before_its_key_is_looked_up() {
+    let limits = LimitOptions { login: Some(Allowance::new(1, 2)), ..LimitOptions::default() };
+    let bench = Bench::with(false, Options { limits, ..Options::default() });
+    let good = bench.add_key(Role::Viewer, None);
+    let log_in = async |key: &str| bench.post("/api/session", json!({ "key": key })).await;
+    assert_eq!(
+        [log_in("wrong").await.status, log_in(&good).await.status, log_in("wrong").await.status],
+        [401, 201, 401]
+    );
+    for key in [good.as_str(), "wrong"] {
+        let refused = log_in(key).await;
+        assert_eq!((refused.status, refused.header("retry-after")), (429, "1"));
+        assert_eq!((refused.header("ratelimit-limit"), refused.header("ratelimit-remaining")), ("2", "0"));
+    }
+}
+
+#[actix_web::test]
+async fn a_good_key_does_not_begin_sessions_without_end() {
+    let limits = LimitOptions { write: Some(Allowance::new(1, 2)), ..LimitOptions::default() };
+    let bench = Bench::with(false, Options { limits, ..Options::default() });
+    let good = bench.add_key(Role::Viewer, None);
+    let log_in = async || bench.post("/api/session", json!({ "key": good })).await;
+    let first = log_in().await;
+    assert_eq!((first.status, first.header("ratelimit-remaining")), (201, "1"));
+    assert_eq!(log_in().await.status, 201);
+    let third = log_in().await;
+    assert_eq!((third.status, third.header("retry-after"), third.header("ratelimit-limit")), (429, "1", "2"));
+}
+
+/// An issuer that takes no code: its address, and how many codes it was shown.
+fn refusing_issuer() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let codes = Arc::new(AtomicUsize::new(0));
+    let (own, shown) = (url.clone(), Arc::clone(&codes));
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            let mut reader = BufReader::new(socket.try_clone().unwrap());
+            let (mut head, mut length) = (Vec::new(), 0);
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                if line.trim().is_empty() {
+                    break;
+                }
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                head.push(line);
+            }
+            let mut form = vec![0_u8; length];
+            reader.read_exact(&mut form).unwrap();
+            let is_code = head.first().is_some_and(|line| line.starts_with("POST "));
+            let (status, body) = match is_code {
+                true => (400, json!({"error": "invalid_grant"})),
+                false => (
+                    200,
+                    json!({"issuer": own, "jwks_uri": format!("{own}/keys"),
+                        "authorization_endpoint": format!("{own}/auth"), "token_endpoint": format!("{own}/token")}),
+                ),
+            };
+            shown.fetch_add(usize::from(is_code), Ordering::SeqCst);
+            let body = body.to_string();
+            let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}", body.len());
+            let _ = write!(socket, "{head}\r\n\r\n{body}");
+        }
+    });
+    (url, codes)
+}
+
+/// A bench with a log-in by that issuer, and so many log-ins at once.
+fn with_log_in(url: &str, login: Option<Allowance>) -> Bench {
+    let options = oidc::Options {
+        issuer: url.to_owned(),
+        audience: String::new(),
+        algorithms: vec![Algorithm::EdDsa],
+        keys: KeySource::Discovery,
+        role_claim: vec!["roles".into()],
+        roles: Vec::new(),
+        devices_claim: Vec::new(),
+        client: Some(oidc::Client {
+            id: "console".into(),
+            secret: None,
+            redirect_url: "https://m.example/api/session/oidc/callback".into(),
+            scopes: "openid".into(),
+        }),
+    };
+    let limits = LimitOptions { login, ..LimitOptions::default() };
+    let bench = Bench::with(false, Options { limits, ..Options::default() });
+    bench.with_issuer(|clock| Arc::new(Issuer::new(options, clock)))
+}
+
+/// Begins a log-in: its cookie, and the path of an answer to it.
+async fn begin_at_the_issuer(bench: &Bench) -> (String, String) {
+    let sent = bench.get("/api/session/oidc").await;
+    assert_eq!(sent.status, 303);
+    let state = sent.header("location").split("&state=").nth(1).unwrap().split('&').next().unwrap().to_owned();
+    (cookie(&sent), format!("/api/session/oidc/callback?code=made-up&state={state}"))
+}
+
+#[actix_web::test]
+async fn the_issuer_is_asked_no_more_often_than_a_peer_may_log_in() {
+    let (url, codes) = refusing_issuer();
+    let bench = with_log_in(&url, Some(Allowance::new(1, 4)));
+    let (cookie, path) = begin_at_the_issuer(&bench).await;
+    let mut answered = 0;
+    let refused = loop {
+        let answer = bench.send("GET", &path, None, &[("cookie", &cookie)]).await;
+        if answer.status == 429 {
+            break answer;
+        }
+        assert_eq!(answer.status, 401);
+        answered += 1;
+    };
+    assert!(!refused.header("retry-after").is_empty());
+    assert_eq!((refused.header("ratelimit-limit"), refused.header("ratelimit-remaining")), ("4", "0"));
+    assert_eq!(codes.load(Ordering::SeqCst), answered, "what is refused is not passed on");
+}
+
+#[actix_web::test]
+async fn a_log_in_is_not_begun_by_a_cookie_that_anybody_on_the_way_can_set() {
+    let (url, codes) = refusing_issuer();
+    let bench = with_log_in(&url, None);
+    let (cookie, path) = begin_at_the_issuer(&bench).await;
+    let plain = cookie.strip_prefix("__Secure-").unwrap();
+    let finish = async |cookie: &str| bench.send("GET", &path, None, &[("cookie", cookie)]).await.status;
+    assert_eq!((finish(plain).await, codes.load(Ordering::SeqCst)), (400, 0));
+    assert_eq!((finish(&cookie).await, codes.load(Ordering::SeqCst)), (401, 1));
+}
+
+#[actix_web::test]
 async fn a_script_gets_no_challenge_that_makes_the_browser_ask() {
     let bench = Bench::new(false);
     let challenge = async |headers: &[(&str, &str)]| {
@@ -151,6 +288,8 @@ async fn pages_of_configured_origins_may_call_with_a_key_and_never_with_a_cookie
     let preflight = |origin| [("origin", origin), ("access-control-request-method", "POST")];
     let asked = bench.send("OPTIONS", "/api/devices", None, &preflight("https://grafana.example")).await;
     assert_eq!((asked.status, asked.header("access-control-allow-methods").contains("POST")), (204, true));
+    let headers: Vec<_> = asked.header("access-control-allow-headers").split(", ").collect();
+    assert!(headers.contains(&"last-event-id") && headers.contains(&"if-match"), "a stream goes on: {headers:?}");
     for other in ["https://evil.example", "null", "https://grafana.example.evil.example"] {
         let asked = bench.send("OPTIONS", "/api/devices", None, &preflight(other)).await;
         assert_eq!((asked.status, asked.header("access-control-allow-origin")), (405, ""));
