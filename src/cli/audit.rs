@@ -38,6 +38,9 @@ pub(super) struct AuditArgs {
 #[derive(Debug, Subcommand)]
 enum AuditCommand {
     /// List entries, newest first
+    #[command(after_help = "\
+Example:
+  iot-meter audit list --outcome refused --limit 20")]
     List {
         #[command(flatten)]
         filter: FilterArgs,
@@ -46,11 +49,18 @@ enum AuditCommand {
         limit: u32,
     },
     /// Print all entries that match, oldest first, as JSON lines
+    #[command(after_help = "\
+Example:
+  iot-meter audit export --from 2026-01-01 > audit.jsonl")]
     Export {
         #[command(flatten)]
         filter: FilterArgs,
     },
     /// Walk the chain of hashes; names the first entry that is not as it was written
+    #[command(after_help = "\
+Examples:
+  iot-meter audit verify                          prints the newest entry and its hash: keep it elsewhere
+  iot-meter audit verify --since 1200:9f86d081…   also that this entry is still there, unchanged")]
     Verify {
         /// An entry and its hash as an earlier `verify` printed them
         #[arg(long, value_name = "ID:HASH", value_parser = place)]

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::global::{Global, Output};
 use super::output;
-use super::serve::check_certificate;
+use super::serve::check_files;
 use crate::config::{ConfigError, default_toml, effective_json, effective_text};
 
 /// Check the settings and print what is in force, each with its source; secrets stay hidden
@@ -30,7 +30,7 @@ pub(super) fn run(args: CheckConfigArgs, global: &Global) -> anyhow::Result<Exit
         output::print_text(&default_toml())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let checked = global.load(Vec::new()).and_then(|loaded| check_certificate(&loaded).map(|()| loaded));
+    let checked = global.load(Vec::new()).and_then(|loaded| check_files(&loaded).map(|()| loaded));
     match checked {
         Ok(loaded) => {
             output::print(global.output, &effective_json(&loaded), || effective_text(&loaded))?;

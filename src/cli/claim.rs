@@ -30,8 +30,14 @@ enum ClaimCommand {
     /// Make a claim; its token is printed once and stored only as a digest
     Create(CreateArgs),
     /// List claims, also those that are over
+    #[command(after_help = "\
+Example:
+  iot-meter claim list --output json")]
     List,
     /// Revoke a claim for good; who has enrolled by it stays
+    #[command(after_help = "\
+Example:
+  iot-meter claim revoke 1a2b3c4d")]
     Revoke {
         /// The token's public prefix, as listed
         prefix: String,
@@ -39,6 +45,9 @@ enum ClaimCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  iot-meter claim create --name depot-7 --devices 'depot7-*' --max-uses 40 --expires-in-days 14")]
 struct CreateArgs {
     /// What it is for
     #[arg(long)]

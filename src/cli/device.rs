@@ -39,21 +39,33 @@ enum DeviceCommand {
     /// List meters
     List(ListArgs),
     /// Show a meter
+    #[command(after_help = "\
+Example:
+  iot-meter device show dc-meter-007 --output json")]
     Show {
         #[arg(value_parser = device_id)]
         id: String,
     },
     /// Make a new command key, which is shown only this once; the meter's commands are signed with it from now on
+    #[command(after_help = "\
+Example:
+  iot-meter device command-key dc-meter-007")]
     CommandKey {
         #[arg(value_parser = device_id)]
         id: String,
     },
     /// Let a meter that has enrolled, or is registered, enrol once more
+    #[command(after_help = "\
+Example:
+  iot-meter device allow-enrolment dc-meter-007")]
     AllowEnrolment {
         #[arg(value_parser = device_id)]
         id: String,
     },
     /// Remove a meter from the registry; what it measured is kept
+    #[command(after_help = "\
+Example:
+  iot-meter device remove dc-meter-007 --purge")]
     Remove {
         #[arg(value_parser = device_id)]
         id: String,
@@ -64,6 +76,9 @@ enum DeviceCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  iot-meter device add dc-meter-007 --name \"Unit 7, car A\" --type dc_meter --location Depot --metadata car=A")]
 struct AddArgs {
     /// 1 to 128 of A-Z a-z 0-9 . _ -
     #[arg(value_parser = device_id)]
@@ -86,6 +101,10 @@ struct AddArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  iot-meter device list --connection offline
+  iot-meter device list --type dc_meter --output json")]
 struct ListArgs {
     /// Only those with this status
     #[arg(long, value_parser = ["active", "inactive"])]

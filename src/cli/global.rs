@@ -47,7 +47,12 @@ impl Global {
     /// Starts logging for a subcommand that talks to people: warnings, unless `IOT_METER_LOG` asks for more.
     pub(super) fn log_quietly(&self) -> anyhow::Result<()> {
         let filter = std::env::var("IOT_METER_LOG").unwrap_or_else(|_| "warn".to_owned());
-        Ok(crate::observe::log::init(&filter, crate::observe::log::Format::Auto)?)
+        if let Err(bad) = crate::observe::log::init(&filter, crate::observe::log::Format::Auto) {
+            // It is a setting too (`log.level`): the faults of all of them are told.
+            self.load(Vec::new())?;
+            return Err(bad.into());
+        }
+        Ok(())
     }
 }
 

@@ -30,6 +30,10 @@ pub(super) struct JournalArgs {
 #[derive(Debug, Subcommand)]
 enum JournalCommand {
     /// Read every record and explain what is wrong, with offsets
+    #[command(after_help = "\
+Examples:
+  iot-meter journal verify --data-dir /var/lib/iot-meter
+  iot-meter journal verify --salvage     give up damaged records, keep all others")]
     Verify {
         /// Rewrite damaged segments without their damaged records; the old files are kept beside them
         #[arg(long)]
@@ -39,6 +43,10 @@ enum JournalCommand {
         dir: Option<PathBuf>,
     },
     /// Show records
+    #[command(after_help = "\
+Examples:
+  iot-meter journal inspect --from 120000 --limit 20
+  iot-meter journal inspect --output json | jq .topic")]
     Inspect {
         /// First offset [default: the first there is]
         #[arg(long, value_name = "OFFSET", default_value_t = 0)]

@@ -13,7 +13,7 @@ use super::desk::{Desk, Made};
 use super::global::Global;
 use crate::api::key;
 use crate::api::keys::state_of as state;
-use crate::domain::Timestamp;
+use crate::domain::{Clock, Timestamp};
 use crate::store::{ApiKey, Role};
 
 /// Make, list and revoke API keys
@@ -35,8 +35,14 @@ enum KeyCommand {
     /// Make a key; it is printed once and stored only as a digest
     Create(CreateArgs),
     /// List keys, revoked and expired ones too
+    #[command(after_help = "\
+Example:
+  iot-meter key list --output json")]
     List,
     /// Revoke a key for good; a running server refuses it from then on
+    #[command(after_help = "\
+Example:
+  iot-meter key revoke 1a2b3c4d")]
     Revoke {
         /// The key's public prefix, as listed
         prefix: String,
@@ -44,6 +50,11 @@ enum KeyCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  iot-meter key create --name grafana --role viewer
+  iot-meter key create --name depot-7 --role operator --devices depot7- --expires 365d
+  iot-meter key create --name audit --role admin --expires 2027-01-31")]
 struct CreateArgs {
     /// What it is for
     #[arg(long)]
@@ -73,8 +84,12 @@ enum End {
 const MAX_LIFE_S: u64 = 36_500 * 86_400;
 
 fn end(text: &str) -> Result<End, String> {
+    end_behind(text, Clock::system().now())
+}
+
+fn end_behind(text: &str, now: Timestamp) -> Result<End, String> {
     if let Some(at) = key::parse_end(text) {
-        return Ok(End::At(at));
+        return if now < at { Ok(End::At(at)) } else { Err("is past".to_owned()) };
     }
     let seconds = text.len().checked_sub(1).and_then(|last| text.split_at_checked(last)).and_then(|(count, unit)| {
         let unit_s = match unit {
@@ -123,7 +138,6 @@ fn new_key(args: CreateArgs, now: Timestamp) -> anyhow::Result<(String, ApiKey)>
         End::In(length) => now.plus(length),
         End::At(at) => at,
     });
-    anyhow::ensure!(key.expires_at.is_none_or(|end| now < end), "--expires is past");
     Ok((text, key))
 }
 
@@ -165,14 +179,16 @@ mod tests {
 
     #[test]
     fn an_end_is_a_length_a_date_or_a_time() {
+        let date = Timestamp::parse_rfc3339("2027-01-31T00:00:00Z").expect("is a time");
+        let end = |text: &str| end_behind(text, date.plus_us(-1));
         assert_eq!(end("90d"), Ok(End::In(Duration::from_secs(90 * 86_400))));
         assert_eq!(end("12h"), Ok(End::In(Duration::from_secs(43_200))));
-        let date = Timestamp::parse_rfc3339("2027-01-31T00:00:00Z").expect("is a time");
         assert_eq!(end("2027-01-31"), Ok(End::At(date)));
         assert_eq!(end("2027-01-31T01:00:00+01:00"), Ok(End::At(date)));
         for bad in ["", "d", "0d", "-1d", "90", "90y", "36501d", "2027-13-01", "é"] {
             assert!(end(bad).is_err(), "{bad:?}");
         }
+        assert_eq!(end_behind("2027-01-31", date), Err("is past".to_owned()));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::global::{ApiArgs, Global, TlsArgs};
 use super::output;
 use super::runtime::{self, StopSignal};
 use crate::load::{self, Options, Pace, Qos, Report};
+use crate::simulate::BrokerUrl;
 
 /// Load a broker with datagrams, measure acknowledgements, and check that all acknowledged ones are stored
 #[derive(Debug, Args)]
@@ -25,7 +26,7 @@ Exit code 1 when an acknowledged datagram is not stored, or is stored twice.")]
 pub(super) struct LoadArgs {
     /// Broker; mqtts://host:port in TLS
     #[arg(long, value_name = "URL", default_value = "mqtt://127.0.0.1:1883")]
-    broker: String,
+    broker: BrokerUrl,
     /// Connections, each a meter
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=60_000))]
     connections: u32,
@@ -63,7 +64,7 @@ impl LoadArgs {
     fn options(&self, global: &Global, show_progress: bool) -> anyhow::Result<Options> {
         let by_default = self.messages.is_none().then_some(10);
         Ok(Options {
-            broker: self.broker.parse()?,
+            broker: self.broker.clone(),
             connections: usize::try_from(self.connections)?,
             qos: Qos::from_level(self.qos).context("the level was checked to be 0, 1 or 2")?,
             window: self.window,

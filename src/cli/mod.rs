@@ -39,9 +39,13 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::api::ExportFault;
 use crate::config::ConfigError;
+use crate::{load as generator, simulate as fleet};
 use global::Global;
 
+/// Exit code of bad usage: clap's.
+const EXIT_USAGE: u8 = 2;
 /// Exit code of a bad configuration (`EX_CONFIG` of sysexits).
 const EXIT_CONFIG: u8 = 78;
 
@@ -99,7 +103,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE));
         }
     };
     run(cli).unwrap_or_else(|error| report(&error))
@@ -142,7 +146,20 @@ fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(EXIT_CONFIG);
     }
     say(format_args!("error: {error:#}"));
-    ExitCode::FAILURE
+    if is_bad_usage(error) { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
+}
+
+/// Whether options were refused by the room that was given them.
+fn is_bad_usage(error: &anyhow::Error) -> bool {
+    let is_of_fleet = |error: &fleet::Error| matches!(error, fleet::Error::OutOfRange { .. });
+    let is_of_load = |error: &generator::Error| match error {
+        generator::Error::OutOfRange { .. } => true,
+        generator::Error::Simulate(error) => is_of_fleet(error),
+        _ => false,
+    };
+    error.is::<ExportFault>()
+        || error.downcast_ref::<fleet::Error>().is_some_and(is_of_fleet)
+        || error.downcast_ref::<generator::Error>().is_some_and(is_of_load)
 }
 
 /// A line on stderr. Where that cannot be written (a file on a disk that is full or has failed), the exit code says it alone.
@@ -161,13 +178,18 @@ mod tests {
 
     #[test]
     fn every_subcommand_has_help_with_examples() {
+        fn check(command: &clap::Command, path: &str) {
+            for command in command.get_subcommands().filter(|c| c.get_name() != "help") {
+                let path = format!("{path} {}", command.get_name());
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example") && help.contains(&path), "{path} has no example");
+                assert!(command.get_about().is_some(), "{path}");
+                check(command, &path);
+            }
+        }
         let mut cli = Cli::command();
         cli.build();
-        for command in cli.get_subcommands().filter(|c| c.get_name() != "help") {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains("Example"), "{} has no example", command.get_name());
-            assert!(command.get_about().is_some(), "{}", command.get_name());
-        }
+        check(&cli, "iot-meter");
     }
 
     #[test]
@@ -177,5 +199,44 @@ mod tests {
         assert_eq!(code(&["iot-meter", "nonsense"]), 2);
         assert_eq!(code(&["iot-meter", "--help"]), 0);
         assert_eq!(code(&["iot-meter", "serve", "--help"]), 0);
+    }
+
+    #[test]
+    fn values_that_cannot_be_meant_are_bad_usage() {
+        let check = |line: &str, is_good: bool| {
+            let parsed = Cli::try_parse_from(line.split(' '));
+            assert_eq!(parsed.map(drop).map_err(|e| e.exit_code()), if is_good { Ok(()) } else { Err(2) }, "{line}");
+        };
+        for speed in ["0.1", "1000", "7"] {
+            check(&format!("iot-meter simulate --speed {speed}"), true);
+        }
+        for speed in ["0", "0.09", "1001", "NaN", "inf", "fast"] {
+            check(&format!("iot-meter simulate --speed {speed}"), false);
+        }
+        check("iot-meter simulate --claim x", false);
+        check("iot-meter simulate --claim x --api http://h", true);
+        check("iot-meter load --broker http://h", false);
+        check("iot-meter load --broker mqtts://h", true);
+        check("iot-meter key create --name n --expires 2026-01-31", false);
+        check("iot-meter key create --name n --expires 9999-01-31", true);
+        for command in ["revoke", "renew"] {
+            check(&format!("iot-meter pki {command} xyz"), false);
+            check(&format!("iot-meter pki {command} 4F:0a"), true);
+        }
+        check("iot-meter archive export --device m1 --out x --format xml", false);
+        check("iot-meter archive export --device m1 --out x --format ndjson", true);
+    }
+
+    #[test]
+    fn options_that_a_room_refuses_are_bad_usage_and_what_fails_later_is_not() {
+        let brokers = vec!["mqtt://h".parse::<fleet::BrokerUrl>().expect("is one"); 6];
+        let fleet = fleet::Options { brokers, ..fleet::Options::default() };
+        assert!(is_bad_usage(&fleet.check().expect_err("are too many").into()));
+        let load = generator::Options { prefix: "/".to_owned(), ..generator::Options::default() };
+        assert!(is_bad_usage(&load.check().expect_err("is no id").into()));
+        assert!(is_bad_usage(&ExportFault::Format("xml".to_owned()).into()));
+        let refused = generator::Error::Refused { device_id: "m".to_owned(), code: 5 };
+        assert!(!is_bad_usage(&refused.into()));
+        assert!(!is_bad_usage(&anyhow::anyhow!("the disk is full")));
     }
 }

@@ -40,6 +40,9 @@ pub(super) struct PkiArgs {
 #[derive(Debug, Subcommand)]
 enum PkiCommand {
     /// Make the certificate authority and the server's certificate
+    #[command(after_help = "\
+Example:
+  iot-meter pki init --days 3650")]
     Init {
         /// Days the authority is good [default: pki.ca_days]
         #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
@@ -53,6 +56,9 @@ enum PkiCommand {
     /// Revoke a certificate, or all of a meter, for good
     Revoke(RevokeArgs),
     /// List certificates
+    #[command(after_help = "\
+Example:
+  iot-meter pki list --expiring-within-days 30")]
     List {
         /// Only those of this meter
         #[arg(long, value_name = "ID")]
@@ -66,6 +72,11 @@ enum PkiCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  iot-meter pki issue --device m1 --out /media/stick     a key and a certificate for a meter
+  iot-meter pki issue --device m1 --csr m1.csr           a certificate for a key that the meter has made
+  iot-meter pki issue --server --name meters.example     the server's own certificate, with one more name")]
 struct IssueArgs {
     /// For this meter, which must be registered
     #[arg(long, value_name = "ID", required_unless_present = "server", conflicts_with = "server")]
@@ -88,9 +99,13 @@ struct IssueArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  iot-meter pki revoke 4f0a… --reason \"stolen\"
+  iot-meter pki revoke --device m1                all of this meter")]
 struct RevokeArgs {
     /// Its serial number, as listed; also of one that the authority's key has signed elsewhere
-    #[arg(required_unless_present = "device", conflicts_with = "device")]
+    #[arg(required_unless_present = "device", conflicts_with = "device", value_parser = serial)]
     serial: Option<String>,
     /// All of this meter
     #[arg(long, value_name = "ID")]
@@ -101,8 +116,12 @@ struct RevokeArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  iot-meter pki renew 4f0a… --out /media/stick")]
 struct RenewArgs {
     /// Serial number of the one to renew, as listed
+    #[arg(value_parser = serial)]
     serial: String,
     /// Days it is good [default: pki.device_days]
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=3650))]
@@ -202,7 +221,7 @@ impl Office<'_> {
     }
 
     fn renew(&self, args: &RenewArgs) -> anyhow::Result<()> {
-        let before = self.store.certificate(&serial(&args.serial)?).context("cannot look the certificate up")?;
+        let before = self.store.certificate(&args.serial).context("cannot look the certificate up")?;
         let before = before.with_context(|| format!("there is no certificate {}", args.serial))?;
         if before.revocation.is_some() {
             bail!("{} was revoked: its key is not to be trusted any more", before.serial);
@@ -260,12 +279,12 @@ impl Office<'_> {
         let revocation = Revocation { at: self.now, by: LOCAL.to_owned(), reason: args.reason.clone() };
         let mut is_known = true;
         let serials = match (&args.serial, &args.device) {
-            (Some(text), _) => {
+            (Some(serial), _) => {
                 // One that is not known here is one that the authority's key has signed elsewhere.
                 let until = OwnCa::at(&self.dir()).not_after()?;
-                let revoked = self.store.revoke_certificate(&serial(text)?, &revocation, until);
+                let revoked = self.store.revoke_certificate(serial, &revocation, until);
                 let revoked = revoked.context("cannot revoke the certificate")?;
-                let revoked = revoked.with_context(|| format!("there is no certificate {text}"))?;
+                let revoked = revoked.with_context(|| format!("there is no certificate {serial}"))?;
                 is_known = revoked.is_known();
                 vec![revoked.serial]
             }
@@ -306,8 +325,8 @@ impl Office<'_> {
     }
 }
 
-fn serial(text: &str) -> anyhow::Result<String> {
-    serial_of(text).with_context(|| format!("{text:?} is not a serial number"))
+fn serial(text: &str) -> Result<String, String> {
+    serial_of(text).ok_or_else(|| "is not a serial number: up to 40 hexadecimal digits".to_owned())
 }
 
 fn state(certificate: &Certificate, now: Timestamp) -> &'static str {

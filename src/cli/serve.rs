@@ -88,7 +88,7 @@ impl ServeArgs {
         if self.open.as_deref() == Some("loopback") {
             refuse_public_listeners(loaded)?;
         }
-        check_certificate(loaded)?;
+        check_files(loaded)?;
         if self.open.is_some() && self.demo.is_none() {
             refuse_tls_without_certificate(loaded)?;
         }
@@ -123,11 +123,32 @@ fn refuse_tls_without_certificate(loaded: &Loaded) -> Result<(), ConfigError> {
     Err(ConfigError { faults: vec![Fault { key: key.to_owned(), source: loaded.source_of(key), message }] })
 }
 
-/// A certificate that is no good is a fault of the configuration, found before anything starts.
-pub(super) fn check_certificate(loaded: &Loaded) -> Result<(), ConfigError> {
-    let Err(CertificateFault { key, source }) = serve::check_certificates(&loaded.settings) else { return Ok(()) };
-    let message = format!("{:#}", anyhow::Error::from(source));
-    Err(ConfigError { faults: vec![Fault { key: key.to_owned(), source: loaded.source_of(key), message }] })
+/// A file of the settings that cannot be used is a fault of the configuration, found before anything starts.
+pub(super) fn check_files(loaded: &Loaded) -> Result<(), ConfigError> {
+    let fault = |key: &str, message| Fault { key: key.to_owned(), source: loaded.source_of(key), message };
+    let mut faults = Vec::new();
+    if let Err(CertificateFault { key, source }) = serve::check_certificates(&loaded.settings) {
+        faults.push(fault(key, format!("{:#}", anyhow::Error::from(source))));
+    }
+    if let Some(file) = &loaded.settings.auth.keys_file
+        && let Err(error) = std::fs::File::open(file)
+    {
+        faults.push(fault("auth.keys_file", format!("{}: {error}", file.display())));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(ConfigError { faults }) }
+}
+
+/// Whoever finds a fault of the configuration at the start does not know where the value came from.
+fn with_sources(error: anyhow::Error, loaded: &Loaded) -> anyhow::Error {
+    match error.downcast::<ConfigError>() {
+        Ok(mut config) => {
+            for fault in &mut config.faults {
+                fault.source = loaded.source_of(&fault.key);
+            }
+            config.into()
+        }
+        Err(other) => other,
+    }
 }
 
 pub(super) fn run(args: ServeArgs, global: &Global) -> anyhow::Result<ExitCode> {
@@ -146,7 +167,7 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> anyhow::Result<ExitCode> 
         heed_log_signals()?;
         let start = Start { settings, open, clock: Clock::system(), demo: demo.unwrap_or(0) };
         let key_file = start.settings.data_dir.join("admin.key");
-        let running = serve::start(start).await?;
+        let running = serve::start(start).await.map_err(|error| with_sources(error, &loaded))?;
         output::print(global.output, &greeting_json(&running)?, || greeting(&running, open, demo, &key_file))?;
         let live = demo.filter(|_| global.output == Output::Text).and_then(|_| DeviceId::parse(DEMO_DEVICE));
         let live = live.map(|device| tokio::spawn(live::show(running.store(), device)));
@@ -267,6 +288,28 @@ mod tests {
         let error = options(&files).expect_err("there are no such files");
         assert_eq!(error.faults[0].key, "mqtt.tls_cert_file");
         assert!(options(&[&["--mqtts-listen", "off", "--open"], &files[..]].concat()).is_ok(), "nobody needs them");
+    }
+
+    #[test]
+    fn every_file_that_cannot_be_used_is_a_fault_with_its_source() {
+        let files = ["mqtt.tls_cert_file=/no/c.pem", "mqtt.tls_key_file=/no/k.pem", "auth.keys_file=/no/keys"];
+        let error = options(&files.map(|file| ["--set", file]).concat()).expect_err("there are no such files");
+        let found: Vec<_> = error.faults.iter().map(|f| (f.key.as_str(), f.source.to_string())).collect();
+        let source = |key: &str| format!("flag --set {key}");
+        let keys = ["mqtt.tls_cert_file", "auth.keys_file"];
+        assert_eq!(found, keys.map(|key| (key, source(key))));
+        assert!(error.faults[1].message.starts_with("/no/keys: "), "{error}");
+    }
+
+    #[test]
+    fn a_fault_that_the_start_finds_gets_its_source() {
+        let flags = parse(&["--set", "auth.keys_file=/keys"]).flags();
+        let loaded = load(&Sources { flags, working_dir: "/srv".into(), ..Sources::default() }).expect("is good");
+        let fault = Fault { key: "auth.keys_file".into(), source: Source::Default, message: "line 1 is bad".into() };
+        let error = with_sources(ConfigError { faults: vec![fault] }.into(), &loaded);
+        let found = error.downcast_ref::<ConfigError>().expect("is one").faults[0].source.to_string();
+        assert_eq!(found, "flag --set auth.keys_file");
+        assert_eq!(with_sources(anyhow::anyhow!("no room"), &loaded).to_string(), "no room");
     }
 
     #[test]

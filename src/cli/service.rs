@@ -33,8 +33,14 @@ enum ServiceCommand {
     /// Make an account; its token (the MQTT password) is printed once and stored only as a digest
     Create(CreateArgs),
     /// List accounts, revoked and expired ones too
+    #[command(after_help = "\
+Example:
+  iot-meter service list --output json")]
     List,
     /// Revoke an account for good; its sessions end within seconds
+    #[command(after_help = "\
+Example:
+  iot-meter service revoke grafana")]
     Revoke {
         /// The account
         name: String,
@@ -42,6 +48,10 @@ enum ServiceCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  iot-meter service create grafana --read 'iot/+/telemetry' --read 'iot/+/status'
+  iot-meter service create planner --write 'planner/#' --expires-in-days 365")]
 struct CreateArgs {
     /// The MQTT user name: 1 to 64 of A-Z a-z 0-9 . _ -
     name: String,

@@ -36,7 +36,7 @@ pub(super) struct SimulateArgs {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     duration: Option<u64>,
     /// How much faster than real the meters live, 0.1 to 1000
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = speed)]
     speed: f64,
     /// The same seed gives the same trains, values and faults
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -49,7 +49,7 @@ pub(super) struct SimulateArgs {
     prefix: String,
     /// Claim token [default: IOT_METER_CLAIM]: the meters enrol with it themselves (at --api) and judge their commands by
     /// the key they get
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_name = "TOKEN", requires = "api")]
     claim: Option<String>,
     /// MQTT password of meters that have no token of their own
     #[arg(long)]
@@ -60,6 +60,11 @@ pub(super) struct SimulateArgs {
     /// exist already get new ones
     #[command(flatten)]
     api: ApiArgs,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let factor = text.parse::<f64>().ok().filter(|factor| (0.1..=1000.0).contains(factor));
+    factor.ok_or_else(|| "must be 0.1 to 1000".to_owned())
 }
 
 impl SimulateArgs {

@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn what_differs_from_the_defaults_is_a_file_of_settings_without_secrets() {
         let flag = |key: &str, value: &str| Flag { flag: key.into(), key: key.into(), value: value.into() };
-        let url = "postgres://iot:hunter2@db/iot";
+        let url = "sqlite://iot:hunter2@db/iot";
         let flags = vec![flag("http.workers", "3"), flag("mqtt.listen", "0.0.0.0:1"), flag("database.url", url)];
         let text = effective_toml(&load(&Sources { flags, ..Sources::default() }).unwrap());
         assert!(!text.contains("hunter2") && text.contains("# database.url was set"), "{text}");

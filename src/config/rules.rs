@@ -31,6 +31,14 @@ pub(super) fn broken(s: &Settings) -> Vec<(&'static str, String)> {
     for (holds, key, message) in object_store_keys(s) {
         rule(holds, key, message.to_owned());
     }
+    for (key, url) in [("database.url", s.database.url.reveal()), ("archive.url", s.archive.url.as_str())] {
+        if let Some((scheme, feature)) = not_built_for(url) {
+            let message = format!(
+                "this program was built without the feature `{feature}`, which `{scheme}://` needs: build it with `cargo build --release --features {feature}`"
+            );
+            rule(false, key, message);
+        }
+    }
     let files = [("mqtt.tls_cert_file", &s.mqtt.tls_cert_file), ("mqtt.tls_key_file", &s.mqtt.tls_key_file)];
     for (place, (key, file)) in files.into_iter().enumerate() {
         let (other, other_file) = files[1 - place];
@@ -73,6 +81,19 @@ pub(super) fn broken(s: &Settings) -> Vec<(&'static str, String)> {
         rule(!is_taken, key, "is the address of another listener".to_owned());
     }
     found
+}
+
+/// The scheme of a URL that this program cannot use, and the feature it would need.
+fn not_built_for(url: &str) -> Option<(&str, &'static str)> {
+    let (scheme, _) = url.split_once("://")?;
+    let (feature, is_built) = match scheme {
+        "postgres" | "postgresql" => ("postgres", cfg!(feature = "postgres")),
+        "s3" => ("s3", cfg!(feature = "s3")),
+        "az" => ("azure", cfg!(feature = "azure")),
+        "gs" => ("gcs", cfg!(feature = "gcs")),
+        _ => return None,
+    };
+    (!is_built).then_some((scheme, feature))
 }
 
 /// What goes together of the archive's object store.
@@ -128,7 +149,9 @@ mod tests {
         let check = |url: &str, name: &str, secret: &str, expected: &[&str]| {
             let flags = [("archive.url", url), ("archive.access_key_id", name), ("archive.secret_access_key", secret)];
             let found = settings(&flags).err().unwrap_or_default();
-            assert_eq!(found.iter().map(|f| f.key.as_str()).collect::<Vec<_>>(), expected, "{url}: {found:#?}");
+            // Whether this program can use it is another question.
+            let keys: Vec<_> = found.iter().map(|f| f.key.as_str()).filter(|key| *key != "archive.url").collect();
+            assert_eq!(keys, expected, "{url}: {found:#?}");
         };
         check("s3://b", "AK", "", &["archive.secret_access_key"]);
         check("s3://b", "", "x", &["archive.access_key_id"]);
@@ -138,6 +161,26 @@ mod tests {
         check("az://b", "", "x", &[]);
         check("gs://b", "", "{}", &[]);
         check("gs://b", "AK", "{}", &["archive.access_key_id"]);
+    }
+
+    #[test]
+    fn a_url_that_this_program_was_built_without_is_a_fault() {
+        let check = |key: &str, url: &str, is_built: bool, feature: &str| {
+            let found = settings(&[(key, url)]).err().unwrap_or_default();
+            assert_eq!(found.len(), usize::from(!is_built), "{found:#?}");
+            for fault in found {
+                assert_eq!((fault.key.as_str(), fault.source.to_string()), (key, format!("flag --set {key}")));
+                assert!(fault.message.contains(&format!("--features {feature}`")), "{fault:?}");
+                assert!(!fault.message.contains("hunter2"), "{fault:?}");
+            }
+        };
+        check("database.url", "postgres://me:hunter2@db/x", cfg!(feature = "postgres"), "postgres");
+        check("database.url", "postgresql://db/x", cfg!(feature = "postgres"), "postgres");
+        check("archive.url", "s3://b", cfg!(feature = "s3"), "s3");
+        check("archive.url", "az://b", cfg!(feature = "azure"), "azure");
+        check("archive.url", "gs://b", cfg!(feature = "gcs"), "gcs");
+        check("database.url", "sqlite:///x.db", true, "");
+        check("archive.url", "file:///x", true, "");
     }
 
     #[test]

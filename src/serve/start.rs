@@ -23,9 +23,9 @@ use crate::archive;
 use crate::broker::{self, Broker, Listener, Rate};
 use crate::collector::plan::UnknownDevices;
 use crate::collector::{self, Collector};
-use crate::config::{MetricsAccess, Settings, UnknownDevices as Unknown};
+use crate::config::{ConfigError, Fault, MetricsAccess, Settings, Source, UnknownDevices as Unknown};
 use crate::dispatch::{self, Dispatcher};
-use crate::domain::Clock;
+use crate::domain::{Clock, Timestamp};
 use crate::history::History;
 use crate::journal::{self, Journal};
 use crate::keeper::Peers;
@@ -33,7 +33,7 @@ use crate::live::Hub;
 use crate::observe::trace::Tracer;
 use crate::observe::{Board, Progress, metrics};
 use crate::payload::{Classes, Window};
-use crate::store::{self, SharedStore};
+use crate::store::{self, ApiKey, SharedStore};
 use crate::tls::{OwnCa, Revocations};
 use crate::vault::Keyring;
 use crate::{api, audit, console, keeper, live};
@@ -41,6 +41,7 @@ use crate::{api, audit, console, keeper, live};
 /// Starts everything; when it returns, clients are served.
 pub async fn start(start: Start) -> anyhow::Result<Running> {
     let Start { settings, open, clock, demo } = start;
+    let given = read_given_keys(&settings, clock.now())?;
     let data = DataDir::open(&settings.data_dir)?;
     let node_id = data.node_id()?;
     // An open server has no use for certificates of its own; a demo shows what they are like.
@@ -64,7 +65,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         clock: clock.clone(),
         revocations: revocations.clone(),
         keys: secrets::find(&settings, &data)?,
-        given: settings.auth.keys_file.as_deref().map_or(Ok(Vec::new()), |f| given_keys::read(f, clock.now()))?,
+        given,
         issued: made.map(|issued| credentials::own(issued, clock.now())),
         key_file: (!open).then(|| first_start::file(&data)),
     };
@@ -169,6 +170,16 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         data_dir = %settings.data_dir.display(), open, "ready"
     );
     Ok(Running { data, addresses, admin_key, parts, tasks, http, servers, stop, audit_stop, give_up })
+}
+
+/// A file of keys that is no good is a fault of the configuration.
+fn read_given_keys(settings: &Settings, now: Timestamp) -> Result<Vec<ApiKey>, ConfigError> {
+    let Some(file) = settings.auth.keys_file.as_deref() else { return Ok(Vec::new()) };
+    given_keys::read(file, now).map_err(|error| {
+        // It begins with the key, which the fault has anyway.
+        let message = format!("{error:#}").replacen("auth.keys_file: ", "", 1);
+        ConfigError { faults: vec![Fault { key: "auth.keys_file".to_owned(), source: Source::Default, message }] }
+    })
 }
 
 async fn open_store(settings: &Settings, node: uuid::Uuid) -> anyhow::Result<SharedStore> {

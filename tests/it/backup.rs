@@ -248,8 +248,11 @@ fn nothing_is_restored_over_anything_nor_from_a_damaged_or_cut_file() {
         assert!(!desk.path("new").exists(), "{at}");
     }
     // A file where nothing of it is: SQLite's cannot go into Postgres.
-    let said = refused(&desk.restore("new", "b.tar.zst", &["--database-url", "postgres://nobody@127.0.0.1:1/x"]));
-    let why = if cfg!(feature = "postgres") { "of the same kind" } else { "without the feature `postgres`" };
+    let other = desk.restore("new", "b.tar.zst", &["--database-url", "postgres://nobody@127.0.0.1:1/x"]);
+    let said = String::from_utf8_lossy(&other.stderr);
+    let has_postgres = cfg!(feature = "postgres");
+    let (code, why) = if has_postgres { (1, "of the same kind") } else { (78, "without the feature `postgres`") };
+    assert_eq!(other.status.code(), Some(code), "{said}");
     assert!(said.contains(why), "{said}");
     // Keys have to be decided on.
     let open = run(&["backup", "--data-dir", &desk.text("data"), &desk.text("c.tar.zst")]);

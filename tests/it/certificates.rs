@@ -171,7 +171,7 @@ fn a_revocation_by_the_command_line_is_heard_by_the_running_server() {
     assert_eq!(second.receive(), None, "thrown out");
     eventually("the handshake refuses", || app.log_in(&app.client(Some(&m2)), &Connect::id("m2")).1.is_none());
     let failed = app.run(&["pki", "revoke", "nonsense"]);
-    assert_eq!(failed.status.code(), Some(1));
+    assert_eq!(failed.status.code(), Some(2));
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod engines;
 mod enrolment;
 #[cfg(feature = "ops-tests")]
 mod examples;
+mod exits;
 mod faults;
 mod figures;
 mod firmware;

@@ -15,6 +15,10 @@ use crate::archive::{self, Archived, Reader};
 use crate::domain::DeviceId;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  iot-meter archive cat dc-meter-007/hello/2026-02-12T10-00-10.123456Z-42.json
+  iot-meter archive cat --device dc-meter-007 --category invalid --from -1d | jq .reason")]
 pub(super) struct CatArgs {
     /// A message, as listings of raw data name it: its exact bytes are written
     #[arg(value_name = "NAME", conflicts_with_all = ["device", "category", "from", "to", "date"])]

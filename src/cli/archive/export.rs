@@ -20,6 +20,10 @@ use crate::domain::{Clock, DeviceId, Timestamp};
 use crate::history;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  iot-meter archive export --device dc-meter-007 --from 2026-01-01 --to 2026-02-01 --out january.parquet
+  iot-meter archive export --device dc-meter-007 --from -1h --metric voltage_dc --format ndjson --out - | jq .value")]
 pub(super) struct ExportArgs {
     /// The device
     #[arg(long, value_name = "ID", value_parser = device)]
@@ -37,7 +41,7 @@ pub(super) struct ExportArgs {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// csv, ndjson, json or parquet [default: what the file's name ends with]
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(long, value_name = "FORMAT", value_parser = ["csv", "ndjson", "json", "parquet"])]
     format: Option<String>,
     /// Replace a file that is there
     #[arg(long)]

@@ -14,6 +14,10 @@ use crate::cli::output;
 use crate::domain::{DeviceId, Timestamp};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  iot-meter archive ls                                   a line a day
+  iot-meter archive ls --date 2026-02-12 --output json   its objects")]
 pub(super) struct LsArgs {
     /// Objects with messages of this device, and how many it has in each
     #[arg(long, value_name = "ID", value_parser = device)]

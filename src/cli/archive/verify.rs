@@ -12,6 +12,9 @@ use crate::cli::output;
 use crate::cli::progress::{bar, show};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  iot-meter archive verify --archive-url s3://meters/fleet     exit code 1 when something is wrong")]
 pub(super) struct VerifyArgs {
     #[command(flatten)]
     received: Received,

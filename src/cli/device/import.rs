@@ -19,6 +19,10 @@ const MAX_BYTES: u64 = 256 << 20;
 const PATH: &str = "/api/devices/import";
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  iot-meter device import meters.csv              columns device_id, device_name, location, metadata.car, …
+  iot-meter device import meters.jsonl --atomic   one JSON object a line; all of them or none")]
 pub(super) struct ImportArgs {
     /// The file; `-` reads stdin
     file: PathBuf,
