@@ -16,11 +16,14 @@ use super::rfc3339;
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// Reads an RFC 3339 / ISO 8601 time **with** a zone (`Z` or an offset); fractions are cut to microseconds.
+    /// Reads an RFC 3339 / ISO 8601 time **with** a zone (`Z` or an offset: `+01:00`, `+0100`, `+01`); fractions are
+    /// cut to microseconds.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let general = |text: &str| DateTime::parse_from_rfc3339(text).ok().map(|t| Self(t.timestamp_micros()));
         rfc3339::parse_utc(text.as_bytes())
             .map(Self)
-            .or_else(|| DateTime::parse_from_rfc3339(text).ok().map(|t| Self(t.timestamp_micros())))
+            .or_else(|| general(text))
+            .or_else(|| general(&with_long_offset(text)?))
     }
 
     /// Like [`parse_rfc3339`](Self::parse_rfc3339), and a time without a zone is taken as UTC (version 1 meters).
@@ -51,6 +54,17 @@ impl Timestamp {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
+}
+
+/// The text with its short offset (`±HHMM` or `±HH`: ISO 8601, but not RFC 3339) as `±HH:MM`; `None` = it has none.
+fn with_long_offset(text: &str) -> Option<String> {
+    const SHORTEST: usize = "2026-02-12T10:00:10".len();
+    let sign = text.rfind(['+', '-']).filter(|at| *at >= SHORTEST)?;
+    let (time, offset) = text.split_at(sign + 1);
+    let is_short = matches!(offset.len(), 2 | 4) && offset.bytes().all(|b| b.is_ascii_digit());
+    let (hours, minutes) = is_short.then(|| offset.split_at(2))?;
+    let minutes = if minutes.is_empty() { "00" } else { minutes };
+    Some(format!("{time}{hours}:{minutes}"))
 }
 
 /// RFC 3339 with `Z` and as many fraction digits as needed (none, 3 or 6).
@@ -116,5 +130,23 @@ mod tests {
         check("2026-02-12T11:00:01.123456+01:00", Some("2026-02-12T10:00:01.123456Z"));
         check("2026-02-12T10:00:10", None);
         check("yesterday", None);
+    }
+
+    #[test]
+    fn an_offset_may_be_short() {
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(Timestamp::parse_rfc3339(text).map(|t| t.to_string()).as_deref(), expected, "{text}");
+            assert_eq!(Timestamp::parse_utc_default(text), Timestamp::parse_rfc3339(text), "{text}");
+        };
+        check("2026-02-12T11:00:01.5+0100", Some("2026-02-12T10:00:01.500Z"));
+        check("2026-02-12T11:00:01+01", Some("2026-02-12T10:00:01Z"));
+        check("2026-02-12T04:30:01-0530", Some("2026-02-12T10:00:01Z"));
+        check("2026-02-12T10:00:01-00", Some("2026-02-12T10:00:01Z"));
+        for bad in ["+1", "+010", "+01000", "+0160", "+2400", "+01:", "+é", "++01", "+", "Z+01", ".+01"] {
+            check(&format!("2026-02-12T11:00:01{bad}"), None);
+        }
+        for bad in ["2026-02-12", "2026-02-1211:00:01+01", "2026-02-30T11:00:01+01", "é"] {
+            check(bad, None);
+        }
     }
 }

@@ -19,6 +19,10 @@ const MAX_LABEL: usize = 50;
 const MAX_TITLE: usize = 200;
 /// GitHub's longest text is 65 536 characters.
 const MAX_BODY: usize = 60_000;
+/// U+2060, which nobody sees: what stands on both sides of it is not one word to GitHub.
+const JOINER: char = '\u{2060}';
+/// So many hexadecimal digits GitHub takes for the id of a commit.
+const COMMIT_ID: std::ops::RangeInclusive<usize> = 7..=40;
 
 /// The first line of an issue's body.
 pub fn issue_mark(fingerprint: &str, starts_at: Timestamp) -> String {
@@ -146,21 +150,55 @@ fn shorten(text: &str, most: usize) -> String {
     text.chars().take(most - 1).chain(['…']).collect()
 }
 
-/// Text as it is: what Markdown or HTML would read into it is taken from it.
+/// Text as it is: what Markdown, HTML or GitHub would read into it is taken from it.
 fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            // An invisible joiner: what follows is nobody's name, and no issue's number.
-            '@' | '#' => out.extend([letter, '\u{2060}']),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '!' => out.extend(['\\', letter]),
-            _ if letter.is_control() => out.push(' '),
-            _ => out.push(letter),
+    let mut rest = text;
+    while !rest.is_empty() {
+        let behind = rest.trim_start_matches(|letter: char| letter.is_ascii_alphanumeric());
+        put_word(&mut out, &rest[..rest.len() - behind.len()], behind);
+        let mut letters = behind.chars();
+        if let Some(letter) = letters.next() {
+            put_letter(&mut out, letter, letters.as_str());
         }
+        rest = letters.as_str();
     }
     out
+}
+
+/// A word of ASCII letters and digits, torn where GitHub would make a link of it and of what is behind it.
+fn put_word(out: &mut String, word: &str, behind: &str) {
+    // A number is left alone: people copy it, and hardly a commit's id is one.
+    let is_commit = word.len() >= *COMMIT_ID.start()
+        && word.bytes().all(|b| b.is_ascii_hexdigit())
+        && (word.len() >= *COMMIT_ID.end() || word.bytes().any(|b| b.is_ascii_alphabetic()));
+    for (at, letter) in word.chars().enumerate() {
+        // Every part is too short for another id.
+        if is_commit && at > 0 && at.is_multiple_of(*COMMIT_ID.start() - 1) {
+            out.push(JOINER);
+        }
+        out.push(letter);
+    }
+    let is_host = word.eq_ignore_ascii_case("www") && behind.starts_with('.');
+    let is_issue = word.eq_ignore_ascii_case("gh") && behind.starts_with('-');
+    if is_host || is_issue {
+        out.push(JOINER);
+    }
+}
+
+/// Any other letter.
+fn put_letter(out: &mut String, letter: char, behind: &str) {
+    match letter {
+        '&' => out.push_str("&amp;"),
+        '<' => out.push_str("&lt;"),
+        // What follows is nobody's name or mailbox, and no issue's number.
+        '@' | '#' => out.extend([letter, JOINER]),
+        // `https://…`
+        ':' if behind.starts_with("//") => out.extend([letter, JOINER]),
+        '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '!' => out.extend(['\\', letter]),
+        _ if letter.is_control() => out.push(' '),
+        _ => out.push(letter),
+    }
 }
 
 /// Text between backticks, in a table.
@@ -247,6 +285,25 @@ mod tests {
         assert!(body.contains("| `a'b¦c d` |"), "{body}");
         assert_eq!(issue["labels"], json!(["alert", "service/ab"]));
         assert_eq!(link("x", "http://a b/"), None);
+    }
+
+    #[test]
+    fn what_github_makes_links_of_is_torn_and_reads_as_before() {
+        let check = |text: &str, links: &[&str]| {
+            let shown = plain(text);
+            assert!(!links.iter().any(|link| shown.contains(link)), "{shown:?}");
+            assert_eq!(shown.replace(JOINER, ""), text);
+        };
+        let id = "0123456789abcdef0123456789abcdef01234567";
+        check("see https://x.example/a?b=c, HTTP://y and ftp://z", &["https://", "HTTP://", "ftp://"]);
+        check("see www.x.example (WWW.y.example)", &["www.", "WWW."]);
+        check("write to a.b@x.example", &["@x"]);
+        check("GH-12, gh-3 and a/b#4", &["GH-", "gh-", "#4"]);
+        check(&format!("by {id} or {}", &id[9..17]), &[&id[..7], &id[9..16], &id[10..17], &id[33..]]);
+        check(&"1".repeat(40), &["1111111"]);
+        for untouched in ["1770890400 s", "facade of x", "10:80 at //x", "GH 12", "www", "0.25 kWh", ""] {
+            assert_eq!(plain(untouched), untouched);
+        }
     }
 
     fn row(status: AlertStatus, starts_at: i64, told: i64) -> OutboxRow {

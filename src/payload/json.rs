@@ -24,6 +24,18 @@ pub(super) fn flat(text: &str) -> Result<Flat<'_>, Malformed> {
     Ok(flat)
 }
 
+/// Like [`flat`], of a text that is no JSON for its numbers that are not finite: `nulls` and `zeros` are this text with
+/// `null` and with 0 in their place. What is a number in `zeros` alone is one of them.
+pub(super) fn flat_of_repaired<'a>(nulls: &str, zeros: &'a str) -> Result<Flat<'a>, Malformed> {
+    let (finite, mut all) = (flat(nulls)?, flat(zeros)?);
+    for (name, value) in &mut all.numbers {
+        if !finite.numbers.iter().any(|(other, _)| **other == **name) {
+            *value = Scalar::Float(f64::NAN);
+        }
+    }
+    Ok(all)
+}
+
 /// One map, and nothing behind it.
 fn whole<'a>(text: &'a str, visitor: impl Visitor<'a>) -> Result<(), Malformed> {
     let mut deserializer = serde_json::Deserializer::from_str(text);

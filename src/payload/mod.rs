@@ -128,15 +128,20 @@ pub fn decode(
         return judge(&context, cbor::draft(payload)?, || cbor::flat(payload));
     }
     let text = std::str::from_utf8(payload).map_err(|_| Refusal::Malformed)?;
-    let attempt = |text: &str| {
-        let draft = plain::draft(text).map_or_else(|| json::draft(text), Ok)?;
-        judge(&context, draft, || json::flat(text))
-    };
-    match attempt(text) {
+    let judged = json_draft(text).map_err(Refusal::from);
+    match judged.and_then(|draft| judge(&context, draft, || json::flat(text))) {
         // Some meters print NaN or an overflowing number where JSON has no word for it: that is one bad value.
-        Err(Refusal::Malformed) => attempt(&repair::without_non_finite(text).ok_or(Refusal::Malformed)?),
+        Err(Refusal::Malformed) => {
+            let repaired = |instead| repair::without_non_finite(text, instead).ok_or(Refusal::Malformed);
+            let (nulls, zeros) = (repaired("null")?, repaired("0")?);
+            judge(&context, json_draft(&nulls)?, || json::flat_of_repaired(&nulls, &zeros))
+        }
         judged => judged,
     }
+}
+
+fn json_draft(text: &str) -> Result<Draft<'_>, Malformed> {
+    plain::draft(text).map_or_else(|| json::draft(text), Ok)
 }
 
 fn is_cbor(content_type: &str, payload: &[u8]) -> bool {

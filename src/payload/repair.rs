@@ -1,10 +1,11 @@
 //! Numbers that JSON has no word for, as some meters print them: `NaN`, `-inf`, `Infinity`, `1e999`.
 //!
-//! They make the text no JSON, but are one bad value each: here they become `null`, and the rest is read. Only used
-//! after a text was found malformed, so a good message never pays for it. Everything else stays as it is.
+//! They make the text no JSON, but are one bad value each: here something that JSON knows takes their place, and the
+//! rest is read. Only used after a text was found malformed, so a good message never pays for it. Everything else stays
+//! as it is.
 
-/// The text with `null` in place of each number that is not finite; `None` when there is none.
-pub(super) fn without_non_finite(text: &str) -> Option<String> {
+/// The text with `instead` in place of each number that is not finite; `None` when there is none.
+pub(super) fn without_non_finite(text: &str, instead: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let mut repaired = String::new();
     let (mut copied, mut at) = (0, 0);
@@ -15,7 +16,7 @@ pub(super) fn without_non_finite(text: &str) -> Option<String> {
                 let end = at + bytes[at..].iter().take_while(|b| is_word(**b)).count();
                 if text[at..end].parse::<f64>().is_ok_and(|value| !value.is_finite()) {
                     repaired.push_str(&text[copied..at]);
-                    repaired.push_str("null");
+                    repaired.push_str(instead);
                     copied = end;
                 }
                 at = end;
@@ -51,9 +52,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_numbers_that_are_not_finite_become_null() {
+    fn only_numbers_that_are_not_finite_are_replaced() {
         let check = |text: &str, expected: Option<&str>| {
-            assert_eq!(without_non_finite(text).as_deref(), expected, "{text}");
+            assert_eq!(without_non_finite(text, "null").as_deref(), expected, "{text}");
         };
         check(r#"{"a":NaN,"b":-Infinity,"c":1}"#, Some(r#"{"a":null,"b":null,"c":1}"#));
         check(r#"[1e999,-1e999,nan,inf]"#, Some("[null,null,null,null]"));
@@ -61,12 +62,13 @@ mod tests {
         check(r#"{"a":"NaN"#, None);
         check(r#"{"a":nano}"#, None);
         check("é", None);
+        assert_eq!(without_non_finite("[-inf,1]", "0").as_deref(), Some("[0,1]"));
     }
 
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in r#"([a-z0-9"\\é{}:,. -]|NaN|1e999){0,40}"#) {
-            let _ = without_non_finite(&text);
+            let _ = without_non_finite(&text, "null");
         }
     }
 }

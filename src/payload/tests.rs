@@ -245,6 +245,23 @@ fn cbor_of_indefinite_lengths_small_floats_and_tags_is_the_same_message() {
 }
 
 #[test]
+fn what_an_old_meter_prints_for_no_number_is_dropped_and_counted_as_in_cbor() {
+    let check = |json: &str, members: &[(&str, Option<f64>)], expected: (usize, u16)| {
+        let members: std::collections::BTreeMap<_, _> = members.iter().copied().collect();
+        let cbor = minicbor_serde::to_vec(&members).expect("in memory");
+        for payload in [json.as_bytes(), &cbor[..]] {
+            let message = read(Kind::Telemetry, payload).expect("is good");
+            assert_eq!((values(&message).len(), values(&message).dropped), expected, "{json}");
+        }
+    };
+    let (nan, one) = (Some(f64::NAN), Some(1.0));
+    check(r#"{"voltage_dc":NaN,"current_dc":1}"#, &[("voltage_dc", nan), ("current_dc", one)], (1, 1));
+    check(r#"{"a":-Infinity,"b":1e999}"#, &[("a", Some(f64::NEG_INFINITY)), ("b", Some(f64::INFINITY))], (0, 2));
+    check(r#"{"a":NaN,"b":null,"c":1.0}"#, &[("a", nan), ("b", None), ("c", one)], (1, 1));
+    check_refusal(r#"{"a":NaN,"a":1}"#, Refusal::Malformed);
+}
+
+#[test]
 fn old_meters_are_understood() {
     let check = |kind, payload: &str, expected: Result<(&str, usize, u16), Refusal>| {
         let got = read(kind, payload.as_bytes()).map(|m| {
@@ -261,7 +278,7 @@ fn old_meters_are_understood() {
     telemetry(r#"{"timestamp":"2026-02-12T12:00:00","a":1,"b":2}"#, Ok(("2026-02-12T12:00:00Z", 2, 0)));
     telemetry(r#"{"ts":1770897600,"a":1,"v":1,"seq":3}"#, Ok(("2026-02-12T12:00:00Z", 1, 0)));
     telemetry(r#"{"timestamp":1770897600250,"a":1}"#, Ok(("2026-02-12T12:00:00.250Z", 1, 0)));
-    telemetry(r#"{"a":1,"b":1e999,"c":[1],"d e":2,"f":true}"#, Ok(("2026-02-12T13:00:00Z", 1, 1)));
+    telemetry(r#"{"a":1,"b":1e999,"c":[1],"d e":2,"f":true}"#, Ok(("2026-02-12T13:00:00Z", 1, 2)));
     telemetry(r#"{"timestamp":"soon","a":1}"#, Err(Refusal::BadTimestamp));
     telemetry(r#"{"timestamp":1,"a":1}"#, Err(Refusal::TimestampOutOfRange));
     telemetry(r#"{"timestamp":1e300,"a":1}"#, Err(Refusal::TimestampOutOfRange));
