@@ -273,27 +273,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
 
     /// Decodes and handles all whole packets of the input. What came before a fault is still taken.
     async fn read(&mut self) -> Result<(), End> {
-        let mut taken = Vec::new();
-        let decoded = self.handle_input(&mut taken);
-        if self.io.input.is_empty() {
-            self.io.input = bytes::BytesMut::new();
+        loop {
+            let mut taken = Vec::new();
+            let decoded = self.handle_input(&mut taken);
+            if self.io.input.is_empty() {
+                self.io.input = bytes::BytesMut::new();
+            }
+            if !taken.is_empty() {
+                self.take(taken).await?;
+            }
+            if !decoded? || self.shared.is_stopping() {
+                return Ok(());
+            }
+            tokio::task::yield_now().await;
         }
-        if !taken.is_empty() {
-            self.take(taken).await?;
-        }
-        decoded
     }
 
-    fn handle_input(&mut self, taken: &mut Vec<Taken>) -> Result<(), End> {
+    /// Works packets off; whether there may be more behind a SUBSCRIBE. That one looks through all retained messages: others
+    /// get their turn before the next.
+    fn handle_input(&mut self, taken: &mut Vec<Taken>) -> Result<bool, End> {
         let now = Instant::now().into_std();
         self.session.hear(now);
         let mut actions = Vec::new();
         let version = self.session.start().version;
         while let Some(packet) = version.decode(&mut self.io.input, self.shared.options.max_packet_size)? {
+            let is_subscribe = matches!(packet, Packet::Subscribe { .. });
             self.session.handle(packet, now, &mut actions)?;
             self.perform(&mut actions, taken)?;
+            if is_subscribe {
+                return Ok(true);
+            }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Carries the session's actions out; publishes go to `taken`.

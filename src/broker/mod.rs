@@ -54,7 +54,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::audit;
@@ -150,6 +150,8 @@ struct Shared {
     tracer: Tracer,
     gate: Arc<Gate>,
     sources: Arc<source::Sources>,
+    /// Room for last wills that wait for the journal, in bytes.
+    will_room: Arc<Semaphore>,
     stop: watch::Sender<bool>,
     /// Held (weakly counted) by each task; gone once stopped.
     alive: Mutex<Option<mpsc::Sender<std::convert::Infallible>>>,
@@ -185,6 +187,7 @@ impl Broker {
         let hub = Hub::new(options.clone(), store.is_some());
         let elsewhere = Arc::clone(&sources);
         hub.events.ask_also(move |device| elsewhere.have(device));
+        let will_room = Arc::new(Semaphore::new(options.max_waiting_will_bytes));
         let shared = Arc::new(Shared {
             hub,
             options,
@@ -198,6 +201,7 @@ impl Broker {
             tracer,
             gate,
             sources,
+            will_room,
             stop: watch::Sender::new(false),
             alive: Mutex::new(Some(alive)),
         });

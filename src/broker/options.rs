@@ -55,6 +55,8 @@ pub struct Options {
     pub max_pending_messages: usize,
     /// Bytes of these; the same.
     pub max_pending_bytes: usize,
+    /// Bytes of last wills that wait for the journal; further ones go unsaid, and are counted.
+    pub max_waiting_will_bytes: usize,
     /// Filters one session may be subscribed to; further ones are refused.
     pub max_subscriptions: usize,
     /// The longest a session is kept without a connection; 3.1.1's persistent sessions are kept that long.
@@ -95,6 +97,7 @@ impl Default for Options {
             max_total_queued_bytes: 256 << 20,
             max_pending_messages: 4096,
             max_pending_bytes: 4 << 20,
+            max_waiting_will_bytes: 16 << 20,
             max_subscriptions: 256,
             session_expiry: Duration::from_secs(24 * 3600),
             max_retained_messages: 100_000,

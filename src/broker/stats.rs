@@ -113,4 +113,6 @@ counters! {
     closed_certificate,
     /// Last wills published.
     wills_fired,
+    /// Last wills that went unsaid, as too many waited for the journal.
+    wills_dropped,
 }

@@ -17,16 +17,31 @@ use crate::payload::parse_topic;
 /// How long the end of a connection waits for its will, so that it comes before what the client says on its next
 /// connection. Afterwards the will goes on by itself (the journal is full).
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Bytes a waiting will takes beside its texts.
+const OVERHEAD: usize = 512;
 
-/// Publishes the will `[MQTT-3.1.2-8]`.
+/// Publishes the will `[MQTT-3.1.2-8]`. While the journal is full clients come, hear nothing, and go, again and again: what
+/// waits is bounded, and a will for which there is no room goes unsaid.
 pub(super) async fn fire(shared: &Arc<Shared>, identity: Identity, will: Will) {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    let room = Arc::clone(&shared.will_room).acquire_many_owned(bytes(shared, &will));
+    let Ok(Ok(room)) = tokio::time::timeout_at(until, room).await else {
+        shared.count(|c| &c.wills_dropped);
+        return;
+    };
     let (done_tx, done) = tokio::sync::oneshot::channel::<()>();
     let this = Arc::clone(shared);
     shared.spawn(async move {
         publish(&this, &identity, will).await;
-        drop(done_tx);
+        drop((room, done_tx));
     });
-    let _ = tokio::time::timeout(PATIENCE, done).await;
+    let _ = tokio::time::timeout_at(until, done).await;
+}
+
+/// What a will takes while it waits; no more than there is room for at all.
+fn bytes(shared: &Shared, will: &Will) -> u32 {
+    let bytes = (will.topic.len() + will.payload.len() + OVERHEAD).min(shared.options.max_waiting_will_bytes);
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// Publishes the wills of offline sessions that are due (MQTT 5 section 3.1.3.2.2), and waits for none of them.
@@ -46,11 +61,20 @@ pub(super) async fn fire_due(shared: &Arc<Shared>, offline: &[Arc<Slot>], now: I
                 continue;
             }
         }
-        let will = slot.with_session(|session| if has_due(session, now) { session.take_will() } else { None });
+        let mut room = None;
+        let will = slot.with_session(|session| {
+            let will = session.start().will.as_ref().filter(|_| has_due(session, now))?;
+            // Without room it waits where it is.
+            room = Some(Arc::clone(&shared.will_room).try_acquire_many_owned(bytes(shared, will)).ok()?);
+            session.take_will()
+        });
         if let Some(will) = will.flatten() {
             shared.hub.changes.mark(slot);
             let (this, identity) = (Arc::clone(shared), slot.identity.clone());
-            shared.spawn(async move { publish(&this, &identity, will).await });
+            shared.spawn(async move {
+                publish(&this, &identity, will).await;
+                drop(room);
+            });
         }
     }
 }

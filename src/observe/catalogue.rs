@@ -279,6 +279,8 @@ catalogue! {
         "MQTT connections closed by the server after an accepted CONNECT.";
     counter MQTT_WILLS = "mqtt_wills_total", "messages", [],
         "Last wills published.";
+    counter MQTT_WILLS_DROPPED = "mqtt_wills_dropped_total", "messages", [],
+        "Last wills not published, as too many of them waited for a full journal.";
     gauge MQTT_SESSIONS = "mqtt_sessions", "sessions", [],
         "MQTT sessions kept, connected or not.";
     gauge MQTT_SUBSCRIPTIONS = "mqtt_subscriptions", "subscriptions", [],

@@ -140,6 +140,7 @@ fn sample_broker(stats: &Stats) {
     metrics::MQTT_MESSAGES_IN.raise_to(&[], stats.publishes_in);
     metrics::MQTT_MESSAGES_OUT.raise_to(&[], stats.publishes_out);
     metrics::MQTT_WILLS.raise_to(&[], stats.wills_fired);
+    metrics::MQTT_WILLS_DROPPED.raise_to(&[], stats.wills_dropped);
     metrics::MQTT_CONNECTS_DELAYED.raise_to(&[], stats.connects_delayed);
     metrics::MQTT_TLS_RELOADS.raise_to(&[("result", "good")], stats.tls_reloads);
     metrics::MQTT_TLS_RELOADS.raise_to(&[("result", "bad")], stats.tls_reload_failures);

@@ -261,6 +261,28 @@ async fn a_log_in_is_not_cut_off_by_the_will_of_the_session_before() {
 }
 
 #[tokio::test]
+async fn wills_that_wait_for_the_journal_take_no_more_than_they_may() {
+    // Room for one.
+    let bed = Bed::with(Options { max_waiting_will_bytes: 600, ..Options::default() }).await;
+    bed.journal.hold();
+    for (name, delay_s) in [("m1", 0), ("m2", 0), ("m3", 1)] {
+        let left = Some(Will { delay_s, ..will(&format!("iot/{name}/status"), "offline", 1) });
+        let kept = Connect { will: left, session_expiry_s: 600, ..connect(name, false) };
+        drop(v5(&bed, kept).await);
+        bed.until("gone", |s| s.connections == 0).await;
+    }
+    assert_eq!(bed.journal.texts(), [("iot/m1/status".to_owned(), "offline".to_owned())]);
+    assert_eq!(
+        (bed.broker.stats().wills_fired, bed.broker.stats().wills_dropped),
+        (0, 1),
+        "there was no room for m2's"
+    );
+    bed.journal.release();
+    bed.until("those that could wait are out", |s| s.wills_fired == 2).await;
+    assert_eq!(bed.journal.texts()[1..], [("iot/m3/status".to_owned(), "offline".to_owned())]);
+}
+
+#[tokio::test]
 async fn members_of_a_share_take_turns_and_what_one_leaves_goes_to_another() {
     let bed = Bed::open().await;
     let mut members = Vec::new();

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{list, promql, rest, text};
 use crate::support::foreign::free_port;
 use crate::support::process::{self, Server};
-use crate::support::{Api, Client, Connect, eventually};
+use crate::support::{Api, Client, Connect, eventually, settled};
 
 /// How long all queries together may take to find something.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -166,12 +166,18 @@ fn answers(api: &Api, place: &str, query: &Value, device: &str) -> bool {
 fn trouble(api: &Api, mqtt: SocketAddr, device: &str) {
     api.post(&format!("/api/devices/{device}/alerts"), &json!({"severity": "warning", "message": "look"})).expect(201);
     api.post(&format!("/api/devices/{device}/commands"), &json!({"cmd": "request_status"}));
-    let last = api.get(&format!("/api/devices/{device}/status")).expect(200).json()["last_seq"].as_u64().unwrap();
-    let ts = Timestamp(now_ms() * 1000).to_string();
-    let ahead = json!({"v": 2, "device_id": device, "ts": ts, "seq": last + 300, "msg_type": "telemetry",
-        "measurements": [{"ts": ts, "type": "temperature", "val": 30.0, "unit": "Cel"}]});
+    let gaps = format!("/api/devices/{device}/gaps?start=-1h");
     let (mut other, _) = Client::connect(mqtt, &Connect::id("from-the-future"));
-    other.publish(&format!("iot/{device}/telemetry"), ahead.to_string().as_bytes(), 1);
+    // What the device says itself meanwhile may be the newer one of the two: then nothing is missing before this.
+    eventually("messages are missing", || {
+        let last = api.get(&format!("/api/devices/{device}/status")).expect(200).json()["last_seq"].as_u64().unwrap();
+        let ts = Timestamp(now_ms() * 1000).to_string();
+        let ahead = json!({"v": 2, "device_id": device, "ts": ts, "seq": last + 300, "msg_type": "telemetry",
+            "measurements": [{"ts": ts, "type": "temperature", "val": 30.0, "unit": "Cel"}]});
+        other.publish(&format!("iot/{device}/telemetry"), ahead.to_string().as_bytes(), 1);
+        settled(api);
+        api.get(&gaps).expect(200).json().as_array().is_some_and(|gaps| !gaps.is_empty())
+    });
     other.disconnect();
 }
 
