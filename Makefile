@@ -34,7 +34,7 @@ test: ## all tests of a default build
 # What a default build leaves out, as one build. Each run of tests is by way of LIMIT, if there is one (`timeout 25m`).
 EXTRA := postgres,s3-tests,azure,gcs,otel,ops-tests
 
-test-extra: examples-tools azurite ## what a default build leaves out: Postgres, object stores, traces, alerts, dashboards, examples (CONTRIBUTING.md: what it needs)
+test-extra: examples-tools azurite engine ## what a default build leaves out: Postgres, object stores, traces, alerts, dashboards, examples (CONTRIBUTING.md: what it needs)
 	$(CARGO) test --features $(EXTRA) --lib --test it --no-run
 	$(LIMIT) $(CARGO) test --features $(EXTRA) --lib -- store::postgres archive::bucket series::tests history::tests::postgres observe::trace::otlp console::tests
 	$(LIMIT) $(CARGO) test --features $(EXTRA) --test it -- postgres:: postgres_tls:: backup_postgres:: outages:: cloud:: notify::two_nodes alerting:: \
@@ -42,8 +42,9 @@ test-extra: examples-tools azurite ## what a default build leaves out: Postgres,
 	IOT_METER_TEST_DATABASE=postgres $(LIMIT) $(CARGO) test --features $(EXTRA) --test it -- \
 	  flow:: rest:: commands:: presence:: services:: secrets:: energy:: rollups:: firmware:: observability:: rules:: stream:: device_import:: \
 	  access:: certificates:: enrolment:: login:: source:: secure_fleet:: faults:: history::
+	IOT_METER_TEST_DATABASE=timescaledb $(LIMIT) $(CARGO) test --features $(EXTRA) --test it -- flow:: rest:: rollups:: history::
 
-test-postgres: ## of these, the store's suite and the usual ways on a real Postgres, which the tests start (needs postgresql, libpq-dev)
+test-postgres: engine ## of these, the store's suite and the usual ways on a real Postgres, which the tests start (needs postgresql, libpq-dev)
 	$(CARGO) test --features postgres --lib -- store::postgres history::tests::postgres series::tests::postgres
 	$(CARGO) test --features postgres --test it -- postgres:: postgres_tls:: nodes:: engines:: backup_postgres::
 	IOT_METER_TEST_DATABASE=postgres $(CARGO) test --features postgres --test it -- flow:: rest:: commands:: presence::
@@ -91,6 +92,9 @@ examples-tools: ## fetch what examples and documentation use, once: paho-mqtt, a
 	@$(EXAMPLES)/bin/python3 -c 'import paho.mqtt' 2>/dev/null || \
 	  $(EXAMPLES)/bin/pip install --quiet --disable-pip-version-check -r examples/requirements.txt
 	@deploy/check kubectl
+
+engine: ## fetch the Postgres with TimescaleDB that tests use, once (needs apt, patchelf)
+	@deploy/sql/engine >/dev/null
 
 AZURITE := $(HOME)/.cache/iot-meter/azurite
 

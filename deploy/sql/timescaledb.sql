@@ -30,7 +30,7 @@ CREATE TABLE device_events (LIKE device_events_before INCLUDING ALL);
 
 -- The primary key (device_id, ts, seq) has the column of time in it, as it must; no other index is wanted.
 SELECT create_hypertable('telemetry', by_range('ts', INTERVAL '1 day'), create_default_indexes => false);
-SELECT create_hypertable('device_events', by_range('ts', INTERVAL '7 days'), create_default_indexes => false);
+SELECT create_hypertable('device_events', by_range('ts', INTERVAL '1 day'), create_default_indexes => false);
 
 INSERT INTO telemetry SELECT * FROM telemetry_before;
 INSERT INTO device_events SELECT * FROM device_events_before;
@@ -44,15 +44,20 @@ BEGIN
 END $$;
 DROP TABLE telemetry_before, device_events_before;
 
--- Chunks older than what still comes late: a row that comes into a compressed chunk costs more.
-ALTER TABLE telemetry SET (
-    timescaledb.compress, timescaledb.compress_segmentby = 'device_id', timescaledb.compress_orderby = 'ts, seq'
-);
-SELECT add_compression_policy('telemetry', compress_after => INTERVAL '7 days');
--- A meter that was away for longer sends what it has all the same: a batch of such rows must not be refused because it
--- unpacks too many. (In force for connections made from now on.)
+-- Chunks older than what still comes late: a row that comes into a compressed chunk costs more. Compression is part of
+-- TimescaleDB under Timescale's own licence only, not of what Debian and some providers have.
 DO $$
 BEGIN
+    IF current_setting('timescaledb.license') <> 'timescale' THEN
+        RAISE NOTICE 'this TimescaleDB is the one under the Apache licence: telemetry is not compressed';
+        RETURN;
+    END IF;
+    ALTER TABLE telemetry SET (
+        timescaledb.compress, timescaledb.compress_segmentby = 'device_id', timescaledb.compress_orderby = 'ts, seq'
+    );
+    PERFORM add_compression_policy('telemetry', compress_after => INTERVAL '7 days');
+    -- A meter that was away for longer sends what it has all the same: a batch of such rows must not be refused because it
+    -- unpacks too many. (In force for connections made from now on.)
     EXECUTE format(
         'ALTER DATABASE %I SET timescaledb.max_tuples_decompressed_per_dml_transaction = 0', current_database()
     );

@@ -161,7 +161,8 @@ fn row(new: &NewDevice, now: Timestamp) -> New<'_> {
         token_sha256: new.token_sha256.as_ref().map(<[u8; 32]>::as_slice),
         created_at: Time(now),
         updated_at: Time(now),
-        version: 1,
+        // Not 1: whoever knew a removed device of this id has no version of the new one.
+        version: now.0,
     }
 }
 

@@ -86,7 +86,7 @@ fn adopt(connection: &mut PgConnection, old: &OldDevice) -> QueryResult<usize> {
     sql_query(
         "UPDATE devices SET device_name = $1, device_type = $2, location = $3, is_active = $4, metadata = $5, \
          created_at = least(created_at, $6), updated_at = $7, version = version + 1 \
-         WHERE device_id = $8 COLLATE \"C\" AND version = 1 AND NOT is_active AND token_sha256 IS NULL AND device_name = device_id \
+         WHERE device_id = $8 COLLATE \"C\" AND updated_at = created_at AND NOT is_active AND token_sha256 IS NULL AND device_name = device_id \
          AND location IS NULL AND metadata = '{\"quarantined\": true}'",
     )
     .bind::<Text, _>(text::plain(&new.device_name))

@@ -64,6 +64,15 @@ fn a_table_that_is_not_cut_by_day_keeps_every_promise_too() {
 }
 
 #[test]
+fn hypertables_keep_every_promise_too() {
+    let server = Server::timescaledb();
+    let url = server.database();
+    drop(store_at(&url));
+    server.script(&url, "timescaledb.sql");
+    suite(&store_at(&url));
+}
+
+#[test]
 fn migrations_go_up_down_and_up_again() {
     let url = Server::shared().database();
     let all = migrate(&url, true).unwrap();

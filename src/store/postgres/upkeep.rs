@@ -36,6 +36,14 @@ struct Oldest {
     ts: Option<Time>,
 }
 
+#[derive(QueryableByName)]
+struct Chunks {
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    until: Option<Time>,
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+}
+
 /// See [`Store::stats`](crate::store::Store::stats).
 pub(super) fn stats(connection: &mut PgConnection) -> Result<Stats, Fault> {
     let mut counts = |query: &str| -> QueryResult<Vec<(String, u64)>> {
@@ -145,7 +153,7 @@ fn delete_rows_before(
 ) -> QueryResult<usize> {
     connection.transaction(|connection| {
         let deleted = match table.cut {
-            Cut::Chunks => drop_chunks(connection, table.name, before)?,
+            Cut::Chunks => drop_chunks(connection, table.name, before, limit)?,
             _ if table.is_distributed => delete_hour(connection, table.name, before)?,
             _ => delete_before(connection, table.name, "ts < $1", before, limit)?,
         };
@@ -156,23 +164,27 @@ fn delete_rows_before(
     })
 }
 
-/// Drops the chunks that are wholly before `before`; about how many rows those were, at least one a chunk.
-fn drop_chunks(connection: &mut PgConnection, table: &str, before: Timestamp) -> QueryResult<usize> {
-    let rows: Count = sql_query(
-        "WITH old AS (SELECT c::regclass AS chunk FROM show_chunks($2::regclass, older_than => $1) AS c), \
-         counted AS (SELECT coalesce(sum(greatest(p.reltuples, 1)), 0)::bigint AS count \
-         FROM old JOIN pg_class AS p ON p.oid = old.chunk) SELECT $2 AS name, count FROM counted",
+/// Drops the oldest chunks that are wholly before `before`, until `limit` rows have gone; about how many rows those were, at
+/// least one a chunk.
+fn drop_chunks(connection: &mut PgConnection, table: &str, before: Timestamp, limit: usize) -> QueryResult<usize> {
+    let old: Chunks = sql_query(
+        "WITH old AS (SELECT c.range_end, greatest(p.reltuples, 1)::bigint AS count FROM timescaledb_information.chunks AS c \
+         JOIN pg_class AS p ON p.oid = format('%I.%I', c.chunk_schema, c.chunk_name)::regclass \
+         WHERE c.hypertable_schema = current_schema() AND c.hypertable_name = $2 AND c.range_end <= $1), \
+         summed AS (SELECT range_end, count, sum(count) OVER (ORDER BY range_end) - count AS older FROM old) \
+         SELECT max(range_end) AS until, coalesce(sum(count), 0)::bigint AS count FROM summed WHERE older < $3",
     )
     .bind::<Timestamptz, _>(Time(before))
     .bind::<Text, _>(table)
+    .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
     .get_result(connection)?;
-    if rows.count > 0 {
+    if let Some(until) = old.until {
         sql_query("SELECT drop_chunks($2::regclass, older_than => $1)")
-            .bind::<Timestamptz, _>(Time(before))
+            .bind::<Timestamptz, _>(until)
             .bind::<Text, _>(table)
             .execute(connection)?;
     }
-    Ok(usize::try_from(listing::count(rows.count)).unwrap_or(usize::MAX))
+    Ok(usize::try_from(listing::count(old.count)).unwrap_or(usize::MAX))
 }
 
 /// Deletes the oldest hour of what is before `before`, on all servers; how many rows. (By time, not by place: a place says

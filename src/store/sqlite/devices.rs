@@ -95,7 +95,8 @@ pub(super) fn register(connection: &mut SqliteConnection, new: &NewDevice, now: 
         token_sha256: new.token_sha256.as_ref().map(<[u8; 32]>::as_slice),
         created_at: now.0,
         updated_at: now.0,
-        version: 1,
+        // Not 1: whoever knew a removed device of this id has no version of the new one.
+        version: now.0,
     };
     let added = diesel::insert_into(dsl::devices).values(row).on_conflict_do_nothing().execute(connection)?;
     Ok(added == 1)

@@ -75,7 +75,7 @@ fn adopt(connection: &mut SqliteConnection, old: &OldDevice) -> QueryResult<usiz
     sql_query(
         "UPDATE devices SET device_name = ?, device_type = ?, location = ?, is_active = ?, metadata = ?, \
          created_at = min(created_at, ?), updated_at = ?, version = version + 1 \
-         WHERE device_id = ? AND version = 1 AND NOT is_active AND token_sha256 IS NULL AND device_name = device_id AND location IS NULL \
+         WHERE device_id = ? AND updated_at = created_at AND NOT is_active AND token_sha256 IS NULL AND device_name = device_id AND location IS NULL \
          AND json(metadata) = '{\"quarantined\":true}'",
     )
     .bind::<Text, _>(&new.device_name)

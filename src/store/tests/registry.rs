@@ -12,7 +12,7 @@ use crate::store::*;
 
 pub(super) fn devices_are_created_changed_and_found(store: &dyn Store) {
     let device = create(store, &new_device("reg"));
-    assert_eq!((device.version, device.connection, device.created_at), (1, Connection::Unknown, T));
+    assert_eq!((device.connection, device.created_at), (Connection::Unknown, T));
     assert_eq!(store.create_device(&new_device("reg"), T).unwrap(), Outcome::Conflict);
     assert_eq!(store.device(&id("reg")).unwrap(), Some(device.clone()));
     let metadata = json!({ "train": "ICE 1" }).as_object().cloned();
@@ -20,12 +20,19 @@ pub(super) fn devices_are_created_changed_and_found(store: &dyn Store) {
         DeviceChange { device_name: Some("Neu".into()), metadata: metadata.clone(), ..DeviceChange::default() };
     let update = |device: &str, version| store.update_device(&id(device), &change, version, at(5)).unwrap();
     assert_eq!(update("nobody", None), None);
-    assert_eq!(update("reg", Some(2)), Some(Outcome::Conflict));
+    let [first, second, third] = [0, 1, 2].map(|n| device.version + n);
+    assert_eq!(update("reg", Some(second)), Some(Outcome::Conflict));
     let changed =
-        Device { device_name: "Neu".into(), metadata: metadata.unwrap(), updated_at: at(5), version: 2, ..device };
-    assert_eq!(update("reg", Some(1)), Some(Outcome::Done(changed.clone())));
+        Device { device_name: "Neu".into(), metadata: metadata.unwrap(), updated_at: at(5), version: second, ..device };
+    assert_eq!(update("reg", Some(first)), Some(Outcome::Done(changed.clone())));
     assert_eq!(store.device(&id("reg")).unwrap(), Some(changed));
-    assert_eq!(update("reg", None).map(|outcome| matches!(outcome, Outcome::Done(d) if d.version == 3)), Some(true));
+    let is_third = |outcome| matches!(outcome, Outcome::Done(Device { version, .. }) if version == third);
+    assert_eq!(update("reg", None).map(is_third), Some(true));
+    assert!(store.delete_device(&id("reg"), false).unwrap());
+    assert!(matches!(store.create_device(&new_device("reg"), at(6)).unwrap(), Outcome::Done(_)));
+    for version in [first, second, third] {
+        assert_eq!(update("reg", Some(version)), Some(Outcome::Conflict), "a version of the one that was removed");
+    }
 }
 
 pub(super) fn many_devices_are_created_at_once_or_none(store: &dyn Store) {

@@ -98,11 +98,21 @@ fn settings(data_dir: &std::path::Path, set: &[(String, String)]) -> Settings {
     config::load(&Sources { flags, ..Sources::default() }).expect("good settings").settings
 }
 
-/// A new database on the Postgres of the tests when `IOT_METER_TEST_DATABASE=postgres` asks for it; else the default.
+/// A new database on the Postgres of the tests when `IOT_METER_TEST_DATABASE` asks for it: `postgres`, or `timescaledb`, where
+/// it has hypertables. Else the default.
 fn database() -> Option<String> {
     #[cfg(feature = "postgres")]
-    if std::env::var("IOT_METER_TEST_DATABASE").is_ok_and(|kind| kind == "postgres") {
-        return Some(postgres::Server::shared().database());
+    match std::env::var("IOT_METER_TEST_DATABASE").as_deref() {
+        Ok("postgres") => return Some(postgres::Server::shared().database()),
+        Ok("timescaledb") => {
+            let server = postgres::Server::timescaledb();
+            let url = server.database();
+            drop(iot_meter::store::open(&url).unwrap());
+            server.script(&url, "timescaledb.sql");
+            return Some(url);
+        }
+        Ok(other) => panic!("IOT_METER_TEST_DATABASE={other}: postgres or timescaledb"),
+        Err(_) => {}
     }
     None
 }

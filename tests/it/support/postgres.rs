@@ -11,18 +11,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-/// `$1` is the directory, `$2` where the programs are, `$3` whether it waits for the disk, the rest is put before each.
+/// `$1` is the directory, `$2` where the programs are, `$3` settings, the rest is put before each.
 const KEEPER: &str = r#"
 trap '' INT TERM HUP
-dir=$1 bin=$2 fsync=$3; shift 3
+dir=$1 bin=$2 settings=$3; shift 3
 run() {
-    "$@" "$bin/postgres" -D "$dir/data" -k "$dir" -c fsync=$fsync -c max_connections=200 \
-        -c shared_buffers=256MB -c max_wal_size=4GB >>"$dir/log" 2>&1 & pid=$!
+    "$@" "$bin/postgres" -D "$dir/data" -k "$dir" -c max_connections=200 -c shared_buffers=256MB \
+        -c max_wal_size=4GB >>"$dir/log" 2>&1 & pid=$!
 }
 halt() { kill "-$1" "$pid" 2>/dev/null; wait "$pid"; }
 "$@" "$bin/initdb" -D "$dir/data" -U postgres -A trust --no-sync -E UTF8 --locale=C.UTF-8 \
     --locale-provider=icu --icu-locale=en >>"$dir/log" 2>&1
-echo "listen_addresses = ''" >>"$dir/data/postgresql.conf"
+echo "$settings" >>"$dir/data/postgresql.conf"
 run "$@"
 echo running
 while read -r word; do
@@ -41,6 +41,11 @@ rm -rf "$dir"
 const PATIENCE: Duration = Duration::from_secs(60);
 
 static SHARED: LazyLock<Server> = LazyLock::new(Server::start);
+static TIMESCALEDB: LazyLock<Server> = LazyLock::new(|| {
+    // Nothing asks its makers for news.
+    let more = "fsync = off\nshared_preload_libraries = timescaledb\ntimescaledb.telemetry_level = off";
+    Server::start_with(engine(), more, None)
+});
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 /// A running server.
@@ -62,9 +67,14 @@ impl Server {
         &SHARED
     }
 
+    /// The one of this process that has TimescaleDB (Apache licence: hypertables, without compression).
+    pub fn timescaledb() -> &'static Self {
+        &TIMESCALEDB
+    }
+
     /// A server of one's own, to be stopped.
     pub fn start() -> Self {
-        Self::start_with("off", None)
+        Self::start_with(programs(), "fsync = off", None)
     }
 
     /// One whose messages are German, if there is what that takes.
@@ -75,19 +85,18 @@ impl Server {
         if !is_there || !Path::new("/usr/share/i18n/locales/de_DE").exists() {
             return None;
         }
-        let server = Self::start_with("off", Some("de_DE"));
+        let server = Self::start_with(programs(), "fsync = off", Some("de_DE"));
         server.psql("postgres", "ALTER ROLE postgres SET lc_messages = 'de_DE.UTF-8'").unwrap();
         Some(server)
     }
 
     /// One that waits for the disk, as a real one does.
     pub fn durable() -> Self {
-        Self::start_with("on", None)
+        Self::start_with(programs(), "fsync = on", None)
     }
 
     /// `locale`: is made for it, beside those that are installed.
-    fn start_with(fsync: &str, locale: Option<&str>) -> Self {
-        let bin = programs();
+    fn start_with(bin: PathBuf, settings: &str, locale: Option<&str>) -> Self {
         let dir = tempfile::Builder::new().prefix("iot-meter-pg").tempdir().unwrap().keep();
         let mut shell = Command::new("sh");
         if let Some(locale) = locale {
@@ -108,7 +117,7 @@ impl Server {
             .args(["-c", KEEPER, "keeper"])
             .arg(&dir)
             .arg(&bin)
-            .arg(fsync)
+            .arg(format!("listen_addresses = ''\n{settings}"))
             .args(before)
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -121,6 +130,13 @@ impl Server {
         server.heard();
         server.wait();
         server
+    }
+
+    /// Runs a script of `deploy/sql` on a database, as its first lines say.
+    pub fn script(&self, url: &str, name: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/sql").join(name);
+        let database = url.trim_start_matches("postgres:///").split('?').next().unwrap();
+        self.run(database, &["-f", path.to_str().unwrap()]).unwrap();
     }
 
     /// A new, empty database; its URL.
@@ -202,8 +218,13 @@ impl Server {
     }
 
     fn psql(&self, database: &str, statement: &str) -> Result<String, String> {
+        self.run(database, &["-c", statement])
+    }
+
+    fn run(&self, database: &str, what: &[&str]) -> Result<String, String> {
         let done = Command::new(self.bin.join("psql"))
-            .args(["-X", "-q", "-A", "-t", "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statement])
+            .args(["-X", "-q", "-A", "-t", "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-d", database])
+            .args(what)
             .arg("-h")
             .arg(&self.dir)
             .output()
@@ -226,4 +247,12 @@ fn programs() -> PathBuf {
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|d| d.path().join("bin"));
     let has_server = |dir: &PathBuf| Path::new(dir).join("initdb").exists();
     said.into_iter().chain(debian).find(has_server).expect("Postgres is installed (Debian: postgresql)")
+}
+
+/// Where the programs of a Postgres with TimescaleDB are; fetched if they are not there yet.
+fn engine() -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/sql/engine");
+    let done = Command::new(script).stderr(Stdio::inherit()).output().unwrap();
+    assert!(done.status.success(), "deploy/sql/engine: {}", done.status);
+    PathBuf::from(String::from_utf8_lossy(&done.stdout).trim())
 }
