@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::client::Client;
 use crate::config::{ConfigError, Flag, Loaded, Secret, Sources, load};
+use crate::serve::DataDir;
 use crate::simulate::{ApiAccess, TlsFiles};
 
 /// Form of what is printed.
@@ -148,12 +149,10 @@ fn admin_key(data_dir: &Path) -> Option<Secret> {
 /// Address of the API of the server that runs on this data directory.
 pub(super) fn local_api(data_dir: &Path) -> anyhow::Result<String> {
     let path = data_dir.join("run/addresses.json");
-    let text = std::fs::read_to_string(&path).with_context(|| {
-        format!(
-            "no server seems to run on {} (cannot read run/addresses.json there); name one with a URL",
-            data_dir.display()
-        )
-    })?;
+    let none = |why: &str| format!("no server seems to run on {} ({why}); name one with a URL", data_dir.display());
+    let text = std::fs::read_to_string(&path).with_context(|| none("cannot read run/addresses.json there"))?;
+    // One that was killed leaves its address behind, where anybody may listen now: keys are not for them.
+    anyhow::ensure!(DataDir::is_held(data_dir), none("run/addresses.json there is of one that has ended"));
     parse_addresses(&text).with_context(|| format!("{} has no address of the API", path.display()))
 }
 

@@ -76,9 +76,9 @@ pub(super) fn run(args: JournalArgs, global: &Global) -> anyhow::Result<ExitCode
     let dir = args.command.dir(global)?;
     anyhow::ensure!(dir.is_dir(), "{} is no directory", dir.display());
     // A journal that is being written looks torn, and must not be changed behind the back of its writer.
-    let _at_rest = match (&args.command, dir.parent()) {
-        (JournalCommand::Verify { .. }, Some(root)) => DataDir::hold_at_rest(root)?,
-        _ => None,
+    let _at_rest = match &args.command {
+        JournalCommand::Verify { .. } => Some(DataDir::journal_at_rest(&dir)?),
+        JournalCommand::Inspect { .. } => None,
     };
     match args.command {
         JournalCommand::Verify { salvage: false, .. } => verify(&dir, global.output),

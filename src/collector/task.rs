@@ -119,7 +119,7 @@ impl Collector {
         let cursor = journal.cursor(TASK, start).map_err(Error::Journal)?;
         let clock = board.clock().clone();
         let now = clock.now();
-        progress.set(start.0, None);
+        progress.set(start.0, received_at(journal, start));
         let mut collector = Self {
             options,
             store,
@@ -162,7 +162,7 @@ impl Collector {
             break place;
         };
         self.checkpoint = place.start.0;
-        self.progress.set(place.start.0, None);
+        self.progress.set(place.start.0, received_at(&self.journal, place.start));
         // What was heard until now is not stored, or not yet again: the silence was ours.
         self.started_at = self.clock.now();
         self.watch_online(&place);
@@ -255,9 +255,11 @@ impl Collector {
         self.options.live.tell(stored.telemetry.into_iter().map(Event::Reading));
         self.trace(end, (started, took), records.len());
         self.states.passed(end);
-        self.progress.set(end.0, None);
+        let last = records.iter().last().map_or(started, |record| record.received_at);
+        // What waits behind it is not older.
+        self.progress.set(end.0, (end < self.journal.status().durable).then_some(last));
         self.release_durable()?;
-        Ok(Some(records.iter().last().map_or(started, |record| record.received_at)))
+        Ok(Some(last))
     }
 
     /// Goes on from where the store stands, which is not where it was left. A place behind that is not this journal's: another
@@ -473,4 +475,10 @@ fn report(tally: &Tally) {
     for (severity, n) in Severity::ALL.into_iter().zip(tally.fired) {
         metrics::RULE_ALERTS.increment(&[("severity", severity.name())], n);
     }
+}
+
+/// When the record at an offset was received, if there is one yet.
+fn received_at(journal: &Journal, at: Offset) -> Option<Timestamp> {
+    let found = journal.reader(at).ok()?.next_batch(1, 1).ok()?;
+    found.iter().next().map(|record| record.received_at)
 }

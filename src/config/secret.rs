@@ -22,17 +22,16 @@ impl Secret {
     /// The text with what is secret in it hidden: a URL without its password and query, anything else not at all.
     pub fn redacted(&self) -> String {
         let Some((scheme, rest)) = self.0.split_once("://") else { return "***".to_owned() };
-        let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?***"));
-        let end = rest.find('/').unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        let authority = match authority.rsplit_once('@') {
-            Some((user, host)) => {
-                let name = user.split_once(':').map_or(user, |(name, _)| name);
-                format!("{name}:***@{host}")
+        let cut = |text: &str| text.split_once('?').map_or_else(|| text.to_owned(), |(text, _)| format!("{text}?***"));
+        // Up to the last @: a password with / or ? in it, which should have been escaped, is one all the same.
+        match rest.rsplit_once('@').map(|(user, host)| (user.split_once(':'), host)) {
+            Some((Some((name, password)), host)) if !name.contains(['/', '?']) => {
+                // (It may be one of the query that is meant, and then what is behind it is no host.)
+                let host = if password.contains('?') { "***".to_owned() } else { cut(host) };
+                format!("{scheme}://{name}:***@{host}")
             }
-            None => authority.to_owned(),
-        };
-        format!("{scheme}://{authority}{path}{query}")
+            _ => format!("{scheme}://{}", cut(rest)),
+        }
     }
 }
 
@@ -52,6 +51,11 @@ mod tests {
         check("sqlite:///var/lib/x.db", "sqlite:///var/lib/x.db");
         check("postgres://me:hunter2@db:5432/meters", "postgres://me:***@db:5432/meters");
         check("postgres://me:p@ss@db/meters?password=hunter2", "postgres://me:***@db/meters?***");
+        check("postgres://me:hun/ter2@db/meters?x=y", "postgres://me:***@db/meters?***");
+        check("postgres://me:hun?ter2@db/meters", "postgres://me:***@***");
+        check("postgres://db:5432/meters?user=me@home&password=hunter2", "postgres://db:***@***");
+        check("postgres://db/meters?user=me@home&password=hunter2", "postgres://db/meters?***");
+        check("s3://bucket/of:me@home", "s3://bucket/of:me@home");
         check("hunter2", "***");
         assert!(!format!("{:?}", Secret::new("postgres://me:hunter2@db/x")).contains("hunter2"));
     }

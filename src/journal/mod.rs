@@ -156,6 +156,13 @@ pub struct Status {
     pub failed: Option<String>,
 }
 
+impl Status {
+    /// Whether appends do not wait: neither for the disk nor for those who read.
+    pub fn has_room(&self) -> bool {
+        self.stalled.is_none() && self.failed.is_none() && self.unreleased_bytes < self.limit_bytes
+    }
+}
+
 /// What opening found.
 #[derive(Clone, PartialEq, Debug, Default)]
 #[allow(missing_docs)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::domain::Timestamp;
-use crate::journal::Journal;
+use crate::journal::{Journal, Offset, Status};
 use crate::observe::{Board, Progress, TaskState};
 use crate::store::{self, Beat, Node, SharedStore};
 
@@ -107,12 +107,44 @@ impl Heart {
 
     /// The time is taken first: what is received from then on is of no concern.
     fn stored_until(&self) -> Timestamp {
-        let now = self.board.clock().now();
-        let durable = self.journal.status().durable.0;
-        if self.collector.position() >= durable {
-            return now;
-        }
-        // Between two batches nobody knows how old the next one is: no further than before.
-        self.collector.oldest().unwrap_or(self.said.stored_until)
+        let (now, status) = (self.board.clock().now(), self.journal.status());
+        stored_until(now, &status, Offset(self.collector.position()), self.collector.oldest(), self.said.stored_until)
+    }
+}
+
+/// Now, if nothing waits, also not to get into the journal; else the time of the oldest that waits. Where that is not known,
+/// no further than `before`.
+fn stored_until(
+    now: Timestamp,
+    journal: &Status,
+    position: Offset,
+    oldest: Option<Timestamp>,
+    before: Timestamp,
+) -> Timestamp {
+    match position >= journal.head && journal.has_room() {
+        true => now,
+        false => oldest.unwrap_or(before),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_to_be_stored_is_never_too_much() {
+        let (before, oldest, now) = (Timestamp(1), Timestamp(2), Timestamp(3));
+        let journal = Status { head: Offset(9), durable: Offset(9), limit_bytes: 100, ..Status::default() };
+        let check = |journal: &Status, position: u64, known: Option<Timestamp>, expected: Timestamp| {
+            assert_eq!(stored_until(now, journal, Offset(position), known, before), expected, "{position} {journal:?}");
+        };
+        check(&journal, 9, None, now);
+        check(&journal, 8, Some(oldest), oldest);
+        check(&journal, 8, None, before);
+        // What is not on disk yet is not stored either.
+        check(&Status { head: Offset(10), ..journal.clone() }, 9, None, before);
+        // Meters wait to be heard.
+        check(&Status { stalled: Some("no space left".to_owned()), ..journal.clone() }, 9, None, before);
+        check(&Status { unreleased_bytes: 100, ..journal }, 9, None, before);
     }
 }

@@ -88,7 +88,7 @@ async fn trim(
     let (telemetry, audit, webhooks) =
         (ago(retention.telemetry), day_of(ago(retention.audit)), ago(retention.webhooks));
     let rollups = day_of(ago(retention.rollups));
-    let mut total = 0;
+    let (mut total, mut failed) = (0, None);
     for kind in 0..4 {
         while !*stop.borrow() {
             let step = move |s: &dyn store::Store| match kind {
@@ -99,12 +99,21 @@ async fn trim(
             };
             let leader = leader.clone();
             let led = move |s: &dyn store::Store| if leader.leads(s)? { step(s).map(Some) } else { Ok(None) };
-            let Some(rows) = store::run(store, led).await? else { return Ok(total) };
-            total += rows;
-            if rows < ROWS_A_STEP {
-                break;
+            match store::run(store, led).await {
+                Ok(Some(rows)) => {
+                    total += rows;
+                    if rows < ROWS_A_STEP {
+                        break;
+                    }
+                }
+                Ok(None) => return Ok(total),
+                // One kind that cannot be trimmed does not keep the others.
+                Err(error) => {
+                    failed = failed.or(Some(error));
+                    break;
+                }
             }
         }
     }
-    Ok(total)
+    failed.map_or(Ok(total), Err)
 }

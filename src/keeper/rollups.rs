@@ -149,7 +149,8 @@ impl Figures {
     }
 }
 
-/// Rolls up what is to be at `now`, for a moment; how many days of devices were done. 0 = there is nothing left. Blocks.
+/// Rolls up what is to be at `now`, for a moment; how many days of devices were done. 0 = there is nothing left. An error:
+/// what there is cannot be done. Blocks.
 pub fn step(rollups: &Rollups, now: Timestamp, is_stopping: &dyn Fn() -> bool) -> Result<usize, history::Error> {
     let store = rollups.history.store();
     let settled = now.plus_us(-GRACE_US);
@@ -157,13 +158,20 @@ pub fn step(rollups: &Rollups, now: Timestamp, is_stopping: &dyn Fn() -> bool) -
     let cut = now.plus_us(-i64::try_from(rollups.telemetry.as_micros()).unwrap_or(i64::MAX));
     let works = store.rollup_work(WORKS_A_STEP)?;
     let started = Instant::now();
-    let (mut done, mut ready) = (0, Vec::new());
+    let (mut done, mut ready, mut failed) = (0, Vec::new(), None);
     for work in works {
         // One of them in any case: where there is work, something is done.
-        if is_stopping() || done > 0 && started.elapsed() > STEP {
+        if is_stopping() || (done > 0 || failed.is_some()) && started.elapsed() > STEP {
             break;
         }
-        let rolled = rolled(rollups, &work, cut)?;
+        let rolled = match rolled(rollups, &work, cut) {
+            Ok(rolled) => rolled,
+            // One device that cannot be read does not keep the others.
+            Err(error) => {
+                failed = failed.or(Some(error));
+                continue;
+            }
+        };
         let kind = if work.mark.is_some() { "late" } else { "new" };
         metrics::ROLLUP_HOURS.increment(&[("kind", kind)], u64::from(work.hours.count_ones()));
         metrics::ENERGY_HOURS.increment(&[("reason", kind)], energy::hours_of(&rolled.rows));
@@ -177,7 +185,8 @@ pub fn step(rollups: &Rollups, now: Timestamp, is_stopping: &dyn Fn() -> bool) -
     if !ready.is_empty() {
         store.roll_up(&ready)?;
     }
-    Ok(done)
+    // It comes again with the next step, and is what is left when the others are done.
+    failed.filter(|_| done == 0).map_or(Ok(done), Err)
 }
 
 fn rolled(rollups: &Rollups, work: &RollupWork, cut: Timestamp) -> Result<Rolled, history::Error> {

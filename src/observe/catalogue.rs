@@ -274,6 +274,8 @@ catalogue! {
         "Certificates of devices by state; those that expire within 30 days are among the valid ones too.";
     gauge CERTIFICATE_EXPIRY = "certificate_expiry_seconds", "seconds", ["of": ["device", "server", "ca"]],
         "Time until the certificate ends: of devices the first one to end, of the server the one in use.";
+    gauge CERTIFICATE_LIFETIME = "certificate_lifetime_seconds", "seconds", ["of": ["server", "ca"]],
+        "How long the certificate is good in all; certificate_expiry_seconds is what is left of it.";
     counter MQTT_CLOSED = "mqtt_closed_total", "connections",
         ["reason": ["malformed", "not_allowed", "keep_alive", "stalled", "taken_over", "certificate"]],
         "MQTT connections closed by the server after an accepted CONNECT.";

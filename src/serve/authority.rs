@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -55,8 +56,19 @@ pub fn renew_server_if_due(dir: &Path, settings: &Settings, now: Timestamp) -> a
     make_server(dir, &ca, &names, Validity { now, days: settings.pki.server_days }).map(Some)
 }
 
+/// How long the certificate is good in all.
+pub fn lifetime(there: &Facts) -> Duration {
+    there.not_after.since(there.not_before)
+}
+
+/// Whether a server's certificate should have been renewed by now, here or by whoever else does it: less than a quarter of
+/// its time is left.
+pub fn is_overdue(there: &Facts, now: Timestamp) -> bool {
+    now.plus(lifetime(there) / 4) > there.not_after
+}
+
 fn is_due(there: &Facts, ca: &Ca, names: &[String], now: Timestamp) -> bool {
-    let third = there.not_after.since(there.not_before) / 3;
+    let third = lifetime(there) / 3;
     // What ends with its authority is not made any longer by another try.
     let ends_with_ca = there.not_after == ca.facts().not_after && now < there.not_after;
     (now.plus(third) >= there.not_after && !ends_with_ca)
@@ -126,6 +138,26 @@ mod tests {
         for key in ["ca.key", SERVER_KEY] {
             let mode = std::fs::metadata(dir.path().join(key)).unwrap().permissions().mode() & 0o777;
             assert_eq!(mode, 0o600, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_renewal_is_due_with_a_third_left_and_overdue_with_less_than_a_quarter() {
+        let now = Timestamp(1_770_890_400_000_000);
+        let (ca, _) = Ca::make("Test CA", Validity { now, days: 7300 }).unwrap();
+        let names = ["localhost".to_owned()];
+        for days in [1, 30, 90, 365, 3650] {
+            let made = ca.issue_server(&names, Validity { now, days }).unwrap().facts;
+            let check = |twelfths_left: u32, expected: (bool, bool)| {
+                let at = made.not_before.plus(lifetime(&made) / 12 * (12 - twelfths_left));
+                let found = (is_due(&made, &ca, &names, at), is_overdue(&made, at));
+                assert_eq!(found, expected, "{days} days, {twelfths_left} twelfths left");
+            };
+            check(5, (false, false));
+            check(4, (true, false));
+            check(3, (true, false));
+            check(2, (true, true));
+            check(0, (true, true));
         }
     }
 

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::authority;
 use super::certificates::Served;
-use crate::broker::{Broker, grant_of};
+use super::{Parts, authority};
+use crate::broker::grant_of;
+use crate::collector::{self, RequestKind};
 use crate::config::Settings;
-use crate::domain::{Clock, Timestamp};
+use crate::domain::{DeviceId, Timestamp};
 use crate::observe::metrics;
 use crate::pki::Facts;
-use crate::store::{self, Certificate, CredentialChange, SharedStore};
+use crate::store::{self, Certificate, CredentialChange, Device, SharedStore};
 use crate::tls::{OwnCa, Revocations};
 
 /// The name on the task board.
@@ -27,6 +28,9 @@ const UPKEEP_EVERY: u32 = 60;
 const COUNT_EVERY: u32 = 15;
 /// Changes taken at a time.
 const BATCH: u32 = 1000;
+/// How long the collector may take to be told of a removed device, and how long that is remembered.
+const PATIENCE: Duration = Duration::from_secs(5);
+const BURIED_FOR: Duration = Duration::from_secs(60);
 /// What ends within that time is told of.
 pub const SOON: Duration = Duration::from_secs(30 * 86_400);
 /// How often it is told in the log.
@@ -34,10 +38,9 @@ const WARN_EVERY: Duration = Duration::from_secs(86_400);
 
 /// What it works on.
 pub struct Watch {
-    pub store: SharedStore,
-    pub broker: Broker,
+    pub parts: Parts,
+    pub collector: collector::Handle,
     pub revocations: Revocations,
-    pub clock: Clock,
     pub settings: Settings,
     pub served: Option<Served>,
     /// Whether certificates are made here.
@@ -46,6 +49,8 @@ pub struct Watch {
     pub seen: i64,
     /// Accounts that ended before were looked at.
     pub looked_at: Timestamp,
+    /// Removed devices that the collector was told of lately, and when.
+    pub buried: Vec<(DeviceId, Timestamp)>,
 }
 
 /// What was revoked before the start, and the number of the latest change.
@@ -96,7 +101,7 @@ impl Watch {
     async fn look(&mut self) -> Result<(), store::Error> {
         loop {
             let after = self.seen;
-            let changes = store::run(&self.store, move |s| s.credential_changes(after, BATCH)).await?;
+            let changes = store::run(&self.parts.store, move |s| s.credential_changes(after, BATCH)).await?;
             let is_last = changes.len() < BATCH as usize;
             for (number, change) in changes {
                 self.act(change).await?;
@@ -106,49 +111,82 @@ impl Watch {
                 break;
             }
         }
-        let (before, now) = (self.looked_at, self.clock.now());
-        let services = store::run(&self.store, |s| s.services()).await?;
+        let (before, now) = (self.looked_at, self.now());
+        let services = store::run(&self.parts.store, |s| s.services()).await?;
         let ended = services.iter().filter(|service| service.expires_at.is_some_and(|end| before < end && end <= now));
         for service in ended {
-            self.broker.disconnect_service(&service.name, None);
+            self.parts.broker.disconnect_service(&service.name, None);
         }
         self.looked_at = now;
         Ok(())
     }
 
-    async fn act(&self, change: CredentialChange) -> Result<(), store::Error> {
+    async fn act(&mut self, change: CredentialChange) -> Result<(), store::Error> {
         match change {
             CredentialChange::Certificate(serial) => {
-                let found = store::run(&self.store, move |s| s.certificate(&serial)).await?;
+                let found = store::run(&self.parts.store, move |s| s.certificate(&serial)).await?;
                 self.revocations.add(found.map(|c| (c.serial, c.not_after)));
             }
             CredentialChange::Device(device) => {
                 let id = device.clone();
-                let credential = store::run(&self.store, move |s| s.device_credential(&id)).await?;
+                let credential = store::run(&self.parts.store, move |s| s.device_credential(&id)).await?;
                 match credential {
                     // Enabled again meanwhile, or registered anew: then by another token, which who is connected may not have.
-                    Some(now) if now.is_active => self.broker.disconnect_token(&device, now.token_sha256),
-                    _ => self.broker.disconnect(&device),
+                    Some(now) if now.is_active => self.parts.broker.disconnect_token(&device, now.token_sha256),
+                    _ => {
+                        self.parts.broker.disconnect(&device);
+                        self.bury(device).await?;
+                    }
                 }
             }
             CredentialChange::Token(device) => {
                 let id = device.clone();
-                let credential = store::run(&self.store, move |s| s.device_credential(&id)).await?;
+                let credential = store::run(&self.parts.store, move |s| s.device_credential(&id)).await?;
                 // Who has come with the new token meanwhile stays.
-                self.broker.disconnect_token(&device, credential.and_then(|credential| credential.token_sha256));
+                self.parts.broker.disconnect_token(&device, credential.and_then(|credential| credential.token_sha256));
             }
             CredentialChange::Service(name) => {
                 let wanted = name.clone();
-                let account = store::run(&self.store, move |s| s.service(&wanted)).await?;
-                let grant = grant_of(account.as_ref(), self.clock.now());
-                self.broker.disconnect_service(&name, grant.as_ref());
+                let account = store::run(&self.parts.store, move |s| s.service(&wanted)).await?;
+                let grant = grant_of(account.as_ref(), self.now());
+                self.parts.broker.disconnect_service(&name, grant.as_ref());
             }
         }
         Ok(())
     }
 
+    /// A device that another node removed: what was heard of it here until now is not taken any more. What was taken meanwhile
+    /// may have made it known again.
+    async fn bury(&mut self, device: DeviceId) -> Result<(), store::Error> {
+        let now = self.now();
+        self.buried.retain(|(_, at)| now.since(*at) < BURIED_FOR);
+        // Who removed it, alone, has told the collector; and whoever comes again after that is new.
+        if self.parts.peers.census().alive < 2 || self.buried.iter().any(|(buried, _)| *buried == device) {
+            return Ok(());
+        }
+        let id = device.clone();
+        let found = store::run(&self.parts.store, move |s| Ok((s.device(&id)?, s.reach(&id)?.purged_at))).await?;
+        let (None | Some(Device { is_active: false, .. }), purged_at) = found else { return Ok(()) };
+        let told = self.collector.tell(device.clone(), RequestKind::Deleted);
+        if !matches!(tokio::time::timeout(PATIENCE, told).await, Ok(Ok(_))) {
+            tracing::warn!(device_id = %device, "the collector is busy or stopping and was not told of a change");
+            return Ok(());
+        }
+        self.buried.push((device.clone(), now));
+        let was_purged = purged_at.is_some_and(|at| now.since(at) < BURIED_FOR);
+        let once_more = move |s: &dyn store::Store| match s.device(&device)?.is_some_and(|found| found.is_quarantined()) {
+            true => s.delete_device(&device, was_purged),
+            false => Ok(false),
+        };
+        store::run(&self.parts.store, once_more).await.map(drop)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.parts.board.clock().now()
+    }
+
     async fn upkeep(&self) {
-        let now = self.clock.now();
+        let now = self.now();
         self.revocations.prune(now);
         if self.has_authority {
             let (dir, settings) = (self.dir(), self.settings.clone());
@@ -156,7 +194,7 @@ impl Watch {
                 tokio::task::spawn_blocking(move || authority::renew_server_if_due(&dir, &settings, now)).await;
             match renewed {
                 Ok(Ok(Some(issued))) => {
-                    if let Err(error) = keep(&self.store, own(issued, now)).await {
+                    if let Err(error) = keep(&self.parts.store, own(issued, now)).await {
                         tracing::warn!(%error, "the new server certificate is not in the database");
                     }
                 }
@@ -171,9 +209,9 @@ impl Watch {
 
     /// How many certificates there are, and when the next ones end.
     async fn count(&self, warned: &mut Option<Timestamp>) {
-        let now = self.clock.now();
+        let now = self.now();
         let soon = now.plus(SOON);
-        let Ok(figures) = store::run(&self.store, move |s| s.certificate_figures(now, soon)).await else { return };
+        let Ok(figures) = store::run(&self.parts.store, move |s| s.certificate_figures(now, soon)).await else { return };
         let states = [
             ("valid", figures.valid),
             ("expiring", figures.expiring),
@@ -183,16 +221,29 @@ impl Watch {
         for (state, count) in states {
             metrics::CERTIFICATES.set(&[("state", state)], count as f64);
         }
-        let ends = [("device", figures.next_expiry), ("server", self.server_end()), ("ca", self.ca_end())];
-        let tells = warned.is_none_or(|at| now.since(at) >= WARN_EVERY);
-        for (of, end) in ends {
+        let (server, ca) = (self.served.as_ref().and_then(|served| served.mqtt.facts()), self.ca());
+        for (of, facts) in [("server", &server), ("ca", &ca)] {
+            match facts.as_ref().map(authority::lifetime) {
+                Some(whole) => metrics::CERTIFICATE_LIFETIME.set(&[("of", of)], whole.as_secs_f64()),
+                None => metrics::CERTIFICATE_LIFETIME.forget(&[("of", of)]),
+            }
+        }
+        // A server's that is good for a short time is near its end before each renewal.
+        let is_late = server.as_ref().is_some_and(|facts| authority::is_overdue(facts, now));
+        let ends = [
+            ("device", figures.next_expiry, true),
+            ("server", server.map(|facts| facts.not_after), is_late),
+            ("ca", ca.map(|facts| facts.not_after), true),
+        ];
+        let may_tell = warned.is_none_or(|at| now.since(at) >= WARN_EVERY);
+        for (of, end, is_told) in ends {
             let Some(end) = end else {
                 metrics::CERTIFICATE_EXPIRY.forget(&[("of", of)]);
                 continue;
             };
             let left = (end.micros() - now.micros()) as f64 / 1e6;
             metrics::CERTIFICATE_EXPIRY.set(&[("of", of)], left);
-            if tells && end < soon {
+            if may_tell && is_told && end < soon {
                 *warned = Some(now);
                 tracing::warn!(of, until = %end, expiring = figures.expiring, "a certificate ends within 30 days");
             }
@@ -203,12 +254,8 @@ impl Watch {
         self.settings.data_dir.join("pki")
     }
 
-    fn server_end(&self) -> Option<Timestamp> {
-        self.served.as_ref().and_then(|served| served.mqtt.not_after())
-    }
-
-    fn ca_end(&self) -> Option<Timestamp> {
+    fn ca(&self) -> Option<Facts> {
         let pem = OwnCa::at(&self.dir()).pem().ok()??;
-        Facts::of_pem(&pem).ok().map(|facts| facts.not_after)
+        Facts::of_pem(&pem).ok()
     }
 }

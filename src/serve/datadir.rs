@@ -22,8 +22,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct DataDir {
     root: PathBuf,
-    /// Held, not used: the lock is released when the file is closed.
-    _lock: File,
+    /// Held, not used: the locks (of the whole, and of the journal, which may lie elsewhere) end when the files are closed.
+    _locks: [File; 2],
 }
 
 /// The addresses really bound, as written to `run/addresses.json`.
@@ -69,7 +69,10 @@ impl DataDir {
             .open(&path)
             .with_context(|| format!("cannot open {}", path.display()))?;
         match lock_soon(&lock) {
-            Ok(()) => Ok(Self { root: root.to_owned(), _lock: lock }),
+            Ok(()) => {
+                let journal = hold_journal(&root.join("journal"))?;
+                Ok(Self { root: root.to_owned(), _locks: [lock, journal] })
+            }
             Err(fs::TryLockError::WouldBlock) => {
                 let pid = fs::read_to_string(root.join("run/pid")).unwrap_or_default();
                 bail!(
@@ -85,24 +88,30 @@ impl DataDir {
         }
     }
 
-    /// Makes sure that no process uses the directory while the answer is held. Makes nothing: a directory that nobody has
-    /// ever served from is free.
-    pub fn hold_at_rest(root: &Path) -> anyhow::Result<Option<File>> {
-        let path = root.join("run/lock");
+    /// Makes sure that no process writes a journal while the answer is held, by whatever way its directory is named. Makes
+    /// nothing.
+    pub fn journal_at_rest(journal: &Path) -> anyhow::Result<[Option<File>; 2]> {
+        let journal = fs::canonicalize(journal).with_context(|| format!("cannot find {}", journal.display()))?;
+        let dir = hold_journal(&journal)?;
+        // Where directories cannot be locked, the lock beside it is all there is.
+        let path = journal.with_file_name("run").join("lock");
         let lock = match File::open(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok([Some(dir), None]),
             Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
         };
         match lock_soon(&lock) {
-            Ok(()) => Ok(Some(lock)),
-            Err(fs::TryLockError::WouldBlock) => {
-                bail!("an iot-meter process is serving from {}; stop it first", root.display())
-            }
+            Ok(()) => Ok([Some(dir), Some(lock)]),
+            Err(fs::TryLockError::WouldBlock) => Err(journal_in_use(&journal)),
             Err(fs::TryLockError::Error(error)) => {
                 Err(error).with_context(|| format!("cannot lock {}", path.display()))
             }
         }
+    }
+
+    /// Whether a process holds the directory, as far as can be seen.
+    pub fn is_held(root: &Path) -> bool {
+        File::open(root.join("run/lock")).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
     }
 
     /// A path inside.
@@ -140,6 +149,19 @@ impl DataDir {
     }
 }
 
+/// Locks a journal's directory, where the file system has locks of directories.
+fn hold_journal(dir: &Path) -> anyhow::Result<File> {
+    let file = File::open(dir).with_context(|| format!("cannot open {}", dir.display()))?;
+    match lock_soon(&file) {
+        Err(fs::TryLockError::WouldBlock) => Err(journal_in_use(dir)),
+        Ok(()) | Err(fs::TryLockError::Error(_)) => Ok(file),
+    }
+}
+
+fn journal_in_use(dir: &Path) -> anyhow::Error {
+    anyhow::anyhow!("the journal {} is in use by another iot-meter process; stop it first", dir.display())
+}
+
 fn lock_soon(file: &File) -> Result<(), fs::TryLockError> {
     let end = Instant::now() + GRACE;
     loop {
@@ -175,11 +197,25 @@ mod tests {
         let first = DataDir::open(dir.path()).unwrap();
         let refused = DataDir::open(dir.path()).unwrap_err().to_string();
         assert!(refused.contains("in use by another iot-meter process"), "{refused}");
-        let refused = DataDir::hold_at_rest(dir.path()).unwrap_err().to_string();
-        assert!(refused.contains("stop it first"), "{refused}");
         drop(first);
-        let at_rest = DataDir::hold_at_rest(dir.path()).unwrap();
-        assert!(at_rest.is_some() && DataDir::open(dir.path()).is_err());
+        DataDir::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_journal_is_at_rest_for_one_of_us_by_whatever_way_it_is_named() {
+        let (dir, fast) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let journal = dir.path().join("journal");
+        std::os::unix::fs::symlink(fast.path(), &journal).unwrap();
+        let server = DataDir::open(dir.path()).unwrap();
+        assert!(DataDir::is_held(dir.path()));
+        for way in [journal.as_path(), &journal.join("."), fast.path()] {
+            let refused = DataDir::journal_at_rest(way).unwrap_err().to_string();
+            assert!(refused.contains("stop it first"), "{}: {refused}", way.display());
+        }
+        drop(server);
+        assert!(!DataDir::is_held(dir.path()));
+        let at_rest = DataDir::journal_at_rest(fast.path()).unwrap();
+        assert!(DataDir::open(dir.path()).unwrap_err().to_string().contains("the journal"));
         drop(at_rest);
         DataDir::open(dir.path()).unwrap();
     }

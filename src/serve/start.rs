@@ -121,7 +121,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     start_upkeep(&settings, &parts, &stopping, &mut tasks);
     let history = History::new(Arc::clone(&parts.store), raw.clone());
     rollups::start(&settings, &parts, &history, &stopping, &mut tasks);
-    start_credentials(&settings, has_authority, &parts, &revocations, served, &doors, &stopping, &mut tasks);
+    start_credentials(&settings, has_authority, (&parts, &collector), &revocations, served, &doors, &stopping, &mut tasks);
     let notices = notices::start(&settings, &data, node_id, &parts, &tracer, &stopping, &mut tasks)?;
     let journal_now = parts.journal.clone();
     let services = api::Services {
@@ -405,7 +405,7 @@ fn start_upkeep(settings: &Settings, parts: &Parts, stopping: &watch::Receiver<b
 fn start_credentials(
     settings: &Settings,
     has_authority: bool,
-    parts: &Parts,
+    (parts, collector): (&Parts, &collector::Handle),
     revocations: &Revocations,
     served: Option<Served>,
     doors: &Doors,
@@ -421,15 +421,15 @@ fn start_credentials(
         });
     }
     let watch = Watch {
-        store: Arc::clone(&parts.store),
-        broker: parts.broker.clone(),
+        parts: parts.clone(),
+        collector: collector.clone(),
         revocations: revocations.clone(),
-        clock: parts.board.clock().clone(),
         settings: settings.clone(),
         served,
         has_authority,
         seen: 0,
         looked_at: parts.board.clock().now(),
+        buried: Vec::new(),
     };
     let (stop, seen) = (stopping.clone(), doors.seen.clone());
     let watching = async move {

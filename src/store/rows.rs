@@ -223,6 +223,13 @@ pub struct Device {
     pub version: i64,
 }
 
+impl Device {
+    /// Whether nobody has registered it: it was only heard of.
+    pub fn is_quarantined(&self) -> bool {
+        !self.is_active && self.metadata.contains_key("quarantined")
+    }
+}
+
 /// Which devices. All conditions must hold.
 #[derive(Clone, PartialEq, Debug, Default)]
 #[allow(missing_docs)]

@@ -38,9 +38,9 @@ pub(super) fn make(
     let provider = Arc::new(ring::default_provider());
     let key = files.certified(options, &provider)?;
     let verifier = verifier(options, files, &provider, revocations)?;
-    let not_after = key.cert.first().and_then(|der| Facts::of_der(der).ok()).map(|facts| facts.not_after);
+    let facts = key.cert.first().and_then(|der| Facts::of_der(der).ok());
     let config = server_config(options.min_version, provider, key, verifier.clone(), clock)?;
-    Ok(Current { config: Arc::new(config), verifier, digest: files.digest(), generation, not_after })
+    Ok(Current { config: Arc::new(config), verifier, digest: files.digest(), generation, facts })
 }
 
 /// What every TLS connection is made with.

@@ -31,8 +31,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio_rustls::server::TlsStream;
 
-use crate::domain::{Clock, Timestamp};
+use crate::domain::Clock;
 use crate::observe::metrics;
+use crate::pki::Facts;
 use files::Files;
 
 pub use own_ca::OwnCa;
@@ -178,8 +179,8 @@ struct Current {
     digest: [u8; 32],
     /// Grows with every new one.
     generation: u64,
-    /// When the server's certificate ends.
-    not_after: Option<Timestamp>,
+    /// What the server's certificate says.
+    facts: Option<Facts>,
 }
 
 impl std::fmt::Debug for Tls {
@@ -249,9 +250,9 @@ impl Tls {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// When the certificate in use ends.
-    pub fn not_after(&self) -> Option<Timestamp> {
-        self.current().not_after
+    /// What the certificate in use says.
+    pub fn facts(&self) -> Option<Facts> {
+        self.current().facts.clone()
     }
 
     fn current(&self) -> Arc<Current> {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio_rustls::TlsConnector;
 
 use super::*;
-use crate::domain::DeviceId;
+use crate::domain::{DeviceId, Timestamp};
 use crate::pki::{Ca, Issued, KeySource, Validity};
 
 /// 2026-02-12T10:00:00Z.

@@ -51,6 +51,10 @@ fn certificates_are_counted_by_state_and_the_next_end_is_known() {
     let left = |of: &str| page.value(&format!("certificate_expiry_seconds{{of=\"{of}\"}}")) / DAY_S;
     assert!((9.9..10.1).contains(&left("device")), "the first that is good: {}", left("device"));
     assert!(left("server") > 30.0 && left("ca") > left("server"), "{} {}", left("server"), left("ca"));
+    let whole = |of: &str| page.value(&format!("certificate_lifetime_seconds{{of=\"{of}\"}}")) / DAY_S;
+    for (of, days) in [("server", 90.0), ("ca", 7300.0)] {
+        assert!((days..days + 0.1).contains(&whole(of)) && left(of) <= whole(of), "{of}: {} {}", left(of), whole(of));
+    }
     // One that comes to its end sooner counts at the next look.
     let soonest = issue("long", 3);
     eventually("the next end is another one", || {

@@ -10,7 +10,7 @@ use iot_meter::observe::catalogue::DUTIES;
 use rand::Rng;
 use serde_json::{Value, json};
 
-use crate::crash::{publish_until, stored};
+use crate::crash::{publish_paced, publish_until, stored};
 use crate::rolling::{World, all_are_stored_once, meters, stop};
 use crate::support::postgres::Server as Postgres;
 use crate::support::process::{Server, command_at};
@@ -114,6 +114,33 @@ fn commands_given_to_one_node_reach_a_meter_at_another_and_go_on_when_that_one_i
     eventually("it is known to have stopped", || are(&a, [("a", "alive"), ("b", "stopped")]));
     eventually("who stopped in good order is not dead", || counts(&a, 1.0, 0.0, 1.0));
     assert_eq!(a.terminate(), Some(0));
+}
+
+#[test]
+fn a_device_that_one_node_removes_does_not_come_back_by_what_another_one_has_heard() {
+    let (dir, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
+    let url = postgres.database();
+    let [a, b] = ["a", "b"].map(|name| Server::start_node(dir.path(), name, &url));
+    eventually("both know both", || [&a, &b].iter().all(|node| counts(node, 2.0, 0.0, 0.0)));
+    a.api.post("/api/devices", &json!({"device_id": "m1", "device_name": "M"})).expect(201);
+    let (meter, _) = Client::connect(b.mqtt, &Connect::id("m1"));
+    let says = std::thread::spawn(move || {
+        let (mut next, pause) = (0, Duration::from_millis(20));
+        publish_paced(meter, "m1", &mut next, an_hour_ago(), pause, &AtomicBool::new(false))
+    });
+    let rows = || postgres.query(&url, "SELECT count(*) FROM telemetry WHERE device_id = 'm1'");
+    eventually("it is heard", || rows() != "0");
+    a.api.delete("/api/devices/m1?purge=true").expect(200);
+    assert!(!says.join().unwrap().is_empty(), "the other node has let it go");
+    settled(&b.api);
+    eventually("it is gone, and all that it said", || {
+        [&a, &b].iter().all(|node| node.api.get("/api/devices/m1").status == 404) && rows() == "0"
+    });
+    b.api.post("/api/devices", &json!({"device_id": "m1", "device_name": "N"})).expect(201);
+    assert_eq!(presence(&a), (vec![], "unknown".to_owned()), "nothing of the one before");
+    for node in [a, b] {
+        assert_eq!(node.terminate(), Some(0));
+    }
 }
 
 /// When a node last said that it is there.

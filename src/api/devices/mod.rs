@@ -204,9 +204,11 @@ pub async fn delete_device(
     tell(&state, &id, RequestKind::Deleted).await;
     // Until the collector was told, it may have stored what the device had said before, and so have made it known again.
     let wanted = id.clone();
-    let is_back = |device: Device| !device.is_active && device.metadata.contains_key("quarantined");
-    let once_more =
-        move |s: &dyn Store| Ok(s.device(&wanted)?.is_some_and(is_back) && s.delete_device(&wanted, purge)?);
+    // (Or its state, and with `purge` its data, of which nothing must be found by whoever is registered next.)
+    let once_more = move |s: &dyn Store| {
+        let is_to_go = s.device(&wanted)?.is_none_or(|device| device.is_quarantined());
+        Ok(is_to_go && s.delete_device(&wanted, purge)?)
+    };
     if state.store(once_more).await? {
         tell(&state, &id, RequestKind::Deleted).await;
     }

@@ -1,6 +1,6 @@
 // Alerts of the fleet or of a device, to be acknowledged.
 import * as api from './api.js';
-import { el, fill, moment, notice, table, word } from './dom.js';
+import { deviceLink, el, fill, moment, notice, table, word } from './dom.js';
 
 export function alertTable(alerts, refresh, with_device) {
   const acknowledge = async (alert) => {
@@ -13,10 +13,10 @@ export function alertTable(alerts, refresh, with_device) {
   };
   const seen = (a) => (a.acknowledged
     ? el('span', { class: 'soft' }, `${a.acknowledged_by || ''} `, moment(a.acknowledged_at))
-    : el('button', { type: 'button', 'aria-label': `Acknowledge ${a.alert_type} of ${a.device_id}`,
-      onclick: () => acknowledge(a) }, 'Acknowledge'));
+    : el('button', { type: 'button', 'data-key': `ack-${a.id}`, onclick: () => acknowledge(a),
+      'aria-label': `Acknowledge ${a.alert_type} of ${a.device_id}` }, 'Acknowledge'));
   const columns = [
-    ['Device', (a) => el('a', { href: `#/device/${encodeURIComponent(a.device_id)}` }, a.device_id)],
+    ['Device', (a) => deviceLink(a.device_id, a.id)],
     ['Alert', (a) => a.alert_type],
     ['Severity', (a) => word(a.severity)],
     ['State', (a) => el('span', {}, word(a.state), a.cleared_reason ? ` ${a.cleared_reason.replaceAll('_', ' ')}` : ''), 'wide'],

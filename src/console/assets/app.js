@@ -2,7 +2,7 @@
 import * as api from './api.js';
 import { alertsPage } from './alerts.js';
 import { devicePage } from './device.js';
-import { notice } from './dom.js';
+import { notice, say } from './dom.js';
 import { energyPage } from './energy.js';
 import { fleetPage } from './fleet.js';
 import { rolloutsPage } from './rollouts.js';
@@ -11,6 +11,7 @@ import { rulesPage } from './rules.js';
 const EVERY_MS = 3000;
 const main = document.getElementById('main');
 const system = document.getElementById('system');
+const trouble = document.getElementById('trouble');
 let show = async () => {};
 let turn = 0;
 let timer = 0;
@@ -31,12 +32,15 @@ async function signIn() {
   if (!dialog.open) dialog.showModal();
   return new Promise((resolve) => {
     dialog.oncancel = (event) => event.preventDefault();
+    // A browser closes it all the same when Esc is pressed again.
+    dialog.onclose = () => dialog.showModal();
     form.onsubmit = async (event) => {
       event.preventDefault();
       const key = field.value.trim();
       field.value = '';
       try {
         await api.signIn(key);
+        dialog.onclose = null;
         dialog.close();
         showWho();
         resolve();
@@ -72,9 +76,9 @@ async function strip() {
     `journal ${(status.journal.bytes / 1048576).toFixed(1)} MiB`,
     `collector ${status.collector.lag_messages} behind`,
     `archive ${status.archiver.lag_messages} behind`,
-    ...troubled.map(([name, task]) => `${name}: ${task.state}`),
   ];
   system.textContent = parts.join(' · ');
+  say(trouble, troubled.map(([name, task]) => `${name}: ${task.state}`).join(' · '));
   document.getElementById('alert-count').textContent = stats.unacknowledged_alerts ? `(${stats.unacknowledged_alerts})` : '';
 }
 
@@ -85,7 +89,9 @@ async function refresh() {
   const results = await Promise.allSettled([show(), strip()]);
   if (results[0].status === 'rejected') notice(results[0].reason.message);
   if (results[1].status === 'rejected') {
-    system.textContent = results[1].reason.status === 403 ? 'System status: not for this key' : 'The server does not answer.';
+    const is_refused = results[1].reason.status === 403;
+    system.textContent = is_refused ? 'System status: not for this key' : '';
+    say(trouble, is_refused ? '' : 'The server does not answer.');
   }
   if (own === turn) timer = setTimeout(refresh, document.hidden ? EVERY_MS * 10 : EVERY_MS);
 }

@@ -9,14 +9,16 @@ export function svg(name, attributes, text) {
   return node;
 }
 
-// Three or four round steps between the extremes.
+// Up to four round steps between the extremes; none where no step is between them, or no number is.
 export function ticks(low, high) {
   const rough = (high - low) / 3;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough);
-  const out = [];
-  for (let t = Math.ceil(low / step) * step; t <= high; t += step) out.push(Number(t.toPrecision(12)));
-  return out;
+  if (!(step > 0 && step < Infinity)) return [];
+  const first = Math.ceil(low / step);
+  // Counted, not added up: beside a large value a small step adds nothing, and the end is never reached.
+  const many = Math.min(4, Math.floor(high / step) - first + 1);
+  return Array.from({ length: many }, (_, n) => Number(((first + n) * step).toPrecision(12)));
 }
 
 function median(steps) {
@@ -24,7 +26,7 @@ function median(steps) {
   return sorted[Math.floor(sorted.length / 2)] || 0;
 }
 
-// `points` are [milliseconds, value], ordered by time.
+// `points` are [milliseconds, value], ordered by time; a few hundred at most, as the API is asked for.
 export function chart(label, points, [from, to], kind, width) {
   const WIDTH = Math.max(280, Math.min(1150, width));
   const root = svg('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'img', 'aria-label': label });
@@ -34,7 +36,9 @@ export function chart(label, points, [from, to], kind, width) {
   }
   let low = Math.min(...points.map((p) => p[1]));
   let high = Math.max(...points.map((p) => p[1]));
-  const margin = (high - low) * 0.08 || Math.abs(high) * 0.05 || 1;
+  const size = Math.max(Math.abs(low), Math.abs(high));
+  // What differs by rounding only is a straight line.
+  const margin = high - low > size * 1e-9 ? (high - low) * 0.08 : size * 0.05 || 1;
   [low, high] = [low - margin, high + margin];
   const x = (t) => LEFT + ((t - from) / (to - from)) * (WIDTH - LEFT - 4);
   const y = (v) => TOP + ((high - v) / (high - low)) * (HEIGHT - TOP - BOTTOM);

@@ -75,7 +75,7 @@ function commandTable(commands, refresh) {
     ['By', (c) => c.created_by, 'wide'],
     ['Detail', (c) => c.detail || '–', 'wide'],
     ['', (c) => (c.status === 'pending'
-      ? el('button', { type: 'button', onclick: () => cancel(c) }, 'Cancel') : '')],
+      ? el('button', { type: 'button', 'data-key': `cancel-${c.cmd_id}`, onclick: () => cancel(c) }, 'Cancel') : '')],
   ], commands, 'No command was given.');
 }
 

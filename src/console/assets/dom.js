@@ -24,6 +24,10 @@ export function ago(time) {
 
 export const moment = (time) => el('time', { datetime: time || '', title: time || '' }, ago(time));
 
+// `key` tells the links of one box apart.
+export const deviceLink = (id, key = id) =>
+  el('a', { href: `#/device/${encodeURIComponent(id)}`, 'data-key': `device-${key}` }, id);
+
 export function number(value) {
   const size = Math.abs(value);
   return value.toLocaleString('en', { maximumFractionDigits: size >= 1000 ? 0 : size >= 10 ? 1 : 3 });
@@ -37,23 +41,29 @@ export function table(caption, columns, rows, empty) {
   if (rows.length === 0) return el('p', { class: 'soft' }, empty);
   const head = el('tr', {}, ...columns.map(([title, , kind]) => el('th', { scope: 'col', class: kind }, title)));
   const cells = (row) => columns.map(([, cell, kind]) => el('td', { class: kind }, cell(row)));
-  return el('div', { class: 'scroll card', tabindex: '0', role: 'region', 'aria-label': caption },
+  return el('div', { class: 'scroll card', tabindex: '0', role: 'region', 'aria-label': caption, 'data-key': caption },
     el('table', {}, el('thead', {}, head), el('tbody', {}, ...rows.map((row) => el('tr', {}, ...cells(row))))));
 }
 
-const FOCUSABLE = 'a, button, [tabindex]';
-
-// New content for a box; what had the focus keeps it, by its place.
+// New content for a box. Tables stay scrolled as they are, and what had the focus keeps it, by its `data-key`: by its place,
+// the focus would come to lie on another row.
 export function fill(box, ...children) {
-  const at = [...box.querySelectorAll(FOCUSABLE)].indexOf(document.activeElement);
+  const key = box.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  const scrolled = [...box.querySelectorAll('.scroll')].map((part) => part.scrollLeft);
   box.replaceChildren(...children);
-  if (at >= 0) box.querySelectorAll(FOCUSABLE)[at]?.focus({ preventScroll: true });
+  box.querySelectorAll('.scroll').forEach((part, n) => { part.scrollLeft = scrolled[n] || 0; });
+  if (key) [...box.querySelectorAll('[data-key]')].find((node) => node.dataset.key === key)?.focus({ preventScroll: true });
+}
+
+// For what is read aloud when it is written: the same text is not written again.
+export function say(box, text) {
+  if (box.textContent !== text) box.textContent = text;
 }
 
 let timer = 0;
 export function notice(text) {
   const box = document.getElementById('notice');
-  box.textContent = text;
+  say(box, text);
   box.hidden = false;
   clearTimeout(timer);
   timer = setTimeout(() => { box.hidden = true; }, 8000);

@@ -1,7 +1,7 @@
 // Energy: bars of a device or of the fleet, and who of the fleet drew and fed back how much.
 import * as api from './api.js';
 import { bars, describe } from './bars.js';
-import { el, fill, number, table, word } from './dom.js';
+import { deviceLink, el, fill, number, table, word } from './dom.js';
 
 // What can be looked at: name -> [period, how far back, how often it is read again].
 const VIEWS = {
@@ -68,7 +68,7 @@ export function energyOf(id, refresh) {
 
 const columns = (group) => [
   [GROUPS[group], (r) => {
-    if (group === 'device') return el('a', { href: `#/device/${encodeURIComponent(r.device_id)}` }, r.device_id);
+    if (group === 'device') return deviceLink(r.device_id);
     return (group === 'type' ? r.device_type : r.location) || '–';
   }],
   ['Devices', (r) => number(r.devices), 'number wide'],

@@ -1,6 +1,6 @@
 // The fleet: every device with its state and newest values.
 import * as api from './api.js';
-import { el, fill, moment, notice, quantity, table, word } from './dom.js';
+import { deviceLink, el, fill, moment, notice, quantity, table, word } from './dom.js';
 
 const PER_PAGE = 25;
 const SHOWN = ['voltage_dc', 'current_dc', 'voltage_ac', 'current_ac'];
@@ -20,7 +20,7 @@ async function withLatest(device) {
 }
 
 const columns = [
-  ['Device', (d) => el('a', { href: `#/device/${encodeURIComponent(d.device_id)}` }, d.device_id)],
+  ['Device', (d) => deviceLink(d.device_id)],
   ['Name', (d) => d.device_name, 'wide'],
   ['State', (d) => word(d.connection_status)],
   ['Last seen', (d) => moment(d.last_seen)],
@@ -83,8 +83,8 @@ export function fleetPage(main, refresh) {
     const pages = Math.max(1, Math.ceil(total / PER_PAGE));
     fill(body, table('Devices', columns, rows, 'No device matches.'),
       el('p', { class: 'tools' },
-        el('button', { type: 'button', disabled: filters.page <= 1, onclick: turn(-1) }, 'Back'),
+        el('button', { type: 'button', 'data-key': 'back', disabled: filters.page <= 1, onclick: turn(-1) }, 'Back'),
         el('span', {}, `Page ${filters.page} of ${pages}, ${total} devices`),
-        el('button', { type: 'button', disabled: filters.page >= pages, onclick: turn(1) }, 'Next')));
+        el('button', { type: 'button', 'data-key': 'next', disabled: filters.page >= pages, onclick: turn(1) }, 'Next')));
   };
 }

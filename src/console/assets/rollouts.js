@@ -21,13 +21,14 @@ export function rolloutsPage(main, refresh) {
       notice(error.message);
     }
   };
-  const button = (rollout, action, title) => el('button', { type: 'button',
+  const button = (rollout, key, action, title) => el('button', { type: 'button', 'data-key': `${key}-${rollout.id}`,
     'aria-label': `${title} rollout ${rollout.id}`, onclick: () => act(rollout, action) }, title);
   const buttons = (rollout) => {
     const is_admin = (api.session() || {}).role === 'admin';
     if (!is_admin || rollout.ended_at) return '';
-    const first = rollout.state === 'paused' ? button(rollout, 'resume', 'Resume') : button(rollout, 'pause', 'Pause');
-    return el('span', { class: 'tools' }, first, button(rollout, 'abort', 'Abort'));
+    const [action, title] = rollout.state === 'paused' ? ['resume', 'Resume'] : ['pause', 'Pause'];
+    return el('span', { class: 'tools' },
+      button(rollout, 'switch', action, title), button(rollout, 'abort', 'abort', 'Abort'));
   };
   const columns = [
     ['Rollout', (r) => String(r.id)],

@@ -99,12 +99,12 @@ export function rulesPage(main, refresh) {
     const { body: now, tag } = await api.list(path(rule));
     open(now, tag);
   };
-  const button = (rule, title, act) => el('button', { type: 'button', 'aria-label': `${title} ${rule.name}`,
-    onclick: tried(() => act(rule)) }, title);
+  const button = (rule, key, title, act) => el('button', { type: 'button', 'data-key': `${key}-${rule.id}`,
+    'aria-label': `${title} ${rule.name}`, onclick: tried(() => act(rule)) }, title);
   const buttons = (rule) => (is_admin() ? el('span', { class: 'tools' },
-    button(rule, 'Edit', modify),
-    button(rule, rule.enabled ? 'Disable' : 'Enable', () => change(rule, { enabled: !rule.enabled })),
-    button(rule, 'Remove', remove)) : '');
+    button(rule, 'edit', 'Edit', modify),
+    button(rule, 'switch', rule.enabled ? 'Disable' : 'Enable', () => change(rule, { enabled: !rule.enabled })),
+    button(rule, 'remove', 'Remove', remove)) : '');
   const columns = [
     ['Rule', (r) => r.name],
     ['When', condition],
@@ -117,7 +117,7 @@ export function rulesPage(main, refresh) {
   ];
   return async () => {
     const rules = await api.all('/api/rules');
-    const add = el('button', { type: 'button', onclick: () => open(null) }, 'New rule');
+    const add = el('button', { type: 'button', 'data-key': 'new', onclick: () => open(null) }, 'New rule');
     fill(tools, el('p', { class: 'tools' }, is_admin() ? add : ''));
     fill(body, table('Alert rules', columns, rules, 'No rules.'));
   };

@@ -8,7 +8,7 @@ use diesel::{
     Connection, ExpressionMethods, PgConnection, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query,
 };
 
-use super::connection::{Connections, View};
+use super::connection::Connections;
 use super::engines::{Cut, Table};
 use super::partitions::{Partitions, TABLES, TELEMETRY};
 use super::reach;
@@ -73,9 +73,6 @@ pub(super) fn stats(connection: &mut PgConnection) -> Result<Stats, Fault> {
 
 /// See [`Store::delete_device`](crate::store::Store::delete_device). Data go first: a purge cut short can be asked for again.
 pub(super) fn delete_device(connections: &Connections, id: &DeviceId, purge: bool) -> Result<bool, Fault> {
-    if !connections.read(View::Statement, |connection| Ok(super::devices::exists(connection, id)?))? {
-        return Ok(false);
-    }
     while purge && connections.write(|connection| Ok(purge_part(connection, id)?))? > 0 {}
     connections.write(|connection| {
         let name = id.as_str();

@@ -52,9 +52,6 @@ pub(super) fn stats(connection: &mut SqliteConnection) -> Result<Stats, Fault> {
 
 /// See [`Store::delete_device`](crate::store::Store::delete_device). Data go first: a purge cut short can be asked for again.
 pub(super) fn delete_device(connections: &Connections, id: &DeviceId, purge: bool) -> Result<bool, Fault> {
-    if !connections.read(|connection| Ok(super::devices::exists(connection, id)?))? {
-        return Ok(false);
-    }
     while purge && connections.write(Sync::Lazy, |connection| Ok(purge_part(connection, id)?))? > 0 {}
     connections.write(Sync::Now, |connection| {
         if purge {
