@@ -195,7 +195,10 @@ fn log(id: &str, method: &Method, path: &str, status: StatusCode, ms: u128, insi
     let status = status.as_u16();
     match inside {
         Some(error) => tracing::error!(request_id = id, %method, path, status, ms, error, "request failed"),
-        None if status >= 500 => tracing::warn!(request_id = id, %method, path, status, ms, "request not served"),
+        // `/readyz` that says no has served: why not stands in its answer, and in the log of what is not ready.
+        None if status >= 500 && path != "/readyz" => {
+            tracing::warn!(request_id = id, %method, path, status, ms, "request not served")
+        }
         None => tracing::debug!(request_id = id, %method, path, status, ms, "request"),
     }
 }

@@ -23,7 +23,7 @@ pub use data::{Answer, alert, soon};
 
 use super::{MetricsAccess, Options, Page as StaticPage, Services, State, key};
 use crate::collector::RequestKind;
-use crate::domain::command::may_advance;
+use crate::domain::command::{CommandStatus, may_advance};
 use crate::domain::metric::Metric;
 use crate::domain::presence::Connection;
 use crate::domain::{Clock, CommandId, DeviceId, DeviceState, Sequence, Telemetry, Timestamp};
@@ -94,6 +94,19 @@ fn part<T: Clone>(all: Vec<T>, page: Page) -> Listing<T> {
 }
 
 impl Nodes for FakeStore {}
+
+impl Commands for FakeStore {
+    fn advance_command_from(
+        &self,
+        from: Option<CommandStatus>,
+        change: &CommandChange,
+    ) -> Result<Option<Outcome<Command>>, Error> {
+        match self.command(change.cmd_id)? {
+            Some(command) if from.is_some_and(|from| from != command.status) => Ok(Some(Outcome::Conflict)),
+            _ => self.advance_command(change),
+        }
+    }
+}
 
 impl Store for FakeStore {
     fn checkpoint(&self) -> Result<Option<u64>, Error> {
@@ -280,7 +293,7 @@ impl Store for FakeStore {
             device: new.device.clone(),
             cmd: new.cmd.clone(),
             params: new.params.clone(),
-            status: crate::domain::command::CommandStatus::Pending,
+            status: CommandStatus::Pending,
             detail: None,
             created_at: new.created_at,
             created_by: new.created_by.clone(),

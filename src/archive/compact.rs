@@ -36,8 +36,10 @@ const SMALL_BYTES: u64 = 16 * 1024 * 1024;
 const WHOLE_BYTES: u64 = 32 * 1024 * 1024;
 /// So many: each takes a page a column of memory.
 const MOST_PARTS: usize = 96;
-/// Hours that ended longer ago are looked at once a day.
+/// Hours that ended longer ago are looked at …
 const RECENT: Duration = Duration::from_secs(3 * 86_400);
+/// … so often.
+const WHOLE_EVERY: Duration = Duration::from_secs(86_400);
 /// Other nodes put their own hours together; after so long they are taken not to.
 const ABANDONED: Duration = Duration::from_secs(2 * 86_400);
 
@@ -90,21 +92,17 @@ impl Upkeep {
         let mut seen_all = None;
         while !*stop.borrow() {
             let now = self.options.board.clock().now();
-            let is_daily = seen_all.is_none_or(|at| now.since(at) >= Duration::from_secs(86_400));
-            match self.pass(now, is_daily, &stop) {
-                Ok(_) => seen_all = if is_daily { Some(now) } else { seen_all },
-                Err(error) => {
-                    counted!(
-                        warn,
-                        metrics::ARCHIVE_UPKEEP_FAILURES,
-                        [],
-                        1,
-                        error = &error as &dyn std::error::Error,
-                        "the archive's upkeep failed; trying again later"
-                    );
-                    // Nobody has to be sent elsewhere for it.
-                    self.options.board.note(TASK, "the archive cannot be looked after");
-                }
+            if let Err(error) = self.pass(now, &mut seen_all, &stop) {
+                counted!(
+                    warn,
+                    metrics::ARCHIVE_UPKEEP_FAILURES,
+                    [],
+                    1,
+                    error = &error as &dyn std::error::Error,
+                    "the archive's upkeep failed; trying again later"
+                );
+                // Nobody has to be sent elsewhere for it.
+                self.options.board.note(TASK, "the archive cannot be looked after");
             }
             let pause = self.options.period;
             self.bucket.runtime().block_on(async {
@@ -117,8 +115,14 @@ impl Upkeep {
         self.options.board.set(TASK, TaskState::Stopped);
     }
 
-    /// One pass over all days, or over the recent ones only.
-    pub(crate) fn pass(&self, now: Timestamp, is_whole: bool, stop: &watch::Receiver<bool>) -> Result<Done, Error> {
+    /// One pass: over all days, if such a pass came to its end (`seen_all`) a day ago or never, or over the recent ones only.
+    pub(crate) fn pass(
+        &self,
+        now: Timestamp,
+        seen_all: &mut Option<Timestamp>,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<Done, Error> {
+        let is_whole = seen_all.is_none_or(|at| now.since(at) >= WHOLE_EVERY);
         let mut done = Done::default();
         let mut failure = None;
         for date in self.bucket.folders(&Path::from(ROOT))? {
@@ -141,6 +145,10 @@ impl Upkeep {
                     }
                 }
             }
+        }
+        if is_whole {
+            // Also where single hours failed: what is damaged stays so, and would make every pass one over all days.
+            *seen_all = Some(now);
         }
         failure.map_or(Ok(done), Err)
     }

@@ -1,6 +1,7 @@
 //! Looking into an archive from outside: which objects there are, and all messages of some of them.
 //!
 //! Works on the object store alone, also while a server writes there. Bounded: a folder's listing, and one object at a time.
+//! When an object is gone that was listed, its hour is listed again: what was put together meanwhile has its messages.
 
 use std::ops::ControlFlow;
 
@@ -8,8 +9,9 @@ use object_store::path::Path;
 
 use super::bucket::Bucket;
 use super::full::{Full, Scan};
-use super::key::{Hour, Listed, ROOT, date_of, standing};
-use super::object::{Footers, Object, footers};
+use super::key::{Hour, Listed, ObjectName, ROOT, date_of};
+use super::object::{Object, bytes_of, footers};
+use super::walk::{Shelf, again};
 use super::{Error, message_name};
 use crate::domain::{DeviceId, Timestamp};
 
@@ -117,11 +119,11 @@ impl Archived {
     }
 }
 
-/// Calls `each` with the folders of hours that have some of it, oldest first: which one, and what is to be read there.
+/// Calls `each` with the hours that have some of it, oldest first, until it breaks.
 pub(super) fn hours(
     bucket: &Bucket,
     part: &Part,
-    each: &mut dyn FnMut(Hour, Vec<Listed>, Vec<Listed>) -> Result<ControlFlow<()>, Error>,
+    each: &mut dyn FnMut(Hour) -> Result<ControlFlow<()>, Error>,
 ) -> Result<(), Error> {
     for date in bucket.folders(&Path::from(ROOT))? {
         if !date_of(&date).is_some_and(|end| part.has_day(end)) {
@@ -129,8 +131,7 @@ pub(super) fn hours(
         }
         for folder in bucket.folders(&date)? {
             let Some(hour) = Hour::parse(&folder).filter(|hour| part.has_hour(*hour)) else { continue };
-            let (stand, covered) = standing(bucket.objects(&folder)?.into_iter().filter_map(Listed::new).collect());
-            if each(hour, stand, covered)?.is_break() {
+            if each(hour)?.is_break() {
                 return Ok(());
             }
         }
@@ -148,76 +149,99 @@ pub fn first_day(bucket: &Bucket) -> Result<Option<Timestamp>, Error> {
 /// are passed over.
 pub fn objects(bucket: &Bucket, part: &Part, each: &mut dyn FnMut(ObjectInfo) -> ControlFlow<()>) -> Result<(), Error> {
     let footers = footers();
-    hours(bucket, part, &mut |_, stand, _| {
-        for listed in stand {
-            let Some(info) = info(bucket, &footers, listed, part)? else { continue };
-            if each(info).is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        Ok(ControlFlow::Continue(()))
-    })
+    let shelf = Shelf { bucket, footers: &footers };
+    hours(bucket, part, &mut |hour| Ok(again(|| infos(shelf, hour, part))?.into_iter().try_for_each(&mut *each)))
 }
 
-fn info(bucket: &Bucket, footers: &Footers, listed: Listed, part: &Part) -> Result<Option<ObjectInfo>, Error> {
-    let Listed { name, key, size, .. } = listed;
-    let Some(object) = Object::open(bucket, footers, &key, size)? else { return Ok(None) };
-    let messages = match &part.device {
-        None => object.row_count(),
-        Some(device) => {
-            let rows = object.rows_of(device.as_str())?.unwrap_or_default();
-            let is_wanted = |category: &str| part.category.as_ref().is_none_or(|c| c == category);
-            rows.iter().filter(|row| is_wanted(&row.entry.category)).count() as u64
+/// The objects of an hour. `None`: one has gone since the listing.
+fn infos(shelf: Shelf<'_>, hour: Hour, part: &Part) -> Result<Option<Vec<ObjectInfo>>, Error> {
+    let mut infos = Vec::new();
+    for Listed { name, key, size, .. } in shelf.objects(hour)? {
+        let Some(object) = Object::open(shelf.bucket, shelf.footers, &key, size)? else { return Ok(None) };
+        let messages = match &part.device {
+            None => object.row_count(),
+            Some(device) => {
+                let Some(rows) = object.rows_of(device.as_str())? else { return Ok(None) };
+                let is_wanted = |category: &str| part.category.as_ref().is_none_or(|c| c == category);
+                rows.iter().filter(|row| is_wanted(&row.entry.category)).count() as u64
+            }
+        };
+        if messages > 0 {
+            infos.push(ObjectInfo {
+                key: key.to_string(),
+                offsets: (name.first, name.last),
+                size,
+                messages,
+                received: object.received(),
+                times: object.times(),
+                is_compacted: name.times.is_some(),
+                node: name.node,
+            });
         }
-    };
-    Ok((messages > 0).then(|| ObjectInfo {
-        key: key.to_string(),
-        offsets: (name.first, name.last),
-        size,
-        messages,
-        received: object.received(),
-        times: object.times(),
-        is_compacted: name.times.is_some(),
-        node: name.node,
-    }))
+    }
+    Ok(Some(infos))
 }
 
 /// Calls `each` with every message of a part of the archive until it breaks: by hour of receipt and object, in each by device
 /// and time of receipt.
 pub fn messages(bucket: &Bucket, part: &Part, each: &mut dyn FnMut(Archived) -> ControlFlow<()>) -> Result<(), Error> {
     let footers = footers();
-    hours(bucket, part, &mut |_, stand, _| {
-        for listed in stand {
-            if let Some(device) = &part.device {
-                let object = Object::open(bucket, &footers, &listed.key, listed.size)?;
-                if !object.is_some_and(|object| object.may_hold(device.as_str())) {
-                    continue;
-                }
-            }
-            if rows_of(bucket, &listed, part, each)?.is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        Ok(ControlFlow::Continue(()))
+    let shelf = Shelf { bucket, footers: &footers };
+    hours(bucket, part, &mut |hour| {
+        let mut read = Vec::new();
+        again(|| messages_of(shelf, hour, part, &mut read, each))
     })
 }
 
+/// The messages of an hour but those of objects that were `read` before. `None`: an object has gone since the listing.
+fn messages_of(
+    shelf: Shelf<'_>,
+    hour: Hour,
+    part: &Part,
+    read: &mut Vec<ObjectName>,
+    each: &mut dyn FnMut(Archived) -> ControlFlow<()>,
+) -> Result<Option<ControlFlow<()>>, Error> {
+    for listed in shelf.objects(hour)? {
+        if read.contains(&listed.name) {
+            continue;
+        }
+        if let Some(device) = &part.device {
+            let object = Object::open(shelf.bucket, shelf.footers, &listed.key, listed.size)?;
+            let Some(object) = object else { return Ok(None) };
+            if !object.may_hold(device.as_str()) {
+                continue;
+            }
+        }
+        match rows_of(shelf.bucket, &listed, part, read, each)? {
+            Some(ControlFlow::Continue(())) => read.push(listed.name),
+            end => return Ok(end),
+        }
+    }
+    Ok(Some(ControlFlow::Continue(())))
+}
+
+/// `None`: the object is gone.
 fn rows_of(
     bucket: &Bucket,
     listed: &Listed,
     part: &Part,
+    read: &[ObjectName],
     each: &mut dyn FnMut(Archived) -> ControlFlow<()>,
-) -> Result<ControlFlow<()>, Error> {
+) -> Result<Option<ControlFlow<()>>, Error> {
+    let Some(bytes) = bytes_of(bucket, &listed.key)? else { return Ok(None) };
+    // (Of objects that are not in it the ranges say nothing: those of two journals under one id lie across each other.)
+    let contained: Vec<&ObjectName> = read.iter().filter(|name| listed.name.covers(name)).collect();
+    let is_new = |row: &Full| !contained.iter().any(|name| name.spans(row.offset.cast_unsigned()));
     let failed = |e| Error::reading(&listed.key, e);
-    let mut scan = Scan::new(bucket.get(&listed.key)?).map_err(failed)?;
+    let mut scan = Scan::new(bytes).map_err(failed)?;
     loop {
         let rows = scan.next_rows().map_err(failed)?;
         if rows.is_empty() {
-            return Ok(ControlFlow::Continue(()));
+            return Ok(Some(ControlFlow::Continue(())));
         }
-        for row in rows.into_iter().filter(|row| part.has_row(row)) {
+        for row in rows.into_iter().filter(|row| part.has_row(row) && is_new(row)) {
             if each(Archived::new(row)).is_break() {
-                return Ok(ControlFlow::Break(()));
+                return Ok(Some(ControlFlow::Break(())));
             }
         }
     }

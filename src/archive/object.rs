@@ -265,6 +265,11 @@ fn load(bucket: &Bucket, key: &Path, size: u64) -> Result<(ParquetMetaData, Layo
     }
 }
 
+/// The bytes of a whole object; `None` when it is gone.
+pub(crate) fn bytes_of(bucket: &Bucket, key: &Path) -> Result<Option<Bytes>, Error> {
+    bucket.get(key).map(Some).or_else(gone)
+}
+
 /// An object that vanished (retention) is not an error.
 fn gone<T>(error: Error) -> Result<Option<T>, Error> {
     match error {

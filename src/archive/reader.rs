@@ -7,8 +7,8 @@
 //! While the archive cannot be read, a listing is what the journal holds if that is as much as was asked for: what is older cannot
 //! change it. (What other nodes archived in the same time is then not in it.) Anything else fails as a whole.
 //!
-//! Invariant: blocking work runs on blocking threads, [`READS`] at a time. Of other nodes only what they have archived is
-//! seen, not their journals.
+//! Invariant: blocking work runs on blocking threads, [`READS`] at a time; a walk that nobody awaits any more ends before its
+//! next object. Of other nodes only what they have archived is seen, not their journals.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quick_cache::sync::Cache;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::bucket::Bucket;
 use super::classify::{Classify, classify, device_of};
@@ -25,7 +25,7 @@ use super::log::{Log, NoLog};
 use super::object::{Entry, Footers, PastMessage, footers};
 use super::past::{Past, Span};
 use super::tail::{Judge, Tail, Wanted, scan};
-use super::walk::{Newest, Shelf};
+use super::walk::{Budget, MAX_LOOKS, MAX_TIME, Newest, Shelf};
 use super::{Error, RawEntry};
 use crate::domain::{DeviceId, Timestamp};
 use crate::journal::Journal;
@@ -35,7 +35,7 @@ use crate::payload::Window;
 /// The most messages one listing gives.
 pub const MAX_LIST: usize = 10_000;
 /// Reads that run at once; others wait.
-const READS: usize = 4;
+pub(super) const READS: usize = 4;
 /// Objects of which it is remembered which message times are in them.
 const KNOWN_TIMES: usize = 20_000;
 /// A message counts as possibly received so long before its own time, whatever the settings of now say.
@@ -118,12 +118,16 @@ impl Reader {
     }
 
     /// The newest `limit` (at most [`MAX_LIST`]) messages of a device by time of receipt, newest first; only those whose
-    /// category is `category` if given. Looks at a bounded number of objects: see `walk`. An archive that cannot be read fails
-    /// it, unless the journal alone holds `limit` of them.
+    /// category is `category` if given. Looks at a bounded number of objects, for a bounded time: see `walk`. An archive that
+    /// cannot be read fails it, unless the journal alone holds `limit` of them.
     pub async fn list(&self, device: &DeviceId, category: Option<&str>, limit: usize) -> Result<Vec<RawEntry>, Error> {
         let (device, category) = (device.clone(), category.map(str::to_owned));
         let limit = limit.min(MAX_LIST);
-        self.blocking(move |inner| inner.list(Wanted { device: &device, category: category.as_deref(), limit })).await
+        self.blocking(move |inner, is_awaited| {
+            let wanted = Wanted { device: &device, category: category.as_deref(), limit };
+            inner.list(wanted, is_awaited)
+        })
+        .await
     }
 
     /// The exact bytes of a message named by a listing (content type, empty where the sender said none; payload). The
@@ -131,7 +135,7 @@ impl Reader {
     pub async fn read(&self, device: &DeviceId, filename: &str) -> Result<Option<(String, Vec<u8>)>, Error> {
         let Some(name) = MessageName::parse(device, filename) else { return Ok(None) };
         let device = device.clone();
-        self.blocking(move |inner| inner.read(&device, &name)).await
+        self.blocking(move |inner, _| inner.read(&device, &name)).await
     }
 
     /// [`read`](Self::read), on the caller's thread: it blocks.
@@ -140,18 +144,21 @@ impl Reader {
         self.inner.read(device, &name)
     }
 
+    /// Does some work that can ask whether its result is still awaited.
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Inner) -> Result<T, Error> + Send + 'static,
+        work: impl FnOnce(&Inner, &dyn Fn() -> bool) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Error::Interrupted)?;
         let inner = Arc::clone(&self.inner);
-        let task = self.inner.bucket.runtime().spawn_blocking(trace::carry(move || {
-            let result = work(&inner);
+        let (answer, answered) = oneshot::channel();
+        self.inner.bucket.runtime().spawn_blocking(trace::carry(move || {
+            let result = work(&inner, &|| !answer.is_closed());
             drop(permit);
-            result
+            // Who has gone misses nothing.
+            let _ = answer.send(result);
         }));
-        task.await.map_err(|_| Error::Interrupted)?
+        answered.await.map_err(|_| Error::Interrupted)?
     }
 }
 
@@ -199,7 +206,7 @@ impl Inner {
         Shelf { bucket: &self.bucket, footers: &self.footers }
     }
 
-    fn list(&self, wanted: Wanted<'_>) -> Result<Vec<RawEntry>, Error> {
+    fn list(&self, wanted: Wanted<'_>, is_awaited: &dyn Fn() -> bool) -> Result<Vec<RawEntry>, Error> {
         if wanted.limit == 0 {
             return Ok(Vec::new());
         }
@@ -208,7 +215,8 @@ impl Inner {
         let mut newest = Newest::new(wanted.limit);
         newest.add(std::mem::take(&mut tail.entries));
         let skip = |node: &str, offset: u64| node == self.node && Tail::has_seen(&tail, offset);
-        match self.shelf().list(wanted, &mut newest, &skip) {
+        let mut budget = Budget::new(MAX_LOOKS, MAX_TIME, is_awaited);
+        match self.shelf().list(wanted, &mut newest, &skip, &mut budget) {
             Err(error @ Error::Store { .. }) if is_enough => {
                 let error = &error as &dyn std::error::Error;
                 tracing::debug!(device_id = %wanted.device, error, "a listing is answered from the journal alone");

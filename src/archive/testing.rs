@@ -65,6 +65,6 @@ impl Shelf {
         let period = Duration::from_secs(1);
         let options = UpkeepOptions { node: NODE, period, compacts: true, keep: None, board };
         let (_stop, stopping) = watch::channel(false);
-        Upkeep::new(options, self.bucket.clone()).pass(Timestamp(4_000_000_000_000_000), true, &stopping).unwrap()
+        Upkeep::new(options, self.bucket.clone()).pass(Timestamp(4_000_000_000_000_000), &mut None, &stopping).unwrap()
     }
 }

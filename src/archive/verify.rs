@@ -2,11 +2,15 @@
 //! and together they hold every journal offset of each node once.
 //!
 //! Bounded: one object at a time, per node the runs of offsets seen (one where nothing is missing), [`MAX_FAULTS`] faults.
-//! Reads everything, changes nothing; a server may go on writing: objects that come while it reads are not looked at.
+//! Reads everything, changes nothing; a server may go on writing: objects that come while it reads are not looked at. But
+//! where an object is gone that was listed, its hour is listed again and what was seen of it is forgotten: what was put
+//! together meanwhile has its messages.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::ControlFlow;
+
+use bytes::Bytes;
 
 use super::Error;
 use super::adopt;
@@ -14,7 +18,8 @@ use super::bucket::Bucket;
 use super::full::Scan;
 use super::inspect::{Part, hours};
 use super::key::{Hour, Listed};
-use super::object::{Object, footers};
+use super::object::{Object, bytes_of, footers};
+use super::walk::{Shelf, again};
 use crate::domain::Timestamp;
 use crate::journal::LIFE;
 
@@ -92,7 +97,7 @@ impl ArchiveReport {
 }
 
 /// Offsets of one node: runs by their first, with their exclusive ends.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 struct Runs(BTreeMap<u64, u64>);
 
 impl Runs {
@@ -128,37 +133,34 @@ impl Runs {
     }
 }
 
+/// What is known when some hours were read.
+#[derive(Clone, Default)]
+struct Seen {
+    report: ArchiveReport,
+    nodes: BTreeMap<String, Runs>,
+}
+
 /// Reads a part of an archive (its times; for continuity of offsets all of it is needed) and says what is wrong. `progress`
-/// is told bytes done and bytes in all.
+/// is told bytes done and bytes in all, as they were listed.
 pub fn verify(bucket: &Bucket, part: &Part, progress: &mut dyn FnMut(u64, u64)) -> Result<ArchiveReport, Error> {
-    let (mut all, mut bytes) = (Vec::new(), 0);
-    let mut report = ArchiveReport::default();
     let footers = footers();
-    hours(bucket, part, &mut |hour, stand, covered| {
-        for listed in covered {
-            report.contained += 1;
-            let Some(cover) = stand.iter().find(|l| l.name.covers(&listed.name)) else { continue };
-            let whole = match Object::open(bucket, &footers, &cover.key, cover.size) {
-                Ok(Some(whole)) => whole,
-                // Reported when its turn comes, if it is still there.
-                Ok(None) | Err(Error::Damaged { .. }) => continue,
-                Err(error) => return Err(error),
-            };
-            if !whole.parts().contains(&(listed.name.first, listed.name.last)) {
-                let (key, cover) = (listed.key.to_string(), cover.key.to_string());
-                report.add(ArchiveFault::NotAPart { key, cover });
-            }
-        }
+    let shelf = Shelf { bucket, footers: &footers };
+    let (mut all, mut bytes) = (Vec::new(), 0);
+    hours(bucket, part, &mut |hour| {
+        let (stand, covered) = shelf.contents(hour)?;
         bytes += stand.iter().map(|listed| listed.size).sum::<u64>();
-        all.extend(stand.into_iter().map(|listed| (hour, listed)));
+        all.push((hour, (stand, covered)));
         Ok(ControlFlow::Continue(()))
     })?;
-    let mut nodes: BTreeMap<String, Runs> = BTreeMap::new();
-    for (hour, listed) in all {
-        object(bucket, hour, &listed, &mut nodes, &mut report)?;
-        report.bytes += listed.size;
-        progress(report.bytes, bytes);
+    let mut seen = Seen::default();
+    for (hour, contents) in all {
+        let mut listed = Some(contents);
+        seen = again(|| {
+            let contents = listed.take().map_or_else(|| shelf.contents(hour), Ok)?;
+            read_hour(shelf, hour, contents, seen.clone(), &mut |done| progress(done, bytes))
+        })?;
     }
+    let Seen { mut report, nodes } = seen;
     let is_all = (part.from, part.to) == (Part::default().from, Part::default().to);
     for (node, runs) in nodes.iter().filter(|_| is_all) {
         for (first, last) in runs.holes().into_iter().filter_map(|hole| missing(node, hole)) {
@@ -177,23 +179,40 @@ fn missing(node: &str, (first, last): (u64, u64)) -> Option<(u64, u64)> {
     (first <= last).then_some((first, last))
 }
 
-fn object(
-    bucket: &Bucket,
+/// Adds an hour, of whose objects some are to be read and the others are in them, to what is known. `None`: one has gone
+/// since the listing.
+fn read_hour(
+    shelf: Shelf<'_>,
     hour: Hour,
-    listed: &Listed,
-    nodes: &mut BTreeMap<String, Runs>,
-    report: &mut ArchiveReport,
-) -> Result<(), Error> {
-    let key = || listed.key.to_string();
-    let bytes = match bucket.get(&listed.key) {
-        Ok(bytes) => bytes,
-        // It was put together with others since the listing, and is in them.
-        Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => {
-            report.contained += 1;
-            return Ok(());
+    (stand, covered): (Vec<Listed>, Vec<Listed>),
+    mut seen: Seen,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Option<Seen>, Error> {
+    for listed in &covered {
+        seen.report.contained += 1;
+        let Some(cover) = stand.iter().find(|l| l.name.covers(&listed.name)) else { continue };
+        let whole = match Object::open(shelf.bucket, shelf.footers, &cover.key, cover.size) {
+            Ok(Some(whole)) => whole,
+            // Reported when its turn comes, if it is still there.
+            Ok(None) | Err(Error::Damaged { .. }) => continue,
+            Err(error) => return Err(error),
+        };
+        if !whole.parts().contains(&(listed.name.first, listed.name.last)) {
+            let (key, cover) = (listed.key.to_string(), cover.key.to_string());
+            seen.report.add(ArchiveFault::NotAPart { key, cover });
         }
-        Err(error) => return Err(error),
-    };
+    }
+    for listed in &stand {
+        let Some(bytes) = bytes_of(shelf.bucket, &listed.key)? else { return Ok(None) };
+        object(&bytes, hour, listed, &mut seen);
+        seen.report.bytes += listed.size;
+        progress(seen.report.bytes);
+    }
+    Ok(Some(seen))
+}
+
+fn object(bytes: &Bytes, hour: Hour, listed: &Listed, Seen { report, nodes }: &mut Seen) {
+    let key = || listed.key.to_string();
     report.objects += 1;
     let mut offsets = Vec::new();
     let mut misplaced = None;
@@ -219,7 +238,7 @@ fn object(
         Err(error) => {
             let error: parquet::errors::ParquetError = error;
             report.add(ArchiveFault::Damaged { key: key(), why: error.to_string() });
-            return Ok(());
+            return;
         }
     };
     let found = offsets.len() as u64;
@@ -237,7 +256,6 @@ fn object(
     within.into_iter().for_each(&mut twice);
     offsets.dedup();
     nodes.entry(listed.name.node.clone()).or_default().add(&offsets, &mut twice);
-    Ok(())
 }
 
 #[cfg(test)]

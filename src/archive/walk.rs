@@ -2,13 +2,15 @@
 //!
 //! Costs: a listing goes back hour by hour and opens, of each node, the newest object first, until `limit` messages are
 //! found and nothing older can be among the newest. Of an object without the device it reads the footer only. A device
-//! with fewer than `limit` messages would make it go back to the first day, so it stops after [`MAX_OBJECTS`] objects
-//! (about a week of one node at one object a minute): older messages are in the archive, but not in the listing.
-//! Reading by name opens one object.
+//! with fewer than `limit` messages would make it go back to the first day, so it stops after [`MAX_LOOKS`] objects and
+//! folders (about a week of one node at one object a minute) or after [`MAX_TIME`] (where a request takes 30 ms, about a
+//! week of hours that were put together): older messages are in the archive, but not in the listing. Reading by name opens
+//! one object.
 //!
 //! Invariant: an object of a node with higher offsets than another in the same hour is taken to be newer.
 
 use std::cmp::Reverse;
+use std::time::{Duration, Instant};
 
 use object_store::path::Path;
 
@@ -19,10 +21,43 @@ use super::object::{Entry, Footers, Object};
 use super::tail::Wanted;
 use crate::domain::Timestamp;
 
-/// Objects a listing opens at most.
-pub(crate) const MAX_OBJECTS: usize = 10_000;
+/// Objects a listing opens and folders it lists, at most.
+pub(crate) const MAX_LOOKS: usize = 10_000;
+/// How long a listing goes on looking.
+pub(crate) const MAX_TIME: Duration = Duration::from_secs(10);
 /// Listings of one folder while objects of it are put together and removed.
 const TRIES: usize = 5;
+
+/// What a listing may still cost.
+pub(crate) struct Budget<'a> {
+    looks: usize,
+    until: Instant,
+    is_awaited: &'a dyn Fn() -> bool,
+}
+
+impl<'a> Budget<'a> {
+    /// So many objects and folders, within so much time from now on, and only while somebody awaits the listing.
+    pub(crate) fn new(looks: usize, time: Duration, is_awaited: &'a dyn Fn() -> bool) -> Self {
+        Self { looks, until: Instant::now() + time, is_awaited }
+    }
+
+    /// Takes one object or folder off; `false` = nothing is left, and nothing comes back.
+    fn take(&mut self) -> bool {
+        let is_left = self.looks > 0 && Instant::now() < self.until && (self.is_awaited)();
+        self.looks = if is_left { self.looks - 1 } else { 0 };
+        is_left
+    }
+}
+
+/// Tries until nothing was gone between its listing and its turn (`None`): another listing shows what it is in now.
+pub(super) fn again<T>(mut attempt: impl FnMut() -> Result<Option<T>, Error>) -> Result<T, Error> {
+    for _ in 0..TRIES {
+        if let Some(done) = attempt()? {
+            return Ok(done);
+        }
+    }
+    Err(Error::Interrupted)
+}
 
 /// The newest messages seen so far.
 #[derive(Clone, Debug)]
@@ -63,28 +98,32 @@ pub(crate) struct Shelf<'a> {
 }
 
 impl<'a> Shelf<'a> {
-    /// Adds the device's messages to `newest`, but those for which `skip(node, offset)`.
+    /// Adds the device's messages to `newest`, but those for which `skip(node, offset)`: as many as `budget` allows.
     pub(crate) fn list(
         self,
         wanted: Wanted<'_>,
         newest: &mut Newest,
         skip: &dyn Fn(&str, u64) -> bool,
+        budget: &mut Budget<'_>,
     ) -> Result<(), Error> {
-        let mut budget = MAX_OBJECTS;
-        for date in self.bucket.folders(&Path::from(ROOT))?.iter().rev() {
-            for folder in self.bucket.folders(date)?.iter().rev() {
+        for date in self.folders(&Path::from(ROOT), budget)?.iter().rev() {
+            for folder in self.folders(date, budget)?.iter().rev() {
                 let Some(hour) = Hour::parse(folder) else { continue };
                 if newest.is_beyond(hour.end().plus_us(-1)) {
                     return Ok(());
                 }
-                self.list_hour(hour, wanted, newest, skip, &mut budget)?;
-                if budget == 0 {
-                    tracing::info!(device_id = %wanted.device, %folder, "a listing stopped before the archive's first day");
-                    return Ok(());
-                }
+                self.list_hour(hour, wanted, newest, skip, budget)?;
             }
         }
+        if budget.looks == 0 {
+            tracing::info!(device_id = %wanted.device, "a listing stopped before the archive's first day");
+        }
         Ok(())
+    }
+
+    /// Folders in a folder; none when the budget is spent.
+    fn folders(self, folder: &Path, budget: &mut Budget<'_>) -> Result<Vec<Path>, Error> {
+        if budget.take() { self.bucket.folders(folder) } else { Ok(Vec::new()) }
     }
 
     fn list_hour(
@@ -93,16 +132,13 @@ impl<'a> Shelf<'a> {
         wanted: Wanted<'_>,
         newest: &mut Newest,
         skip: &dyn Fn(&str, u64) -> bool,
-        budget: &mut usize,
+        budget: &mut Budget<'_>,
     ) -> Result<(), Error> {
-        for _ in 0..TRIES {
+        *newest = again(|| {
             let mut found = newest.clone();
-            if self.try_hour(hour, wanted, &mut found, skip, budget)?.is_some() {
-                *newest = found;
-                return Ok(());
-            }
-        }
-        Err(Error::Interrupted)
+            Ok(self.try_hour(hour, wanted, &mut found, skip, budget)?.map(|()| found))
+        })?;
+        Ok(())
     }
 
     /// `None`: an object has gone since the listing; another listing shows in which one its messages are now.
@@ -112,8 +148,11 @@ impl<'a> Shelf<'a> {
         wanted: Wanted<'_>,
         newest: &mut Newest,
         skip: &dyn Fn(&str, u64) -> bool,
-        budget: &mut usize,
+        budget: &mut Budget<'_>,
     ) -> Result<Option<()>, Error> {
+        if !budget.take() {
+            return Ok(Some(()));
+        }
         let mut heads = Vec::new();
         for of_node in self.objects(hour)?.chunk_by(|a, b| a.name.node == b.name.node) {
             let Some(head) = self.head(of_node.to_vec(), budget)? else { return Ok(None) };
@@ -135,9 +174,8 @@ impl<'a> Shelf<'a> {
     }
 
     /// Opens the last of a node's objects, if there is one. `None`: it has gone since the listing.
-    fn head(self, mut rest: Vec<Listed>, budget: &mut usize) -> Result<Option<Option<Head<'a>>>, Error> {
-        while let Some(Listed { name, key, size, .. }) = rest.pop().filter(|_| *budget > 0) {
-            *budget -= 1;
+    fn head(self, mut rest: Vec<Listed>, budget: &mut Budget<'_>) -> Result<Option<Option<Head<'a>>>, Error> {
+        while let Some(Listed { name, key, size, .. }) = rest.pop().filter(|_| budget.take()) {
             let Some(object) = tolerate(Object::open(self.bucket, self.footers, &key, size))? else { return Ok(None) };
             if let Some((object, (_, newest))) = object.and_then(|o| o.received().map(|range| (o, range))) {
                 return Ok(Some(Some(Head { newest, node: name.node, object, rest })));
@@ -148,12 +186,7 @@ impl<'a> Shelf<'a> {
 
     /// Content type and payload of a message.
     pub(crate) fn find(self, device: &str, name: &MessageName) -> Result<Option<(String, Vec<u8>)>, Error> {
-        for _ in 0..TRIES {
-            if let Some(found) = self.try_find(device, name)? {
-                return Ok(found);
-            }
-        }
-        Err(Error::Interrupted)
+        again(|| self.try_find(device, name))
     }
 
     /// Outside `None`: an object has gone since the listing. Inside `None`: there is no such message.
@@ -174,8 +207,13 @@ impl<'a> Shelf<'a> {
 
     /// What is to be read of an hour, by node and first offset.
     pub(crate) fn objects(self, hour: Hour) -> Result<Vec<Listed>, Error> {
+        Ok(self.contents(hour)?.0)
+    }
+
+    /// The objects of an hour, each part by node and first offset: those to be read, and those that are in one of them.
+    pub(super) fn contents(self, hour: Hour) -> Result<(Vec<Listed>, Vec<Listed>), Error> {
         let objects = self.bucket.objects(&hour.folder())?.into_iter();
-        Ok(standing(objects.filter_map(Listed::new).collect()).0)
+        Ok(standing(objects.filter_map(Listed::new).collect()))
     }
 }
 

@@ -39,7 +39,8 @@ pub enum Error {
     )]
     NotEmpty { dir: PathBuf, what: String },
     #[error(
-        "{} holds a restore that was cut short; remove everything in it and restore again", dir.display()
+        "{} holds a restore that was cut short, or is running: unless one is, remove everything in it and restore again",
+        dir.display()
     )]
     Unfinished { dir: PathBuf },
     #[error("the keys in the backup are sealed: name the passphrase they were sealed with, or restore without them")]
@@ -54,6 +55,8 @@ pub enum Error {
     ArchiveElsewhere { url: String },
     #[error("{} changed while it was copied", path.display())]
     Changed { path: PathBuf },
+    #[error("{} lies among the keys and has more than {max_bytes} bytes; move it elsewhere", path.display())]
+    KeyTooLarge { path: PathBuf, max_bytes: u64 },
     #[error("{} has a name that a backup cannot hold", path.display())]
     Name { path: PathBuf },
     #[error(transparent)]

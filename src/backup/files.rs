@@ -10,9 +10,11 @@ use super::{Error, UNFINISHED};
 /// What has its own way into a backup, or no place in it. (`run/` is of the running process.)
 const NOT_THESE: [&str; 4] = ["journal", "run", "archive", UNFINISHED];
 
-/// The files below `root` but for `without`: the name from there, with `/` between its parts, and the path. Sorted.
+/// The files below `root` but for `without`, which are real paths: the name from there, with `/` between its parts, and the
+/// path. Sorted.
 pub(super) fn of_data_dir(root: &Path, without: &[PathBuf]) -> Result<Vec<(String, PathBuf)>, Error> {
-    let mut found = below(root, &|name, path| {
+    // No link is followed below it, so whatever is found has its real path.
+    let mut found = below(&real(root), &|name, path| {
         let is_other = NOT_THESE.contains(&name) || without.iter().any(|other| other == path);
         !is_other && !name.ends_with(".part")
     })?;
@@ -55,6 +57,25 @@ fn below(root: &Path, wants: &dyn Fn(&str, &Path) -> bool) -> Result<Vec<(String
     Ok(found)
 }
 
+/// The path without links; of what is not there yet, as far as it is there.
+pub(super) fn real(path: &Path) -> PathBuf {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let resolve = |there: &Path| {
+        let (real, rest) = (there.canonicalize().ok()?, whole.strip_prefix(there).ok()?);
+        Some(real.iter().chain(rest).collect::<PathBuf>())
+    };
+    whole.ancestors().find_map(resolve).unwrap_or_else(|| whole.clone())
+}
+
+/// The files of the SQLite database at `path`.
+pub(super) fn of_sqlite(path: &Path) -> [PathBuf; 4] {
+    ["", "-wal", "-shm", "-journal"].map(|end| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    })
+}
+
 /// Bytes free for this user on the disk of `path`, or of the next directory above it that is there.
 pub(super) fn free_bytes(path: &Path) -> Option<u64> {
     let there = path.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
@@ -70,5 +91,28 @@ pub(super) fn need(path: &Path, needed_bytes: u64) -> Result<(), Error> {
             Err(Error::NoSpace { path: path.to_owned(), needed_bytes, free_bytes })
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_real_behind_links_and_where_nothing_is_yet() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::create_dir(root.join("there")).unwrap();
+        std::os::unix::fs::symlink("there", root.join("link")).unwrap();
+        let check = |path: &str, expected: &str| assert_eq!(real(&root.join(path)), root.join(expected), "{path}");
+        check("there", "there");
+        check("link", "there");
+        check("link/new/b.db", "there/new/b.db");
+        check("there/../link/./b.db", "there/b.db");
+        check("new/b.db", "new/b.db");
+        let here = std::env::current_dir().unwrap().canonicalize().unwrap();
+        assert_eq!(real(Path::new("not-there.db")), here.join("not-there.db"));
+        // SQLite is given it as text: a slash at its end would be another file.
+        assert_eq!(real(&root.join("link")).as_os_str(), root.join("there").as_os_str());
     }
 }

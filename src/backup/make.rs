@@ -20,7 +20,7 @@ use crate::journal::{self, Copied};
 use crate::store::{self, CopyError, Outgoing};
 use crate::vault::Keyring;
 
-/// A key file is smaller than this.
+/// A key file has no more.
 const MAX_SECRET_BYTES: u64 = 1 << 20;
 
 /// What becomes of keys.
@@ -103,9 +103,12 @@ pub fn make(source: Source<'_>, to: Option<&Path>, on_progress: &mut dyn FnMut(u
     writer.add_bytes("settings.toml", source.settings.as_bytes())?;
     add_journal(&mut writer, journal)?;
     let form = Form { id, secrets, ring: ring.as_ref() };
-    add_files(&mut writer, &source, to, &form)?;
+    let mut known = BTreeSet::new();
+    add_files(&mut writer, &source, &form, "", &mut known)?;
     if !source.without_database {
         manifest.schema = add_database(&mut writer, &source, &scratch.dir)?;
+        // An image has its file before its row: with what has come meanwhile, each row of the snapshot has its file.
+        while !add_files(&mut writer, &source, &form, "firmware/", &mut known)? {}
     }
     if let Some(dir) = archive {
         add_archive(&mut writer, &dir)?;
@@ -152,17 +155,27 @@ struct Form<'a> {
     ring: Option<&'a Keyring>,
 }
 
-fn add_files(writer: &mut Writer<'_>, source: &Source<'_>, to: Option<&Path>, form: &Form<'_>) -> Result<(), Error> {
-    let mut without = database_files(source.database_url);
-    without.extend(to.map(Path::to_owned));
-    for (name, path) in files::of_data_dir(source.data_dir, &without)? {
+/// Adds the files whose names begin with `place` and that are not `known` yet; `false` = one of them is there no more, or
+/// has another name by now.
+fn add_files(
+    writer: &mut Writer<'_>,
+    source: &Source<'_>,
+    form: &Form<'_>,
+    place: &str,
+    known: &mut BTreeSet<String>,
+) -> Result<bool, Error> {
+    let mut is_complete = true;
+    for (name, path) in files::of_data_dir(source.data_dir, &database_files(source.database_url))? {
+        if !name.starts_with(place) || !known.insert(name.clone()) {
+            continue;
+        }
         if keys::is_secret(&name) {
             add_secret(writer, &name, &path, form)?;
         } else {
-            add_file(writer, &format!("files/{name}"), &path)?;
+            is_complete &= add_file(writer, &format!("files/{name}"), &path)?;
         }
     }
-    Ok(())
+    Ok(is_complete)
 }
 
 fn add_secret(writer: &mut Writer<'_>, name: &str, path: &Path, form: &Form<'_>) -> Result<(), Error> {
@@ -171,7 +184,10 @@ fn add_secret(writer: &mut Writer<'_>, name: &str, path: &Path, form: &Form<'_>)
     }
     let file = File::open(path).map_err(Error::io("read", path))?;
     let mut clear = Zeroizing::new(Vec::new());
-    file.take(MAX_SECRET_BYTES).read_to_end(&mut clear).map_err(Error::io("read", path))?;
+    file.take(MAX_SECRET_BYTES + 1).read_to_end(&mut clear).map_err(Error::io("read", path))?;
+    if clear.len() as u64 > MAX_SECRET_BYTES {
+        return Err(Error::KeyTooLarge { path: path.to_owned(), max_bytes: MAX_SECRET_BYTES });
+    }
     let entry = format!("secrets/{name}");
     match form.ring {
         Some(ring) => writer.add_bytes(&entry, &keys::seal(ring, form.id, name, &clear)),
@@ -179,10 +195,10 @@ fn add_secret(writer: &mut Writer<'_>, name: &str, path: &Path, form: &Form<'_>)
     }
 }
 
-/// The files of an SQLite database.
+/// The files of an SQLite database, by their real paths: the URL may name them from elsewhere, or through a link.
 fn database_files(url: &str) -> Vec<PathBuf> {
-    let path = url.strip_prefix("sqlite://").unwrap_or_default();
-    ["", "-wal", "-shm", "-journal"].into_iter().map(|end| PathBuf::from(format!("{path}{end}"))).collect()
+    let path = url.strip_prefix("sqlite://").map(|path| files::real(Path::new(path)));
+    path.map_or_else(Vec::new, |path| files::of_sqlite(&path).into())
 }
 
 fn add_database(writer: &mut Writer<'_>, source: &Source<'_>, scratch: &Path) -> Result<Vec<String>, Error> {

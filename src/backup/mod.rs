@@ -1,8 +1,8 @@
 //! Backups: everything a server needs to go on elsewhere, in one file, taken while it runs; and back again.
 //!
 //! Promises: after a restore every message that was acknowledged before the backup began is there once; a file that was
-//! damaged or cut short is refused before anything is written; what a restore that was cut short leaves behind looks like
-//! nothing else, and no server starts on it; keys are in the file sealed, in clear or not at all, as was asked.
+//! damaged or cut short is refused before anything of it is written; what a restore that was cut short leaves behind looks
+//! like nothing else, and no server starts on it; keys are in the file sealed, in clear or not at all, as was asked.
 //! Must not know: HTTP, MQTT, what is in the tables, who may call.
 //!
 //! ```text
@@ -29,6 +29,9 @@ mod make;
 mod manifest;
 mod read;
 mod restore;
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
+mod tests;
 mod write;
 
 pub use error::Error;

@@ -1,8 +1,8 @@
 //! Bringing a backup back: into an empty data directory and an empty database, or not at all.
 //!
 //! Everything is made ready in `restore.part` inside the data directory, which is named away last: a server does not start
-//! on a directory that has it. (Inside, and not beside: the directory may be a mount point.) A Postgres database is filled
-//! in one transaction before that.
+//! on a directory that has it. (Inside, and not beside: the directory may be a mount point.) It is made before the backup is
+//! read, and only one can make it. A Postgres database is filled in one transaction before it is named away.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
@@ -49,14 +49,16 @@ pub struct Restored {
 /// Checks the backup and the target, then restores.
 pub fn restore(path: &Path, target: Target<'_>, on_progress: &mut dyn FnMut(u64, u64)) -> Result<Restored, Error> {
     refuse_used_dir(target.data_dir)?;
+    let mut stage = Stage::make(target.data_dir)?;
     let manifest = read::check(path, on_progress)?;
-    let database = target.database_url.map(|url| place_database(&target, &manifest, url)).transpose()?;
+    let database = target.database_url.map(|url| place_database(&mut stage, &manifest, url)).transpose()?;
     let ring = ring(&target, &manifest)?;
     files::need(target.data_dir, manifest.size_bytes())?;
-    let stage = Stage::make(target.data_dir)?;
     let work = Work { path, manifest: &manifest, target: &target, ring, stage: &stage, database: database.as_ref() };
     work.unpack(on_progress)?;
     work.go_on_behind()?;
+    // A server keeps away from the stage, but not every command does: what came meanwhile stays.
+    refuse_others(target.data_dir)?;
     let tables_left_out = work.fill_database()?;
     stage.publish()?;
     let settings_file = target.data_dir.join(SETTINGS);
@@ -64,27 +66,41 @@ pub fn restore(path: &Path, target: Target<'_>, on_progress: &mut dyn FnMut(u64,
 }
 
 fn refuse_used_dir(dir: &Path) -> Result<(), Error> {
+    match dir.join(UNFINISHED).exists() {
+        true => Err(Error::Unfinished { dir: dir.to_owned() }),
+        false => refuse_others(dir),
+    }
+}
+
+/// Refuses what lies in the directory beside a stage.
+fn refuse_others(dir: &Path) -> Result<(), Error> {
     let listed = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         listed => listed.map_err(Error::io("list", dir))?,
     };
-    let names: Vec<String> = listed.flatten().map(|item| item.file_name().to_string_lossy().into_owned()).collect();
-    if names.iter().any(|name| name == UNFINISHED) {
-        return Err(Error::Unfinished { dir: dir.to_owned() });
+    let mut names = listed.flatten().map(|item| item.file_name().to_string_lossy().into_owned());
+    match names.find(|name| !["lost+found", UNFINISHED].contains(&name.as_str())) {
+        Some(what) => Err(Error::NotEmpty { dir: dir.to_owned(), what }),
+        None => Ok(()),
     }
-    match names.iter().find(|name| *name != "lost+found") {
-        Some(what) => Err(Error::NotEmpty { dir: dir.to_owned(), what: what.clone() }),
+}
+
+/// Refuses a place where there is any file of a database: a log alone would be taken for one of what is restored beside it.
+fn refuse_database(path: &Path) -> Result<(), Error> {
+    match files::of_sqlite(path).into_iter().find(|file| fs::symlink_metadata(file).is_ok()) {
+        Some(path) => Err(Error::Exists { path }),
         None => Ok(()),
     }
 }
 
 /// Where the database goes.
 enum Database<'a> {
+    /// By its real path.
     Sqlite(PathBuf),
     Postgres(#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "the URL is refused before"))] &'a str),
 }
 
-fn place_database<'a>(target: &Target<'_>, manifest: &Manifest, url: &'a str) -> Result<Database<'a>, Error> {
+fn place_database<'a>(stage: &mut Stage, manifest: &Manifest, url: &'a str) -> Result<Database<'a>, Error> {
     let wanted = dialect(url)?;
     let found = manifest.dialect.as_deref().ok_or(Error::NoDatabase)?;
     if found != wanted {
@@ -95,10 +111,8 @@ fn place_database<'a>(target: &Target<'_>, manifest: &Manifest, url: &'a str) ->
         check_empty(url)?;
         return Ok(Database::Postgres(url));
     };
-    let path = PathBuf::from(path);
-    if path.exists() && !path.starts_with(target.data_dir) {
-        return Err(Error::Exists { path });
-    }
+    let path = files::real(Path::new(path));
+    stage.begin_database(&path)?;
     Ok(Database::Sqlite(path))
 }
 
@@ -159,13 +173,23 @@ impl Work<'_> {
         match place {
             "settings.toml" => Some(self.stage.dir.join(SETTINGS)),
             "secrets" if self.target.without_secrets => None,
-            "files" | "secrets" => Some(self.stage.dir.join(rest)),
+            "files" | "secrets" => Some(self.stage.dir.join(rest)).filter(|to| !self.is_taken(to)),
             "database" => match self.database {
                 Some(Database::Sqlite(path)) => Some(self.stage.staged(path)),
                 Some(Database::Postgres(_)) | None => None,
             },
             _ => Some(self.stage.dir.join(name)),
         }
+    }
+
+    /// Whether a place is of something that has an entry of its own. Older backups may also have a torn copy of the database
+    /// among the files, and the backup of a restored server has the settings of the one before.
+    fn is_taken(&self, to: &Path) -> bool {
+        let is_of_database = match self.database {
+            Some(Database::Sqlite(path)) => files::of_sqlite(&self.stage.staged(path)).iter().any(|file| file == to),
+            _ => false,
+        };
+        is_of_database || to == self.stage.dir.join(SETTINGS)
     }
 
     fn open_secret(&self, name: &str, ring: &Keyring, from: &mut dyn Read, to: &Path) -> Result<Entry, Error> {
@@ -206,6 +230,7 @@ impl Work<'_> {
                 let staged = self.stage.staged(path);
                 File::open(&staged).and_then(|file| file.sync_all()).map_err(Error::io("sync", &staged))?;
                 if !staged.starts_with(&self.stage.dir) {
+                    refuse_database(path)?;
                     fs::rename(&staged, path).map_err(Error::io("rename", &staged))?;
                     sync_parent(path).map_err(Error::io("sync", path))?;
                 }
@@ -243,10 +268,7 @@ impl Work<'_> {
 
 /// Writes a new private file, its directories with it, and syncs it.
 fn write_file(from: &mut dyn Read, to: &Path, on_read: &mut dyn FnMut(u64)) -> Result<Entry, Error> {
-    if let Some(dir) = to.parent() {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        made.map_err(Error::io("create", dir))?;
-    }
+    make_parent(to)?;
     let open = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(to);
     let mut file = open.map_err(Error::io("create", to))?;
     let written = copy_hashed(from, &mut file, on_read).map_err(Error::io("write", to))?;
@@ -254,23 +276,58 @@ fn write_file(from: &mut dyn Read, to: &Path, on_read: &mut dyn FnMut(u64)) -> R
     Ok(written)
 }
 
+/// Makes the directories that a file is to be in.
+fn make_parent(path: &Path) -> Result<(), Error> {
+    let Some(dir) = path.parent() else { return Ok(()) };
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(Error::io("create", dir))
+}
+
 /// The directory in which everything is made ready.
 struct Stage {
+    /// By its real path.
     data_dir: PathBuf,
     dir: PathBuf,
+    /// The database in the making, where it does not belong into the data directory.
+    outside: Option<PathBuf>,
     /// Whether the data directory was made by us.
     is_new: bool,
     is_published: std::cell::Cell<bool>,
 }
 
 impl Stage {
+    /// Takes hold of an empty data directory, or makes it.
     fn make(data_dir: &Path) -> Result<Self, Error> {
         let is_new = !data_dir.exists();
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
+        made.map_err(Error::io("create", data_dir))?;
+        let data_dir = files::real(data_dir);
         let dir = data_dir.join(UNFINISHED);
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
-        made.map_err(Error::io("create", &dir))?;
-        sync_parent(&dir).and_then(|()| sync_parent(data_dir)).map_err(Error::io("sync", data_dir))?;
-        Ok(Self { data_dir: data_dir.to_owned(), dir, is_new, is_published: false.into() })
+        DirBuilder::new().mode(0o700).create(&dir).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Error::Unfinished { dir: data_dir.clone() },
+            _ => Error::io("create", &dir)(error),
+        })?;
+        let stage = Self { data_dir, dir, outside: None, is_new, is_published: false.into() };
+        let synced = sync_parent(&stage.dir).and_then(|()| sync_parent(&stage.data_dir));
+        synced.map_err(Error::io("sync", &stage.data_dir))?;
+        // Who came after the first look, and before there was a stage to see.
+        refuse_others(&stage.data_dir)?;
+        Ok(stage)
+    }
+
+    /// Makes sure that nothing is where a database is to be, and begins it beside that place where the place is not in here.
+    fn begin_database(&mut self, path: &Path) -> Result<(), Error> {
+        let staged = self.staged(path);
+        refuse_database(path)?;
+        if staged.starts_with(&self.dir) {
+            return Ok(());
+        }
+        refuse_database(&staged)?;
+        make_parent(&staged)?;
+        let begun = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&staged);
+        begun.map_err(Error::io("create", &staged))?;
+        self.outside = Some(staged);
+        Ok(())
     }
 
     /// Where a file is made ready that is to be `path`.
@@ -302,6 +359,9 @@ impl Drop for Stage {
         if !self.is_published.get() {
             // It failed: nothing of it is left.
             let _ = fs::remove_dir_all(&self.dir);
+            for file in self.outside.iter().flat_map(|path| files::of_sqlite(path)) {
+                let _ = fs::remove_file(file);
+            }
             if self.is_new {
                 let _ = fs::remove_dir(&self.data_dir);
             }

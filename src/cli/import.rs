@@ -140,6 +140,7 @@ fn import(args: ImportArgs, settings: &Settings, runtime: tokio::runtime::Handle
         refused: args.refused.unwrap_or_else(|| data.path("import-refused.jsonl")),
         scratch: data.path("run"),
         oldest: now.plus_us(i64::try_from(kept.as_micros()).unwrap_or(i64::MAX).saturating_neg()),
+        raw_oldest: raw_oldest(settings.retention.raw_days, now),
         window: Window { past: kept, future: Duration::from_secs(settings.ingest.future_s) },
         now,
     };
@@ -152,6 +153,14 @@ fn import(args: ImportArgs, settings: &Settings, runtime: tokio::runtime::Handle
         desk::note(&store, "import.run", "", stored.collect::<Vec<_>>().join(", "), now)?;
     }
     Ok(report)
+}
+
+/// Since when the archive keeps what was received: its upkeep deletes whole days. `None` = for ever.
+fn raw_oldest(days: u64, now: Timestamp) -> Option<Timestamp> {
+    const DAY_US: i64 = 86_400_000_000;
+    let days = i64::try_from(days).ok().filter(|days| *days > 0)?;
+    let at = now.plus_us(days.saturating_mul(DAY_US).saturating_neg());
+    Some(at.plus_us(-at.0.rem_euclid(DAY_US)))
 }
 
 fn open_target(settings: &Settings, data: &DataDir, runtime: tokio::runtime::Handle) -> anyhow::Result<Target> {
@@ -226,4 +235,20 @@ fn describe(report: &Report) -> String {
         let _ = writeln!(text, "what was refused is in {}", file.display());
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_archive_keeps_whole_days_and_without_a_number_all_of_them() {
+        let check = |days: u64, now: &str, expected: Option<&str>| {
+            let oldest = raw_oldest(days, time(now).unwrap()).map(|oldest| oldest.to_string());
+            assert_eq!(oldest.as_deref(), expected, "{days} before {now}");
+        };
+        check(0, "2026-02-12T10:00:00Z", None);
+        check(2, "2026-02-12T00:00:00Z", Some("2026-02-10T00:00:00Z"));
+        check(2, "2026-02-12T23:59:59Z", Some("2026-02-10T00:00:00Z"));
+    }
 }

@@ -23,8 +23,8 @@ Examples:
       --database-url postgres://iot@db/iot b.tar.zst
   iot-meter restore --data-dir /var/lib/iot-meter --without-database b.tar.zst   after pg_restore
 
-The file is checked as a whole before anything is written. Do not let the original and the restored server run at the same
-time: they are one and the same node.")]
+The file is checked as a whole before anything of it is written. Do not let the original and the restored server run at the
+same time: they are one and the same node.")]
 pub(super) struct RestoreArgs {
     /// The backup
     #[arg(value_name = "FILE")]

@@ -163,7 +163,18 @@ impl<'a> Plan<'a> {
 
     /// The firmware as said over REST.
     pub fn set_firmware(&mut self, device: &DeviceId, version: String) {
-        self.states.edit(device).fw_version = Some(version);
+        let state = self.states.edit(device);
+        (state.fw_version, state.doubtful_fw) = (Some(version), None);
+    }
+
+    /// The firmware as a hello says it. One that is not ahead is a copy that came late, or of a meter that was switched on with a
+    /// clock that is behind: that shows later.
+    fn hear_firmware(&mut self, device: &DeviceId, version: String, is_known: bool) {
+        let state = self.states.edit(device);
+        match is_known && state.fw_version.is_some() {
+            true => state.doubtful_fw = Some(version),
+            false => self.set_firmware(device, version),
+        }
     }
 
     /// A sign of life (or, with `Offline`, the last will) received at `at`.
@@ -205,9 +216,7 @@ impl<'a> Plan<'a> {
         let Message { device, ts, seq, body, .. } = message;
         self.tally.kind(body.kind());
         self.tally.ahead += u64::from(ts.0 - received_at.0 > AHEAD_US);
-        if let Some(counted) = seq.counted() {
-            self.count(&device, counted, ts, received_at);
-        }
+        let is_known = seq.counted().is_some_and(|counted| self.count(&device, counted, ts, received_at));
         self.hear(&device, Connection::said_by(&body), received_at);
         let kind = body.kind();
         let body = match body {
@@ -225,7 +234,7 @@ impl<'a> Plan<'a> {
                     "broker_connections": hello.broker_connections, "buf_usage_pct": hello.buf_usage_pct,
                     "temp_internal": hello.temp_internal,
                 });
-                self.set_firmware(&device, hello.fw_version);
+                self.hear_firmware(&device, hello.fw_version, is_known);
                 json
             }
             Body::Status { online } => json!({ "status": if online { "online" } else { "offline" } }),
@@ -277,21 +286,36 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Follows the meter's counter: gaps into the ledger, and the alert that goes with open ones.
-    fn count(&mut self, device: &DeviceId, counter: u32, ts: Timestamp, received_at: Timestamp) {
+    /// Follows the meter's counter; `true` = the message is not ahead of what was heard, and was not missing.
+    fn count(&mut self, device: &DeviceId, counter: u32, ts: Timestamp, received_at: Timestamp) -> bool {
         let state = self.states.edit(device);
-        let raises = state.registration.as_ref().is_some_and(|r| r.is_active);
-        let gap = match state.sequence.observe(counter, ts) {
-            Observation::First | Observation::Next | Observation::Known => return,
+        let observation = state.sequence.observe(counter, ts);
+        let is_known = observation == Observation::Known;
+        // Not a late copy after all: the meter was switched on again.
+        if !is_known
+            && let Some(said) = state.doubtful_fw.take()
+            && matches!(observation, Observation::Reboot { .. })
+        {
+            state.fw_version = Some(said);
+        }
+        let gap = match observation {
+            Observation::First | Observation::Next | Observation::Known => None,
             Observation::Reboot { gap } => {
                 self.tally.reboots += 1;
-                match gap {
-                    Some(gap) => gap,
-                    None => return,
-                }
+                gap
             }
-            Observation::Jump(gap) | Observation::Late(gap) => gap,
+            Observation::Jump(gap) | Observation::Late(gap) => Some(gap),
         };
+        if let Some(gap) = gap {
+            self.note_gap(device, gap, received_at);
+        }
+        is_known
+    }
+
+    /// A gap that is new or has changed into the ledger, and the alert that goes with open ones.
+    fn note_gap(&mut self, device: &DeviceId, gap: Gap, received_at: Timestamp) {
+        let state = self.states.edit(device);
+        let raises = state.registration.as_ref().is_some_and(|r| r.is_active);
         let alert = if gap.missing.is_empty() {
             self.tally.gaps_filled += 1;
             state.sequence.open.is_empty().then(|| AlertChange::Clear {

@@ -192,3 +192,29 @@ fn a_rule_fires_once_for_copies_and_for_a_plan_that_is_made_again() {
     let (batch, _) = plan(&mut states, vec![said(at(3), 3, volts(1.0))], UnknownDevices::Refuse, &rules);
     assert!(matches!(batch.rule_alerts[..], [RuleAlert::Clear { reason: None, .. }]), "{:?}", batch.rule_alerts);
 }
+
+#[test]
+fn a_hello_that_comes_again_late_does_not_bring_older_firmware_back() {
+    let hello = |seconds: i64, version: &str| {
+        let fw_version = version.into();
+        let (uptime_s, broker_connections, buf_usage_pct) = (0, 1, 0.0);
+        said(
+            at(seconds),
+            0,
+            Body::Hello(Hello { fw_version, uptime_s, broker_connections, buf_usage_pct, temp_internal: None }),
+        )
+    };
+    let mut states = registered(true);
+    let mut firmware = |messages: Vec<Decoded>| {
+        run(&mut states, messages, UnknownDevices::Refuse);
+        states.get(&id()).and_then(|state| state.fw_version.clone()).unwrap()
+    };
+    assert_eq!(firmware(vec![hello(100, "1.0"), said(at(101), 1, volts(750.0))]), "1.0");
+    assert_eq!(firmware(vec![said(at(201), 1, volts(750.0)), hello(200, "2.0")]), "2.0", "missing until now");
+    assert_eq!(firmware(vec![hello(100, "1.0"), said(at(202), 2, volts(750.0))]), "2.0", "a copy");
+    assert_eq!(firmware(vec![said(at(203), 3, volts(750.0)), hello(100, "1.0")]), "2.0", "another");
+    assert_eq!(firmware(vec![said(at(204), 4, volts(750.0))]), "2.0");
+    // Switched on with a clock that is behind, until it is set.
+    assert_eq!(firmware(vec![hello(150, "3.0"), said(at(151), 1, volts(750.0))]), "2.0", "it could be a copy");
+    assert_eq!(firmware(vec![said(at(300), 2, volts(750.0))]), "3.0");
+}

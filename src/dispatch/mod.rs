@@ -1,9 +1,10 @@
 //! Commands out to meters: from the store's row to the meter's MQTT session.
 //!
 //! Promise: a command in the store that has not expired is handed to its meter as soon as that is connected and
-//! subscribed, also after a restart of the server; what became of it is written back. A command may be delivered again
-//! (the meter ignores a `cmd_id` it has done), it is never lost. Of several nodes one that reaches the meter claims the command;
-//! when that one dies or loses the meter, another one that reaches it delivers it again. A device that has a command key hears signed commands only.
+//! subscribed, also after a restart of the server, of many that wait some at a time, oldest first; what became of it is
+//! written back. A command may be delivered again (the meter ignores a `cmd_id` it has done), it is never lost. Of several
+//! nodes one that reaches the meter claims the command; when that one dies or loses the meter, another one that reaches it
+//! delivers it again. A device that has a command key hears signed commands only.
 //! Must not know: HTTP, packets.
 //!
 //! Start from [`Dispatcher`]; [`Handle`] is what the REST API holds. [`rollouts`] gives the commands of staged updates.

@@ -60,6 +60,19 @@ pub fn link_of(firmware: i64) -> String {
     format!("firmware/{firmware}")
 }
 
+/// The address of an image as it may be shown to those who may not fetch it: without what opens a link of ours. That of
+/// somebody else's image stays as it is.
+pub fn unsigned(url: &str) -> &str {
+    let is_ours = |address: &str| {
+        let id = address.strip_suffix("/download").and_then(|rest| rest.rsplit_once("/api/firmware/"));
+        id.is_some_and(|(_, id)| id.parse::<i64>().is_ok())
+    };
+    match url.split_once('?') {
+        Some((address, _)) if is_ours(address) => address,
+        _ => url,
+    }
+}
+
 /// The task.
 pub struct Rollouts {
     campaigns: Campaigns,
@@ -300,6 +313,10 @@ mod tests {
         crate::payload::validate_command(&made.cmd, &made.params).unwrap();
         assert_eq!((made.expires_at, made.created_by.as_str()), (now.plus_us(600_000_000), "rollout:3"));
         let url = made.params["fw_url"].as_str().unwrap();
+        assert_eq!(unsigned(url), "https://meters.example:8443/iot/api/firmware/7/download");
+        for foreign in ["https://cdn.example/7/download?signature=1", "https://h/api/firmware/x/download?a", "a", ""] {
+            assert_eq!(unsigned(foreign), foreign);
+        }
         let query = url.strip_prefix("https://meters.example:8443/iot/api/firmware/7/download?expires=").unwrap();
         let (expires_s, signature) = query.split_once("&signature=").unwrap();
         let expires_s: i64 = expires_s.parse().unwrap();

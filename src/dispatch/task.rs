@@ -14,7 +14,7 @@ use crate::domain::command::CommandStatus;
 use crate::domain::{Clock, CommandId, DeviceId, Timestamp};
 use crate::observe::{Board, TaskState};
 use crate::payload;
-use crate::store::{self, Command, CommandChange, SharedStore};
+use crate::store::{self, COMMANDS_AT_ONCE, Command, CommandChange, SharedStore};
 use crate::vault::{self, Keyring, Purpose, Secret32};
 
 /// The name on the task board.
@@ -51,7 +51,7 @@ pub struct Dispatcher {
     inbox: Inbox,
     clock: Clock,
     board: Board,
-    /// Devices whose commands could not be read or sent yet.
+    /// Devices whose commands could not be read or sent yet, or not all of them.
     due: HashSet<DeviceId>,
     /// Deliveries that the store has not taken yet, oldest first.
     receipts: VecDeque<CommandChange>,
@@ -64,6 +64,10 @@ struct Order {
     device: DeviceId,
     commands: Vec<Command>,
     key: Option<Secret32>,
+    /// When they were claimed; what was `sent` before has been offered before.
+    claimed_at: Timestamp,
+    /// More may wait: these are as many as are handed out at once.
+    is_cut: bool,
 }
 
 /// Resolves when the process stops.
@@ -143,7 +147,8 @@ impl Dispatcher {
         }
     }
 
-    /// Sends connected devices everything that waits for them. What cannot be sent now is due again at the next upkeep.
+    /// Sends connected devices what waits for them. What cannot be sent now, or is more than is handed out at once, is due
+    /// again at the next upkeep.
     async fn deliver(&mut self, mut devices: Vec<DeviceId>) {
         for device in &devices {
             self.due.remove(device);
@@ -152,9 +157,10 @@ impl Dispatcher {
         for part in devices.chunks(DEVICES_AT_ONCE) {
             match self.hand_out(part).await {
                 Ok(orders) => {
-                    for Order { device, commands, key } in orders {
-                        if !commands.iter().all(|command| self.send(&device, command, key.as_deref())) {
-                            self.due.insert(device); // no room: it is slow, or it has just gone
+                    for order in orders {
+                        let is_sent = order.commands.iter().all(|command| self.send(&order, command));
+                        if order.is_cut || !is_sent {
+                            self.due.insert(order.device); // more wait, or no room: it is slow, or it has just gone
                         }
                     }
                 }
@@ -190,12 +196,18 @@ impl Dispatcher {
         let claimed = store::run(&self.store, claim).await?;
         let mut orders = Vec::with_capacity(claimed.len());
         for (device, mut commands, sealed) in claimed {
+            let is_cut = commands.len() >= COMMANDS_AT_ONCE;
             commands.retain(|command| !self.receipts.iter().any(|r| r.cmd_id == command.cmd_id));
             let open = |sealed: Vec<u8>| self.vault.open_32(Purpose::CommandKey, device.as_str(), &sealed);
-            match sealed.map(open).transpose() {
-                Ok(key) => orders.push(Order { device, commands, key }),
-                Err(error) => self.refuse(&device, &commands, error).await?,
-            }
+            let key = match sealed.map(open).transpose() {
+                Ok(key) => key,
+                Err(error) => {
+                    self.refuse(&device, &commands, error).await?;
+                    commands.clear();
+                    None
+                }
+            };
+            orders.push(Order { device, commands, key, claimed_at: now, is_cut });
         }
         Ok(orders)
     }
@@ -251,12 +263,16 @@ impl Dispatcher {
     }
 
     /// `false` = the broker has no room for it, or the device is gone.
-    fn send(&self, device: &DeviceId, command: &Command, key: Option<&[u8; 32]>) -> bool {
-        let bytes = payload::encode_command(command.cmd_id, command.created_at, &command.cmd, &command.params, key);
-        let is_sent = self.broker.send_command(device, command.cmd_id, bytes.into());
-        if is_sent {
-            let is_signed = key.is_some();
-            tracing::info!(device_id = %device, cmd_id = %command.cmd_id, cmd = command.cmd, is_signed, "command sent");
+    fn send(&self, order: &Order, command: &Command) -> bool {
+        let (device, cmd_id, cmd, key) = (&order.device, command.cmd_id, command.cmd.as_str(), order.key.as_deref());
+        let bytes = payload::encode_command(cmd_id, command.created_at, cmd, &command.params, key);
+        let is_sent = self.broker.send_command(device, cmd_id, bytes.into());
+        let (is_new, is_signed) = (command.sent_at == Some(order.claimed_at), key.is_some());
+        match is_sent {
+            true if is_new => tracing::info!(device_id = %device, %cmd_id, cmd, is_signed, "command sent"),
+            // Every second, where a device is slow and much waits for it.
+            true => tracing::debug!(device_id = %device, %cmd_id, cmd, is_signed, "command offered again"),
+            false => {}
         }
         is_sent
     }

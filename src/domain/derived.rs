@@ -4,8 +4,9 @@
 //! Import and export are the sign of active power. Where a vehicle has a DC and an AC system and a sample holds both,
 //! their active and apparent powers add: the system that is not in use reads zero, and then needs no power factor. Where
 //! AC power flows and its power factor is missing, the sample's active and reactive power are unknown, not the DC part.
+//! So they are where one of the values came in another unit than its registered one.
 
-use super::metric::{Known, Metric, Telemetry};
+use super::metric::{Known, Metric, Series, Telemetry};
 
 /// A derived quantity.
 #[allow(clippy::enum_variant_names, reason = "the field's words, as in the API")]
@@ -84,8 +85,12 @@ impl Derived {
 
     /// The quantity of each sample of a datagram that has it, with the sample's slot.
     pub fn of_datagram(self, telemetry: &Telemetry) -> impl Iterator<Item = (usize, Power)> + '_ {
-        let series = Self::INPUTS.map(|known| telemetry.series.iter().find(|s| s.metric == Metric::Known(known)));
-        (0..telemetry.offsets_us.len()).filter_map(move |slot| {
+        let usual = |known| telemetry.series.iter().find(|s| s.metric == Metric::Known(known) && s.is_usual());
+        let series = Self::INPUTS.map(usual);
+        let is_input = |s: &&Series| matches!(&s.metric, Metric::Known(known) if self.inputs().contains(known));
+        let foreign: Vec<&Series> = telemetry.series.iter().filter(is_input).filter(|s| !s.is_usual()).collect();
+        let is_usual = move |slot: &usize| foreign.iter().all(|s| s.values[*slot].is_nan());
+        (0..telemetry.offsets_us.len()).filter(is_usual).filter_map(move |slot| {
             let value = |known| {
                 let input = Self::INPUTS.iter().position(|input| *input == known)?;
                 series[input].map(|s| s.values[slot]).filter(|v| !v.is_nan())
@@ -186,5 +191,26 @@ mod tests {
         telemetry.push(2_000_000, Metric::Known(Known::CurrentDc), None, 12.0);
         let power = Power { value: 7500.0, is_plausible: true };
         assert_eq!(Derived::ActivePower.of_datagram(&telemetry).collect::<Vec<_>>(), [(0, power)]);
+    }
+
+    #[test]
+    fn a_sample_with_a_value_in_another_unit_has_no_power_not_even_that_of_its_other_system() {
+        let check = |unit: &str, expected: &[usize]| {
+            let mut telemetry = Telemetry::default();
+            let values = [(Known::VoltageDc, "V", 750.0), (Known::CurrentDc, unit, 0.3)];
+            for (known, unit, value) in values {
+                telemetry.push(0, Metric::Known(known), Some(unit), value);
+            }
+            let values = [(Known::VoltageAc, 100.0), (Known::CurrentAc, 10.0), (Known::Pf, 0.6)];
+            for (slot, (known, value)) in [0, 1].into_iter().flat_map(|slot| values.map(|value| (slot, value))) {
+                telemetry.push(slot, Metric::Known(known), None, value);
+            }
+            for derived in Derived::ALL {
+                let slots: Vec<usize> = derived.of_datagram(&telemetry).map(|(slot, _)| slot).collect();
+                assert_eq!(slots, expected, "{derived:?} {unit}");
+            }
+        };
+        check("A", &[0, 1]);
+        check("kA", &[1]);
     }
 }

@@ -29,6 +29,8 @@ pub struct DeviceState {
     pub heard: Hearings,
     /// Firmware, from its last hello.
     pub fw_version: Option<String>,
+    /// What a hello said that was not ahead of the count, if nothing that is was heard since. Need not be stored.
+    pub doubtful_fw: Option<String>,
     /// The newest value of each type **by sample time**; at most 64 types.
     pub latest: BTreeMap<Metric, Latest>,
     /// The widest |sample time − message ts| ever seen: how far around a time range a reader must look.

@@ -132,7 +132,7 @@ pub struct Telemetry {
     pub series: Vec<Series>,
     /// How many values lie outside their type's plausible range (they are kept).
     pub flagged: u16,
-    /// How many measurements were dropped: not a number, no valid type name, or one type too many.
+    /// How many measurements were dropped: not a number, no valid type name, a second unit of its type, or one type too many.
     pub dropped: u16,
 }
 
@@ -152,6 +152,11 @@ impl Series {
     pub fn unit(&self) -> Option<&str> {
         self.unit.as_deref().or(self.metric.unit())
     }
+
+    /// Whether it can be compared and reckoned with: a registered type in its unit, or a type that has none registered.
+    pub fn is_usual(&self) -> bool {
+        matches!(self.metric, Metric::Other(_)) || self.unit.is_none()
+    }
 }
 
 impl Telemetry {
@@ -160,17 +165,23 @@ impl Telemetry {
         Self { offsets_us: Vec::with_capacity(values), ..Self::default() }
     }
 
-    /// Adds one value; it takes the first slot of its time that its type has not filled yet, else a new slot.
+    /// Adds one value; it takes the first slot of its time that its type has not filled yet, else a new slot. A type has one
+    /// series and that one unit: a value in another one than those before it is dropped and counted.
     pub fn push(&mut self, offset_us: i64, metric: Metric, unit: Option<&str>, value: f64) {
         debug_assert!(value.is_finite(), "only finite values are measurements");
+        let unit = unit.filter(|u| !matches!(&metric, Metric::Known(k) if k.unit() == *u));
+        let row = self.series.iter().position(|s| s.metric == metric);
+        if row.is_some_and(|row| self.series[row].unit.as_deref() != unit) {
+            self.dropped = self.dropped.saturating_add(1);
+            return;
+        }
         if !metric.is_plausible(value) {
             self.flagged = self.flagged.saturating_add(1);
         }
-        let row = self.series.iter().position(|s| s.metric == metric).unwrap_or_else(|| {
-            let unit = unit.filter(|u| !matches!(&metric, Metric::Known(k) if k.unit() == *u)).map(Arc::from);
+        let row = row.unwrap_or_else(|| {
             let mut values = Vec::with_capacity(self.offsets_us.capacity());
             values.resize(self.offsets_us.len(), f64::NAN);
-            self.series.push(Series { metric, unit, values });
+            self.series.push(Series { metric, unit: unit.map(Arc::from), values });
             self.series.len() - 1
         });
         let slot = (0..self.offsets_us.len())
@@ -216,5 +227,28 @@ impl Telemetry {
     /// Whether there is no value at all.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_in_another_unit_than_those_of_its_type_before_it_is_dropped_and_counted() {
+        let check = |name: &str, units: &[Option<&str>], unit: Option<&str>, kept: &[f64]| {
+            let mut telemetry = Telemetry::default();
+            for (at, unit) in (0_i32..).zip(units) {
+                telemetry.push(at.into(), Metric::parse(name).unwrap(), *unit, at.into());
+            }
+            assert_eq!(telemetry.series.len(), 1, "{name} {units:?}");
+            let series = &telemetry.series[0];
+            assert_eq!((series.unit.as_deref(), series.values.as_slice()), (unit, kept), "{name} {units:?}");
+            assert_eq!(usize::from(telemetry.dropped), units.len() - kept.len(), "{name} {units:?}");
+        };
+        check("current_dc", &[None, Some("kA"), Some("A")], None, &[0.0, 2.0]);
+        check("current_dc", &[Some("kA"), Some("A"), None, Some("kA")], Some("kA"), &[0.0, 3.0]);
+        check("pf", &[Some(""), Some("%"), None], None, &[0.0, 2.0]);
+        check("speed", &[Some("m/s"), Some("km/h"), None], Some("m/s"), &[0.0]);
     }
 }

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::Error;
 use super::report::Ledger;
+use crate::domain::metric::MAX_METRICS_PER_DEVICE;
 use crate::domain::{Body, DEFAULT_DEVICE_TYPE, DeviceId, DeviceState, Message, Timestamp};
 use crate::store::{Batch, EventRow, NewDevice, SharedStore, TelemetryRow};
 
@@ -28,7 +29,7 @@ pub(super) struct Meters {
 pub(super) struct Rows {
     pub(super) telemetry: Vec<TelemetryRow>,
     pub(super) events: Vec<EventRow>,
-    /// Firmware said by hellos, with their time of receipt.
+    /// Firmware said by the newest hellos, with their time of receipt.
     pub(super) firmware: HashMap<DeviceId, (Timestamp, String)>,
 }
 
@@ -40,7 +41,9 @@ impl Rows {
         match body {
             Body::Telemetry(values) => self.telemetry.push(TelemetryRow { device, ts, seq, received_at, values }),
             body => {
-                if let Body::Hello(hello) = &body {
+                if let Body::Hello(hello) = &body
+                    && self.firmware.get(&device).is_none_or(|(at, _)| *at <= received_at)
+                {
                     self.firmware.insert(device.clone(), (received_at, hello.fw_version.clone()));
                 }
                 let body = crate::payload::body_json(&body);
@@ -89,19 +92,25 @@ impl Meters {
         let devices: Vec<DeviceId> = rows.devices().into_iter().cloned().collect();
         let mut states: HashMap<DeviceId, DeviceState> = store.device_states(&devices)?.into_iter().collect();
         let Rows { mut telemetry, mut events, firmware } = rows;
+        // Before the rows, which let their meters be seen later than their hellos.
+        for (device, (said_at, version)) in firmware {
+            let state = states.entry(device).or_default();
+            if state.fw_version.is_none() || state.last_seen.is_none_or(|seen| seen <= said_at) {
+                state.fw_version = Some(version);
+            }
+        }
         for row in &mut telemetry {
             let state = states.entry(row.device.clone()).or_default();
+            let dropped = row.values.dropped;
             state.absorb(&mut row.values, row.ts);
+            if row.values.dropped > dropped {
+                let most = MAX_METRICS_PER_DEVICE;
+                ledger.note(format!("a meter has {most} types at most: values of others are in the archive only"));
+            }
             state.last_seen = state.last_seen.max(Some(row.received_at));
         }
         for row in &events {
             let state = states.entry(row.device.clone()).or_default();
-            let is_newest = state.last_seen.is_none_or(|seen| seen <= row.received_at);
-            if let Some((_, version)) = firmware.get(&row.device)
-                && (is_newest || state.fw_version.is_none())
-            {
-                state.fw_version = Some(version.clone());
-            }
             state.last_seen = state.last_seen.max(Some(row.received_at));
         }
         telemetry.retain(|row| row.ts >= self.oldest && !row.values.is_empty());

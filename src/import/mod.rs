@@ -61,6 +61,8 @@ pub struct Options {
     pub scratch: PathBuf,
     /// What is older than this is not in the database.
     pub oldest: Timestamp,
+    /// What was received before this is not in the archive; `None` = everything is.
+    pub raw_oldest: Option<Timestamp>,
     /// Accepted range of a message's time, from its receipt.
     pub window: Window,
     /// Now.

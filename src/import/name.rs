@@ -38,7 +38,7 @@ pub(super) fn kind(category: &str) -> Option<Kind> {
 }
 
 /// A time in a file's name, in UTC: `2026-02-12T10:00:10.123456+00:00` with any signs between the numbers, or none, or a
-/// count since 1970 in seconds, milliseconds, microseconds or nanoseconds.
+/// count since 1970 in seconds, milliseconds, microseconds or nanoseconds. In another zone it is not read.
 fn time(text: &str) -> Option<Timestamp> {
     let text = text.strip_suffix('Z').unwrap_or(text);
     if text.bytes().all(|b| b.is_ascii_digit()) && (10..=19).contains(&text.len()) && text.len() != 14 {
@@ -58,17 +58,28 @@ fn time(text: &str) -> Option<Timestamp> {
         number.bytes().all(|b| b.is_ascii_digit()).then(|| number.to_owned())
     };
     let whole = [number(4)?, number(2)?, number(2)?, number(2)?, number(2)?, number(2)?];
-    let fraction = match rest.strip_prefix(['.', '_', '-', ',']) {
-        Some(digits) => digits.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default(),
-        None => "",
+    let (fraction, behind) = match rest.strip_prefix(['.', '_', '-', ',']) {
+        Some(digits) if !is_zone(rest) => {
+            digits.split_at(digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len()))
+        }
+        _ => ("", rest),
     };
-    let zone = rest.trim_start_matches(|c: char| c != '+');
-    if !matches!(zone.trim_start_matches('+'), "" | "00" | "0000" | "00:00" | "00-00" | "00_00") {
+    // A plus begins a zone wherever it stands.
+    let zone = if is_zone(behind) { behind } else { behind.trim_start_matches(|c: char| c != '+') };
+    if !matches!(zone.trim_start_matches(['+', '-']), "" | "00" | "0000" | "00:00" | "00-00" | "00_00") {
         return None;
     }
     let [year, month, day, hour, minute, second] = whole;
     let fraction = if fraction.is_empty() { "0" } else { fraction };
     Timestamp::parse_rfc3339(&format!("{year}-{month}-{day}T{hour}:{minute}:{second}.{fraction}Z"))
+}
+
+/// Whether that is an offset from UTC: `-05:00`, `-0500`, `-05`. Behind seconds a minus may begin a fraction as well, which
+/// has other numbers of digits: 3 or 6.
+fn is_zone(text: &str) -> bool {
+    let Some(offset) = text.strip_prefix(['+', '-']) else { return false };
+    let digits: Vec<char> = offset.chars().filter(|c| !matches!(c, ':' | '-' | '_')).collect();
+    matches!(digits.len(), 2 | 4) && digits.iter().all(char::is_ascii_digit)
 }
 
 #[cfg(test)]
@@ -87,6 +98,9 @@ mod tests {
             "2026-02-12T10:00:10.123456",
             "2026-02-12T10-00-10.123456Z",
             "2026-02-12T10:00:10.123456+00:00",
+            "2026-02-12T10:00:10.123456-00:00",
+            "2026-02-12T10-00-10-123456",
+            "2026-02-12T10-00-10-123456-1a",
             "2026-02-12_10-00-10_123456",
             "20260212_100010_123456",
             "20260212T100010.123456",
@@ -99,8 +113,13 @@ mod tests {
         check("1770890410123", Some("2026-02-12T10:00:10.123Z"));
         check("2026-02-12T10:00:10", Some("2026-02-12T10:00:10Z"));
         check("20260212100010", Some("2026-02-12T10:00:10Z"));
-        for unreadable in ["x", "2026-02-12T10:00:10+02:00", "2026-13-12T10:00:10", "7", "é026-02-12T10:00:10"] {
+        for unreadable in ["x", "2026-13-12T10:00:10", "7", "é026-02-12T10:00:10"] {
             check(unreadable, None);
+        }
+        for zone in ["+02:00", "-05:00", "-05-00", "-0530", "-05"] {
+            for time in ["2026-02-12T10:00:10", "2026-02-12T10:00:10.123456", "20260212_100010_123456"] {
+                check(&format!("{time}{zone}"), None);
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 //! that is stored with another time of receipt was received by a server itself; it is a duplicate, and not archived again.
 //!
 //! Invariant: memory holds one chunk. What is older than the database keeps goes to the archive alone; its meter is made known
-//! all the same.
+//! all the same. What the archive would delete at once goes to the database alone; what neither keeps is refused.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use object_store::path::Path;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::meters::{Meters, Rows};
 use super::name::{self, Name};
@@ -23,6 +24,7 @@ use super::{Error, Options};
 use crate::archive::{Adopted, Adopter, Bucket};
 use crate::domain::{Body, DeviceId, Message, Sequence, Telemetry, Timestamp};
 use crate::payload;
+use crate::store::{Page, Place, Store};
 
 /// Messages of one chunk.
 const CHUNK: usize = 4096;
@@ -30,6 +32,8 @@ const CHUNK: usize = 4096;
 const CHUNK_BYTES: u64 = 16 * 1024 * 1024;
 /// A larger object is no message.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// Events of one meter and instant that are looked at.
+const MAX_EVENTS: u32 = 16;
 const HOUR_US: i64 = 3_600_000_000;
 
 /// A name with what is known of its object.
@@ -192,14 +196,20 @@ fn store(
             Some(adopter) => adopter.has(&message.device, category, message.received_at)?,
             None => false,
         };
+        let is_expired = options.raw_oldest.is_some_and(|oldest| message.received_at < oldest);
         let key = judged.as_ref().ok().map(|m| (m.device.clone(), m.ts, m.seq));
         let received = key.as_ref().and_then(|key| there.get(key).copied());
         let is_repeated = key.is_some_and(|key| !seen.insert(key));
-        if is_archived || is_repeated || received.is_some_and(|at| at != message.received_at) {
+        // One that is stored with its own time is from a run that was killed before it archived it, or not to be archived.
+        if is_archived || is_repeated || received.is_some_and(|at| at != message.received_at || is_expired) {
             ledger.tally(Kind::Raw).duplicate += 1;
             continue;
         }
         match judged {
+            Ok(judged) if is_expired && judged.ts < meters.oldest => {
+                let detail = format!("received at {}: raise retention.raw_days", message.received_at);
+                ledger.refuse(Kind::Raw, "older_than_raw_retention", &listed.key, detail)?;
+            }
             Ok(judged) => {
                 let tally = ledger.tally(Kind::Raw);
                 tally.stored += 1;
@@ -207,9 +217,17 @@ fn store(
                 rows.push(judged, message.received_at);
             }
             // As in a server: kept in the archive with its reason, and told here.
-            Err(refusal) => ledger.refuse(Kind::Raw, refusal.name(), &listed.key, "kept in the archive as invalid")?,
+            Err(refusal) => {
+                let detail = match is_expired {
+                    true => "older than retention.raw_days",
+                    false => "kept in the archive as invalid",
+                };
+                ledger.refuse(Kind::Raw, refusal.name(), &listed.key, detail)?;
+            }
         }
-        adopted.push(message);
+        if !is_expired {
+            adopted.push(message);
+        }
     }
     let measured = rows.measured_before(meters.oldest);
     meters.store(rows, ledger)?;
@@ -238,6 +256,7 @@ fn already_there<'a>(
     for ((identity, message), received) in asked.into_iter().zip(&messages).zip(received) {
         let found = match (received, message.seq, &message.body) {
             (None, Sequence::Digest(_), Body::Telemetry(values)) => same_values(&**store, &identity, values)?,
+            (None, Sequence::Digest(_), body) => same_event(&**store, &identity, body)?,
             (received, ..) => received,
         };
         there.extend(found.map(|at| (identity, at)));
@@ -247,11 +266,7 @@ fn already_there<'a>(
 
 /// A message without a count is known by its bytes, and the old installation has written them anew: it is the same one
 /// also when a row of its instant has the same values.
-fn same_values(
-    store: &dyn crate::store::Store,
-    (device, ts, _): &Identity,
-    values: &Telemetry,
-) -> Result<Option<Timestamp>, Error> {
+fn same_values(store: &dyn Store, (device, ts, _): &Identity, values: &Telemetry) -> Result<Option<Timestamp>, Error> {
     let mut found = None;
     store.scan_telemetry(device, *ts, ts.plus_us(1), &mut |row| {
         let is_same = row.seq.counted().is_none() && same(&row.values, values);
@@ -259,6 +274,25 @@ fn same_values(
         std::ops::ControlFlow::Continue(())
     })?;
     Ok(found)
+}
+
+/// The same for what has no values: an event of its instant and kind that says the same.
+fn same_event(store: &dyn Store, (device, ts, _): &Identity, body: &Body) -> Result<Option<Timestamp>, Error> {
+    let said = members(payload::body_json(body));
+    // Backwards from the end of the instant, of whatever kind: so few are read.
+    let events = store.events(device, None, Page::behind(Some(Place(ts.0, i64::MAX)), MAX_EVENTS))?.items;
+    Ok(events.into_iter().take_while(|event| event.ts == *ts).find_map(|event| {
+        let is_same = event.seq.counted().is_none() && event.kind == body.kind() && members(event.body) == said;
+        is_same.then_some(event.received_at)
+    }))
+}
+
+/// What an event says; a member without a value says nothing.
+fn members(body: Value) -> Map<String, Value> {
+    match body {
+        Value::Object(members) => members.into_iter().filter(|(_, value)| !value.is_null()).collect(),
+        _ => Map::new(),
+    }
 }
 
 /// Whether two messages say the same, in whatever order.

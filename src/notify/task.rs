@@ -29,6 +29,8 @@ const TICK: Duration = Duration::from_secs(2);
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// Longest delivery: all pages of all lists, each as slow as it may be.
 const LEASE: Duration = Duration::from_secs(300);
+/// A notice that has to wait longer for its next call is let go: its lease would end meanwhile, and another node send it too.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const LIMITS: Limits = Limits { timeout: Duration::from_secs(10), max_bytes: 16 << 20 };
 
 /// Sends until `stop` says so. Each try of a notice is a trace of its own, which GitHub is told.
@@ -199,7 +201,11 @@ impl Sender {
                 Next::Done(end) => return Some(Ok(end)),
                 Next::Ask(call) => call,
             };
-            let wait = self.pace.wait(call.is_write(), self.clock.now());
+            let now = self.clock.now();
+            let wait = self.pace.wait(call.is_write(), now);
+            if wait > LONGEST_WAIT {
+                return Some(Err(Trouble::Limited(now.plus(wait))));
+            }
             let mut stopping = stop.clone();
             tokio::select! {
                 biased;
@@ -314,3 +320,7 @@ fn say_what_would_be(alert: &Alert, repository: &str) {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
+mod tests;

@@ -67,7 +67,7 @@ fn telemetry(
     for sample in &samples {
         kept += usize::from(add(context, ts, &mut telemetry, sample));
     }
-    telemetry.dropped = u16::try_from(len - kept).unwrap_or(u16::MAX);
+    telemetry.dropped = telemetry.dropped.saturating_add(u16::try_from(len - kept).unwrap_or(u16::MAX));
     Ok(telemetry)
 }
 

@@ -174,7 +174,8 @@ impl Watch {
         }
         self.buried.push((device.clone(), now));
         let was_purged = purged_at.is_some_and(|at| now.since(at) < BURIED_FOR);
-        let once_more = move |s: &dyn store::Store| match s.device(&device)?.is_some_and(|found| found.is_quarantined()) {
+        let once_more = move |s: &dyn store::Store| match s.device(&device)?.is_some_and(|found| found.is_quarantined())
+        {
             true => s.delete_device(&device, was_purged),
             false => Ok(false),
         };
@@ -211,7 +212,9 @@ impl Watch {
     async fn count(&self, warned: &mut Option<Timestamp>) {
         let now = self.now();
         let soon = now.plus(SOON);
-        let Ok(figures) = store::run(&self.parts.store, move |s| s.certificate_figures(now, soon)).await else { return };
+        let Ok(figures) = store::run(&self.parts.store, move |s| s.certificate_figures(now, soon)).await else {
+            return;
+        };
         let states = [
             ("valid", figures.valid),
             ("expiring", figures.expiring),

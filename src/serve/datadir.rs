@@ -111,7 +111,8 @@ impl DataDir {
 
     /// Whether a process holds the directory, as far as can be seen.
     pub fn is_held(root: &Path) -> bool {
-        File::open(root.join("run/lock")).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+        File::open(root.join("run/lock"))
+            .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
     }
 
     /// A path inside.

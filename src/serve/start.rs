@@ -121,7 +121,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     start_upkeep(&settings, &parts, &stopping, &mut tasks);
     let history = History::new(Arc::clone(&parts.store), raw.clone());
     rollups::start(&settings, &parts, &history, &stopping, &mut tasks);
-    start_credentials(&settings, has_authority, (&parts, &collector), &revocations, served, &doors, &stopping, &mut tasks);
+    start_rights(&settings, has_authority, (&parts, &collector), &revocations, served, &doors, &stopping, &mut tasks);
     let notices = notices::start(&settings, &data, node_id, &parts, &tracer, &stopping, &mut tasks)?;
     let journal_now = parts.journal.clone();
     let services = api::Services {
@@ -402,7 +402,7 @@ fn start_upkeep(settings: &Settings, parts: &Parts, stopping: &watch::Receiver<b
 
 /// What looks after certificates and other rights.
 #[allow(clippy::too_many_arguments, reason = "the parts of the start that it watches")]
-fn start_credentials(
+fn start_rights(
     settings: &Settings,
     has_authority: bool,
     (parts, collector): (&Parts, &collector::Handle),

@@ -83,6 +83,7 @@ pub type SharedStore = Arc<dyn Store>;
 pub trait Store:
     Access
     + Certificates
+    + Commands
     + Enrolment
     + Live
     + Nodes
@@ -208,7 +209,8 @@ pub trait Store:
     fn command(&self, id: CommandId) -> Result<Option<Command>, Error>;
     /// Commands that match, newest first.
     fn commands(&self, filter: &CommandFilter, page: Page) -> Result<Listing<Command>, Error>;
-    /// Commands of a device that are to be sent (pending or sent, not expired at `now`), oldest first.
+    /// Commands of a device that are to be sent next (pending or sent, not expired at `now`), oldest first; at most
+    /// [`COMMANDS_AT_ONCE`].
     fn deliverable_commands(&self, id: &DeviceId, now: Timestamp) -> Result<Vec<Command>, Error>;
     /// Moves a command when its state allows it (see `domain::command`); `None` = no such command, `Conflict` = the state
     /// forbids it and the command is returned as it is.
@@ -217,31 +219,24 @@ pub trait Store:
     fn advance_commands(&self, changes: &[CommandChange]) -> Result<Vec<Option<Outcome<Command>>>, Error> {
         changes.iter().map(|change| self.advance_command(change)).collect()
     }
-    /// What of the devices' commands is to be sent (pending or sent, not expired at `now`), oldest first, and is from now on
-    /// this node's to send; all of it `sent`. What another node sends that is there and holds the device's session is left
-    /// to it.
+    /// What of the devices' commands is to be sent next (pending or sent, not expired at `now`), of each device at most
+    /// [`COMMANDS_AT_ONCE`], oldest first, and is from now on this node's to send; all of it `sent`. The turn of the others
+    /// comes when these are delivered. What another node sends that is there and holds the device's session is left to it.
     fn claim_commands(&self, devices: &[DeviceId], now: Timestamp) -> Result<Vec<Command>, Error> {
-        let mut claimed = Vec::new();
+        let mut next = Vec::new();
         for device in devices {
-            claimed.extend(self.deliverable_commands(device, now)?);
+            next.extend(self.deliverable_commands(device, now)?);
         }
-        let (to, detail) = (CommandStatus::Sent, None);
-        let pending = claimed.iter().filter(|c| c.status == CommandStatus::Pending).map(|c| c.cmd_id);
-        let changes: Vec<_> =
-            pending.map(|cmd_id| CommandChange { cmd_id, device: None, to, detail: detail.clone(), at: now }).collect();
+        let pending = next.iter().filter(|command| command.status == CommandStatus::Pending);
+        let to = CommandStatus::Sent;
+        let sent = |c: &Command| CommandChange { cmd_id: c.cmd_id, device: None, to, detail: None, at: now };
+        let changes: Vec<_> = pending.map(sent).collect();
         if changes.is_empty() {
-            return Ok(claimed);
+            return Ok(next);
         }
-        // One that is cancelled meanwhile is never sent.
-        let mut outcomes = self.advance_commands(&changes)?.into_iter();
-        let is_ours = |command: Command| match command.status {
-            CommandStatus::Pending => match outcomes.next() {
-                Some(Some(Outcome::Done(sent))) => Some(sent),
-                _ => None,
-            },
-            _ => Some(command),
-        };
-        Ok(claimed.into_iter().filter_map(is_ours).collect())
+        self.advance_commands(&changes)?;
+        // Seen again: one that is cancelled meanwhile is never sent, and another has its place.
+        self.claim_commands(devices, now)
     }
     /// Expires what is overdue at `now`: pending or sent past `expires_at` → expired; delivered before
     /// `delivered_before` and unanswered → timeout. Returns how many changed.
@@ -278,6 +273,20 @@ pub trait Store:
     /// at most `limit` rows a call, or a little more where a whole day goes at once; returns how many. A store that keeps
     /// days apart leaves the day of `before` until it is over.
     fn trim(&self, before: Timestamp, limit: usize) -> Result<usize, Error>;
+}
+
+/// Commands of a device that are handed out at once: a queue of messages has room for them.
+pub const COMMANDS_AT_ONCE: usize = 100;
+
+/// Part of the [`Store`]: commands as they are changed by those who have read them some time ago.
+pub trait Commands {
+    /// [`Store::advance_command`] of a command that is `from` still (`None` = whatever it is), which is seen where it is
+    /// changed: nothing comes between. `Conflict` also when it is not.
+    fn advance_command_from(
+        &self,
+        from: Option<CommandStatus>,
+        change: &CommandChange,
+    ) -> Result<Option<Outcome<Command>>, Error>;
 }
 
 /// How a database is opened. SQLite, which is a file of one node, has no use for any of it.

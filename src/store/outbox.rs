@@ -199,15 +199,24 @@ pub enum News {
 
 impl Incident {
     /// Whether `notice` is news to whoever knows `known`. An alert that was told while nothing was sent is news again as soon
-    /// as something is.
+    /// as something is, and one that has begun anew though nobody said that it was over.
     pub fn news(known: Option<&Self>, notice: &Notice) -> News {
         match known {
             None => News::New,
             Some(known) if notice.at < known.told_at => News::Overtaken,
             Some(known) if notice.status != known.status => News::New,
-            Some(known) if notice.status == AlertStatus::Firing && known.is_dry && !notice.is_dry => News::New,
+            Some(_) if notice.status == AlertStatus::Resolved => News::Repeated,
+            Some(known) if known.is_dry && !notice.is_dry => News::New,
+            Some(known) if known.is_before(notice) => News::New,
             Some(_) => News::Repeated,
         }
+    }
+
+    /// Whether it was over before that one began. Alertmanager does not tell the end of what is silenced or inhibited, nor of
+    /// what it has forgotten.
+    fn is_before(&self, notice: &Notice) -> bool {
+        // What began before we were told is the same: another Prometheus saw it begin a little later.
+        notice.starts_at > self.starts_at.max(self.told_at)
     }
 
     /// What is known after `notice`.
@@ -329,5 +338,27 @@ mod tests {
         check((Firing, 1, true), (Firing, 2, false), News::New);
         check((Firing, 1, false), (Firing, 2, true), News::Repeated);
         check((Resolved, 5, false), (Firing, 4, false), News::Overtaken);
+    }
+
+    #[test]
+    fn an_alert_that_has_begun_anew_is_news_though_its_end_was_never_told() {
+        let firing = |(starts_at, at): (i64, i64)| Notice {
+            starts_at: Timestamp(starts_at),
+            ..notice(AlertStatus::Firing, at, false)
+        };
+        let check = |known: (i64, i64), told: (i64, i64), expected: News| {
+            let known = Incident::after(None, &firing(known));
+            assert_eq!(Incident::news(Some(&known), &firing(told)), expected, "{known:?} {told:?}");
+        };
+        check((10, 15), (20, 25), News::New);
+        check((10, 15), (10, 25), News::Repeated);
+        // Two see it begin, one a little later than the other.
+        check((10, 15), (12, 25), News::Repeated);
+        check((12, 15), (10, 25), News::Repeated);
+        // Our clock is behind.
+        check((20, 15), (20, 25), News::Repeated);
+        let over = Notice { status: AlertStatus::Resolved, ..firing((10, 15)) };
+        let again = Notice { starts_at: Timestamp(20), at: Timestamp(25), ..over.clone() };
+        assert_eq!(Incident::news(Some(&Incident::after(None, &over)), &again), News::Repeated, "over is over");
     }
 }

@@ -181,6 +181,7 @@ fn states_come_back_whole(store: &dyn Store) {
         last_seen: Some(at(10)),
         heard: Default::default(),
         fw_version: Some("1.2".into()),
+        doubtful_fw: None,
         latest: BTreeMap::from([
             (Metric::parse("voltage_dc").unwrap(), latest(0.1 + 0.2, None)),
             (Metric::parse("x.y").unwrap(), latest(-5e-324, Some("\"µ\""))),

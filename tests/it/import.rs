@@ -1,5 +1,7 @@
 //! `iot-meter import`: an old installation, small but whole, taken over by the real executable.
 
+mod meters;
+mod own;
 mod past;
 
 use std::path::{Path, PathBuf};
@@ -8,7 +10,7 @@ use std::process::{Command, Stdio};
 use iot_meter::domain::Timestamp;
 use serde_json::{Value, json};
 
-use crate::support::{Connect, TestApp, telemetry};
+use crate::support::{TestApp, telemetry};
 
 /// The executable's `import`, on the data directory and database of a server that is stopped.
 struct Import {
@@ -275,35 +277,6 @@ fn the_old_tables_are_read_from_the_old_database_and_from_its_dumps() {
     });
     let device = app.api.get("/api/devices/pg-1").expect(200).json();
     assert_eq!((&device["device_name"], &device["metadata"]["a"][0]), (&json!("It's; a 'meter'"), &json!(1)));
-}
-
-#[test]
-fn what_a_server_received_itself_is_not_taken_over_again() {
-    let mut app = TestApp::open();
-    let old = Old::new(app.at(0));
-    let bucket = old.bucket();
-    app.register("old-1");
-    let (mut meter, _) = app.mqtt(&Connect::id("old-1"));
-    for seq in 0..2 {
-        let text = telemetry("old-1", old.at(i64::from(seq) * 10_000), seq, 750.5);
-        meter.publish("iot/old-1/telemetry", text.as_bytes(), 1);
-    }
-    // The old meter's bytes differ from what the old collector made of them.
-    app.register("old-2");
-    let (mut meter, _) = app.mqtt(&Connect::id("old-2"));
-    let flat = format!(r#"{{"current_dc":-3,"voltage_dc":601.5,"timestamp":"{}"}}"#, old.at(5_000));
-    meter.publish("iot/old-2/telemetry", flat.as_bytes(), 1);
-    app.settled();
-    drop(meter);
-    let import = Import::of(&app);
-    app.restart_while(|| {
-        let (report, _) = import.run(&["--raw", &bucket]);
-        assert_eq!(counts(&report, "raw"), [5, 2, 3, 0], "the hello and the status are new: {report:#}");
-    });
-    let raw = |device: &str| app.api.get(&format!("/api/devices/{device}/raw-data?limit=10")).expect(200).json();
-    assert_eq!(raw("old-1").as_array().unwrap().len(), 4);
-    assert_eq!(raw("old-2").as_array().unwrap().len(), 1);
-    assert_eq!(app.values("old-2", "voltage_dc"), [601.5]);
 }
 
 #[test]

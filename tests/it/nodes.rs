@@ -15,7 +15,7 @@ use crate::rolling::{World, all_are_stored_once, meters, stop};
 use crate::support::postgres::Server as Postgres;
 use crate::support::process::{Server, command_at};
 use crate::support::{
-    Client, Connect, Figures, Packet, an_hour_ago, eventually, settled, settled_within, sse, telemetry,
+    Client, Connect, Figures, Packet, TestApp, an_hour_ago, eventually, settled, settled_within, sse, telemetry,
 };
 
 /// The state of each node by name, as one of them says.
@@ -118,29 +118,32 @@ fn commands_given_to_one_node_reach_a_meter_at_another_and_go_on_when_that_one_i
 
 #[test]
 fn a_device_that_one_node_removes_does_not_come_back_by_what_another_one_has_heard() {
-    let (dir, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
+    let postgres = Postgres::start();
     let url = postgres.database();
-    let [a, b] = ["a", "b"].map(|name| Server::start_node(dir.path(), name, &url));
-    eventually("both know both", || [&a, &b].iter().all(|node| counts(node, 2.0, 0.0, 0.0)));
-    a.api.post("/api/devices", &json!({"device_id": "m1", "device_name": "M"})).expect(201);
-    let (meter, _) = Client::connect(b.mqtt, &Connect::id("m1"));
+    let start = || TestApp::builder().set("database.url", &url).set("nodes.heartbeat_s", "1").start();
+    let (a, b) = (start(), start());
+    let key = std::fs::read_to_string(a.data_dir().join("admin.key")).unwrap();
+    let apis = [a.api.clone(), b.api.with_key(Some(key.trim()))];
+    let know_each_other = |api| Figures::of(api).value("nodes{state=\"alive\"}") == 2.0;
+    eventually("both know both", || apis.iter().all(know_each_other));
+    let [over_a, over_b] = &apis;
+    let added = over_a.post("/api/devices", &json!({"device_id": "m1", "device_name": "M"})).expect(201).json();
+    let (meter, _) = b.mqtt(&Connect::id("m1").login("m1", added["token"].as_str().unwrap()));
     let says = std::thread::spawn(move || {
         let (mut next, pause) = (0, Duration::from_millis(20));
         publish_paced(meter, "m1", &mut next, an_hour_ago(), pause, &AtomicBool::new(false))
     });
     let rows = || postgres.query(&url, "SELECT count(*) FROM telemetry WHERE device_id = 'm1'");
     eventually("it is heard", || rows() != "0");
-    a.api.delete("/api/devices/m1?purge=true").expect(200);
+    over_a.delete("/api/devices/m1?purge=true").expect(200);
     assert!(!says.join().unwrap().is_empty(), "the other node has let it go");
-    settled(&b.api);
+    settled(over_b);
     eventually("it is gone, and all that it said", || {
-        [&a, &b].iter().all(|node| node.api.get("/api/devices/m1").status == 404) && rows() == "0"
+        apis.iter().all(|api| api.get("/api/devices/m1").status == 404) && rows() == "0"
     });
-    b.api.post("/api/devices", &json!({"device_id": "m1", "device_name": "N"})).expect(201);
-    assert_eq!(presence(&a), (vec![], "unknown".to_owned()), "nothing of the one before");
-    for node in [a, b] {
-        assert_eq!(node.terminate(), Some(0));
-    }
+    over_b.post("/api/devices", &json!({"device_id": "m1", "device_name": "N"})).expect(201);
+    let status = over_a.get("/api/devices/m1/status").expect(200).json();
+    assert_eq!(status["connection_status"], "unknown", "nothing of the one before: {status}");
 }
 
 /// When a node last said that it is there.

@@ -8,7 +8,7 @@ use diesel::{Connection, SqliteConnection};
 use iot_meter::observe::trace::Context;
 use serde_json::{Value, json};
 
-use crate::support::github::{GitHub, Mood};
+use crate::support::github::{GitHub, Mood, REPOSITORY, TOKEN};
 use crate::support::process::{self, Server};
 use crate::support::{Api, Figures, TestApp, eventually};
 
@@ -75,6 +75,26 @@ fn an_alert_becomes_one_issue_that_is_closed_and_opened_again() {
     let results: Vec<_> =
         listed(&app.api, "done").iter().map(|row| row["result"].as_str().unwrap().to_owned()).collect();
     assert_eq!(results, ["reopened", "closed", "opened"]);
+}
+
+#[test]
+fn an_alert_that_begins_anew_opens_its_issue_again_though_its_end_was_never_told() {
+    let github = GitHub::start();
+    let app = app(&github);
+    tell(&app.api, "ab12", "firing", FIRST);
+    all_told(&app.api);
+    let somebody = Api::new(github.url.strip_prefix("http://").unwrap().parse().unwrap(), Some(TOKEN.to_owned()));
+    let closed = json!({"state": "closed"}).to_string().into_bytes();
+    somebody.send("PATCH", &format!("/repos/{REPOSITORY}/issues/1"), &[], Some(closed)).expect(200);
+    assert_eq!(tell(&app.api, "ab12", "firing", FIRST)["repeated"], 1);
+    assert!(!github.issues()[0].is_open, "what people close stays closed until the alert changes");
+    let anew = app.now().to_string();
+    assert_eq!(tell(&app.api, "ab12", "firing", &anew)["queued"], 1);
+    assert_eq!(tell(&app.api, "ab12", "firing", &anew)["repeated"], 1);
+    all_told(&app.api);
+    let issues = github.issues();
+    assert_eq!((issues.len(), issues[0].is_open, issues[0].comments.len()), (1, true, 1));
+    assert_eq!(listed(&app.api, "done")[0]["result"], "reopened");
 }
 
 #[test]

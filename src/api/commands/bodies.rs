@@ -6,11 +6,13 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::AckResult;
+use crate::api::auth::Principal;
 use crate::api::body::{Contract, Fields, Rule};
 use crate::api::error::{ApiError, Fault};
 use crate::api::show::{Time, time};
+use crate::dispatch::rollouts::unsigned;
 use crate::payload;
-use crate::store::Command;
+use crate::store::{Command, Role};
 
 /// The longest life of a command: 30 days.
 const MAX_LIFE_S: u64 = 30 * 86_400;
@@ -21,6 +23,7 @@ pub struct CommandBody {
     cmd_id: String,
     device_id: String,
     cmd: String,
+    /// An `fw_url` that is a link of this server has its signature for administrators of all devices only.
     #[schema(value_type = Object)]
     params: Map<String, Value>,
     /// `pending sent delivered accepted rejected error unsupported expired cancelled timeout`.
@@ -40,7 +43,26 @@ pub struct CommandBody {
 }
 
 impl From<Command> for CommandBody {
-    fn from(c: Command) -> Self {
+    /// As it may be shown to everybody who may see the device.
+    fn from(mut command: Command) -> Self {
+        if let Some(Value::String(url)) = command.params.get_mut("fw_url") {
+            let shown = unsigned(url).len();
+            url.truncate(shown);
+        }
+        Self::whole(command)
+    }
+}
+
+impl CommandBody {
+    /// As `asker` may see it: who may fetch every image may have the link.
+    pub(super) fn shown_to(asker: &Principal, command: Command) -> Self {
+        match asker.role == Role::Admin && asker.whole_fleet().is_ok() {
+            true => Self::whole(command),
+            false => Self::from(command),
+        }
+    }
+
+    fn whole(c: Command) -> Self {
         Self {
             cmd_id: c.cmd_id.to_string(),
             device_id: c.device.to_string(),

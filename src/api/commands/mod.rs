@@ -4,6 +4,8 @@
 //! otherwise later is answered 409.
 
 mod bodies;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -22,13 +24,17 @@ use crate::dispatch;
 use crate::domain::CommandId;
 use crate::domain::command::CommandStatus;
 use crate::domain::message::AckResult;
-use crate::store::{Command, CommandChange, CommandFilter, NewCommand, Outcome};
+use crate::store::{self, Command, CommandChange, CommandFilter, NewCommand, Outcome, Page, Store};
+
+/// Commands that may wait for a device to receive them.
+const MAX_WAITING: u64 = 1000;
 
 /// Gives a command: 201 when the meter is connected, 202 when the command waits for it.
 #[utoipa::path(tag = "commands", params(("id" = String, Path, description = "Device id")),
     request_body = CreateCommand, responses((status = 201, body = CreatedBody),
     (status = 202, description = "Waits for the meter", body = CreatedBody), (status = 400, body = super::Problem),
-    (status = 404, body = super::Problem)))]
+    (status = 404, body = super::Problem),
+    (status = 409, description = "Too many commands wait for the meter", body = super::Problem)))]
 #[post("/api/devices/{id}/commands")]
 pub async fn create_command(
     state: web::Data<State>,
@@ -47,8 +53,14 @@ pub async fn create_command(
         created_by: principal.name,
         expires_at: now.plus(life_s.map_or(state.options.command_life, Duration::from_secs)),
     };
-    let created = state.store(move |s| s.create_command(&new)).await?;
-    let command = created.ok_or_else(|| ApiError::no_device(id.as_str()))?;
+    let given = state.store(move |s| give(s, &new)).await?;
+    let command = match given.ok_or_else(|| ApiError::no_device(id.as_str()))? {
+        Outcome::Done(command) => command,
+        Outcome::Conflict => {
+            let text = "commands wait for this device already: cancel some, or wait until it has received them";
+            return Err(ApiError::Conflict(format!("{MAX_WAITING} {text}")));
+        }
+    };
     let mut is_connected = state.services.dispatch.is_connected(&id);
     if !is_connected && state.services.store.is_shared() {
         let device = id.clone();
@@ -62,6 +74,20 @@ pub async fn create_command(
     Ok(json(code, &CreatedBody::new(&command, message)))
 }
 
+/// Adds a command; `Conflict` = as many wait as may. Of several who ask at once a few more may pass: what counts is that there
+/// is an end. Rollouts have theirs: a device is in one at a time.
+fn give(store: &dyn Store, new: &NewCommand) -> Result<Option<Outcome<Command>>, store::Error> {
+    let mut waiting = 0;
+    for status in [CommandStatus::Pending, CommandStatus::Sent] {
+        let filter = CommandFilter { device: Some(new.device.clone()), status: Some(status) };
+        waiting += store.commands(&filter, Page::offset(0, 1))?.total.unwrap_or(0);
+    }
+    match waiting < MAX_WAITING {
+        true => Ok(store.create_command(new)?.map(Outcome::Done)),
+        false => Ok(Some(Outcome::Conflict)),
+    }
+}
+
 /// Commands of a device, newest first.
 #[utoipa::path(tag = "commands", params(("id" = String, Path, description = "Device id"),
     ("status" = Option<String>, Query, description = "A command state"),
@@ -71,6 +97,7 @@ pub async fn create_command(
 #[get("/api/devices/{id}/commands")]
 pub async fn device_commands(
     state: web::Data<State>,
+    principal: Principal,
     Target(id): Target,
     mut params: Params,
     request: HttpRequest,
@@ -82,7 +109,7 @@ pub async fn device_commands(
     devices::find(&state, &id).await?;
     let filter = CommandFilter { device: Some(id), status };
     let listing = state.store(move |s| s.commands(&filter, paging.part())).await?;
-    Ok(show::list(&request, paging, listing, CommandBody::from))
+    Ok(show::list(&request, paging, listing, |command| CommandBody::shown_to(&principal, command)))
 }
 
 /// The command a path names, when the asker may reach its device.
@@ -105,7 +132,7 @@ pub async fn get_command(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let command = find(&state, &principal, &path).await?;
-    Ok(etag::respond(&request, step(&command), &CommandBody::from(command)))
+    Ok(etag::respond(&request, step(&command), &CommandBody::shown_to(&principal, command)))
 }
 
 /// The version of a command: how far it is.
@@ -113,16 +140,37 @@ fn step(command: &Command) -> i64 {
     CommandStatus::ALL.iter().position(|s| *s == command.status).and_then(|n| i64::try_from(n).ok()).unwrap_or(0)
 }
 
+/// The state that `If-Match` wants the command to be in; `None` = any.
+fn expected(request: &HttpRequest, command: &Command) -> Result<Option<CommandStatus>, ApiError> {
+    let version = etag::precondition(request.headers(), step(command))?;
+    Ok(version.map(|_| command.status))
+}
+
 async fn advance(
     state: &State,
     command: &Command,
+    from: Option<CommandStatus>,
     to: CommandStatus,
     detail: Option<String>,
 ) -> Result<Outcome<Command>, ApiError> {
     let at = state.services.clock.now();
     let change = CommandChange { cmd_id: command.cmd_id, device: None, to, detail, at };
-    let advanced = state.store(move |s| s.advance_command(&change)).await?;
+    let advanced = state.store(move |s| s.advance_command_from(from, &change)).await?;
     advanced.ok_or_else(|| ApiError::NotFound("this command was".to_owned()))
+}
+
+/// What a command is by now that could not be changed; it must be `from` still, where that is said.
+async fn unchanged(
+    state: &State,
+    principal: &Principal,
+    path: &str,
+    from: Option<CommandStatus>,
+) -> Result<Command, ApiError> {
+    let command = find(state, principal, path).await?;
+    match from.is_none_or(|from| from == command.status) {
+        true => Ok(command),
+        false => Err(ApiError::Stale),
+    }
 }
 
 /// Cancels a command that is still pending.
@@ -139,12 +187,12 @@ pub async fn cancel_command(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let command = find(&state, &principal, &path).await?;
-    etag::precondition(request.headers(), step(&command))?;
+    let from = expected(&request, &command)?;
     let detail = Some(format!("cancelled by {}", principal.name));
-    match advance(&state, &command, CommandStatus::Cancelled, detail).await? {
-        Outcome::Done(command) => Ok(json(StatusCode::OK, &CommandBody::from(command))),
+    match advance(&state, &command, from, CommandStatus::Cancelled, detail).await? {
+        Outcome::Done(command) => Ok(json(StatusCode::OK, &CommandBody::shown_to(&principal, command))),
         Outcome::Conflict => {
-            let now = find(&state, &principal, &path).await?.status.name();
+            let now = unchanged(&state, &principal, &path, from).await?.status.name();
             Err(ApiError::Conflict(format!("only a pending command can be cancelled; this one is {now}")))
         }
     }
@@ -170,20 +218,19 @@ pub async fn acknowledge_command(
 ) -> Result<HttpResponse, ApiError> {
     let (result, detail) = body.into_parts()?;
     let command = find(&state, &principal, &path).await?;
-    etag::precondition(request.headers(), step(&command))?;
-    let to = CommandStatus::from(result);
-    match advance(&state, &command, to, detail).await? {
+    let (from, to) = (expected(&request, &command)?, CommandStatus::from(result));
+    match advance(&state, &command, from, to, detail).await? {
         Outcome::Done(command) => {
             // The collector derives the meter's intervals from what it has accepted.
             if to == CommandStatus::Accepted && command.cmd == "update_config" {
                 devices::reload(&state, &command.device).await;
             }
-            Ok(json(StatusCode::OK, &CommandBody::from(command)))
+            Ok(json(StatusCode::OK, &CommandBody::shown_to(&principal, command)))
         }
         Outcome::Conflict => {
-            let command = find(&state, &principal, &path).await?;
+            let command = unchanged(&state, &principal, &path, from).await?;
             if command.status == to {
-                return Ok(json(StatusCode::OK, &CommandBody::from(command)));
+                return Ok(json(StatusCode::OK, &CommandBody::shown_to(&principal, command)));
             }
             Err(ApiError::Conflict(format!("the command is {} already", command.status.name())))
         }

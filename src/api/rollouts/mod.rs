@@ -1,6 +1,8 @@
 //! Staged updates: begun, watched, paused, resumed, given up.
 
 mod bodies;
+#[cfg(test)]
+mod tests;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
@@ -158,15 +160,18 @@ async fn act(
     let expected = etag::precondition(request.headers(), before.changed_at.0)?;
     let (id, now) = (before.id, state.services.clock.now());
     match state.store(move |s| s.act_on_rollout(id, action, expected, now)).await?.ok_or_else(missing)? {
-        Outcome::Conflict if expected.is_some() && find(state, path).await?.changed_at != before.changed_at => {
-            Err(ApiError::Stale)
-        }
         Outcome::Conflict => {
-            let (needed, is) = match action {
-                Action::Pause => ("running", before.progress.state.name()),
-                Action::Resume { .. } => ("paused", before.progress.state.name()),
-                Action::Abort => ("running or paused", before.progress.state.name()),
+            // Somebody may have been faster: what it was before need not be why.
+            let rollout = find(state, path).await?;
+            if expected.is_some() && rollout.changed_at != before.changed_at {
+                return Err(ApiError::Stale);
+            }
+            let needed = match action {
+                Action::Pause => "running",
+                Action::Resume { .. } => "paused",
+                Action::Abort => "running or paused",
             };
+            let is = rollout.progress.state.name();
             Err(ApiError::Conflict(format!("only a rollout that is {needed} can be; this one is {is}")))
         }
         Outcome::Done(rollout) => {

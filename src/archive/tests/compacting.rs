@@ -3,7 +3,9 @@
 use super::*;
 use crate::archive::compact::{Done, Upkeep, UpkeepOptions};
 use crate::archive::key::{Hour, Listed, standing};
+use crate::archive::{Archived, ObjectInfo, Part, messages, objects, verify};
 use proptest::prelude::*;
+use std::ops::ControlFlow;
 
 /// Long after everything.
 const LATE: Timestamp = Timestamp(4_000_000_000_000_000);
@@ -25,7 +27,16 @@ impl Bench {
 
     fn pass_at(&self, now: Timestamp, keep: Option<Duration>) -> std::result::Result<Done, Error> {
         let (_stop, stopping) = watch::channel(false);
-        self.upkeep(keep).pass(now, true, &stopping)
+        self.upkeep(keep).pass(now, &mut None, &stopping)
+    }
+
+    /// Puts the objects of an hour together, and removes them.
+    fn put_together(&self, hour: i64) {
+        let (upkeep, mut done) = (self.upkeep(None), Done::default());
+        for _ in 0..2 {
+            upkeep.hour(Hour::of(Timestamp(hour * HOUR)), LATE, &mut done).unwrap();
+        }
+        assert_eq!(done, Done { written: 1, replaced: 3, expired: 0 });
     }
 
     /// Keys of what is to be read.
@@ -171,6 +182,32 @@ fn a_damaged_object_is_left_alone_and_does_not_keep_other_hours_waiting() {
 }
 
 #[test]
+fn a_damaged_object_of_an_old_hour_does_not_make_every_pass_one_over_all_days() {
+    let bench = Bench::new(&[]);
+    for at in [HOUR, HOUR + 1, 2 * HOUR, 2 * HOUR + 1] {
+        bench.log.append(&[rec("a", at, 0)]);
+        bench.archive().unwrap();
+    }
+    bench.damage(&bench.keys()[0]);
+    let (upkeep, mut seen_all) = (bench.upkeep(None), None);
+    let (_stop, stopping) = watch::channel(false);
+    let mut check = |now: Timestamp, expected: (bool, usize)| {
+        let before = bench.store.lists.load(Ordering::SeqCst);
+        let has_failed = upkeep.pass(now, &mut seen_all, &stopping).is_err();
+        assert_eq!((has_failed, bench.store.lists.load(Ordering::SeqCst) - before), expected, "{now}");
+    };
+    // The days, the hours of one of them, and the objects of two of these.
+    check(LATE, (true, 4));
+    check(LATE.plus(PERIOD), (false, 1));
+    check(LATE.plus(DAY), (true, 4));
+    // A pass that was cut short is made up for.
+    bench.store.is_away.store(true, Ordering::SeqCst);
+    check(LATE.plus(DAY * 2), (true, 1));
+    bench.store.is_away.store(false, Ordering::SeqCst);
+    check(LATE.plus(DAY * 2).plus(PERIOD), (true, 4));
+}
+
+#[test]
 fn days_past_their_retention_go_whole_and_no_others() {
     let day = 24 * HOUR;
     let bench = Bench::new(&[rec("a", day - 1, 0), rec("a", day, 1), rec("a", 3 * day, 2)]);
@@ -220,6 +257,76 @@ fn a_reader_that_listed_before_goes_on_after() {
         count += piece.len();
     }
     assert_eq!(count, all.len());
+}
+
+/// The hours 1, 2 and 3, with three objects of a message each.
+fn three_hours() -> Bench {
+    let bench = Bench::new(&[]);
+    for hour in 1..=3 {
+        for nth in 0..3 {
+            bench.log.append(&[rec("a", hour * HOUR + nth, 0)]);
+            bench.archive().unwrap();
+        }
+    }
+    bench
+}
+
+#[test]
+fn an_archive_is_sound_although_an_hour_is_put_together_while_it_is_verified() {
+    for hour in 1..=3 {
+        let bench = three_hours();
+        let mut is_first = true;
+        let mut progress = |_: u64, _: u64| {
+            if std::mem::take(&mut is_first) {
+                bench.put_together(hour);
+            }
+        };
+        let report = verify(&bench.bucket(), &Part::default(), &mut progress).unwrap();
+        assert_eq!((report.faults, report.messages, report.objects), (Vec::new(), 9, 7), "hour {hour}");
+    }
+}
+
+#[test]
+fn messages_of_an_hour_that_is_put_together_while_it_is_read_come_once() {
+    for device in [None, DeviceId::parse("a")] {
+        let bench = three_hours();
+        let part = Part { device, ..Part::default() };
+        let mut offsets = Vec::new();
+        let mut each = |message: Archived| {
+            if offsets.is_empty() {
+                bench.put_together(1);
+            }
+            offsets.push(message.offset);
+            ControlFlow::Continue(())
+        };
+        messages(&bench.bucket(), &part, &mut each).unwrap();
+        assert_eq!(offsets, (0..9).collect::<Vec<u64>>(), "{:?}", part.device);
+    }
+}
+
+#[test]
+fn objects_of_an_hour_that_is_put_together_while_they_are_listed_are_those_of_afterwards() {
+    let bench = three_hours();
+    let bucket = bench.bucket();
+    let before = bench.store.gets.load(Ordering::SeqCst);
+    // The days, their hours and one object; the second waits.
+    let turns = bench.store.limit_turns(3);
+    let listing = std::thread::spawn(move || {
+        let mut found = Vec::new();
+        let mut each = |object: ObjectInfo| {
+            found.push((object.messages, object.is_compacted));
+            ControlFlow::Continue(())
+        };
+        objects(&bucket, &Part::default(), &mut each).unwrap();
+        found
+    });
+    wait_until(|| bench.store.gets.load(Ordering::SeqCst) == before + 2);
+    *bench.store.turns.lock().unwrap() = None;
+    bench.put_together(1);
+    turns.add_permits(1);
+    let mut expected = vec![(3, true)];
+    expected.extend([(1, false); 6]);
+    assert_eq!(listing.join().unwrap(), expected);
 }
 
 proptest! {

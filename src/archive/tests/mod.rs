@@ -21,7 +21,7 @@ use object_store::*;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::full::Scan;
 use super::log::{Follow, Log};
@@ -243,6 +243,12 @@ pub(super) struct Flaky {
     /// Nothing can be read or listed.
     pub(super) is_away: AtomicBool,
     pub(super) bytes_read: AtomicU64,
+    /// Listings asked for …
+    pub(super) lists: AtomicUsize,
+    /// … and reads.
+    pub(super) gets: AtomicUsize,
+    /// Each read or listing of folders takes one of these, or waits for it.
+    pub(super) turns: Mutex<Option<Arc<Semaphore>>>,
     /// Told when a put fails: the crash.
     pub(super) crash: Mutex<Option<watch::Sender<bool>>>,
 }
@@ -261,6 +267,31 @@ fn take_one(counter: &AtomicUsize) -> bool {
     counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
 }
 
+impl Flaky {
+    async fn turn(&self) {
+        let turns = self.turns.lock().unwrap().clone();
+        if let Some(turns) = turns {
+            turns.acquire().await.unwrap().forget();
+        }
+    }
+
+    /// From now on there are only so many turns, but for those that are added.
+    pub(super) fn limit_turns(&self, count: usize) -> Arc<Semaphore> {
+        let turns = Arc::new(Semaphore::new(count));
+        *self.turns.lock().unwrap() = Some(Arc::clone(&turns));
+        turns
+    }
+}
+
+/// Waits until something has come about that is on its way.
+pub(super) fn wait_until(is_so: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "it does not come about");
+        std::thread::yield_now();
+    }
+}
+
 #[async_trait]
 impl ObjectStore for Flaky {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
@@ -277,6 +308,8 @@ impl ObjectStore for Flaky {
         self.inner.put_multipart_opts(location, opts).await
     }
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.gets.fetch_add(1, Ordering::SeqCst);
+        self.turn().await;
         if self.is_away.load(Ordering::SeqCst) {
             return Err(told());
         }
@@ -291,12 +324,15 @@ impl ObjectStore for Flaky {
         self.inner.delete_stream(locations)
     }
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.lists.fetch_add(1, Ordering::SeqCst);
         if self.is_away.load(Ordering::SeqCst) {
             return Box::pin(futures_util::stream::once(async { Err(told()) }));
         }
         self.inner.list(prefix)
     }
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.lists.fetch_add(1, Ordering::SeqCst);
+        self.turn().await;
         if self.is_away.load(Ordering::SeqCst) {
             return Err(told());
         }

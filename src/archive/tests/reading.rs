@@ -1,6 +1,10 @@
 //! Archive and journal as one list.
 
 use super::*;
+use crate::archive::object::footers;
+use crate::archive::reader::READS;
+use crate::archive::tail::Wanted;
+use crate::archive::walk::{Budget, Newest, Shelf};
 
 /// Ten minutes of two devices, the second twice as talkative, hello every fifth.
 fn records(minutes: i64) -> Vec<Rec> {
@@ -132,6 +136,65 @@ fn while_the_store_is_away_a_listing_is_answered_where_the_journal_has_enough() 
     }
     bench.store.is_away.store(false, Ordering::SeqCst);
     assert_lists(&bench, &records);
+}
+
+/// An archive of many hours, with one object of one message of `b` in each.
+fn one_object_an_hour(hours: i64) -> Bench {
+    let records: Vec<_> = (0..hours).map(|hour| rec("b", hour * HOUR, 0)).collect();
+    let bench = Bench::new(&records);
+    bench.archive().unwrap();
+    assert_eq!(bench.keys().len(), records.len());
+    bench
+}
+
+#[test]
+fn a_listing_asks_the_store_no_more_often_and_no_longer_than_it_may() {
+    const LONG: Duration = DAY;
+    let bench = one_object_an_hour(60);
+    let bucket = bench.bucket();
+    let asked = || bench.store.lists.load(Ordering::SeqCst) + bench.store.gets.load(Ordering::SeqCst);
+    let check = |device: &str, budget: &mut Budget<'_>, expected: (usize, usize)| {
+        let device = DeviceId::parse(device).unwrap();
+        let (footers, before, mut newest) = (footers(), asked(), Newest::new(1000));
+        let wanted = Wanted { device: &device, category: None, limit: 1000 };
+        Shelf { bucket: &bucket, footers: &footers }.list(wanted, &mut newest, &|_, _| false, budget).unwrap();
+        assert_eq!((asked() - before, newest.into_entries().len()), expected, "{device}");
+    };
+    let always = || true;
+    check("nobody", &mut Budget::new(1000, LONG, &always), (1 + 3 + 60 + 60, 0));
+    check("nobody", &mut Budget::new(20, LONG, &always), (20, 0));
+    // What was found until then: the days, the hours of the last, and nine of these with an object each.
+    check("b", &mut Budget::new(20, LONG, &always), (20, 9));
+    check("b", &mut Budget::new(1000, Duration::ZERO, &always), (0, 0));
+    let left = AtomicUsize::new(4);
+    let a_while = || take_one(&left);
+    check("b", &mut Budget::new(1000, LONG, &a_while), (4, 1));
+}
+
+#[test]
+fn who_no_longer_awaits_a_listing_leaves_the_place_to_others() {
+    let bench = one_object_an_hour(60);
+    let (reader, device) = (bench.reader(), DeviceId::parse("nobody").unwrap());
+    let turns = bench.store.limit_turns(0);
+    let before = bench.store.lists.load(Ordering::SeqCst);
+    let listings: Vec<_> = (0..READS)
+        .map(|_| {
+            let (reader, device) = (reader.clone(), device.clone());
+            bench.runtime.spawn(async move { reader.list(&device, None, 10).await })
+        })
+        .collect();
+    wait_until(|| bench.store.lists.load(Ordering::SeqCst) == before + READS);
+    for listing in listings {
+        listing.abort();
+        assert!(bench.runtime.block_on(listing).unwrap_err().is_cancelled());
+    }
+    turns.add_permits(READS);
+    // It needs a place, and nothing of the store.
+    let other = async { tokio::time::timeout(PATIENCE, reader.list(&device, None, 0)).await };
+    let listed = bench.runtime.block_on(other);
+    // (Whoever still goes on must come to an end.)
+    turns.add_permits(10_000);
+    assert!(listed.expect("there is a place").unwrap().is_empty());
 }
 
 #[test]

@@ -101,6 +101,20 @@ async fn what_is_cancelled_or_already_received_is_not_handed_out_and_what_was_se
 }
 
 #[tokio::test]
+async fn of_many_commands_the_oldest_are_handed_out_and_the_others_when_these_are_received() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut dispatcher = dispatcher(dir.path()).await;
+    let ids: Vec<_> = (0..=COMMANDS_AT_ONCE).map(|_| command(&dispatcher)).collect();
+    let first = dispatcher.hand_out(&[device()]).await.unwrap().pop().unwrap();
+    let handed_out: Vec<_> = first.commands.iter().map(|c| c.cmd_id).collect();
+    assert_eq!((handed_out.as_slice(), first.is_cut), (&ids[..COMMANDS_AT_ONCE], true));
+    handed_out.into_iter().for_each(|id| dispatcher.note(id));
+    dispatcher.write_receipts().await;
+    let rest = dispatcher.hand_out(&[device()]).await.unwrap().pop().unwrap();
+    assert_eq!((rest.commands.len(), rest.commands[0].cmd_id, rest.is_cut), (1, ids[COMMANDS_AT_ONCE], false));
+}
+
+#[tokio::test]
 async fn commands_of_a_device_with_a_key_are_signed_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut dispatcher = dispatcher(dir.path()).await;

@@ -1,5 +1,7 @@
 //! A datagram's power samples.
 
+use std::iter::Peekable;
+
 use super::super::derived::{Derived, Power};
 use super::super::metric::Telemetry;
 use super::super::time::Timestamp;
@@ -40,7 +42,7 @@ pub const fn is_clock_off(ts: Timestamp, received_at: Timestamp) -> bool {
 }
 
 /// Calls `each` with the slot and the sample of each instant of a datagram that has a power. Samples that lack what active
-/// power needs are as if they were not there.
+/// power needs, or one of whose powers is beyond all numbers, are as if they were not there.
 ///
 /// The meter's cadence is the lower median of the distances within the datagram, when there are at least two: they leave a
 /// meter together, so one that is lost leaves no hole among them.
@@ -50,12 +52,11 @@ pub fn samples(ts: Timestamp, values: &Telemetry, is_clock_off: bool, each: &mut
         return;
     }
     let active: Vec<(usize, Power)> = active.collect();
-    let mut apparent = Derived::ApparentPower.of_datagram(values);
-    let mut reactive = Derived::ReactivePower.of_datagram(values);
+    let mut apparent = Derived::ApparentPower.of_datagram(values).peekable();
+    let mut reactive = Derived::ReactivePower.of_datagram(values).peekable();
     let cadence_us = cadence(active.iter().filter_map(|(slot, _)| values.offsets_us.get(*slot).copied()).collect());
     for (slot, power) in active {
-        let in_slot = |found: &(usize, Power)| found.0 == slot;
-        let (Some((_, s)), Some((_, q))) = (apparent.find(in_slot), reactive.find(in_slot)) else { return };
+        let (Some(s), Some(q)) = (of_slot(&mut apparent, slot), of_slot(&mut reactive, slot)) else { continue };
         let sample = Sample {
             time: ts.plus_us(values.offsets_us[slot]),
             active_w: power.value,
@@ -66,6 +67,12 @@ pub fn samples(ts: Timestamp, values: &Telemetry, is_clock_off: bool, each: &mut
         };
         each(slot, sample);
     }
+}
+
+/// The power of a slot, if it has one; those of later slots stay.
+fn of_slot(powers: &mut Peekable<impl Iterator<Item = (usize, Power)>>, slot: usize) -> Option<Power> {
+    while powers.next_if(|(at, _)| *at < slot).is_some() {}
+    powers.next_if(|(at, _)| *at == slot).map(|(_, power)| power)
 }
 
 /// The distance of a datagram's samples.
@@ -106,6 +113,16 @@ mod tests {
         check(&no_pf, &[], None);
         let dc = [(0, "voltage_dc", 9000.0), (0, "current_dc", -1.0), (2, "voltage_dc", 1.0), (2, "current_dc", 1.0)];
         check(&dc, &[(0, -9000.0, 9000.0, 0.0, true), (2, 1.0, 1.0, 0.0, false)], None);
+    }
+
+    #[test]
+    fn a_sample_beyond_all_numbers_takes_no_other_with_it() {
+        let ac = |at: i64, volts: f64, amperes: f64| {
+            [(at, "voltage_ac", volts), (at, "current_ac", amperes), (at, "pf", 0.6)]
+        };
+        // Of the middle one active power is a number, and what reactive power is the root of is none.
+        let values = [ac(0, 100.0, 10.0), ac(1, 1e80, 1e80), ac(2, 100.0, 20.0)].concat();
+        check(&values, &[(0, 600.0, 1000.0, 800.0, false), (2, 1200.0, 2000.0, 1600.0, false)], Some(1));
     }
 
     #[test]

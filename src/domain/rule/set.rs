@@ -156,30 +156,19 @@ fn samples_behind(seen: Option<Timestamp>, quantity: &Quantity, telemetry: &Tele
     let at = |slot: usize| ts.plus_us(telemetry.offsets_us[slot]);
     let mut samples: Vec<Sample> = match quantity {
         Quantity::Measured(metric) => {
-            let is_it = |series: &&Series| series.metric == *metric && is_usual(series);
+            let is_it = |series: &&Series| series.metric == *metric && series.is_usual();
             let values = telemetry.series.iter().find(is_it).map(|series| series.values.iter().enumerate());
             let is_value = |(_, value): &(usize, &f64)| !value.is_nan();
             values.into_iter().flatten().filter(is_value).map(|(slot, value)| (at(slot), *value)).collect()
         }
         Quantity::Derived(derived) => {
-            // Of values in other units it is in another unit too.
-            let is_input =
-                |series: &&Series| matches!(&series.metric, Metric::Known(k) if derived.inputs().contains(k));
-            let foreign: Vec<&Series> = telemetry.series.iter().filter(is_input).filter(|s| !is_usual(s)).collect();
-            let is_usual = |slot: usize| foreign.iter().all(|series| series.values[slot].is_nan());
-            let powers = derived.of_datagram(telemetry).filter(|(slot, _)| is_usual(*slot));
-            powers.map(|(slot, power)| (at(slot), power.value)).collect()
+            derived.of_datagram(telemetry).map(|(slot, power)| (at(slot), power.value)).collect()
         }
     };
     samples.retain(|(at, _)| seen.is_none_or(|seen| *at > seen));
     // Stable: of equal times the later in order counts last, as it does for the newest value.
     samples.sort_by_key(|(at, _)| *at);
     samples
-}
-
-/// Whether a threshold can be compared with it: a registered type in its unit, or a type that has none registered.
-fn is_usual(series: &Series) -> bool {
-    matches!(series.metric, Metric::Other(_)) || series.unit.is_none()
 }
 
 /// Goes on from what held before through new samples.

@@ -1,11 +1,11 @@
 //! Sorted points → what of them is not stored yet → datagrams.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::metric::MAX_MEASUREMENTS;
+use crate::domain::metric::{MAX_MEASUREMENTS, MAX_METRICS_PER_DEVICE};
 use crate::domain::{DeviceId, Metric, Sequence, Telemetry, Timestamp};
 use crate::import::Error;
 use crate::import::meters::{Meters, Rows};
@@ -50,44 +50,83 @@ fn unpack(record: &[u8]) -> Option<(DeviceId, Sample)> {
 
 /// Stores all points that are not stored.
 pub(super) fn store(mut sorted: Sorted, meters: &mut Meters, ledger: &mut Ledger<'_>) -> Result<(), Error> {
-    let mut part: Option<(DeviceId, Vec<Sample>)> = None;
+    let mut part: Option<Part> = None;
     while let Some((record, more)) = sorted.next()? {
         let Some((device, sample)) = unpack(record) else { continue };
         ledger.tally(Kind::Points).duplicate += more;
         match &mut part {
-            Some((of, samples)) if *of == device && samples.len() < PART => samples.push(sample),
+            Some(part) if part.device == device => {
+                if part.samples.len() >= PART {
+                    part.store(meters, ledger)?;
+                }
+                part.samples.push(sample);
+            }
             _ => {
-                if let Some((device, samples)) = part.replace((device, vec![sample])) {
-                    store_part(&device, samples, meters, ledger)?;
+                if let Some(mut of_another) = part.replace(Part::begin(device, sample, meters)?) {
+                    of_another.store(meters, ledger)?;
                 }
             }
         }
     }
     match part {
-        Some((device, samples)) => store_part(&device, samples, meters, ledger),
+        Some(mut part) => part.store(meters, ledger),
         None => Ok(()),
     }
 }
 
-fn store_part(
-    device: &DeviceId,
+/// Points of one meter that are looked at together.
+struct Part {
+    device: DeviceId,
+    /// The types the meter has.
+    types: HashSet<String>,
     samples: Vec<Sample>,
-    meters: &mut Meters,
-    ledger: &mut Ledger<'_>,
-) -> Result<(), Error> {
-    let is_stored = match &meters.store {
-        Some(store) => stored(&**store, device, &samples)?,
-        None => vec![false; samples.len()],
-    };
-    let mut kept = is_stored.iter();
-    let before = samples.len();
-    let new: Vec<Sample> = samples.into_iter().filter(|_| kept.next() == Some(&false)).collect();
-    let tally = ledger.tally(Kind::Points);
-    tally.duplicate += (before - new.len()) as u64;
-    tally.stored += new.len() as u64;
-    let telemetry = datagrams(device, &new);
-    meters.store(Rows { telemetry, ..Rows::default() }, ledger)?;
-    Ok(())
+}
+
+impl Part {
+    fn begin(device: DeviceId, first: Sample, meters: &Meters) -> Result<Self, Error> {
+        let states = match &meters.store {
+            Some(store) => store.device_states(std::slice::from_ref(&device))?,
+            None => Vec::new(),
+        };
+        let types = states.into_iter().flat_map(|(_, state)| state.latest.into_keys());
+        let types = types.map(|metric| metric.name().to_owned()).collect();
+        Ok(Self { device, types, samples: vec![first] })
+    }
+
+    /// Stores what is not stored; none is left.
+    fn store(&mut self, meters: &mut Meters, ledger: &mut Ledger<'_>) -> Result<(), Error> {
+        let samples = std::mem::take(&mut self.samples);
+        let is_stored = match &meters.store {
+            Some(store) => stored(&**store, &self.device, &samples)?,
+            None => vec![false; samples.len()],
+        };
+        let mut new = Vec::with_capacity(samples.len());
+        for (sample, is_stored) in samples.into_iter().zip(is_stored) {
+            if is_stored {
+                ledger.tally(Kind::Points).duplicate += 1;
+            } else if self.may_have(&sample.metric) {
+                new.push(sample);
+            } else {
+                let Sample { at, metric, .. } = sample;
+                let detail = format!("{metric} at {at}: the meter has {MAX_METRICS_PER_DEVICE} other types");
+                ledger.refuse(Kind::Points, "too_many_types", self.device.as_str(), detail)?;
+            }
+        }
+        ledger.tally(Kind::Points).stored += new.len() as u64;
+        let telemetry = datagrams(&self.device, &new);
+        meters.store(Rows { telemetry, ..Rows::default() }, ledger)?;
+        Ok(())
+    }
+
+    /// Whether the meter has that type, or has room for it: then it has it from now on.
+    fn may_have(&mut self, metric: &str) -> bool {
+        let is_known = self.types.contains(metric);
+        let has_room = self.types.len() < MAX_METRICS_PER_DEVICE;
+        if !is_known && has_room {
+            self.types.insert(metric.to_owned());
+        }
+        is_known || has_room
+    }
 }
 
 /// Which of the samples (in order of time) are stored.

@@ -34,16 +34,24 @@ impl<R: Read> Records<R> {
 
     /// The next record; `None` at the end. An empty line is a record of one empty field.
     pub(in crate::import) fn next(&mut self) -> Result<Option<Vec<Field>>, Error> {
-        let mut bytes = Vec::new();
+        let (mut bytes, mut is_within) = (Vec::new(), false);
         self.line = self.next_line;
         loop {
-            let read = self.input.read_until(b'\n', &mut bytes).map_err(|source| self.unreadable(source))?;
+            let before = bytes.len();
+            // One byte more shows that it is too long.
+            let room = (MAX_BYTES + 1 - before) as u64;
+            let read = self.input.by_ref().take(room).read_until(b'\n', &mut bytes);
+            let read = read.map_err(|source| self.unreadable(source))?;
             self.next_line += 1;
-            match (read, is_open(&bytes)) {
-                (0, _) if bytes.is_empty() => return Ok(None),
-                (0, _) | (_, false) => break,
-                _ if bytes.len() > MAX_BYTES => return Err(self.malformed("a record is too long")),
-                _ => {}
+            if bytes.is_empty() {
+                return Ok(None);
+            }
+            if bytes.len() > MAX_BYTES {
+                return Err(self.malformed("a record is too long"));
+            }
+            is_within ^= is_open(&bytes[before..]);
+            if read == 0 || !is_within {
+                break;
             }
         }
         record(&bytes).map_err(|fault: Fault| self.malformed(fault.words())).map(Some)
@@ -101,6 +109,15 @@ mod tests {
     fn quotes_hold_commas_quotes_and_lines() {
         let read = all("\u{feff}a,b\r\n\"x, \"\"y\"\"\nz\",\n,\"\"").unwrap();
         assert_eq!(read, [["a", "b"], ["x, \"y\"\nz", ""], ["", ""]]);
+    }
+
+    #[test]
+    fn a_record_that_never_ends_is_refused() {
+        for begin in ["", "a\n\"b\nc"] {
+            let endless = begin.as_bytes().chain(std::io::repeat(b','));
+            let error = read(endless, "t.csv", &mut |_, _| Ok(())).unwrap_err().to_string();
+            assert!(error.ends_with("a record is too long"), "{error}");
+        }
     }
 
     #[test]

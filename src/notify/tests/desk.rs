@@ -36,7 +36,7 @@ impl Bench {
 
     async fn tell(&self, status: AlertStatus, second: i64) -> (usize, usize) {
         self.clock.set(at(second));
-        let accepted = self.desk.accept(vec![alert("ab", status, second - 1)]).await.unwrap();
+        let accepted = self.desk.accept(vec![alert("ab", status, 0)]).await.unwrap();
         (accepted.queued, accepted.repeated)
     }
 

@@ -10,9 +10,10 @@ use uuid::Uuid;
 use super::commands;
 use super::schema::device_commands::dsl;
 use super::types::Time;
+use crate::domain::command::CommandStatus;
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
-use crate::store::{Command, listing};
+use crate::store::{COMMANDS_AT_ONCE, Command, listing};
 
 /// This node, and how long another may be silent.
 #[derive(Clone, Copy)]
@@ -21,7 +22,7 @@ pub(super) struct Own {
     pub(super) timeout_us: i64,
 }
 
-/// Whether the claim of command `c` has lapsed; `$1` is how long a node may be silent, in µs.
+/// Whether the claim of command `c` has lapsed; `$1` is how long a node may be silent, in µs, `$2` this node.
 macro_rules! is_free {
     () => {
         "(c.claimed_by IS NULL OR NOT EXISTS (SELECT 1 FROM device_sessions AS s JOIN nodes AS n ON n.node = s.node \
@@ -30,13 +31,26 @@ macro_rules! is_free {
     };
 }
 
+/// Whether command `c` is to be sent at `$3`, and may be by this node.
+macro_rules! is_to_be_sent {
+    () => {
+        concat!("c.status IN ('pending', 'sent') AND c.expires_at > $3 AND (c.claimed_by = $2 OR ", is_free!(), ")")
+    };
+}
+
+/// The next `$5` commands of each of the devices `$4`. What is this node's and sent already is not written, nor locked.
 const CLAIM: &str = concat!(
-    "UPDATE device_commands AS d SET claimed_by = $2, status = 'sent', \
+    "WITH next AS (SELECT one.id, one.status, one.claimed_by FROM unnest($4) AS asked (device_id) CROSS JOIN LATERAL \
+     (SELECT c.id, c.status, c.claimed_by FROM device_commands AS c WHERE c.device_id = asked.device_id COLLATE \"C\" AND ",
+    is_to_be_sent!(),
+    " ORDER BY c.id LIMIT $5) AS one), \
+     taken AS (UPDATE device_commands AS d SET claimed_by = $2, status = 'sent', \
      sent_at = CASE d.status WHEN 'pending' THEN $3 ELSE d.sent_at END \
-     FROM (SELECT c.id FROM device_commands AS c WHERE c.device_id = ANY ($4 COLLATE \"C\") \
-     AND c.status IN ('pending', 'sent') AND c.expires_at > $3 AND (c.claimed_by = $2 OR ",
-    is_free!(),
-    ") ORDER BY c.id FOR UPDATE SKIP LOCKED) AS free WHERE d.id = free.id RETURNING d.id"
+     FROM (SELECT c.id FROM next JOIN device_commands AS c ON c.id = next.id \
+     WHERE (c.status = 'pending' OR c.claimed_by IS DISTINCT FROM $2) AND ",
+    is_to_be_sent!(),
+    " ORDER BY c.id FOR UPDATE OF c SKIP LOCKED) AS free WHERE d.id = free.id RETURNING d.id) \
+     SELECT id FROM taken UNION ALL SELECT id FROM next WHERE status = 'sent' AND claimed_by = $2"
 );
 
 const WAITING: &str = concat!(
@@ -72,12 +86,15 @@ pub(super) fn claim(
         .bind::<UuidType, _>(own.node)
         .bind::<Timestamptz, _>(Time(now))
         .bind::<Array<Text>, _>(names)
+        .bind::<BigInt, _>(i64::try_from(COMMANDS_AT_ONCE).unwrap_or(i64::MAX))
         .load(connection)?;
     if claimed.is_empty() {
         return Ok(Vec::new());
     }
     let ids: Vec<i64> = claimed.into_iter().map(|row| row.id).collect();
-    let rows = dsl::device_commands.filter(dsl::id.eq_any(ids)).order(dsl::id.asc()).load(connection)?;
+    // One that was sent before may have been received meanwhile.
+    let sent = dsl::device_commands.filter(dsl::id.eq_any(ids)).filter(dsl::status.eq(CommandStatus::Sent.name()));
+    let rows = sent.order(dsl::id.asc()).load(connection)?;
     rows.into_iter().map(commands::read).collect()
 }
 

@@ -14,12 +14,26 @@ use uuid::Uuid;
 
 use super::schema::device_commands::{self, dsl};
 use super::types::{Time, optional};
-use super::{devices, locks, text};
+use super::{PostgresStore, devices, locks, text};
 use crate::domain::command::{CommandStatus, may_advance};
 use crate::domain::{CommandId, DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::listing::{self, Part};
-use crate::store::{Command, CommandChange, CommandFilter, Listing, NewCommand, Outcome, Page, Place};
+use crate::store::{
+    COMMANDS_AT_ONCE, Command, CommandChange, CommandFilter, Commands, Error, Listing, NewCommand, Outcome, Page, Place,
+};
+
+impl Commands for PostgresStore {
+    fn advance_command_from(
+        &self,
+        from: Option<CommandStatus>,
+        change: &CommandChange,
+    ) -> Result<Option<Outcome<Command>>, Error> {
+        let change = std::slice::from_ref(change);
+        let mut outcomes = self.write("advance a command", |c| advance_from(c, from, change))?;
+        Ok(outcomes.pop().flatten())
+    }
+}
 
 #[derive(Queryable)]
 pub(super) struct Row {
@@ -145,6 +159,7 @@ pub(super) fn deliverable(connection: &mut PgConnection, id: &DeviceId, now: Tim
         .filter(dsl::status.eq(pending).or(dsl::status.eq(sent)))
         .filter(dsl::expires_at.gt(Time(now)))
         .order(dsl::id.asc())
+        .limit(i64::try_from(COMMANDS_AT_ONCE).unwrap_or(i64::MAX))
         .load(connection)?;
     rows.into_iter().map(read).collect()
 }
@@ -155,9 +170,19 @@ pub(super) fn advance(
     connection: &mut PgConnection,
     changes: &[CommandChange],
 ) -> Result<Vec<Option<Outcome<Command>>>, Fault> {
+    advance_from(connection, None, changes)
+}
+
+/// The same of commands that are `from` still, where that is said.
+fn advance_from(
+    connection: &mut PgConnection,
+    from: Option<CommandStatus>,
+    changes: &[CommandChange],
+) -> Result<Vec<Option<Outcome<Command>>>, Fault> {
     if changes.is_empty() {
         return Ok(Vec::new());
     }
+    outdate(connection, changes)?;
     let ids: Vec<Uuid> = changes.iter().map(|change| change.cmd_id.0).collect();
     let rows: Vec<Row> =
         dsl::device_commands.filter(dsl::cmd_id.eq_any(ids)).order(dsl::id.asc()).for_update().load(connection)?;
@@ -168,7 +193,8 @@ pub(super) fn advance(
         let command = commands.get_mut(&change.cmd_id);
         outcomes.push(command.filter(|c| change.device.as_ref().is_none_or(|device| *device == c.device)).map(
             |command| {
-                if !step(command, change) {
+                let is_expected = from.is_none_or(|from| from == command.status);
+                if !is_expected || !step(command, change) {
                     return Outcome::Conflict;
                 }
                 changed.push(change.cmd_id);
@@ -187,6 +213,24 @@ pub(super) fn advance(
         merge_config(connection, command, *at)?;
     }
     Ok(outcomes)
+}
+
+/// What nodes know of devices whose configuration may be confirmed is not the latest any more. That is said before a command
+/// is locked: a commit, and whoever deletes a device, begins with the device's state too. Where the change is refused then it
+/// does no harm.
+fn outdate(connection: &mut PgConnection, changes: &[CommandChange]) -> QueryResult<()> {
+    let accepted = changes.iter().filter(|change| change.to == CommandStatus::Accepted);
+    let accepted: Vec<Uuid> = accepted.map(|change| change.cmd_id.0).collect();
+    if accepted.is_empty() {
+        return Ok(());
+    }
+    let devices: Vec<String> = dsl::device_commands
+        .filter(dsl::cmd_id.eq_any(accepted))
+        .filter(dsl::cmd.eq("update_config"))
+        .select(dsl::device_id)
+        .load(connection)?;
+    let devices: Vec<&str> = devices.iter().map(String::as_str).collect();
+    locks::outdate_all(connection, &devices)
 }
 
 /// Moves a command when its state allows it.
@@ -232,7 +276,6 @@ fn save(connection: &mut PgConnection, commands: &[&Command]) -> QueryResult<()>
 
 /// The meter has taken the parameters over: from now on they are its configuration. What was not named stays.
 fn merge_config(connection: &mut PgConnection, command: &Command, at: Timestamp) -> QueryResult<usize> {
-    locks::outdate(connection, &command.device)?;
     let number = |name: &str| command.params.get(name).and_then(Value::as_i64);
     sql_query(
         "INSERT INTO device_configs AS c \

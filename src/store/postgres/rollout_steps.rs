@@ -6,7 +6,7 @@ use diesel::{ExpressionMethods, PgConnection, QueryDsl, QueryResult, QueryableBy
 use uuid::Uuid;
 
 use super::commands;
-use super::rollouts::find;
+use super::rollouts::{find, take_turn};
 use super::schema::rollout_devices::dsl as d;
 use super::schema::rollouts::dsl;
 use super::text::plain;
@@ -130,6 +130,20 @@ fn lock(connection: &mut PgConnection, id: i64) -> QueryResult<()> {
     dsl::rollouts.find(id).select(dsl::id).for_update().load::<i64>(connection).map(drop)
 }
 
+/// Holds those devices that may be heard of, which were told, in the order in which [`hear`] and a step write them. Their
+/// commands are locked before, as in a commit.
+fn hold(connection: &mut PgConnection, id: i64, states: &[&str]) -> QueryResult<()> {
+    d::rollout_devices
+        .filter(d::rollout_id.eq(id))
+        .filter(d::state.eq_any(states))
+        .filter(d::cmd_id.is_not_null())
+        .order(d::device_id.asc())
+        .select(d::place)
+        .for_update()
+        .load::<i64>(connection)
+        .map(drop)
+}
+
 /// See [`Rollouts::step_rollout`](crate::store::Rollouts::step_rollout).
 pub(super) fn step(
     connection: &mut PgConnection,
@@ -230,6 +244,9 @@ pub(super) fn act(
     expected_version: Option<i64>,
     now: Timestamp,
 ) -> Result<Option<Outcome<Rollout>>, Fault> {
+    if matches!(action, Action::Resume { retry: true }) {
+        take_turn(connection)?;
+    }
     lock(connection, id)?;
     let Some(rollout) = find(connection, id)? else { return Ok(None) };
     if expected_version.is_some_and(|expected| expected != rollout.changed_at.0) {
@@ -239,11 +256,12 @@ pub(super) fn act(
     let failed = d::rollout_devices.filter(d::rollout_id.eq(id)).filter(d::state.eq(UpdateState::Failed.name()));
     match action {
         Action::Pause => {}
-        Action::Resume { retry: false } => {
-            diesel::update(failed).set(d::is_forgiven.eq(true)).execute(connection)?;
-        }
-        Action::Resume { retry: true } => {
-            sql_query(RETRY).bind::<Timestamptz, _>(Time(now)).bind::<BigInt, _>(id).execute(connection)?;
+        Action::Resume { retry } => {
+            hold(connection, id, &[UpdateState::Failed.name()])?;
+            match retry {
+                false => diesel::update(failed).set(d::is_forgiven.eq(true)).execute(connection)?,
+                true => sql_query(RETRY).bind::<Timestamptz, _>(Time(now)).bind::<BigInt, _>(id).execute(connection)?,
+            };
         }
         Action::Abort => cancel(connection, id, now)?,
     }
@@ -264,6 +282,7 @@ fn cancel(connection: &mut PgConnection, id: i64, now: Timestamp) -> Result<(), 
     };
     let changes: Vec<_> = given.into_iter().flatten().map(cancelled).collect();
     commands::advance(connection, &changes)?;
+    hold(connection, id, &open_updates())?;
     diesel::update(open)
         .set((d::state.eq(UpdateState::Cancelled.name()), d::changed_at.eq(Time(now))))
         .execute(connection)?;

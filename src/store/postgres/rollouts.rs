@@ -26,7 +26,7 @@ use crate::store::{
 };
 use uuid::Uuid;
 
-/// The advisory lock of whoever makes a rollout.
+/// The advisory lock of [`take_turn`].
 const LOCK: i64 = 0x0069_6f74_2d72_6f6f;
 
 impl Rollouts for PostgresStore {
@@ -328,9 +328,15 @@ fn busy(connection: &mut PgConnection, selected: &[String]) -> Result<Option<Cre
     Ok(None)
 }
 
-fn create(connection: &mut PgConnection, new: &NewRollout) -> Result<Created, Fault> {
-    // One at a time: whether a device is free is looked at before it is taken.
-    sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(LOCK).execute(connection)?;
+/// Until the end of the transaction nobody else puts devices into a rollout, or back into one: whether a device is free is
+/// looked at before it is taken.
+pub(super) fn take_turn(connection: &mut PgConnection) -> QueryResult<()> {
+    sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(LOCK).execute(connection).map(drop)
+}
+
+/// See [`Rollouts::create_rollout`].
+pub(super) fn create(connection: &mut PgConnection, new: &NewRollout) -> Result<Created, Fault> {
+    take_turn(connection)?;
     let Some(image) = firmware::hold(connection, new.firmware)? else { return Ok(Created::NoFirmware) };
     let selected = match select(connection, new, &image)? {
         Ok(selected) => selected,

@@ -197,6 +197,7 @@ fn read(open: &mut HashMap<String, Vec<Gap>>, node: Uuid, row: Row) -> Result<Fr
         last_seen: row.last_seen.map(|at| at.0),
         heard: row.heard.map_or(Ok(Hearings::default()), |JsonText(text)| shared::heard(node, &text))?,
         fw_version: row.fw_version,
+        doubtful_fw: None,
         latest: row.latest.map_or(Ok(BTreeMap::new()), |JsonText(text)| latest(&text))?,
         span_us: row.span_us.unwrap_or(0),
         rules: row.rules.map_or(Ok(BTreeMap::new()), |JsonText(text)| rule_rows::holdings(&text))?,

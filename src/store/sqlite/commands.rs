@@ -11,10 +11,22 @@ use diesel::{
 use super::fault::Fault;
 use super::listing::Part;
 use super::schema::device_commands::{self, dsl};
-use super::{devices, listing};
+use super::{SqliteStore, devices, listing};
 use crate::domain::command::{CommandStatus, may_advance};
 use crate::domain::{CommandId, DeviceId, Timestamp};
-use crate::store::{Command, CommandChange, CommandFilter, Listing, NewCommand, Outcome, Page, Place};
+use crate::store::{
+    COMMANDS_AT_ONCE, Command, CommandChange, CommandFilter, Commands, Error, Listing, NewCommand, Outcome, Page, Place,
+};
+
+impl Commands for SqliteStore {
+    fn advance_command_from(
+        &self,
+        from: Option<CommandStatus>,
+        change: &CommandChange,
+    ) -> Result<Option<Outcome<Command>>, Error> {
+        self.write("advance a command", |c| advance_from(c, from, change))
+    }
+}
 
 #[derive(Queryable)]
 struct Row {
@@ -136,6 +148,7 @@ pub(super) fn deliverable(
         .filter(dsl::status.eq(pending).or(dsl::status.eq(sent)))
         .filter(dsl::expires_at.gt(now.0))
         .order(dsl::id.asc())
+        .limit(i64::try_from(COMMANDS_AT_ONCE).unwrap_or(i64::MAX))
         .load(connection)?;
     rows.into_iter().map(read).collect()
 }
@@ -145,11 +158,21 @@ pub(super) fn advance(
     connection: &mut SqliteConnection,
     change: &CommandChange,
 ) -> Result<Option<Outcome<Command>>, Fault> {
+    advance_from(connection, None, change)
+}
+
+/// The same of a command that is `from` still, where that is said.
+fn advance_from(
+    connection: &mut SqliteConnection,
+    from: Option<CommandStatus>,
+    change: &CommandChange,
+) -> Result<Option<Outcome<Command>>, Fault> {
     let Some(mut command) = find(connection, change.cmd_id)? else { return Ok(None) };
     if change.device.as_ref().is_some_and(|device| *device != command.device) {
         return Ok(None);
     }
-    if !may_advance(command.status, change.to) {
+    let is_expected = from.is_none_or(|from| from == command.status);
+    if !is_expected || !may_advance(command.status, change.to) {
         return Ok(Some(Outcome::Conflict));
     }
     command.status = change.to;

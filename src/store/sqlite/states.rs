@@ -201,6 +201,7 @@ fn read(connection: &mut SqliteConnection, row: Row) -> Result<(DeviceId, Device
         last_seen: listing::time(row.last_seen),
         heard: Default::default(),
         fw_version: row.fw_version,
+        doubtful_fw: None,
         latest: row.latest.as_deref().map_or(Ok(BTreeMap::new()), latest)?,
         span_us: row.span_us.unwrap_or(0),
         rules: row.rules.as_deref().map_or(Ok(BTreeMap::new()), rule_rows::holdings)?,

@@ -9,7 +9,8 @@ fn notice(fingerprint: &str, status: AlertStatus, second: i64) -> Notice {
     Notice {
         fingerprint: fingerprint.into(),
         status,
-        starts_at: at(second - 1),
+        // A repetition fires since the same time.
+        starts_at: T,
         name: "Down".into(),
         body: "{\"labels\":{}}".into(),
         at: at(second),
@@ -61,6 +62,7 @@ fn rows(store: &dyn Store, fingerprint: &str) -> Vec<OutboxRow> {
 /// All of them, in an order: the last one takes everything away.
 pub fn all(store: &dyn Store) {
     a_notice_is_taken_once_and_handed_out_in_the_order_of_its_alert(store);
+    an_alert_that_has_begun_anew_is_told_again_though_its_end_was_not(store);
     only_one_node_sends_and_a_lease_that_has_ended_is_anybodys(store);
     a_dead_notice_holds_nobody_up_and_can_be_sent_again(store);
     what_came_in_meanwhile_is_taken_over_once(store);
@@ -95,6 +97,21 @@ fn a_notice_is_taken_once_and_handed_out_in_the_order_of_its_alert(store: &dyn S
     let expected =
         [(over, OutboxState::Done, None, Some(at(23))), (open, OutboxState::Done, Some(issue(7)), Some(at(21)))];
     assert_eq!(shown, expected);
+}
+
+fn an_alert_that_has_begun_anew_is_told_again_though_its_end_was_not(store: &dyn Store) {
+    let since = |starts: i64, second: i64| Notice { starts_at: at(starts), ..firing("anew", second) };
+    assert_eq!(accept(store, &[since(20, 24)]), 1);
+    assert_eq!(accept(store, &[since(22, 25)]), 0, "another Prometheus saw it a little later");
+    assert_eq!(accept(store, &[since(26, 27)]), 1);
+    assert_eq!(accept(store, &[since(26, 28)]), 0, "Alertmanager repeats itself");
+    assert_eq!(accept(store, &[since(20, 28)]), 0, "another Alertmanager has missed what is new");
+    let first = claim(store, "n1", 28).unwrap();
+    let done = Settlement { issue: Some(issue(8)), ..end(OutboxState::Done, 29) };
+    assert!(store.settle_notice(first.row.id, "n1", &done).unwrap());
+    let second = claim(store, "n1", 29).unwrap();
+    assert_eq!((second.row.notice(), second.issue, second.is_overtaken), (since(26, 27), Some(issue(8)), false));
+    assert!(store.settle_notice(second.row.id, "n1", &end(OutboxState::Done, 29)).unwrap());
 }
 
 fn only_one_node_sends_and_a_lease_that_has_ended_is_anybodys(store: &dyn Store) {

@@ -204,7 +204,18 @@ pub(super) fn commands_advance_as_their_states_allow(store: &dyn Store) {
     let list = |status| store.commands(&CommandFilter { device: Some(id("cmd")), status }, ALL).unwrap();
     assert_eq!(list(None), counted(vec![second.clone(), done.clone()], 2));
     assert_eq!(list(Some(CommandStatus::Accepted)), counted(vec![done], 1));
-    assert_eq!(deliverable(5), [second]);
+    assert_eq!(deliverable(5), std::slice::from_ref(&second));
+    let advance_from = |from, change: CommandChange| store.advance_command_from(from, &change).unwrap();
+    let sent = |cmd_id| step(cmd_id, None, CommandStatus::Sent, 6);
+    assert_eq!(advance_from(Some(CommandStatus::Delivered), sent(second.cmd_id)), Some(Outcome::Conflict));
+    assert_eq!(store.command(second.cmd_id).unwrap(), Some(second.clone()), "it was not that");
+    assert!(matches!(advance_from(Some(CommandStatus::Pending), sent(second.cmd_id)), Some(Outcome::Done(_))));
+    assert_eq!(advance_from(Some(CommandStatus::Sent), sent(second.cmd_id)), Some(Outcome::Conflict));
+    assert_eq!(advance_from(Some(CommandStatus::Sent), sent(CommandId::random())), None);
+    let delivered = step(second.cmd_id, None, CommandStatus::Delivered, 7);
+    assert!(matches!(advance_from(None, delivered), Some(Outcome::Done(_))));
+    let accepted = step(second.cmd_id, None, CommandStatus::Accepted, 8);
+    assert!(matches!(advance_from(Some(CommandStatus::Delivered), accepted), Some(Outcome::Done(_))));
 }
 
 pub(super) fn a_confirmed_configuration_becomes_the_registrations_intervals(store: &dyn Store) {

@@ -1,4 +1,5 @@
-//! Messages older than the database keeps: in every answer, whatever ran before, and their meters known.
+//! Messages older than the database keeps: in every answer, whatever ran before, and their meters known; and what the archive
+//! does not keep either.
 
 use iot_meter::domain::{DeviceId, Timestamp};
 use iot_meter::store::RollupPage;
@@ -123,4 +124,31 @@ fn what_only_the_archive_has_is_in_every_answer_of_a_server_that_ran_before() {
 fn what_only_the_archive_has_is_in_every_answer_with_postgres_too() {
     let url = crate::support::postgres::Server::shared().database();
     take_the_past_over(TestApp::builder().open().set("database.url", &url).start());
+}
+
+#[test]
+fn what_neither_database_nor_archive_keeps_is_refused_by_name() {
+    let mut app = TestApp::open();
+    let old = Old::new(app.at(0));
+    for (seq, days) in [(1, 500), (2, 100), (3, 0)] {
+        let ts = old.base.plus_us(-days * DAY_US);
+        old.put("m", "telemetry", ts.plus_us(300_000), &telemetry("m", ts, seq, 750.0));
+    }
+    let bucket = old.path("bucket");
+    let import = Import::of(&app);
+    app.restart_while(|| {
+        let run = |more: &[&str]| -> Value {
+            let mut command = import.command(&[&["--raw", bucket.as_str()][..], more].concat());
+            let done = command.env("IOT_METER__RETENTION__RAW_DAYS", "30").output().unwrap();
+            serde_json::from_slice(&done.stdout).unwrap()
+        };
+        for report in [run(&["--dry-run"]), run(&[])] {
+            assert_eq!(counts(&report, "raw"), [3, 2, 0, 1], "{report:#}");
+            assert_eq!(report["kinds"]["raw"]["refused"], json!({"older_than_raw_retention": 1}));
+            assert_eq!(report["kinds"]["raw"]["archive_only"], 0);
+        }
+        assert_eq!(counts(&run(&[]), "raw"), [3, 0, 2, 1], "the database has it, though the archive does not");
+    });
+    let raw = app.api.get("/api/devices/m/raw-data?limit=10").expect(200).json();
+    assert_eq!(raw.as_array().unwrap().len(), 1, "{raw:#}");
 }
