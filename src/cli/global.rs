@@ -65,7 +65,7 @@ pub(super) struct ApiArgs {
     api: Option<String>,
     /// API key [default: IOT_METER_API_KEY, else the admin key of the data directory]
     #[arg(long, value_name = "KEY")]
-    key: Option<String>,
+    key: Option<Secret>,
     /// Certificate authorities to trust in TLS (PEM) [default: those of the system]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -87,7 +87,8 @@ impl TlsArgs {
 
 impl ApiArgs {
     fn given_key(&self) -> Option<String> {
-        let given = self.key.clone().or_else(|| std::env::var("IOT_METER_API_KEY").ok());
+        let given =
+            self.key.as_ref().map(|key| key.reveal().to_owned()).or_else(|| std::env::var("IOT_METER_API_KEY").ok());
         given.filter(|key| !key.is_empty())
     }
 

@@ -9,6 +9,7 @@ use clap::Args;
 use super::global::{ApiArgs, Global, TlsArgs};
 use super::output;
 use super::runtime::{self, StopSignal};
+use crate::config::Secret;
 use crate::load::{self, Options, Pace, Qos, Report};
 use crate::simulate::BrokerUrl;
 
@@ -50,7 +51,7 @@ pub(super) struct LoadArgs {
     prefix: String,
     /// MQTT password of meters that have no token of their own
     #[arg(long)]
-    password: Option<String>,
+    password: Option<Secret>,
     #[command(flatten)]
     tls: TlsArgs,
     /// Neither register the meters nor ask the API afterwards

@@ -50,10 +50,10 @@ pub(super) struct SimulateArgs {
     /// Claim token [default: IOT_METER_CLAIM]: the meters enrol with it themselves (at --api) and judge their commands by
     /// the key they get
     #[arg(long, value_name = "TOKEN", requires = "api")]
-    claim: Option<String>,
+    claim: Option<Secret>,
     /// MQTT password of meters that have no token of their own
     #[arg(long)]
-    password: Option<String>,
+    password: Option<Secret>,
     #[command(flatten)]
     tls: TlsArgs,
     /// With --api (and a key, unless the server is open) the meters are registered first and get their tokens; those that
@@ -78,7 +78,7 @@ impl SimulateArgs {
             seed: self.seed,
             faults: self.faults,
             api: self.api.access(global)?,
-            claim: self.claim.clone().or_else(|| std::env::var("IOT_METER_CLAIM").ok()).map(Secret::new),
+            claim: self.claim.clone().or_else(|| std::env::var("IOT_METER_CLAIM").ok().map(Secret::new)),
             tls: self.tls.files(&self.api),
             password: self.password.clone(),
             prefix: self.prefix.clone(),

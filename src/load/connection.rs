@@ -124,7 +124,8 @@ impl Connection {
             Pace::Window => None,
             Pace::Rate(rate) => Some((index as f64 * 1e6 / rate, connections * 1e6 / rate)),
         };
-        let password = way_in.token.or_else(|| options.broker.password.clone()).or_else(|| options.password.clone());
+        let own = || options.password.as_ref().map(|password| password.reveal().to_owned());
+        let password = way_in.token.or_else(|| options.broker.password.clone()).or_else(own);
         Self {
             address: (options.broker.host.clone(), options.broker.port),
             user: options.broker.user.clone().unwrap_or_else(|| device_id.clone()),

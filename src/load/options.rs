@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::Secret;
 use crate::simulate::{self, ApiAccess, BrokerUrl, TlsFiles};
 
 /// What can go wrong beside a lost connection.
@@ -131,7 +132,7 @@ pub struct Options {
     /// Files for a broker in TLS.
     pub tls: TlsFiles,
     /// Password of devices without a token.
-    pub password: Option<String>,
+    pub password: Option<Secret>,
     /// Beginning of the device ids.
     pub prefix: String,
     /// How long to wait for the last acknowledgements at the end, reconnecting meanwhile.

@@ -51,12 +51,13 @@ impl Plan {
         wrapping: Option<Wrapping>,
     ) -> Self {
         let Credentials { token, command_key } = credentials;
+        let own = options.password.as_ref().map(|password| password.reveal().to_owned());
         let login = |broker: &BrokerUrl| Login {
             host: broker.host.clone(),
             port: broker.port,
             wrapping: wrapping.clone().filter(|_| broker.is_tls),
             user: broker.user.clone().unwrap_or_else(|| device_id.clone()),
-            password: token.clone().or_else(|| broker.password.clone()).or_else(|| options.password.clone()),
+            password: token.clone().or_else(|| broker.password.clone()).or_else(|| own.clone()),
         };
         let logins = options.brokers.iter().map(login).collect();
         let build = Build {

@@ -303,7 +303,7 @@ pub struct Options {
     /// Files for brokers in TLS.
     pub tls: TlsFiles,
     /// Password of meters that have no token.
-    pub password: Option<String>,
+    pub password: Option<Secret>,
     /// Meters are called `{prefix}-{profile}-0001` and so on.
     pub prefix: String,
     /// Meter milliseconds between samples, 100…60000.
@@ -405,6 +405,8 @@ mod tests {
         assert_eq!(format!("{url} {url:?}"), "mqtt://host:1 mqtt://host:1");
         let error = "http://me:hidden@host".parse::<BrokerUrl>().unwrap_err().to_string();
         assert!(!error.contains("hidden"), "{error}");
+        let options = Options { password: Some(Secret::new("hidden")), ..Options::default() };
+        assert!(!format!("{options:?}").contains("hidden"));
     }
 
     #[test]

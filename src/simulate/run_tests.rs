@@ -117,7 +117,7 @@ fn options(brokers: &[SocketAddr]) -> Options {
         profile: Profile::Dc750,
         brokers: brokers.iter().map(url).collect(),
         speed: 100.0,
-        password: Some("secret".into()),
+        password: Some(crate::config::Secret::new("secret")),
         ..Options::default()
     }
 }

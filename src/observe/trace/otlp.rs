@@ -3,6 +3,7 @@
 //! Invariants: nobody waits for the collector; what it does not take after a few tries is counted and forgotten, and what comes
 //! meanwhile waits in the tracer's bounded queue. Does not know what is traced.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ const TRIES: u32 = 4;
 const MAX_ANSWER: u64 = 64 * 1024;
 
 /// Where to.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// `http://host:port`, or with the whole path.
     pub endpoint: String,
@@ -45,6 +46,16 @@ pub struct Options {
     pub headers: Vec<(String, String)>,
     /// Which of several nodes this is.
     pub node_id: String,
+}
+
+/// Without the headers, which may hold a key.
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("endpoint", &self.endpoint)
+            .field("node_id", &self.node_id)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a batch was not taken.

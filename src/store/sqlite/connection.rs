@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use diesel::connection::SimpleConnection;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, Pool};
 use diesel::result::Error as SqlError;
+use diesel::sql_types::Text;
 use diesel::{Connection, QueryResult, SqliteConnection};
 
 use super::fault::Fault;
@@ -63,8 +64,14 @@ impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for Reading {
     }
 }
 
+diesel::define_sql_function! {
+    /// A text without regard to case, of all scripts: SQLite's own LIKE knows ASCII only.
+    fn folded(text: Text) -> Text;
+}
+
 /// One statement a call: each applies, or says why not.
 fn prepare(connection: &mut SqliteConnection, pragmas: &str) -> QueryResult<()> {
+    folded_utils::register_impl(connection, |text: String| text.to_lowercase())?;
     [COMMON, pragmas]
         .iter()
         .flat_map(|list| list.split_inclusive(';'))

@@ -9,6 +9,7 @@ use diesel::{
 };
 
 use super::certificates;
+use super::connection::folded;
 use super::fault::Fault;
 use super::listing::{self, Part};
 use super::schema::device_sequence;
@@ -180,9 +181,9 @@ pub(super) fn matching(filter: &DeviceFilter) -> devices::BoxedQuery<'_, Sqlite>
         query = query.filter(dsl::location.eq(location));
     }
     if let Some(q) = &filter.q {
-        let part = containing(q);
-        query =
-            query.filter(dsl::device_id.like(part.clone()).escape('\\').or(dsl::device_name.like(part).escape('\\')));
+        let part = containing(&q.to_lowercase());
+        let (id, name) = (folded(dsl::device_id), folded(dsl::device_name));
+        query = query.filter(id.like(part.clone()).escape('\\').or(name.like(part).escape('\\')));
     }
     let states = device_sequence::table.select(device_sequence::device_id);
     let status = device_sequence::connection_status;

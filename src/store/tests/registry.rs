@@ -94,6 +94,8 @@ pub(super) fn devices_are_filtered(store: &dyn Store) {
     check(DeviceFilter { q: Some("SNAKE_".into()), ..none() }, &[snake]);
     check(DeviceFilter { q: Some("d % s".into()), ..none() }, &[percent]);
     check(DeviceFilter { q: Some("\\".into()), ..none() }, &[]);
+    create(store, &NewDevice { device_name: "ÖBB 4024".into(), ..new_device("umlaut") });
+    check(DeviceFilter { q: Some("öbb".into()), ..none() }, &["ÖBB 4024"]);
     let prefix = |prefix: &str, expected: &[&str]| {
         check(DeviceFilter { id_prefix: Some(prefix.into()), ..none() }, expected);
     };
