@@ -16,7 +16,7 @@ use crate::config::Settings;
 use crate::domain::{DeviceId, Timestamp};
 use crate::observe::metrics;
 use crate::pki::Facts;
-use crate::store::{self, Certificate, CredentialChange, Device, SharedStore};
+use crate::store::{self, Certificate, CredentialChange, SharedStore};
 use crate::tls::{OwnCa, Revocations};
 
 /// The name on the task board.
@@ -166,7 +166,10 @@ impl Watch {
         }
         let id = device.clone();
         let found = store::run(&self.parts.store, move |s| Ok((s.device(&id)?, s.reach(&id)?.purged_at))).await?;
-        let (None | Some(Device { is_active: false, .. }), purged_at) = found else { return Ok(()) };
+        let (is_removed, purged_at) = (found.0.is_none_or(|device| device.is_only_heard_of()), found.1);
+        if !is_removed {
+            return Ok(()); // it was disabled: what it said is stored
+        }
         let told = self.collector.tell(device.clone(), RequestKind::Deleted);
         if !matches!(tokio::time::timeout(PATIENCE, told).await, Ok(Ok(_))) {
             tracing::warn!(device_id = %device, "the collector is busy or stopping and was not told of a change");
@@ -174,11 +177,11 @@ impl Watch {
         }
         self.buried.push((device.clone(), now));
         let was_purged = purged_at.is_some_and(|at| now.since(at) < BURIED_FOR);
-        let once_more = move |s: &dyn store::Store| match s.device(&device)?.is_some_and(|found| found.is_quarantined())
-        {
-            true => s.delete_device(&device, was_purged),
-            false => Ok(false),
-        };
+        let once_more =
+            move |s: &dyn store::Store| match s.device(&device)?.is_some_and(|found| found.is_only_heard_of()) {
+                true => s.delete_device(&device, was_purged),
+                false => Ok(false),
+            };
         store::run(&self.parts.store, once_more).await.map(drop)
     }
 

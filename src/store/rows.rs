@@ -224,9 +224,9 @@ pub struct Device {
 }
 
 impl Device {
-    /// Whether nobody has registered it: it was only heard of.
-    pub fn is_quarantined(&self) -> bool {
-        !self.is_active && self.metadata.contains_key("quarantined")
+    /// Whether it was only heard of, and nobody has changed anything of it since.
+    pub fn is_only_heard_of(&self) -> bool {
+        !self.is_active && self.metadata.contains_key("quarantined") && self.updated_at == self.created_at
     }
 }
 

@@ -127,20 +127,28 @@ fn a_device_that_one_node_removes_does_not_come_back_by_what_another_one_has_hea
     let know_each_other = |api| Figures::of(api).value("nodes{state=\"alive\"}") == 2.0;
     eventually("both know both", || apis.iter().all(know_each_other));
     let [over_a, over_b] = &apis;
-    let added = over_a.post("/api/devices", &json!({"device_id": "m1", "device_name": "M"})).expect(201).json();
-    let (meter, _) = b.mqtt(&Connect::id("m1").login("m1", added["token"].as_str().unwrap()));
-    let says = std::thread::spawn(move || {
-        let (mut next, pause) = (0, Duration::from_millis(20));
-        publish_paced(meter, "m1", &mut next, an_hour_ago(), pause, &AtomicBool::new(false))
-    });
-    let rows = || postgres.query(&url, "SELECT count(*) FROM telemetry WHERE device_id = 'm1'");
-    eventually("it is heard", || rows() != "0");
+    let says = |id: &'static str| {
+        let new = json!({"device_id": id, "device_name": "M", "metadata": {"quarantined": true}});
+        let added = over_a.post("/api/devices", &new).expect(201).json();
+        let (meter, _) = b.mqtt(&Connect::id(id).login(id, added["token"].as_str().unwrap()));
+        std::thread::spawn(move || {
+            let (mut next, pause) = (0, Duration::from_millis(20));
+            publish_paced(meter, id, &mut next, an_hour_ago(), pause, &AtomicBool::new(false))
+        })
+    };
+    let rows = |id: &str| postgres.query(&url, &format!("SELECT count(*) FROM telemetry WHERE device_id = '{id}'"));
+    let (removed, disabled) = (says("m1"), says("m2"));
+    eventually("both are heard", || rows("m1") != "0" && rows("m2") != "0");
     over_a.delete("/api/devices/m1?purge=true").expect(200);
-    assert!(!says.join().unwrap().is_empty(), "the other node has let it go");
+    over_a.put("/api/devices/m2", &json!({"status": "inactive"})).expect(200);
+    assert!(!removed.join().unwrap().is_empty(), "the other node has let it go");
+    let acknowledged = disabled.join().unwrap().len();
     settled(over_b);
     eventually("it is gone, and all that it said", || {
-        apis.iter().all(|api| api.get("/api/devices/m1").status == 404) && rows() == "0"
+        apis.iter().all(|api| api.get("/api/devices/m1").status == 404) && rows("m1") == "0"
     });
+    assert_eq!(over_b.get("/api/devices/m2").expect(200).json()["status"], "inactive", "it is only disabled");
+    assert!(rows("m2").parse::<usize>().unwrap() >= acknowledged, "{} of {acknowledged}", rows("m2"));
     over_b.post("/api/devices", &json!({"device_id": "m1", "device_name": "N"})).expect(201);
     let status = over_a.get("/api/devices/m1/status").expect(200).json();
     assert_eq!(status["connection_status"], "unknown", "nothing of the one before: {status}");

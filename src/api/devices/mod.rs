@@ -206,7 +206,7 @@ pub async fn delete_device(
     let wanted = id.clone();
     // (Or its state, and with `purge` its data, of which nothing must be found by whoever is registered next.)
     let once_more = move |s: &dyn Store| {
-        let is_to_go = s.device(&wanted)?.is_none_or(|device| device.is_quarantined());
+        let is_to_go = s.device(&wanted)?.is_none_or(|device| device.is_only_heard_of());
         Ok(is_to_go && s.delete_device(&wanted, purge)?)
     };
     if state.store(once_more).await? {
