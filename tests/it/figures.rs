@@ -300,8 +300,10 @@ fn an_upkeep_that_fails_is_counted_each_time() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     assert_eq!(Server::start(&data).terminate(), Some(0));
-    // Objects of a node that is no more, and no longer what they were.
-    let hour = data.join("archive/raw/v1/date=2026-02-12/hour=10");
+    // Objects of a node that is no more (it would have put them together within two days), and no longer what they were. After
+    // three days they would be looked at once a day.
+    let at = Clock::system().now().plus_us(-60 * 3_600_000_000).to_string();
+    let hour = data.join(format!("archive/raw/v1/date={}/hour={}", &at[..10], &at[11..13]));
     std::fs::create_dir_all(&hour).unwrap();
     for n in 0..2 {
         let name = format!("1ed6c9f6-23e8-4a19-84a0-6824e5567bd4-{n:020}-{n:020}.parquet");
