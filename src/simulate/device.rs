@@ -4,6 +4,7 @@
 //! waits for a broker; a link that is away fills its buffer.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub(super) struct Plan {
     build: Build,
     logins: Vec<Login>,
     faults: Faults,
+    /// Whom it trusts when it fetches firmware.
+    ca_file: Option<PathBuf>,
 }
 
 impl Plan {
@@ -75,7 +78,7 @@ impl Plan {
             phase: f64::from(index + 1) / f64::from(options.devices.max(1)),
             device_id,
         };
-        Self { build, logins, faults: options.faults }
+        Self { build, logins, faults: options.faults, ca_file: options.tls.ca_file.clone() }
     }
 }
 
@@ -122,6 +125,7 @@ struct Device {
     clock: Clock,
     counters: Arc<Counters>,
     faults: Faults,
+    ca_file: Option<PathBuf>,
     dice: SmallRng,
     speed: f64,
     login: Login,
@@ -151,6 +155,7 @@ impl Device {
             clock,
             counters,
             faults: plan.faults,
+            ca_file: plan.ca_file,
             links: Vec::new(),
             links_opened: 0,
             news,
@@ -227,9 +232,9 @@ impl Device {
             match effect {
                 Effect::Publish(message) => self.send(message),
                 Effect::Fetch { url, size_bytes } => {
-                    let to = self.downloads_to.clone();
+                    let (to, ca_file) = (self.downloads_to.clone(), self.ca_file.clone());
                     tokio::task::spawn_blocking(move || {
-                        firmware::fetch(&url, size_bytes, |word| to.blocking_send(word).is_ok());
+                        firmware::fetch(&url, ca_file.as_deref(), size_bytes, |word| to.blocking_send(word).is_ok());
                     });
                 }
                 Effect::Reboot => {

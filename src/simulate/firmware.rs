@@ -1,24 +1,33 @@
-//! Fetches a firmware image over HTTP, on a blocking thread, and hashes it on the way; nothing is kept in memory.
+//! Fetches a firmware image over HTTP, in TLS or not, on a blocking thread, and hashes it on the way; nothing is kept in memory.
 
 use std::io::Read;
+use std::path::Path;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use super::ota::{Download, MAX_IMAGE_BYTES};
+use super::secure;
 
 /// Longest time for a whole image.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Fetches `url`, of which `expected_bytes` are awaited, and tells `report` how it goes; the last word is `Done` or
-/// `Failed`. Ends early when `report` returns false (nobody listens any more). Blocking.
-pub(super) fn fetch(url: &str, expected_bytes: u64, mut report: impl FnMut(Download) -> bool) {
-    let outcome = transfer(url, expected_bytes, &mut report).unwrap_or_else(Download::Failed);
+/// `Failed`. Ends early when `report` returns false (nobody listens any more). `ca_file`: whom `https://` trusts, PEM;
+/// `None` = the authorities of the system. Blocking.
+pub(super) fn fetch(url: &str, ca_file: Option<&Path>, expected_bytes: u64, mut report: impl FnMut(Download) -> bool) {
+    let outcome = transfer(url, ca_file, expected_bytes, &mut report).unwrap_or_else(Download::Failed);
     report(outcome);
 }
 
-fn transfer(url: &str, expected_bytes: u64, report: &mut impl FnMut(Download) -> bool) -> Result<Download, String> {
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).build().into();
+fn transfer(
+    url: &str,
+    ca_file: Option<&Path>,
+    expected_bytes: u64,
+    report: &mut impl FnMut(Download) -> bool,
+) -> Result<Download, String> {
+    let settings = secure::http(url, ca_file).map_err(|e| e.to_string())?;
+    let agent: ureq::Agent = settings.timeout_global(Some(TIMEOUT)).build().into();
     let mut response = agent.get(url).call().map_err(|e| e.to_string())?;
     // One byte more than announced is enough to know that the image is wrong.
     let limit = expected_bytes.min(MAX_IMAGE_BYTES) + 1;
@@ -62,7 +71,7 @@ mod tests {
 
     fn last_word(answer: Vec<u8>, expected: u64) -> Download {
         let mut last = None;
-        fetch(&serve_once(answer), expected, |word| {
+        fetch(&serve_once(answer), None, expected, |word| {
             last = Some(word);
             true
         });

@@ -262,13 +262,7 @@ pub struct ApiAccess {
 impl ApiAccess {
     /// The settings of an HTTP client for it.
     pub(crate) fn http(&self) -> Result<ureq::config::ConfigBuilder<AgentScope>, Error> {
-        let builder = ureq::Agent::config_builder();
-        // Authorities of the system are many: they are not read for nothing.
-        Ok(if self.url.starts_with("https://") {
-            builder.tls_config(secure::of_http(self.ca_file.as_deref())?)
-        } else {
-            builder
-        })
+        secure::http(&self.url, self.ca_file.as_deref())
     }
 }
 

@@ -44,8 +44,8 @@ impl Update {
         if params.fw_version.is_empty() || params.fw_version.len() > 64 {
             return Err("fw_version must have 1 to 64 characters");
         }
-        if !params.fw_url.starts_with("http://") {
-            return Err("fw_url must start with http://");
+        if !["http://", "https://"].iter().any(|scheme| params.fw_url.starts_with(scheme)) {
+            return Err("fw_url must start with http:// or https://");
         }
         if !sha_is_hex {
             return Err("fw_sha256 must be 64 hex digits");

@@ -12,7 +12,9 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use ureq::config::ConfigBuilder;
 use ureq::tls::{Certificate, RootCerts};
+use ureq::typestate::AgentScope;
 
 use super::options::Error;
 use crate::tls::client;
@@ -72,8 +74,14 @@ pub(crate) async fn dial(config: Arc<ClientConfig>, host: &str, port: u16) -> io
     TlsConnector::from(config).connect(name, tcp).await
 }
 
-/// What an HTTP client of `https://` needs.
-pub(super) fn of_http(ca_file: Option<&Path>) -> Result<ureq::tls::TlsConfig, Error> {
+/// The settings of an HTTP client for `url`.
+pub(super) fn http(url: &str, ca_file: Option<&Path>) -> Result<ConfigBuilder<AgentScope>, Error> {
+    let builder = ureq::Agent::config_builder();
+    // Authorities of the system are many: they are not read for nothing.
+    Ok(if url.starts_with("https://") { builder.tls_config(of_http(ca_file)?) } else { builder })
+}
+
+fn of_http(ca_file: Option<&Path>) -> Result<ureq::tls::TlsConfig, Error> {
     let pem = ca_file.map(read).transpose()?;
     let found = client::authorities(pem.as_deref()).map_err(|source| unusable(ca_file, source))?;
     let roots: Vec<_> = found.iter().map(|der| Certificate::from_der(der).to_owned()).collect();

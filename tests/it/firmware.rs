@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use iot_meter::simulate::{ApiAccess, Options, Profile};
+use iot_meter::simulate::{ApiAccess, Options};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::support::fleet::Fleet;
 use crate::support::foreign::free_port;
 use crate::support::http::Answer;
 use crate::support::process::{Server, command_at};
@@ -172,35 +173,6 @@ fn a_rollout_that_meters_could_not_follow_is_refused_by_the_settings_name() {
     assert!(refused["detail"].as_str().unwrap().contains("http.public_url"), "{refused}");
 }
 
-/// Simulated meters that live until the end of the test.
-struct Fleet {
-    runtime: tokio::runtime::Runtime,
-    running: tokio::task::JoinHandle<Result<iot_meter::simulate::Report, iot_meter::simulate::Error>>,
-    stop: tokio::sync::watch::Sender<bool>,
-}
-
-impl Fleet {
-    fn start(server: &Server, devices: u32) -> Self {
-        let options = Options {
-            devices,
-            profile: Profile::Dc750,
-            brokers: vec![format!("mqtt://{}", server.mqtt).parse().unwrap()],
-            speed: 20.0,
-            api: Some(ApiAccess { url: format!("http://{}", server.http), key: None, ca_file: None }),
-            ..Options::default()
-        };
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let (stop, stopping) = tokio::sync::watch::channel(false);
-        let running = runtime.spawn(iot_meter::simulate::run(options, stopping));
-        Self { runtime, running, stop }
-    }
-
-    fn stop(self) -> iot_meter::simulate::Report {
-        self.stop.send(true).unwrap();
-        self.runtime.block_on(self.running).unwrap().unwrap()
-    }
-}
-
 /// A meter made by hand, whose check of the image fails; what it was told.
 fn fail_check(server: &Server, device: &str) -> Value {
     let (mut meter, _) = Client::connect(server.mqtt, &Connect::id(device).persistent());
@@ -232,7 +204,9 @@ fn a_rollout_goes_over_a_fleet_through_a_killed_server_and_a_meter_that_fails() 
     let data = dir.path().join("data");
     let (http, mqtt) = (free_port().to_string(), free_port().to_string());
     let server = Server::start_with(&mut command_at(&data, &http, &mqtt), &data);
-    let fleet = Fleet::start(&server, 4);
+    let api = ApiAccess { url: format!("http://{}", server.http), key: None, ca_file: None };
+    let brokers = vec![format!("mqtt://{}", server.mqtt).parse().unwrap()];
+    let fleet = Fleet::start(4, Options { brokers, api: Some(api), ..Options::default() });
     let online = |api: &Api| api.get("/api/devices?connection_status=online").expect(200).json();
     let is_complete = || online(&server.api).as_array().is_some_and(|all| all.len() == 4);
     eventually_within(PATIENCE, "the fleet is there", is_complete, String::new);

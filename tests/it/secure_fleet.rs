@@ -1,8 +1,12 @@
 //! The fleet and the load generator against a guarded server, in TLS as meters are.
 
+use iot_meter::simulate::{ApiAccess, Options, TlsFiles};
 use serde_json::{Value, json};
 
+use crate::firmware::upload;
 use crate::support::certified::{Guarded, read};
+use crate::support::eventually;
+use crate::support::fleet::Fleet;
 
 /// Where everything is, as arguments, the API included.
 fn access(app: &Guarded) -> Vec<String> {
@@ -67,4 +71,33 @@ fn simulated_meters_come_in_by_token_and_by_certificate_alone() {
     let by_certificate = app.run_json(&words(fleet, &rest));
     assert_eq!(by_certificate["connects"], json!(1), "{by_certificate}");
     assert!(acknowledged(&by_certificate) > 0, "{by_certificate}");
+}
+
+#[test]
+fn simulated_meters_fetch_firmware_in_tls() {
+    let app = Guarded::start(&[]);
+    let ca_file = Some(app.data().join("pki/ca.pem"));
+    let api = ApiAccess {
+        url: format!("https://localhost:{}", app.https.port()),
+        key: Some(read(&app.data(), "admin.key").trim().to_owned()),
+        ca_file: ca_file.clone(),
+    };
+    let brokers = vec![broker(&app).parse().unwrap()];
+    let tls = TlsFiles { ca_file, cert_dir: None };
+    let fleet = Fleet::start(1, Options { brokers, api: Some(api), tls, ..Options::default() });
+    let online = || app.api.get("/api/devices?connection_status=online").expect(200).json();
+    eventually("the meter is there", || !online().as_array().unwrap().is_empty());
+    let device_type = online()[0]["device_type"].as_str().unwrap().to_owned();
+    let parts: [(&str, &[u8]); 3] =
+        [("version", b"2.0.0"), ("device_type", device_type.as_bytes()), ("file", &[7; 100_000])];
+    let firmware = upload(&app.api, &parts).expect(201).json();
+    let rollout = app.api.post("/api/rollouts", &json!({"firmware_id": firmware["id"]})).expect(201).json();
+    let path = format!("/api/rollouts/{}", rollout["id"]);
+    eventually("the rollout completes", || {
+        let now = app.api.get(&path).expect(200).json();
+        assert_ne!(now["state"], "paused", "{now}");
+        now["state"] == "completed"
+    });
+    assert_eq!(online()[0]["fw_version"], "2.0.0");
+    fleet.stop();
 }

@@ -88,13 +88,14 @@ impl<R: Read> Dump<R> {
 
     /// The next statement up to its semicolon, without comments.
     fn statement(&mut self) -> Result<Option<String>, Error> {
-        let mut statement = String::new();
+        let (mut statement, mut is_within_quotes) = (String::new(), false);
         while let Some(line) = self.next_line()? {
             if statement.is_empty() && (line.trim().is_empty() || line.starts_with("--") || line.starts_with('\\')) {
                 continue;
             }
             statement.push_str(&line);
-            if line.trim_end().ends_with(';') && !is_within_quotes(&statement) {
+            is_within_quotes ^= line.bytes().filter(|b| *b == b'\'').count() % 2 == 1;
+            if line.trim_end().ends_with(';') && !is_within_quotes {
                 return Ok(Some(statement));
             }
             if statement.len() > MAX_BYTES {
@@ -112,10 +113,6 @@ impl<R: Read> Dump<R> {
             Some(line) => Ok(Some(line.strip_suffix('\n').unwrap_or(&line).to_owned())),
         }
     }
-}
-
-fn is_within_quotes(statement: &str) -> bool {
-    statement.bytes().filter(|b| *b == b'\'').count() % 2 == 1
 }
 
 /// A line of COPY: fields between tabs, `\N` is null, backslashes escape.

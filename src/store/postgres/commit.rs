@@ -33,19 +33,11 @@ pub(super) fn commit(
 ) -> Result<Committed, Fault> {
     let schema = *connections.schema()?;
     let way = way_into(&schema, way);
-    connections.with_bulk(|connection| {
-        let mut attempt = || {
+    unless_dropped(partitions, || {
+        connections.with_bulk(|connection| {
             partitions.ensure_for(connection, &schema, batch)?;
             connection.transaction(|connection| store(connection, way, node, batch))
-        };
-        match attempt() {
-            // Another node has dropped the day; late data make it again.
-            Err(fault) if partitions::is_missing(&fault) => {
-                partitions.forget();
-                attempt()
-            }
-            done => done,
-        }
+        })
     })
 }
 
@@ -61,31 +53,42 @@ pub(super) fn commit_planned(
 ) -> Result<Committed, Fault> {
     let schema = *connections.schema()?;
     let way = way_into(&schema, way);
-    connections.with_bulk(|connection| {
-        let mut was_dropped = false;
-        loop {
-            let mut lacks_days = false;
-            let done = connection.transaction(|connection| {
-                let locked = locks::take(connection, node, known)?;
-                let batch = planner.plan(locked.fresh);
-                lacks_days = !partitions.has_all_for(&schema, batch);
-                if lacks_days {
-                    return Err(Fault::Sql(diesel::result::Error::RollbackTransaction));
+    unless_dropped(partitions, || {
+        connections.with_bulk(|connection| {
+            loop {
+                let mut lacks_days = false;
+                let done = connection.transaction(|connection| {
+                    let locked = locks::take(connection, node, known)?;
+                    let batch = planner.plan(locked.fresh);
+                    lacks_days = !partitions.has_all_for(&schema, batch);
+                    if lacks_days {
+                        return Err(Fault::Sql(diesel::result::Error::RollbackTransaction));
+                    }
+                    locks::remove_unused(connection, &locked.inserted, batch)?;
+                    if batch.is_empty() { Ok(Committed::default()) } else { store(connection, way, node, batch) }
+                });
+                match done {
+                    Err(_) if lacks_days => partitions.ensure_for(connection, &schema, planner.plan(Vec::new()))?,
+                    done => return done,
                 }
-                locks::remove_unused(connection, &locked.inserted, batch)?;
-                if batch.is_empty() { Ok(Committed::default()) } else { store(connection, way, node, batch) }
-            });
-            match done {
-                Err(_) if lacks_days => partitions.ensure_for(connection, &schema, planner.plan(Vec::new()))?,
-                // Another node has dropped the day; late data make it again.
-                Err(fault) if partitions::is_missing(&fault) && !was_dropped => {
-                    was_dropped = true;
-                    partitions.forget();
-                }
-                done => return done,
             }
-        }
+        })
     })
+}
+
+/// Once more, where a row found no partition: another node has dropped the day, and late data make it again. The second try
+/// is on a new connection (one that met an error is closed): what the first knew of the table may be older than the day.
+fn unless_dropped(
+    partitions: &Partitions,
+    mut commit: impl FnMut() -> Result<Committed, Fault>,
+) -> Result<Committed, Fault> {
+    match commit() {
+        Err(fault) if partitions::is_missing(&fault) => {
+            partitions.forget();
+            commit()
+        }
+        done => done,
+    }
 }
 
 /// Straight, where Postgres keeps the table itself: what an extension makes of a COPY that is given up, on servers elsewhere

@@ -7,6 +7,7 @@ pub mod cloud;
 #[cfg(all(feature = "postgres", feature = "s3-tests"))]
 pub mod cut;
 pub mod figures;
+pub mod fleet;
 pub mod foreign;
 pub mod github;
 #[cfg(any(feature = "ops-tests", feature = "postgres", feature = "s3-tests"))]
