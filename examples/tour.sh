@@ -33,9 +33,17 @@ trap 'call DELETE "/api/devices/$device?purge=true"' EXIT
 call GET "/api/devices?q=$device"
 
 say "the meter says something (its password is its token, which was shown only once)"
-ts="$(date -u +%Y-%m-%dT%H:%M:%S.000Z)"
+now() { date -u +%Y-%m-%dT%H:%M:%S.000Z; }
+sample() { # TIME: what the meter measures then
+    printf '{"ts": "%s", "type": "voltage_dc", "val": 751.5, "unit": "V"}, ' "$1"
+    printf '{"ts": "%s", "type": "current_dc", "val": 120, "unit": "A"}' "$1"
+}
+first="$(now)"
+sleep 1
+ts="$(now)"
 telemetry="{\"v\": 2, \"device_id\": \"$device\", \"ts\": \"$ts\", \"seq\": 0, \"msg_type\": \"telemetry\", \"measurements\": [
-  {\"type\": \"voltage_dc\", \"val\": 751.5, \"unit\": \"V\"}, {\"type\": \"current_dc\", \"val\": 120, \"unit\": \"A\"}]}"
+  $(sample "$first"),
+  $(sample "$ts")]}"
 mosquitto_pub -h "$mqtt_host" -p "$mqtt_port" -i "$device" -u "$device" -P "$token" -q 2 -t "iot/$device/telemetry" -m "$telemetry"
 
 say "it was acknowledged, so it is on disk; the database has it a moment later"
@@ -46,6 +54,9 @@ for _ in $(seq 100); do
 done
 echo "$readings"
 call GET "/api/devices/$device/latest"
+
+say "energy, from one sample to the next: 90180 W for one second are 25.05 Wh"
+call GET "/api/devices/$device/energy?start=-5m&period=5m"
 
 say "byte for byte as it came"
 call GET "/api/devices/$device/raw-data?limit=1"
