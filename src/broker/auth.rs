@@ -70,6 +70,15 @@ impl Identity {
         }
     }
 
+    /// Whether commands for a device are for it.
+    pub(super) fn obeys_for(&self, device: &DeviceId) -> bool {
+        match self {
+            Self::Device(id) => id == device,
+            Self::Open => true,
+            Self::Service(_) => false,
+        }
+    }
+
     /// Whether both are the same client, whatever either is allowed.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {

@@ -16,7 +16,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::acl::command_device;
 use super::auth::Identity;
 use super::end::End;
 use super::events::Event;
@@ -25,10 +24,11 @@ use super::io::{Io, Wake};
 use super::login::Client;
 use super::persist::Snapshot;
 use super::refusals::Action as Doing;
+use super::routes::Awaited;
 use super::slot::{Signals, Slot};
 use super::traced::{self, Traced};
 use super::{Shared, rules, will};
-use crate::domain::{CommandId, DeviceId};
+use crate::domain::CommandId;
 use crate::journal::{Entry, Flags, Offset};
 use crate::mqtt::packet::{Ack, Will};
 use crate::mqtt::session::{Dropped, Outcome};
@@ -41,6 +41,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What a connection waits for.
 pub(super) enum Turn {
     Io(Wake),
+    /// There are retained messages to look for.
+    Seek,
     /// The durable mark has moved; `false` = it never will again.
     Durable(bool),
 }
@@ -85,6 +87,8 @@ pub(super) struct Connection<S> {
     pub(super) is_mute: bool,
     /// Messages in flight as last told to the hub.
     pub(super) inflight: usize,
+    /// Retained messages that subscriptions are still to get, as the client takes them.
+    pub(super) awaited: VecDeque<Awaited>,
     /// Of an earlier session of the client: goes out before anything that this connection says.
     old_will: Option<Box<Will>>,
 }
@@ -115,12 +119,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
             last_words_until: None,
             is_mute: false,
             inflight: 0,
+            awaited: VecDeque::new(),
             old_will: old_will.map(Box::new),
         };
         greeting.session_present = is_present; // [MQTT-3.2.2-2]
         this.send(&Packet::ConnAck(greeting));
         let _ = this.perform(&mut { resend }, &mut Vec::new()); // sends and drops only: nothing that ends a connection
-        let devices = this.session.subscriptions().filter_map(|(filter, _)| ready(filter));
+        let devices = this.session.subscriptions().filter_map(|(filter, _)| hub::ready(&this.identity, filter));
         this.events.extend(devices);
         this.io.is_ending = is_stopping;
         this
@@ -194,18 +199,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         if let Some(at) = self.session.silent_at() {
             self.io.arm(Instant::from_std(at));
         }
+        let is_seeking = self.is_seeking();
         let Self { io, slot, durable, pending, .. } = self;
         tokio::select! {
             biased;
             changed = durable.changed(), if !pending.is_empty() => Turn::Durable(changed.is_ok()),
             wake = poll_fn(|cx| io.poll(cx, may_read, Some(&slot.signal))) => Turn::Io(wake),
+            () = tokio::task::yield_now(), if is_seeking => Turn::Seek,
         }
     }
 
     /// Everything but reading.
     fn attend(&mut self, turn: &Turn, may_read: bool) -> Result<(), End> {
         match turn {
-            Turn::Durable(true) | Turn::Io(Wake::Read | Wake::Drained) => {}
+            Turn::Durable(true) | Turn::Seek | Turn::Io(Wake::Read | Wake::Drained) => {}
             Turn::Durable(false) => return Err(End::JournalFailed),
             Turn::Io(Wake::Closed) => return Err(End::Closed),
             Turn::Io(Wake::Timer) => {
@@ -249,6 +256,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
             let mark = *self.durable.borrow_and_update();
             self.complete(mark)?;
         }
+        if self.is_seeking() {
+            self.seek();
+        }
         let mut actions = Vec::new();
         while !self.io.is_full() && !self.is_stopping {
             let more = self.session.pull(&mut self.slot.outbox(), 64 << 10, Instant::now().into_std(), &mut actions);
@@ -289,8 +299,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         }
     }
 
-    /// Works packets off; whether there may be more behind a SUBSCRIBE. That one looks through all retained messages: others
-    /// get their turn before the next.
+    /// Works packets off; whether there may be more behind a SUBSCRIBE, which may name many filters: others get their turn
+    /// before the next.
     fn handle_input(&mut self, taken: &mut Vec<Taken>) -> Result<bool, End> {
         let now = Instant::now().into_std();
         self.session.hear(now);
@@ -327,7 +337,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
                 Action::Subscribe { packet_id, filters, id } => self.subscribe(packet_id, &filters, id),
                 Action::Unsubscribe(filter) => {
                     self.shared.hub.unsubscribe(&self.slot, &filter);
-                    self.events.extend(hub::gone(&filter));
+                    self.awaited.retain(|awaited| awaited.filter != filter);
+                    self.events.extend(hub::gone(&self.identity, &filter));
                 }
                 Action::Delivered(tag) => {
                     self.slot.complete(tag);
@@ -375,6 +386,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         start.version.encode(packet, &mut self.io.output);
         if self.io.output.len() - len > start.max_packet_size {
             self.io.output.truncate(len); // [MQTT-3.1.2-24]
+            // What explains an answer must not cost the answer [MQTT-3.4.2-2].
+            if let Some(shorter) = packet.without_reason_string() {
+                self.send(&shorter);
+            }
         }
     }
 
@@ -384,7 +399,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
         let meter_messages = self.shared.count_received(items.iter().filter_map(|t| t.meter));
         let end = if meter_messages > 0 { self.append(&items, meter_messages).await? } else { Offset(0) };
         traced::journalled(&self.shared.tracer, &mut items, end);
-        let bytes = items.iter().map(|t| t.publish.topic.len() + t.publish.payload.len()).sum();
+        let bytes = items.iter().map(|t| t.publish.size()).sum();
         self.pending_messages += items.len();
         self.pending_bytes += bytes;
         self.pending.push_back(Batch { end, items, bytes });
@@ -473,9 +488,4 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
             self.shared.hub.tell(&mut self.events);
         }
     }
-}
-
-/// [`Event::Ready`], if `filter` is a command topic.
-pub(super) fn ready(filter: &str) -> Option<Event> {
-    command_device(filter).and_then(DeviceId::parse).map(|device| Event::Ready { device })
 }

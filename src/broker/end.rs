@@ -92,6 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
     /// the session goes back.
     pub(super) async fn finish(mut self, end: End) {
         self.note(&end);
+        let awaited = std::mem::take(&mut self.awaited);
         let last_words = self.say_goodbye(&end).map(|io| accept::linger(Arc::clone(&self.shared), io));
         // Nobody waits for them but a stop.
         let last_words = if self.is_stopping { last_words } else { last_words.map(tokio::spawn).and(None) };
@@ -103,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
             match self.wait(false).await {
                 Turn::Durable(false) => break,
                 Turn::Io(Wake::Signal(signals)) if signals.has(Signals::ABORT) => break,
-                Turn::Durable(true) => {}
+                Turn::Durable(true) | Turn::Seek => {}
                 Turn::Io(_) => self.session.hear(Instant::now().into_std()),
             }
         }
@@ -120,6 +121,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
             will::fire(&self.shared, self.slot.identity.clone(), will).await;
         }
         self.report();
+        // A session that is kept does not ask again for what it has not got.
+        self.awaited = awaited;
+        while !self.session.ends_with_connection() && !self.awaited.is_empty() {
+            self.seek();
+            tokio::task::yield_now().await;
+        }
         let Self { shared, slot, session, .. } = self;
         shared.hub.go_offline(&slot, &session);
         shared.hub.release(&slot, session);

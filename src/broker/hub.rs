@@ -145,7 +145,8 @@ impl Hub {
         let is_present = !is_clean && may_go_on && session.expires_at() > now;
         let mut resend = Vec::new();
         let mut old_will = None;
-        slot.keep(!start.expiry.is_zero());
+        let ends_with_connection = start.expiry.is_zero();
+        slot.keep(!ends_with_connection);
         slot.note_unjudged(false);
         if is_present {
             session.resume(start, now, &mut resend);
@@ -155,6 +156,10 @@ impl Hub {
             self.forget_routes(slot, &mut session);
             slot.outbox().clear();
             session = Box::new(Session::new(self.options.session_limits(), start, now));
+        }
+        if !is_present || ends_with_connection {
+            // What is saved of it must not come back after a crash [MQTT-3.1.2-4]; what is kept anew is saved after this.
+            self.changes.end(slot);
         }
         slot.is_online.store(true, Ordering::Release);
         self.connections.fetch_add(1, Ordering::Relaxed);
@@ -216,7 +221,8 @@ impl Hub {
     pub(super) fn go_offline(&self, slot: &Slot, session: &Session) {
         slot.is_online.store(false, Ordering::Release);
         self.connections.fetch_sub(1, Ordering::Relaxed);
-        let mut events: Vec<_> = session.subscriptions().filter_map(|(filter, _)| gone(filter)).collect();
+        let mut events: Vec<_> =
+            session.subscriptions().filter_map(|(filter, _)| gone(&slot.identity, filter)).collect();
         if !events.is_empty() {
             self.tell(&mut events);
         }
@@ -226,7 +232,8 @@ impl Hub {
     pub(super) fn tell(&self, events: &mut Vec<Event>) {
         self.events.tell(events, |device| {
             let routes = self.table.read();
-            !routes.exact(&format!("iot/{device}/command")).any(|(slot, _)| slot.is_online())
+            let topic = format!("iot/{device}/command");
+            !routes.exact(&topic).any(|(slot, _)| slot.is_online() && slot.identity.obeys_for(device))
         });
     }
 
@@ -261,15 +268,20 @@ impl Hub {
         self.changes.end(slot);
     }
 
+    /// Gives a command to its device; whether it is there to take it. Others that are subscribed get a copy.
     pub(super) fn send_command(&self, device: &DeviceId, command: CommandId, payload: &Bytes) -> bool {
         let topic = format!("iot/{device}/command");
         let routes = self.table.read();
         let message = Message::detached(&topic, payload);
         let mut is_sent = false;
         for (slot, qos) in routes.exact(&topic) {
-            let tag = Some(Tag(command.0.as_u128()));
-            let delivery = Delivery { tag, ..Delivery::new(Arc::clone(&message), qos) };
-            is_sent |= matches!(slot.offer(delivery), Some(Pushed::Queued | Pushed::Known));
+            let delivery = Delivery::new(Arc::clone(&message), qos);
+            if slot.identity.obeys_for(device) {
+                let delivery = Delivery { tag: Some(Tag(command.0.as_u128())), ..delivery };
+                is_sent |= matches!(slot.offer(delivery), Some(Pushed::Queued | Pushed::Known));
+            } else {
+                self.offer(slot, delivery);
+            }
         }
         is_sent
     }
@@ -346,6 +358,12 @@ impl Hub {
         topics.iter().for_each(|topic| self.changes.mark_retained(topic));
     }
 
+    /// Forgets retained messages of a device.
+    pub(super) fn forget_retained(&self, device: &DeviceId) {
+        let topics = self.retained().forget(&format!("iot/{device}/"));
+        topics.iter().for_each(|topic| self.changes.mark_retained(topic));
+    }
+
     pub(super) fn signal_all(&self, signals: Signals) {
         for slot in self.sessions().values() {
             slot.signal.raise(signals);
@@ -384,9 +402,18 @@ impl Hub {
     }
 }
 
-/// [`Event::Gone`], if `filter` is a command topic.
-pub(super) fn gone(filter: &str) -> Option<Event> {
-    command_device(filter).and_then(DeviceId::parse).map(|device| Event::Gone { device })
+/// [`Event::Ready`], if `filter` is where this client gets commands.
+pub(super) fn ready(identity: &Identity, filter: &str) -> Option<Event> {
+    commanded(identity, filter).map(|device| Event::Ready { device })
+}
+
+/// [`Event::Gone`], if `filter` is where this client gets commands.
+pub(super) fn gone(identity: &Identity, filter: &str) -> Option<Event> {
+    commanded(identity, filter).map(|device| Event::Gone { device })
+}
+
+fn commanded(identity: &Identity, filter: &str) -> Option<DeviceId> {
+    command_device(filter).and_then(DeviceId::parse).filter(|device| identity.obeys_for(device))
 }
 
 enum Found {

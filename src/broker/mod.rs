@@ -307,6 +307,11 @@ impl Broker {
         self.shared.hub.tell(&mut vec![Event::Gone { device: device.clone() }]);
     }
 
+    /// The device was removed: what is kept of it for later subscribers goes.
+    pub fn forget_retained(&self, device: &DeviceId) {
+        self.shared.hub.forget_retained(device);
+    }
+
     /// Ends at once the sessions of a device that were begun by another token than `now` (`None` = it has none any more).
     /// Those begun by a certificate stay. Call it after the change, too.
     pub fn disconnect_token(&self, device: &DeviceId, now: Option<[u8; 32]>) {

@@ -1,9 +1,10 @@
 //! Who gets which message: subscriptions, shared ones too, and retained messages; one bounded outbox a session.
 //!
-//! Invariants: a message is kept and routed under one read lock, a subscription is added and its retained messages are
-//! found under the write lock, so that a subscriber gets each message once and the newest last. A publisher never waits
-//! for a subscriber. What a member of a shared subscription leaves behind goes to another member.
+//! Invariants: a message is kept and routed under one read lock, a subscription is added under the write lock, and gets what
+//! was kept before, by its position: so a subscriber gets each message once, and never an older one of a topic behind a newer.
+//! A publisher never waits for a subscriber, nor for one that looks through what is kept. What a member of a shared subscription leaves behind goes to another member.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
@@ -12,12 +13,12 @@ use bytestring::ByteString;
 
 use super::hub::Hub;
 use super::slot::Slot;
-use crate::mqtt::packet::SubscribeOptions;
+use crate::mqtt::packet::{SubscribeOptions, SubscriptionId};
 use crate::mqtt::queue::{Pushed, ShareId, Shared};
 use crate::mqtt::retained::Kept;
 use crate::mqtt::router::{Entry, merge};
 use crate::mqtt::session::{Subscribed, Subscription, brings_retained};
-use crate::mqtt::{Delivery, Message, Publish, QoS, Router, Session, Shares, topic};
+use crate::mqtt::{Delivery, Message, Publish, QoS, Reason, Router, Session, Shares, topic};
 
 /// Subscriptions of all sessions, by the sessions' keys.
 #[derive(Default)]
@@ -96,41 +97,76 @@ impl Routes {
     }
 }
 
+/// Retained messages that a subscription is still to get.
+#[derive(Debug)]
+pub(super) struct Awaited {
+    pub(super) filter: ByteString,
+    id: Option<SubscriptionId>,
+    qos: QoS,
+    /// Later ones came to it as live ones.
+    before: u64,
+    /// For as many as there were.
+    positions: Range<u64>,
+    part: Part,
+    /// The last topic that was looked at.
+    after: Option<Box<str>>,
+}
+
+/// Where they are.
+#[derive(Debug)]
+enum Part {
+    Kept,
+    Sys,
+}
+
 impl Hub {
-    /// Adds a subscription of a session, with the retained messages it asks for `[MQTT-3.3.1-9]`; `false` = the session
-    /// has no room for it.
+    /// Adds a subscription of a session; gives which retained messages it asks for `[MQTT-3.3.1-9]`, or `Err` where the
+    /// session has no room for it.
     pub(super) fn subscribe(
         &self,
         slot: &Slot,
         session: &mut Session,
         filter: &ByteString,
         subscription: Subscription,
-        now: Instant,
-    ) -> bool {
+    ) -> Result<Option<Awaited>, Reason> {
         let subscribed = session.subscribe(filter, subscription);
         if subscribed == Subscribed::Full {
-            return false;
+            return Err(Reason::QuotaExceeded);
         }
         let mut routes = self.table.write();
         routes.subscribe(slot, filter, subscription);
         let SubscribeOptions { qos, retain_handling, .. } = subscription.options;
         let is_shared = topic::split_share(filter).is_some(); // these bring none (section 4.8.2)
-        if !is_shared && brings_retained(retain_handling, subscribed) {
-            let ids: Vec<_> = subscription.id.into_iter().collect();
-            let mut dropped = 0;
-            let mut add = |message: &Arc<Message>, kept: QoS| {
-                let (message, ids) = (Arc::clone(message), ids.clone());
-                let position = self.budget.take_position();
-                let delivery = Delivery { retain: true, ids, position, ..Delivery::new(message, kept.min(qos)) };
-                dropped += u64::from(!session.add_retained(delivery));
-            };
-            self.retained().matching(filter, now, &mut add);
-            if filter.starts_with("$SYS/") {
-                self.sys().matching(filter, now, &mut add);
-            }
-            self.counters.dropped_queued.fetch_add(dropped, Ordering::Relaxed);
+        if is_shared || !brings_retained(retain_handling, subscribed) {
+            return Ok(None);
         }
-        true
+        // Under the lock: what is kept from now on is routed to it, too.
+        let positions = self.budget.take_positions((self.retained().len() + self.sys().len()) as u64);
+        let (filter, id, before) = (ByteString::from(&**filter), subscription.id, positions.start);
+        let part = if filter.starts_with("$SYS/") { Part::Sys } else { Part::Kept };
+        Ok(Some(Awaited { filter, id, qos, before, positions, part, after: None }))
+    }
+
+    /// Gives a session some of the retained messages that it waits for; whether there may be more.
+    pub(super) fn bring(&self, session: &mut Session, awaited: &mut Awaited, steps: usize, now: Instant) -> bool {
+        let Awaited { filter, id, qos, before, positions, part, after } = awaited;
+        let mut dropped = 0;
+        let add = |message: &Arc<Message>, kept: QoS| {
+            let Some(position) = positions.next() else { return };
+            let delivery = self.budget.room(message.size()).map(|room| {
+                let ids = id.iter().copied().collect();
+                Delivery { retain: true, ids, position, room, ..Delivery::new(Arc::clone(message), kept.min(*qos)) }
+            });
+            dropped += u64::from(!delivery.is_some_and(|delivery| session.add_retained(delivery)));
+        };
+        let store = match part {
+            Part::Kept => self.retained(),
+            Part::Sys => self.sys(),
+        };
+        *after = store.matching(filter, after.as_deref(), *before, steps, now, add);
+        drop(store);
+        self.counters.dropped_queued.fetch_add(dropped, Ordering::Relaxed);
+        after.is_some()
     }
 
     /// Removes a subscription `[MQTT-3.10.4-2]`.
@@ -174,18 +210,19 @@ impl Hub {
     }
 
     fn keep(&self, message: &Arc<Message>, qos: QoS) {
+        let position = self.budget.take_position();
         if message.topic.starts_with("$SYS/") {
-            self.sys().set(Arc::clone(message), qos);
+            self.sys().set(Arc::clone(message), qos, position);
             return;
         }
-        if self.retained().set(Arc::clone(message), qos) == Kept::Refused {
+        if self.retained().set(Arc::clone(message), qos, position) == Kept::Refused {
             self.counters.retained_refused.fetch_add(1, Ordering::Relaxed);
         }
         self.changes.mark_retained(&message.topic);
     }
 
     /// Puts a delivery into a session's outbox; counts what finds no room.
-    fn offer(&self, slot: &Arc<Slot>, delivery: Delivery) -> Option<Pushed> {
+    pub(super) fn offer(&self, slot: &Arc<Slot>, delivery: Delivery) -> Option<Pushed> {
         let qos = delivery.qos;
         let pushed = slot.offer(delivery);
         match pushed {

@@ -96,6 +96,21 @@ pub enum Packet {
     Auth(Reason),
 }
 
+impl Packet {
+    /// The same without the text for people; `None` = it has none.
+    pub fn without_reason_string(&self) -> Option<Self> {
+        let mut shorter = self.clone();
+        let text = match &mut shorter {
+            Self::PubAck(ack) | Self::PubRec(ack) | Self::PubRel(ack) | Self::PubComp(ack) => &mut ack.reason_string,
+            Self::SubAck { reason_string, .. } => reason_string,
+            Self::ConnAck(answer) => &mut answer.reason_string,
+            Self::Disconnect(goodbye) => &mut goodbye.reason_string,
+            _ => return None,
+        };
+        text.take().map(|_| shorter)
+    }
+}
+
 /// A client's first packet.
 #[derive(Clone, PartialEq, Default)]
 pub struct Connect {
@@ -249,14 +264,24 @@ pub struct Properties {
     pub user: Vec<(ByteString, ByteString)>,
 }
 
+impl Publish {
+    /// What it counts for in a byte limit.
+    pub fn size(&self) -> usize {
+        self.topic.len() + self.payload.len() + self.properties.as_ref().map_or(0, |p| p.size())
+    }
+}
+
+/// A user property with its two texts' own places in memory.
+const PAIR_BYTES: usize = size_of::<(ByteString, ByteString)>() + 2 * 16;
+
 impl Properties {
-    /// What they count for in a byte limit.
+    /// What they count for in a byte limit: what they take in memory.
     pub fn size(&self) -> usize {
         let text = |t: &Option<ByteString>| t.as_ref().map_or(0, |t| t.len());
         text(&self.content_type)
             + text(&self.response_topic)
             + self.correlation_data.as_ref().map_or(0, Bytes::len)
-            + self.user.iter().map(|(name, value)| name.len() + value.len() + 8).sum::<usize>()
+            + self.user.iter().map(|(name, value)| name.len() + value.len() + PAIR_BYTES).sum::<usize>()
             + 64
     }
 

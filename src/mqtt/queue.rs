@@ -2,9 +2,10 @@
 //!
 //! Policy when full: the new message is refused and the caller counts it; the publisher never waits for a subscriber.
 //! A tagged delivery (a command) is held at most once, from [`Queue::push`] until [`Queue::complete`].
-//! Knows nothing of packet ids and acknowledgements: what has left the queue is the session's.
+//! Knows nothing of packet ids and acknowledgements: what has left the queue is the session's, and so is its room.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -90,12 +91,41 @@ pub struct Delivery {
     /// Its place among all deliveries, by which they are sent; given by [`Queue::push`], or taken from the [`Budget`] where
     /// it does not go through a queue. What is saved is named by it.
     pub position: u64,
+    /// What it takes of what all may hold.
+    pub room: Room,
 }
 
 impl Delivery {
     /// A plain delivery.
     pub const fn new(message: Arc<Message>, qos: QoS) -> Self {
-        Self { message, qos, retain: false, ids: Vec::new(), tag: None, share: None, position: 0 }
+        Self { message, qos, retain: false, ids: Vec::new(), tag: None, share: None, position: 0, room: Room(None) }
+    }
+}
+
+/// What one message takes of a [`Budget`], from when it is queued until its subscriber has it or it is let go: given back
+/// when this is dropped. A copy takes nothing.
+#[derive(Default, Debug)]
+pub struct Room(Option<(Arc<Budget>, usize)>);
+
+impl Clone for Room {
+    fn clone(&self) -> Self {
+        Self(None)
+    }
+}
+
+/// It does not tell one message from another.
+impl PartialEq for Room {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some((budget, bytes)) = &self.0 {
+            budget.items.fetch_sub(1, Ordering::Relaxed);
+            budget.bytes.fetch_sub(*bytes, Ordering::Relaxed);
+        }
     }
 }
 
@@ -110,7 +140,7 @@ pub enum Pushed {
     Full,
 }
 
-/// What all queues together may hold, and the numbering of what goes through them.
+/// What all sessions together may hold, and the numbering of what goes through their queues.
 #[derive(Debug)]
 pub struct Budget {
     last_position: AtomicU64,
@@ -129,7 +159,13 @@ impl Budget {
 
     /// A position nobody else has.
     pub fn take_position(&self) -> u64 {
-        self.last_position.fetch_add(1, Ordering::Relaxed) + 1
+        self.take_positions(1).start
+    }
+
+    /// So many of them.
+    pub fn take_positions(&self, count: u64) -> Range<u64> {
+        let first = self.last_position.fetch_add(count, Ordering::Relaxed) + 1;
+        first..first + count
     }
 
     /// This position is taken.
@@ -137,7 +173,7 @@ impl Budget {
         self.last_position.fetch_max(position, Ordering::Relaxed);
     }
 
-    /// Messages waiting now.
+    /// Messages that wait or are in flight.
     pub fn items(&self) -> usize {
         self.items.load(Ordering::Relaxed)
     }
@@ -147,20 +183,21 @@ impl Budget {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Takes a share for one message; `false` = there is none.
-    fn take(&self, bytes: usize) -> bool {
-        let items = self.items.fetch_add(1, Ordering::Relaxed);
-        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if items < self.max_items && before + bytes <= self.max_bytes {
-            return true;
-        }
-        self.give(1, bytes);
-        false
+    /// Room for one message; `None` = there is none.
+    pub fn room(self: &Arc<Self>, bytes: usize) -> Option<Room> {
+        let (items, before, room) = self.claim(bytes);
+        (items < self.max_items && before + bytes <= self.max_bytes).then_some(room)
     }
 
-    fn give(&self, items: usize, bytes: usize) {
-        self.items.fetch_sub(items, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    /// The same for one that is there already.
+    pub fn room_at_once(self: &Arc<Self>, bytes: usize) -> Room {
+        self.claim(bytes).2
+    }
+
+    fn claim(self: &Arc<Self>, bytes: usize) -> (usize, usize, Room) {
+        let items = self.items.fetch_add(1, Ordering::Relaxed);
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        (items, before, Room(Some((Arc::clone(self), bytes))))
     }
 }
 
@@ -189,9 +226,11 @@ impl Queue {
         let size = delivery.message.size();
         let bytes = self.bytes + size;
         let is_full = self.items.len() >= self.max_items || (bytes > self.max_bytes && !self.items.is_empty());
-        if is_full || !self.budget.take(size) {
+        if is_full {
             return Pushed::Full;
         }
+        let Some(room) = self.budget.room(size) else { return Pushed::Full };
+        delivery.room = room;
         self.bytes = bytes;
         self.tags.extend(delivery.tag);
         delivery.position = self.budget.take_position();
@@ -200,11 +239,14 @@ impl Queue {
     }
 
     /// Puts back what was saved, at its old position; the limits may have changed since. `false` = there is no room.
-    pub fn restore(&mut self, delivery: Delivery) -> bool {
-        if self.items.len() >= self.max_items || !self.budget.take(delivery.message.size()) {
+    pub fn restore(&mut self, mut delivery: Delivery) -> bool {
+        if self.items.len() >= self.max_items {
             return false;
         }
-        self.bytes += delivery.message.size();
+        let size = delivery.message.size();
+        let Some(room) = self.budget.room(size) else { return false };
+        delivery.room = room;
+        self.bytes += size;
         self.items.push_back(delivery);
         true
     }
@@ -224,11 +266,10 @@ impl Queue {
         self.tags.insert(tag);
     }
 
-    /// Takes the oldest. Its tag stays known.
+    /// Takes the oldest, with its room. Its tag stays known.
     pub fn pop(&mut self) -> Option<Delivery> {
         let delivery = self.items.pop_front()?;
         self.bytes -= delivery.message.size();
-        self.budget.give(1, delivery.message.size());
         if self.items.is_empty() {
             self.items = VecDeque::new();
         }
@@ -256,17 +297,14 @@ impl Queue {
             return Vec::new();
         }
         let (taken, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.items).into_iter().partition(is_meant);
-        let bytes = taken.iter().map(|d| d.message.size()).sum::<usize>();
         self.items = kept.into();
         self.items.shrink_to_fit();
-        self.bytes -= bytes;
-        self.budget.give(taken.len(), bytes);
+        self.bytes -= taken.iter().map(|d| d.message.size()).sum::<usize>();
         taken
     }
 
     /// Forgets everything, tags in flight too.
     pub fn clear(&mut self) {
-        self.budget.give(self.items.len(), self.bytes);
         self.items = VecDeque::new();
         self.bytes = 0;
         self.tags = BTreeSet::new();
@@ -293,12 +331,6 @@ impl Queue {
     }
 }
 
-impl Drop for Queue {
-    fn drop(&mut self) {
-        self.budget.give(self.items.len(), self.bytes);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -319,7 +351,9 @@ mod tests {
             assert_eq!(queues[n % 2].push(delivery("x", QoS::AtLeastOnce, None)), Pushed::Queued);
         }
         assert_eq!(queues[1].push(delivery("x", QoS::AtLeastOnce, None)), Pushed::Full);
-        queues[0].pop().unwrap();
+        let in_flight = queues[0].pop().unwrap();
+        assert_eq!(queues[1].push(delivery("x", QoS::AtMostOnce, None)), Pushed::Full, "it is in memory");
+        drop((in_flight.clone(), in_flight));
         assert_eq!(queues[1].push(delivery("x", QoS::AtMostOnce, None)), Pushed::Queued);
         assert_eq!(queues[1].go_offline(), 1);
         queues[0].clear();

@@ -24,10 +24,17 @@ pub enum Kept {
 /// The store.
 #[derive(Debug)]
 pub struct Retained {
-    by_topic: BTreeMap<Box<str>, (Arc<Message>, QoS)>,
+    by_topic: BTreeMap<Box<str>, Entry>,
     bytes: usize,
     max_count: usize,
     max_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    message: Arc<Message>,
+    qos: QoS,
+    position: u64,
 }
 
 impl Retained {
@@ -38,11 +45,9 @@ impl Retained {
 
     /// Keeps the message instead of its topic's former one `[MQTT-3.3.1-5]`; an empty payload removes it
     /// `[MQTT-3.3.1-10]`, `[MQTT-3.3.1-11]`. A value that cannot be kept for its size removes the former one as well.
-    pub fn set(&mut self, message: Arc<Message>, qos: QoS) -> Kept {
-        if let Some((old, _)) = self.by_topic.get(&*message.topic) {
-            self.bytes -= old.size();
-            self.by_topic.remove(&*message.topic);
-        }
+    /// `position`: its place among all that is delivered.
+    pub fn set(&mut self, message: Arc<Message>, qos: QoS, position: u64) -> Kept {
+        self.remove(&message.topic);
         if message.payload.is_empty() {
             return Kept::Removed;
         }
@@ -51,46 +56,80 @@ impl Retained {
             return Kept::Refused;
         }
         self.bytes = bytes;
-        self.by_topic.insert((&*message.topic).into(), (message, qos));
+        self.by_topic.insert((&*message.topic).into(), Entry { message, qos, position });
         Kept::Stored
+    }
+
+    fn remove(&mut self, topic: &str) {
+        if let Some(old) = self.by_topic.remove(topic) {
+            self.bytes -= old.message.size();
+        }
     }
 
     /// The message of this very topic.
     pub fn get(&self, topic: &str) -> Option<(&Arc<Message>, QoS)> {
-        self.by_topic.get(topic).map(|(message, qos)| (message, *qos))
+        self.by_topic.get(topic).map(|entry| (&entry.message, entry.qos))
+    }
+
+    /// Forgets what stands below `prefix`; gives the topics.
+    pub fn forget(&mut self, prefix: &str) -> Vec<Box<str>> {
+        let topics: Vec<_> =
+            self.from(prefix).take_while(|(t, _)| t.starts_with(prefix)).map(|(t, _)| t.clone()).collect();
+        topics.iter().for_each(|topic| self.remove(topic));
+        topics
+    }
+
+    fn from(&self, topic: &str) -> impl Iterator<Item = (&Box<str>, &Entry)> {
+        self.by_topic.range::<str, _>((Bound::Included(topic), Bound::Unbounded))
     }
 
     /// Forgets what has expired `[MQTT-3.3.2-5]`; gives the topics.
     pub fn expire(&mut self, now: Instant) -> Vec<Box<str>> {
+        let has_expired = |entry: &Entry| entry.message.is_expired(now);
         let topics: Vec<_> =
-            self.by_topic.iter().filter(|(_, (m, _))| m.is_expired(now)).map(|(topic, _)| topic.clone()).collect();
-        for topic in &topics {
-            if let Some((message, _)) = self.by_topic.remove(topic) {
-                self.bytes -= message.size();
-            }
-        }
+            self.by_topic.iter().filter(|(_, entry)| has_expired(entry)).map(|(topic, _)| topic.clone()).collect();
+        topics.iter().for_each(|topic| self.remove(topic));
         topics
     }
 
-    /// Calls `each` with every kept message that matches `filter` and has not expired, in the order of the topics.
-    pub fn matching(&self, filter: &str, now: Instant, mut each: impl FnMut(&Arc<Message>, QoS)) {
-        if !topic::has_wildcard(filter) {
-            if let Some((message, qos)) = self.by_topic.get(filter).filter(|(m, _)| !m.is_expired(now)) {
-                each(message, *qos);
+    /// Looks at up to `steps` topics and calls `each` with every kept message that matches `filter`, came before `before` and
+    /// has not expired, in the order of the topics. `after` is where it left off the last time; gives where it does now, or
+    /// `None` at the end.
+    pub fn matching(
+        &self,
+        filter: &str,
+        after: Option<&str>,
+        before: u64,
+        steps: usize,
+        now: Instant,
+        mut each: impl FnMut(&Arc<Message>, QoS),
+    ) -> Option<Box<str>> {
+        let mut give = |entry: &Entry| {
+            if entry.position < before && !entry.message.is_expired(now) {
+                each(&entry.message, entry.qos);
             }
-            return;
+        };
+        if !topic::has_wildcard(filter) {
+            self.by_topic.get(filter).into_iter().for_each(give);
+            return None;
         }
         let literal = filter.find(['+', '#']).map_or(filter, |at| &filter[..at]);
         let prefix = literal.strip_suffix('/').unwrap_or(literal); // `sport/#` matches `sport`
-        let from = (Bound::Included(prefix), Bound::Unbounded);
-        for (name, (message, qos)) in self.by_topic.range::<str, _>(from) {
+        let first = after.map_or(Bound::Included(prefix), Bound::Excluded);
+        let mut looked_at = 0;
+        for (name, entry) in self.by_topic.range::<str, _>((first, Bound::Unbounded)) {
             if !name.starts_with(prefix) {
                 break;
             }
-            if topic::matches(filter, name) && !message.is_expired(now) {
-                each(message, *qos);
+            if topic::matches(filter, name) {
+                give(entry);
+            }
+            looked_at += 1;
+            if looked_at >= steps {
+                return Some(name.clone());
             }
         }
+        None
     }
 
     /// Number of messages kept.
@@ -114,13 +153,22 @@ mod tests {
     use super::*;
 
     fn set(store: &mut Retained, topic: &str, payload: &str) -> Kept {
-        store.set(Message::detached(topic, payload.as_bytes()), QoS::AtLeastOnce)
+        store.set(Message::detached(topic, payload.as_bytes()), QoS::AtLeastOnce, 1)
     }
 
     fn topics(store: &Retained, filter: &str) -> Vec<String> {
-        let mut found = Vec::new();
-        store.matching(filter, Instant::now(), |m, _| found.push(m.topic.to_string()));
-        found
+        let all = |steps| {
+            let (mut found, mut after) = (Vec::new(), None);
+            loop {
+                let each = |m: &Arc<Message>, _| found.push(m.topic.to_string());
+                after = store.matching(filter, after.as_deref(), 2, steps, Instant::now(), each);
+                if after.is_none() {
+                    return found;
+                }
+            }
+        };
+        assert_eq!(all(1), all(100), "in steps or at once");
+        all(3)
     }
 
     #[test]
@@ -159,17 +207,42 @@ mod tests {
         let now = Instant::now();
         let (soon, later) = (std::time::Duration::from_secs(1), std::time::Duration::from_secs(2));
         let message = Message { expires_at: Some(now + soon), ..(*Message::detached("a", b"1")).clone() };
-        store.set(Arc::new(message), QoS::AtMostOnce);
+        store.set(Arc::new(message), QoS::AtMostOnce, 1);
         set(&mut store, "b", "1");
         let count = |store: &Retained, at| {
             let mut n = 0;
-            store.matching("#", at, |_, _| n += 1);
-            store.matching("a", at, |_, _| n += 1);
+            for filter in ["#", "a"] {
+                store.matching(filter, None, 2, 100, at, |_, _| n += 1);
+            }
             n
         };
         assert_eq!((count(&store, now), count(&store, now + later)), (3, 1));
         assert!(store.expire(now).is_empty());
         assert_eq!(store.expire(now + later), ["a".into()]);
         assert_eq!((store.len(), store.bytes()), (1, Message::detached("b", b"1").size()));
+    }
+
+    #[test]
+    fn what_came_after_a_subscription_is_not_found_for_it() {
+        let mut store = Retained::new(9, 9000);
+        for (topic, position) in [("a", 1), ("b", 5), ("c", 4)] {
+            store.set(Message::detached(topic, b"1"), QoS::AtMostOnce, position);
+        }
+        let mut found = Vec::new();
+        for filter in ["#", "b"] {
+            store.matching(filter, None, 5, 100, Instant::now(), |m, _| found.push(m.topic.to_string()));
+        }
+        assert_eq!(found, ["a", "c"]);
+    }
+
+    #[test]
+    fn all_of_one_place_is_forgotten_and_nothing_beside_it() {
+        let mut store = Retained::new(9, 9000);
+        for topic in ["iot/m1", "iot/m1/status", "iot/m1/x/y", "iot/m10/status", "iot/m1-b/status"] {
+            set(&mut store, topic, "1");
+        }
+        assert_eq!(store.forget("iot/m1/"), ["iot/m1/status".into(), "iot/m1/x/y".into()]);
+        assert_eq!(topics(&store, "#"), ["iot/m1", "iot/m1-b/status", "iot/m10/status"]);
+        assert_eq!(store.bytes(), 3 * 66 + "iot/m1iot/m1-b/statusiot/m10/status".len() - 3);
     }
 }

@@ -155,20 +155,24 @@ impl Watch {
         Ok(())
     }
 
-    /// A device that another node removed: what was heard of it here until now is not taken any more. What was taken meanwhile
-    /// may have made it known again.
+    /// A device that was removed is forgotten. Where another node removed it, what was heard of it here until now is not taken
+    /// any more. What was taken meanwhile may have made it known again.
     async fn bury(&mut self, device: DeviceId) -> Result<(), store::Error> {
         let now = self.now();
         self.buried.retain(|(_, at)| now.since(*at) < BURIED_FOR);
-        // Who removed it, alone, has told the collector; and whoever comes again after that is new.
-        if self.parts.peers.census().alive < 2 || self.buried.iter().any(|(buried, _)| *buried == device) {
-            return Ok(());
+        if self.buried.iter().any(|(buried, _)| *buried == device) {
+            return Ok(()); // whoever comes again after that is new
         }
         let id = device.clone();
         let found = store::run(&self.parts.store, move |s| Ok((s.device(&id)?, s.reach(&id)?.purged_at))).await?;
         let (is_removed, purged_at) = (found.0.is_none_or(|device| device.is_only_heard_of()), found.1);
         if !is_removed {
             return Ok(()); // it was disabled: what it said is stored
+        }
+        self.parts.broker.forget_retained(&device);
+        // Who removed it, alone, has told the collector.
+        if self.parts.peers.census().alive < 2 {
+            return Ok(());
         }
         let told = self.collector.tell(device.clone(), RequestKind::Deleted);
         if !matches!(tokio::time::timeout(PATIENCE, told).await, Ok(Ok(_))) {

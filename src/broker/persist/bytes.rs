@@ -1,7 +1,7 @@
 //! What is saved, as bytes: CBOR arrays, the first element a version.
 //!
 //! ```text
-//! session  [1, identity, offline since, expiry s, [subscription …], [flight …], [QoS 2 id …], will or null]
+//! session  [1, identity, offline since or null (connected), expiry s, [subscription …], [flight …], [QoS 2 id …], will or null]
 //! subscription  [filter, QoS | no local 4 | as published 8 | retain handling × 16, id or 0]
 //! flight   [packet id, position] (sent) · [packet id, tag or null, 0] (released)
 //! delivery [1, QoS, retain, [subscription id …], tag or null, message …]
@@ -57,9 +57,12 @@ fn read_identity(text: &str) -> Option<Identity> {
 pub(super) fn write_session(snapshot: &Snapshot, clock: Clock) -> Vec<u8> {
     write(|out| {
         let Saved { expiry, subscriptions, flights, taken, will } = &snapshot.saved;
-        // Somebody who is connected now would be gone from now on.
-        let offline_since = snapshot.offline_since.map_or(clock.0, |at| to_wall(at, clock));
-        out.array(8)?.u8(VERSION)?.str(&snapshot.identity)?.i64(offline_since.0)?.u64(expiry.as_secs())?;
+        out.array(8)?.u8(VERSION)?.str(&snapshot.identity)?;
+        match snapshot.offline_since {
+            None => out.null()?,
+            Some(at) => out.i64(to_wall(at, clock).0)?,
+        };
+        out.u64(expiry.as_secs())?;
         out.array(subscriptions.len() as u64)?;
         for (filter, Subscription { options, id }) in subscriptions {
             out.array(3)?.str(filter)?.u8(write_options(*options))?.u32(id.map_or(0, SubscriptionId::get))?;
@@ -90,7 +93,9 @@ pub(super) fn read_session(bytes: &[u8], clock: Clock) -> Option<(Identity, Inst
     let mut input = Decoder::new(bytes);
     begin(&mut input, 8)?;
     let identity = read_identity(input.str().ok()?)?;
-    let offline_since = to_instant(Timestamp(input.i64().ok()?), clock);
+    // Whoever was connected when it was saved is gone since the server is there again.
+    let offline_since =
+        optional(&mut input, |input| Some(to_instant(Timestamp(input.i64().ok()?), clock)))?.unwrap_or(clock.1);
     let expiry = Duration::from_secs(input.u64().ok()?);
     let subscriptions = list(&mut input, |input| {
         exactly(input, 3)?;
@@ -384,7 +389,11 @@ mod tests {
             messages: Vec::new(),
         };
         let written = write_session(&snapshot, clock);
-        assert_eq!(read_session(&written, clock), Some((identity, since, saved)));
+        assert_eq!(read_session(&written, clock), Some((identity.clone(), since, saved.clone())));
+        // Whoever is connected when it is saved, long before a crash, is gone since the start.
+        let connected = write_session(&Snapshot { offline_since: None, ..snapshot }, clock);
+        let later = (clock.0.plus(Duration::from_secs(86_400)), clock.1 + Duration::from_secs(1));
+        assert_eq!(read_session(&connected, later), Some((identity, later.1, saved)));
         for end in 0..written.len() {
             assert_eq!(read_session(&written[..end], clock), None, "{end}");
         }

@@ -8,7 +8,7 @@ use super::super::hub::Hub;
 use super::bytes;
 use super::saver::SavedPositions;
 use crate::domain::Timestamp;
-use crate::mqtt::Session;
+use crate::mqtt::{Delivery, Session};
 use crate::store::{self, SavedSession, Store};
 
 /// Puts everything back; gives what is saved. What cannot be read, is over, or is of a kind of client that
@@ -71,7 +71,7 @@ impl<'a> Loader<'a> {
                 self.hub.changes.mark_retained(topic);
                 self.over += 1;
             }
-            Some((message, qos)) => drop(self.hub.retained().set(message, qos)),
+            Some((message, qos)) => drop(self.hub.retained().set(message, qos, 0)),
             None => self.unreadable += 1,
         }
     }
@@ -125,7 +125,11 @@ fn restore(
         return Some(Restored::Foreign);
     }
     let limits = hub.options.session_limits();
-    let session = Session::restore(limits, state, offline_since, |position| deliveries.remove(&position));
+    let session = Session::restore(limits, state, offline_since, |position| {
+        let delivery = deliveries.remove(&position)?;
+        let room = hub.budget.room_at_once(delivery.message.size());
+        Some(Delivery { room, ..delivery })
+    });
     if session.expires_at() <= clock.1 || !hub.has_room() {
         return Some(Restored::Over);
     }

@@ -24,7 +24,7 @@ use crate::broker::io::{Io, Wake};
 use crate::broker::slot::Signals;
 use crate::journal::{Entry, Flags, Offset};
 use crate::observe::{counted, metrics};
-use crate::payload::parse_topic;
+use crate::payload::{Kind, parse_topic};
 
 /// How long a stopping server waits for the broker to take its last output.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -300,7 +300,9 @@ impl<'a> Connection<'a> {
 
     /// Gives the messages of meters to the journal, waiting for room, and notes all for confirmation.
     async fn take(&mut self, messages: &[Message]) -> Result<(), End> {
-        let good = || messages.iter().filter(|m| !m.is_too_large);
+        // What the broker had kept of a status says how things were, which may be long ago; it is no sign of life.
+        let is_old = |m: &Message| m.retain && parse_topic(&m.topic).is_some_and(|(_, kind)| kind == Kind::Status);
+        let good = || messages.iter().filter(|m| !m.is_too_large && !is_old(m));
         let meters: Vec<(&Message, &str)> = good().filter_map(|m| Some((m, parse_topic(&m.topic)?.0))).collect();
         self.shared.count_received(good().filter_map(|m| Some(parse_topic(&m.topic)?.1)));
         self.count_messages(messages, meters.len());

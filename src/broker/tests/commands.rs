@@ -3,6 +3,7 @@
 use futures_util::FutureExt;
 
 use super::*;
+use crate::broker::auth::{Answer, Grant};
 use crate::mqtt::packet::Ack;
 use crate::mqtt::{Packet, Publish};
 
@@ -48,6 +49,46 @@ async fn a_command_reaches_the_subscribed_client_once_and_its_delivery_is_told()
     assert_eq!(next(&mut events).await, Event::Delivered { cmd_id: command });
     meter.expect_nothing().await;
     watcher.expect_nothing().await;
+}
+
+/// Takes `m1` for the device and everybody else for a service that may read all.
+struct ByName;
+
+impl Authenticator for ByName {
+    fn authenticate<'a>(&'a self, given: Credentials<'a>) -> Answer<'a> {
+        let identity = if given.client_id == "m1" {
+            Identity::Device(device("m1"))
+        } else {
+            let (name, read) = (given.client_id.to_owned(), vec!["iot/#".to_owned()]);
+            Identity::Service(Arc::new(Grant { name, token_sha256: [0; 32], read, write: Vec::new() }))
+        };
+        Box::pin(std::future::ready(Ok(identity.into())))
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_listens_to_commands_gets_copies_and_takes_none_from_the_meter() {
+    let bed = Bed::guarded(Options::default(), Arc::new(ByName)).await;
+    let mut events = bed.broker.events().unwrap();
+    let command = CommandId::random();
+    let send = || bed.broker.send_command(&device("m1"), command, Bytes::from_static(b"reboot"));
+    let mut listener = bed.client("listener").await;
+    listener.subscribe("iot/m1/command", 1).await;
+    assert!(!send(), "the meter is not there");
+    assert_eq!(listener.expect_publish().await.payload, "reboot");
+    listener.send(Packet::PubAck(Ack::ok(id(1)))).await;
+    listener.expect_nothing().await;
+    assert!(events.next().now_or_never().is_none(), "neither ready nor delivered");
+    let mut meter = bed.client("m1").await;
+    meter.subscribe("iot/m1/command", 1).await;
+    assert_eq!(next(&mut events).await, Event::Ready { device: device("m1") });
+    assert!(send());
+    assert_eq!(meter.expect_publish().await.payload, "reboot");
+    assert_eq!(listener.expect_publish().await.payload, "reboot");
+    meter.send(Packet::PubAck(Ack::ok(id(1)))).await;
+    assert_eq!(next(&mut events).await, Event::Delivered { cmd_id: command });
+    drop(meter);
+    assert_eq!(next(&mut events).await, Event::Gone { device: device("m1") });
 }
 
 #[tokio::test]

@@ -169,6 +169,93 @@ async fn what_has_changed_is_saved_soon_without_a_stop() {
 }
 
 #[tokio::test]
+async fn a_session_that_was_cleared_is_gone_from_the_disk_before_its_client_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_store(&dir);
+    let bed = Bed::saving(Options::default(), &store).await;
+    let (mut first, _) = bed.stayer("c").await;
+    first.subscribe("a", 1).await;
+    drop(first);
+    bed.until("away", |s| s.connections == 0).await;
+    let mut writer = bed.client("writer").await;
+    writer.publish(publish("a", "old", 1, 1)).await;
+    acknowledge(&mut writer, 1).await;
+    let saved = || {
+        let mut messages = Vec::new();
+        store.load_sessions(&mut |s| messages.push(s.messages.len())).unwrap();
+        messages
+    };
+    let is_reached = async |wanted: &[usize]| {
+        while saved() != wanted {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), is_reached(&[1])).await.expect("the message that waits");
+    let _clean = bed.client("c").await;
+    tokio::time::timeout(Duration::from_secs(20), is_reached(&[])).await.expect("nothing to come back after a crash");
+}
+
+#[tokio::test]
+async fn retained_messages_beyond_what_is_looked_for_ahead_all_come_also_over_a_lost_connection() {
+    let bed = Bed::open().await;
+    let mut writer = bed.client("writer").await;
+    const ALL: u16 = 1000;
+    for n in 1..=ALL {
+        writer.publish(Publish { retain: true, ..publish(&format!("a/{n}"), "kept", 1, n) }).await;
+        acknowledge(&mut writer, n).await;
+    }
+    let asked = || Connect { session_expiry_s: 600, receive_maximum: NonZeroU16::new(7), ..connect("slow", false) };
+    let mut slow = Client::open_v5(bed.address).await;
+    slow.greet(asked()).await.unwrap();
+    slow.subscribe("a/+", 1).await;
+    let mut got = std::collections::BTreeSet::new();
+    for _ in 0..300 {
+        let publish = slow.expect_publish().await;
+        slow.send(Packet::PubAck(Ack::ok(publish.packet_id.unwrap()))).await;
+        assert!(publish.retain && got.insert(publish.topic.to_string()), "{publish:?}");
+    }
+    // Another value, before its turn has come: as a live one, and once.
+    writer.publish(Publish { retain: true, ..publish("a/999", "new", 1, 1) }).await;
+    acknowledge(&mut writer, 1).await;
+    drop(slow);
+    bed.until("away", |s| s.connections == 1).await;
+    let mut slow = Client::open_v5(bed.address).await;
+    assert!(slow.greet(asked()).await.unwrap().session_present);
+    let mut live = 0;
+    while got.len() < usize::from(ALL) {
+        let publish = slow.expect_publish().await;
+        slow.send(Packet::PubAck(Ack::ok(publish.packet_id.unwrap()))).await;
+        live += usize::from(!publish.retain);
+        assert!(publish.retain || (&*publish.topic, &*publish.payload) == ("a/999", b"new"), "{publish:?}");
+        assert!(got.insert(publish.topic.to_string()) || publish.dup, "{publish:?}");
+    }
+    assert_eq!(live, 1);
+    slow.expect_nothing().await;
+    bed.until("nothing is held", |s| s.queued == 0 && s.queued_bytes == 0).await;
+}
+
+#[tokio::test]
+async fn what_is_kept_of_a_device_that_was_removed_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_store(&dir);
+    let bed = Bed::saving(Options::default(), &store).await;
+    let mut writer = bed.client("writer").await;
+    for (n, topic) in [(1, "iot/m1/status"), (2, "iot/m10/status")] {
+        writer.publish(Publish { retain: true, ..publish(topic, "online", 1, n) }).await;
+        acknowledge(&mut writer, n).await;
+    }
+    bed.broker.forget_retained(&DeviceId::parse("m1").unwrap());
+    let mut reader = bed.client("reader").await;
+    reader.subscribe("iot/+/status", 0).await;
+    assert_eq!(reader.expect_publish().await.topic, "iot/m10/status");
+    reader.expect_nothing().await;
+    stop(bed).await;
+    let mut left = Vec::new();
+    store.load_retained(&mut |topic, _| left.push(topic)).unwrap();
+    assert_eq!(left, ["iot/m10/status"]);
+}
+
+#[tokio::test]
 async fn a_will_that_waits_when_the_server_stops_comes_after_the_start_and_an_old_session_is_left_out() {
     let dir = tempfile::tempdir().unwrap();
     let store = open_store(&dir);

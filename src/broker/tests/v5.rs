@@ -76,6 +76,22 @@ async fn refusals_say_why_in_words_to_those_who_ask() {
 }
 
 #[tokio::test]
+async fn an_answer_whose_words_are_too_long_for_the_client_comes_without_them() {
+    let bed = Bed::open().await;
+    let max_packet_size = NonZeroU32::new(30);
+    let mut client = v5(&bed, Connect { problem_information: Some(true), max_packet_size, ..connect("c", true) }).await;
+    client.publish(publish("$SYS/x", "x", 1, 1)).await;
+    client.expect(Packet::PubAck(Ack::new(id(1), Reason::NotAuthorized))).await;
+    client.publish(publish("$SYS/x", "x", 2, 2)).await;
+    client.expect(Packet::PubRec(Ack::new(id(2), Reason::NotAuthorized))).await;
+    client.send(Packet::Auth(Reason::ReAuthenticate)).await;
+    match client.receive().await {
+        Some(Packet::Disconnect(d)) => assert!(d.reason.is_error() && d.reason_string.is_none()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
 async fn a_message_nobody_wants_is_taken_and_its_sender_told() {
     let bed = Bed::open().await;
     let mut client = v5(&bed, connect("c", true)).await;

@@ -1,8 +1,8 @@
 //! Publishes of the client: acknowledged in order, QoS 2 taken over exactly once (section 4.3.3, method B).
 //!
 //! Invariants: an acknowledgement leaves only after its own and all earlier confirmations; a QoS 2 packet id is handed
-//! out once between its first PUBLISH and its PUBREL, over any number of connections; not more publishes than the
-//! receive maximum are under way.
+//! out once between its first PUBLISH and its PUBREL, over any number of connections of a client that says what it
+//! repeats; not more publishes than the receive maximum are under way.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -20,8 +20,8 @@ pub(super) struct Inbound {
     taking: BTreeSet<PacketId>,
     /// QoS 2 ids whose PUBREC was sent and whose PUBREL has not come.
     taken: BTreeMap<PacketId, Taken>,
-    /// How many of them are only [`Taken::Restored`].
-    restored: usize,
+    /// How many of them are only [`Taken::Earlier`].
+    earlier: usize,
     /// QoS 2 ids whose repeated PUBREC waits in `unconfirmed`, once, before any new publish of the same id.
     repeated: BTreeSet<PacketId>,
     aliases: Incoming,
@@ -35,8 +35,9 @@ enum Taken {
     Surely,
     /// The same, and to be saved.
     Saved,
-    /// Was taken when it was last saved: only what says that it is a repetition is one.
-    Restored,
+    /// Was taken on a connection before, or when it was last saved: only what says that it is a repetition is one
+    /// `[MQTT-3.3.1-1]`. A client that lost its memory begins its ids anew, and what it sends then is new.
+    Earlier,
 }
 
 #[derive(Debug)]
@@ -61,6 +62,8 @@ impl Inbound {
     /// A connection begins.
     pub(super) fn begin(&mut self, receive_maximum: usize, topic_aliases: u16) {
         self.receive_maximum = receive_maximum;
+        self.taken.values_mut().for_each(|taken| *taken = Taken::Earlier);
+        self.earlier = self.taken.len();
         self.aliases = Incoming::new(topic_aliases);
     }
 
@@ -82,9 +85,11 @@ impl Inbound {
             if self.taking.contains(&id) {
                 return Ok(()); // its PUBREC is on the way
             }
-            if self.taken.get(&id) == Some(&Taken::Restored) && !publish.dup {
-                self.forget(id); // released since it was saved, and used again
-            } else if self.taken.contains_key(&id) {
+            if self.taken.get(&id) == Some(&Taken::Earlier) && !publish.dup {
+                self.forget(id); // released or forgotten since, and used again
+            } else if let Some(taken) = self.taken.get_mut(&id) {
+                // (Now it is known to be under way.)
+                self.earlier -= usize::from(std::mem::replace(taken, Taken::Saved) == Taken::Earlier);
                 // Again, before its PUBREL: only the answer is repeated [MQTT-4.3.3-10].
                 if self.repeated.insert(id) {
                     let outcome = Some(Outcome { reason: Reason::Success, saves_id: false });
@@ -94,8 +99,8 @@ impl Inbound {
                 return Ok(());
             }
         }
-        // A repetition that waits for its turn is in `taken` already, or released; what was restored may be released, too.
-        let under_way = self.unconfirmed.len() - self.repeated.len() + self.taken.len() - self.restored;
+        // A repetition that waits for its turn is in `taken` already, or released; what is of earlier may be released, too.
+        let under_way = self.unconfirmed.len() - self.repeated.len() + self.taken.len() - self.earlier;
         if under_way >= self.receive_maximum {
             return Err(Violation::ReceiveMaximum);
         }
@@ -120,7 +125,7 @@ impl Inbound {
     fn forget(&mut self, id: PacketId) -> bool {
         let taken = self.taken.remove(&id);
         self.is_dirty |= taken.is_some_and(|t| t != Taken::Surely);
-        self.restored -= usize::from(taken == Some(Taken::Restored));
+        self.earlier -= usize::from(taken == Some(Taken::Earlier));
         taken.is_some()
     }
 
@@ -149,8 +154,8 @@ impl Inbound {
     }
 
     pub(super) fn restore_taken(&mut self, ids: impl Iterator<Item = PacketId>) {
-        self.taken.extend(ids.map(|id| (id, Taken::Restored)));
-        self.restored = self.taken.len();
+        self.taken.extend(ids.map(|id| (id, Taken::Earlier)));
+        self.earlier = self.taken.len();
     }
 
     fn acknowledge(&mut self, out: &mut Vec<Action>) {

@@ -123,6 +123,9 @@ pub enum Subscribed {
     Full,
 }
 
+/// What is sent again at once with CONNACK; the rest is pulled.
+const RESEND_BYTES: usize = 64 << 10;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Session {
@@ -171,7 +174,7 @@ impl Session {
     /// `[MQTT-4.6.0-1]`. A will that was waiting is forgotten `[MQTT-3.1.3-9]`.
     pub fn resume(&mut self, start: Start, now: Instant, out: &mut Vec<Action>) {
         self.begin(start, now);
-        self.outbound.resend(now, out);
+        self.outbound.resend(RESEND_BYTES, now, out);
     }
 
     /// Takes a packet in.

@@ -93,11 +93,8 @@ impl Outbound {
     }
 
     pub(super) fn pull(&mut self, queue: &mut Queue, budget: usize, now: Instant, out: &mut Vec<Action>) -> bool {
-        if self.unsent > 0 {
-            self.resend(now, out);
-        }
-        let mut sent = 0;
-        while self.has_room() {
+        let mut sent = self.resend(budget, now, out);
+        while self.unsent == 0 && self.has_room() {
             if sent >= budget {
                 return true;
             }
@@ -113,7 +110,7 @@ impl Outbound {
         if self.backlog.is_empty() {
             self.backlog = VecDeque::new();
         }
-        false
+        sent >= budget && self.unsent > 0
     }
 
     fn send(&mut self, delivery: Delivery, now: Instant, out: &mut Vec<Action>) {
@@ -147,9 +144,11 @@ impl Outbound {
         Some(publish)
     }
 
-    /// Sends what is in flight again, with DUP `[MQTT-3.3.1-1]`, as far as the client takes it now.
-    pub(super) fn resend(&mut self, now: Instant, out: &mut Vec<Action>) {
-        while self.unsent > 0 && self.window.len() - self.unsent < self.quota {
+    /// Sends what is in flight again, with DUP `[MQTT-3.3.1-1]`, as far as the client takes it now, up to about `budget` bytes;
+    /// how many those were.
+    pub(super) fn resend(&mut self, budget: usize, now: Instant, out: &mut Vec<Action>) -> usize {
+        let mut sent = 0;
+        while sent < budget && self.unsent > 0 && self.window.len() - self.unsent < self.quota {
             let at = self.window.len() - self.unsent;
             self.unsent -= 1;
             let InFlight { id, step, .. } = &self.window[at];
@@ -157,7 +156,10 @@ impl Outbound {
             let packet = match step {
                 Step::Released => Packet::PubRel(Ack::ok(id)),
                 Step::Sent(delivery) => match self.fit(publish(delivery, Some(id), true, now)) {
-                    Some(publish) => Packet::Publish(publish),
+                    Some(publish) => {
+                        sent += publish.size();
+                        Packet::Publish(publish)
+                    }
                     None => match self.give_up(at, out) {
                         Some(packet) => packet,
                         None => continue,
@@ -166,6 +168,7 @@ impl Outbound {
             };
             out.push(Action::Send(packet));
         }
+        sent
     }
 
     /// What is in flight has become too large for the client. At QoS 2 it may have come before, without its PUBREC coming

@@ -199,11 +199,28 @@ fn a_repetition_counts_once_against_the_receive_maximum() {
     s.resume(v5(|_| {}), Instant::now(), &mut Vec::new());
     // Four at a time, and the client sends all it has again.
     for n in [1, 3, 2, 4] {
-        let qos = if n == 3 { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
-        assert_eq!(handle(&mut s, publish(n, qos)).len(), usize::from(n != 3), "{n}");
+        let Packet::Publish(sent) = publish(n, if n == 3 { QoS::ExactlyOnce } else { QoS::AtLeastOnce }) else {
+            panic!()
+        };
+        let sent = Packet::Publish(Publish { dup: n == 3, ..sent });
+        assert_eq!(handle(&mut s, sent).len(), usize::from(n != 3), "{n}");
     }
     let too_many = s.handle(publish(5, QoS::AtLeastOnce), Instant::now(), &mut Vec::new());
     assert_eq!(too_many, Err(Violation::ReceiveMaximum));
+}
+
+#[test]
+fn a_client_that_begins_its_ids_anew_on_another_connection_is_not_taken_to_repeat() {
+    let mut s = session(|_| {});
+    let first = ticket(&handle(&mut s, publish(3, QoS::ExactlyOnce)));
+    confirm(&mut s, first);
+    assert_eq!(handle(&mut s, publish(3, QoS::ExactlyOnce)).len(), 1, "the answer is repeated on this connection");
+    s.park(Instant::now());
+    s.resume(v5(|_| {}), Instant::now(), &mut Vec::new());
+    let new = handle(&mut s, publish(3, QoS::ExactlyOnce));
+    assert!(matches!(new[..], [Action::Publish(..)]), "{new:?}");
+    assert_eq!(confirm(&mut s, ticket(&new)), [Action::Send(Packet::PubRec(Ack::ok(id(3))))]);
+    assert_eq!(handle(&mut s, Packet::PubRel(Ack::ok(id(3)))), [Action::Send(Packet::PubComp(Ack::ok(id(3))))]);
 }
 
 #[test]

@@ -38,6 +38,24 @@ async fn a_message_is_acknowledged_after_the_fsync_and_the_broker_need_not_wait_
 }
 
 #[tokio::test]
+async fn a_status_that_the_broker_had_kept_is_acknowledged_and_no_sign_of_life() {
+    let stage = Stage::new().await;
+    let mut peer = stage.accept().await;
+    for (topic, n) in [("iot/m1/status", 7), ("iot/m1/telemetry", 8)] {
+        let mut kept = publish(topic, b"kept", 1, n);
+        kept[0] |= 1;
+        peer.send(&kept).await;
+    }
+    peer.send(&publish("iot/m1/status", b"live", 1, 9)).await;
+    for n in 7..=9 {
+        assert_eq!(peer.next().await, ack(0x40, n));
+    }
+    let stored: Vec<_> = stage.journal.stored().into_iter().map(|s| (s.topic, s.payload)).collect();
+    let expected = [("iot/m1/telemetry", &b"kept"[..]), ("iot/m1/status", b"live")];
+    assert_eq!(stored, expected.map(|(topic, payload)| (topic.to_owned(), payload.to_vec())));
+}
+
+#[tokio::test]
 async fn while_the_journal_has_no_room_nothing_is_read_and_signs_of_life_go_on() {
     let stage = Stage::with(|options| options.keep_alive_s = 1).await;
     stage.journal.set_room(false);

@@ -74,8 +74,10 @@ impl Link {
         let mut reasons = Vec::new();
         for Filter { filter, options } in filters {
             let subscription = Subscription { options: *options, id };
-            let is_granted = hub.subscribe(&self.slot, &mut self.session, filter, subscription, now);
-            reasons.push(if is_granted { Reason::granted(options.qos) } else { Reason::QuotaExceeded });
+            let granted = hub.subscribe(&self.slot, &mut self.session, filter, subscription).map(|mut awaited| {
+                awaited.iter_mut().for_each(|awaited| while hub.bring(&mut self.session, awaited, 2, now) {});
+            });
+            reasons.push(granted.err().unwrap_or(Reason::granted(options.qos)));
         }
         self.send(&Packet::SubAck { packet_id, reasons, reason_string: None });
     }

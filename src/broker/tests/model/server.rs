@@ -207,7 +207,7 @@ impl Server {
         let hub = Hub::new(self.options.clone(), false);
         for topic in TOPICS {
             if let Some((message, qos)) = self.hub.retained().get(topic) {
-                hub.retained().set(Arc::clone(message), qos);
+                hub.retained().set(Arc::clone(message), qos, 0);
             }
         }
         for (_, slot) in self.offline() {
