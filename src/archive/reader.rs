@@ -99,11 +99,6 @@ impl Reader {
         Past::open(Arc::clone(&self.inner), Span { device: device.clone(), from, to })
     }
 
-    /// What it takes a message's time to be judged by.
-    pub fn window(&self) -> Window {
-        self.inner.judge.window
-    }
-
     pub(crate) fn over(options: ReaderOptions, bucket: Bucket, log: Arc<dyn Log>, classify: Classify) -> Self {
         let inner = Inner {
             node: options.node.hyphenated().to_string(),

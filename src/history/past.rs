@@ -1,6 +1,6 @@
 //! Archived messages as rows: decoded as the collector did, in order, each once.
 //!
-//! Invariant: what comes out is what the database had. So types beyond the most a device may have are taken out, and of
+//! Invariant: what comes out is what the database had, whatever window its messages were judged by when they came. So types beyond the most a device may have are taken out, and of
 //! messages that came twice the one that came first counts.
 
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ use crate::observe::metrics;
 use crate::payload::{self, Kind, Window};
 use crate::store::{Store, TelemetryRow};
 
-/// Any message time: for messages that were in a window that was wider then than it is now.
+/// Any time: the window may have been wider when the message came than it is now.
 const ANY: Window = Window { past: Duration::MAX, future: Duration::MAX };
 
 /// Counts how reading from the archive went.
@@ -28,7 +28,6 @@ pub(super) struct PastRows {
     past: Past,
     device: DeviceId,
     state: DeviceState,
-    window: Window,
     /// Received up to then: removed by somebody.
     purged_at: Option<Timestamp>,
     ready: VecDeque<TelemetryRow>,
@@ -46,15 +45,13 @@ impl PastRows {
         let state = store.device_states(std::slice::from_ref(id))?.pop().map(|(_, state)| state).unwrap_or_default();
         let past = archive.past(id, range.start, range.end).inspect_err(|_| count("failed"))?;
         count("read");
-        let window = archive.window();
-        Ok(Self { past, device: id.clone(), state, window, purged_at, ready: VecDeque::new() })
+        Ok(Self { past, device: id.clone(), state, purged_at, ready: VecDeque::new() })
     }
 
     /// The same with nothing known of the device.
     pub(super) fn of_archive(archive: &Reader, id: &DeviceId, range: Range<Timestamp>) -> Result<Self, Error> {
         let past = archive.past(id, range.start, range.end)?;
-        let (device, state, window) = (id.clone(), DeviceState::default(), archive.window());
-        Ok(Self { past, device, state, window, purged_at: None, ready: VecDeque::new() })
+        Ok(Self { past, device: id.clone(), state: DeviceState::default(), purged_at: None, ready: VecDeque::new() })
     }
 
     /// The next row without taking it.
@@ -79,12 +76,8 @@ impl PastRows {
             return None;
         }
         let PastMessage { content_type, payload, received_at, .. } = message;
-        let decode = |window| {
-            payload::decode(&self.device, Kind::Telemetry, content_type, payload, *received_at, window)
-                .ok()
-                .filter(|decoded| decoded.ts == message.ts)
-        };
-        let decoded = decode(self.window).or_else(|| decode(ANY))?;
+        let decoded = payload::decode(&self.device, Kind::Telemetry, content_type, payload, *received_at, ANY).ok();
+        let decoded = decoded.filter(|decoded| decoded.ts == message.ts)?;
         let Body::Telemetry(mut values) = decoded.body else { return None };
         if self.state.latest.len() >= MAX_METRICS_PER_DEVICE {
             values.retain(|metric| self.state.latest.contains_key(metric));

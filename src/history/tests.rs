@@ -10,7 +10,7 @@ use super::*;
 use crate::archive::testing::{Shelf, WINDOW};
 use crate::domain::metric::Known;
 use crate::domain::{Body, Message, Metric, Sequence, Telemetry};
-use crate::payload::{self, Form, Kind};
+use crate::payload::{self, Form, Kind, Window};
 use crate::store::Batch;
 
 const T: i64 = 1_770_890_400_000_000;
@@ -27,6 +27,8 @@ struct Bench {
     model: BTreeMap<(i64, i64), TelemetryRow>,
     /// All times at which a message was received.
     received: BTreeMap<(i64, i64), Vec<Timestamp>>,
+    /// By which messages are judged when they come.
+    window: Window,
     dir: tempfile::TempDir,
 }
 
@@ -44,7 +46,7 @@ impl Bench {
         let history = History::new(Arc::clone(&store), shelf.reader());
         let device = DeviceId::parse("m-1").unwrap();
         let (model, received) = Default::default();
-        Self { runtime, store, shelf, history, device, model, received, dir }
+        Self { runtime, store, shelf, history, device, model, received, window: WINDOW, dir }
     }
 
     fn payload(&self, ts: i64, seq: u32) -> Vec<u8> {
@@ -62,7 +64,7 @@ impl Bench {
         self.shelf.put(&self.device.clone(), &raw);
         let mut batch = Batch::default();
         for (received_at, bytes) in &raw {
-            let decoded = payload::decode(&self.device, Kind::Telemetry, "", bytes, *received_at, WINDOW).unwrap();
+            let decoded = payload::decode(&self.device, Kind::Telemetry, "", bytes, *received_at, self.window).unwrap();
             let Body::Telemetry(values) = decoded.body else { panic!("is telemetry") };
             let (ts, seq, device) = (decoded.ts, decoded.seq, self.device.clone());
             let row = TelemetryRow { device, ts, seq, received_at: *received_at, values };
@@ -133,6 +135,18 @@ fn show(row: &TelemetryRow) -> String {
 /// Messages a minute apart, received as they were made.
 fn minutes(range: std::ops::Range<u32>) -> Vec<(i64, i64, u32)> {
     range.map(|n| (T + i64::from(n) * MINUTE, T + i64::from(n) * MINUTE - 1000, n)).collect()
+}
+
+#[test]
+fn a_message_at_the_edge_of_a_window_that_was_wider_then_keeps_all_its_samples() {
+    let mut bench = Bench::new();
+    bench.window = Window { past: std::time::Duration::MAX, ..WINDOW };
+    let received = T + 100_000 + i64::try_from(WINDOW.past.as_micros()).unwrap();
+    bench.receive(&[(received, T + 200_000, 1)]);
+    let all = bench.expected(T - DAY, T + DAY);
+    assert_eq!(bench.read(T - DAY, T + DAY, |_| {}).unwrap(), all);
+    assert_eq!(bench.trim(T + DAY, 10), 1);
+    assert_eq!(bench.read(T - DAY, T + DAY, |_| {}).unwrap(), all, "the sample before the message's time, too");
 }
 
 #[test]

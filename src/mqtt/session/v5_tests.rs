@@ -328,9 +328,9 @@ fn a_session_goes_on_after_a_restart_of_the_server_where_it_was() {
     handle(&mut back, Packet::PubComp(Ack::ok(id(1))));
     let next = sent(&pull(&mut back, &mut after));
     assert_eq!((&*next[0].payload, next[0].packet_id), (&4_u16.to_be_bytes()[..], PacketId::new(4)));
-    // Only what says that it is a repetition is one: the id may have been released after the last save.
     let Packet::Publish(new) = publish(9, QoS::ExactlyOnce) else { unreachable!() };
     let again = Packet::Publish(Publish { dup: true, ..new.clone() });
     assert_eq!(handle(&mut back, again), [Action::Send(Packet::PubRec(Ack::ok(id(9))))]);
+    handle(&mut back, Packet::PubRel(Ack::ok(id(9))));
     ticket(&handle(&mut back, Packet::Publish(new)));
 }
