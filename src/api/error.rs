@@ -189,6 +189,9 @@ pub enum ApiError {
     /// As many imports as there may be at once.
     #[error("other imports are running, try again when they are done")]
     ImportsFull,
+    /// As many long reads as there may be at once.
+    #[error("other long reads are running, try again when they are done")]
+    ReadsFull,
     /// As many streams as there may be.
     #[error("there are {most} streams of events open, which is the most there may be (http.max_streams)")]
     StreamsFull {
@@ -340,6 +343,7 @@ impl ResponseError for ApiError {
             | Self::Issuer(_)
             | Self::Busy
             | Self::ImportsFull
+            | Self::ReadsFull
             | Self::StreamsFull { .. }
             | Self::OutboxFull
             | Self::Spool(_)

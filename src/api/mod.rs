@@ -218,7 +218,7 @@ pub struct Options {
     pub max_connections: usize,
     /// The same of one address (IPv6: one /56); 0 = no limit.
     pub max_connections_per_address: usize,
-    /// Long reads at once; more wait.
+    /// Long reads at once; more wait, for ten seconds at most.
     pub max_scans: usize,
     /// A client that takes nothing of its answer for so long is cut off.
     pub write_timeout: Duration,

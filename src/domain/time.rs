@@ -16,6 +16,10 @@ use super::rfc3339;
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
+    /// Before this, 1900-01-01T00:00:00Z, nothing was measured: retention, and so what is taken from meters, reaches back 36 500
+    /// days at most from when a message was received.
+    pub const OLDEST: Self = Self(-2_208_988_800_000_000);
+
     /// Reads an RFC 3339 / ISO 8601 time **with** a zone (`Z` or an offset: `+01:00`, `+0100`, `+01`); fractions are
     /// cut to microseconds.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
@@ -130,6 +134,13 @@ mod tests {
         check("2026-02-12T11:00:01.123456+01:00", Some("2026-02-12T10:00:01.123456Z"));
         check("2026-02-12T10:00:10", None);
         check("yesterday", None);
+    }
+
+    #[test]
+    fn the_oldest_time_is_a_midnight_before_all_that_retention_can_keep() {
+        assert_eq!(Timestamp::OLDEST.to_string(), "1900-01-01T00:00:00Z");
+        let today = Timestamp::parse_rfc3339("2026-01-01T00:00:00Z").unwrap();
+        assert!(today.plus_us(-36_500 * 86_400_000_000) > Timestamp::OLDEST);
     }
 
     #[test]

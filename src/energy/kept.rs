@@ -64,19 +64,24 @@ struct Walk<'a, 'b> {
     each: &'a mut (dyn FnMut(Hour) -> ControlFlow<()> + 'b),
 }
 
-/// Calls `each` with every hour of `from..to` (whole hours) that has a sample, in order, until it breaks. Those in `whole`
-/// may come without their minutes.
+/// Calls `each` with every hour of `from..to` (whole hours) that has a sample, in order, until it breaks, or `go_on`, which is
+/// asked once a page: a long range may hold nothing. Those in `whole` may come without their minutes.
 pub fn hours(
     history: &History,
     job: &Job,
     (from, to): (Timestamp, Timestamp),
     whole: Option<(Timestamp, Timestamp)>,
+    go_on: &mut dyn FnMut() -> ControlFlow<()>,
     each: &mut dyn FnMut(Hour) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>, Error> {
+    let from = from.max(Timestamp::OLDEST);
     let mut walk = Walk { history, job, raw_from: from, each };
     let keys = [KEY.to_owned()];
     let mut at = from;
     while at < to {
+        if go_on().is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
         let (grain, end) = grain(at, to, whole);
         let row = at.0 - at.0.rem_euclid(grain.row_us());
         let until = end.min(Timestamp(row.saturating_add(grain.page_us())));

@@ -39,12 +39,13 @@ pub fn whole_hours(start: Timestamp, stop: Timestamp) -> Option<(Timestamp, Time
 }
 
 /// Calls `each` with the pieces of `start..stop` (whole minutes) of which there is something to tell, in order, until it
-/// breaks: minutes, but for the hours in `whole`, which stay whole. Blocks.
+/// breaks, or `go_on`, which is asked now and then: minutes, but for the hours in `whole`, which stay whole. Blocks.
 pub fn pieces(
     history: &History,
     job: &Job,
     (start, stop): (Timestamp, Timestamp),
     whole: Option<(Timestamp, Timestamp)>,
+    go_on: &mut dyn FnMut() -> ControlFlow<()>,
     each: &mut dyn FnMut(&Piece) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>, Error> {
     if start >= stop {
@@ -58,16 +59,17 @@ pub fn pieces(
         flow
     };
     let mut join = Join::new(whole);
-    let read = kept::hours(history, job, hours_for(start, stop), whole, &mut |hour| {
+    let read = kept::hours(history, job, hours_for(start, stop), whole, go_on, &mut |hour| {
         let mut flow = ControlFlow::Continue(());
         join.push(hour, &mut |piece| flow = give(piece));
         flow
     })?;
-    if read.is_continue() {
-        join.finish(&mut |piece| {
-            let _ = give(piece);
-        });
+    if read.is_break() {
+        return Ok(read);
     }
+    join.finish(&mut |piece| {
+        let _ = give(piece);
+    });
     Ok(flow)
 }
 

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::{DeviceId, DeviceState, Metric, Sequence, Telemetry};
+use crate::energy;
 use crate::history::History;
 use crate::keeper::rollups::{Rollups, step};
 use crate::observe::Progress;
@@ -36,6 +37,10 @@ struct Said {
     step_ms: i64,
     back_s: i64,
     samples: Vec<(usize, f64)>,
+}
+
+fn go_on() -> ControlFlow<()> {
+    ControlFlow::Continue(())
 }
 
 /// What happens to a store.
@@ -114,7 +119,8 @@ impl World {
 
     fn walked(&self, range: Range, wanted: &Wanted, level: Level) -> Vec<(i64, Quantity, Summary)> {
         let mut all = Vec::new();
-        let done = walk::read(&self.history, &self.job(range, wanted), level, &mut |start, quantity, summary| {
+        let job = self.job(range, wanted);
+        let done = walk::read(&self.history, &job, level, &mut go_on, &mut |start, quantity, summary| {
             all.push((start, quantity.clone(), summary));
             ControlFlow::Continue(())
         });
@@ -233,7 +239,8 @@ impl World {
             assert_eq!(before, None, "a bucket once");
             ControlFlow::Continue(())
         };
-        let done = walk::read(&self.history, &self.job(range, wanted), level, &mut |_, quantity, summary| {
+        let job = self.job(range, wanted);
+        let done = walk::read(&self.history, &job, level, &mut go_on, &mut |_, quantity, summary| {
             buckets.push(quantity, summary, &mut each)
         });
         assert!(done.unwrap().is_continue() && buckets.finish(&mut each).is_continue());
@@ -353,4 +360,48 @@ fn what_is_rolled_up_is_not_read_from_samples() {
     // Rollups have a retention of their own.
     assert!(store.trim_rollups(Timestamp(T + 24 * HOUR_S * S), 100_000).unwrap() > 0);
     assert_eq!(world.walked(all, &Wanted::Measured, Level::Hours), before[24..]);
+}
+
+#[test]
+fn a_range_of_all_times_is_read_from_where_anything_can_be_and_only_while_somebody_waits() {
+    let (_dir, store) = sqlite();
+    let mut world = World::new(&store, "m-1");
+    let samples = vec![(0, 600.0), (1, 1.0), (0, 600.0), (1, 1.0)];
+    let said = |at_s| Said { at_s, step_ms: 1000, back_s: 0, samples: samples.clone() };
+    world.happens(&Event::Comes((0..300).map(|n| said(n * 600)).collect()));
+    world.happens(&Event::Rolled(48));
+    let ever = Range { start: Timestamp(T - 99_999_999 * 86_400 * S), stop: Timestamp(T + 50 * HOUR_S * S) };
+    let near = Range { start: Timestamp(T - 86_400 * S), ..ever };
+    // Once a page it is asked whether to go on: what has more pages than the years since then is broken off.
+    let limit = |asked: &mut u32, most: u32| {
+        *asked += 1;
+        if *asked > most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let read = |range: Range, most: u32| {
+        let (mut all, mut asked) = (Vec::new(), 0);
+        let job = world.job(range, &Wanted::Measured);
+        let mut go_on = || limit(&mut asked, most);
+        let flow = walk::read(&world.history, &job, Level::Hours, &mut go_on, &mut |start, quantity, summary| {
+            all.push((start, quantity.clone(), summary));
+            ControlFlow::Continue(())
+        });
+        (flow.unwrap().is_continue(), all)
+    };
+    assert_eq!(read(ever, 2000), read(near, 2000));
+    assert_eq!(read(ever, 2000).1.len(), 100);
+    assert_eq!(read(ever, 0), (false, Vec::new()));
+    let energy = |range: Range, most: u32| {
+        let (mut all, mut asked) = (Vec::new(), 0);
+        let job = energy::Job { device: world.device.clone(), span_us: world.span_us };
+        let range = (range.start, range.stop);
+        let mut go_on = || limit(&mut asked, most);
+        let flow = energy::pieces(&world.history, &job, range, Some(range), &mut go_on, &mut |piece| {
+            all.push(*piece);
+            ControlFlow::Continue(())
+        });
+        (flow.unwrap().is_continue(), all)
+    };
+    assert_eq!(energy(ever, 2000), energy(near, 2000));
+    assert!(!energy(ever, 2000).1.is_empty());
+    assert_eq!(energy(ever, 0), (false, Vec::new()));
 }

@@ -34,15 +34,26 @@ struct Walk<'a, 'b> {
     each: &'a mut Each<'b>,
 }
 
-/// Calls `each` with every stretch of the range that holds samples, in order of time, until it breaks.
-pub fn read(history: &History, job: &Job, level: Level, each: &mut Each<'_>) -> Result<ControlFlow<()>, Error> {
+/// Calls `each` with every stretch of the range that holds samples, in order of time, until it breaks, or `go_on`, which is
+/// asked once a page: a long range may hold nothing.
+pub fn read(
+    history: &History,
+    job: &Job,
+    level: Level,
+    go_on: &mut dyn FnMut() -> ControlFlow<()>,
+    each: &mut Each<'_>,
+) -> Result<ControlFlow<()>, Error> {
     let Range { start, stop } = job.range;
+    let start = start.max(Timestamp::OLDEST);
     let whole = Range { start: Timestamp(ceil(start.0, level)), stop: Timestamp(level.start_of(stop.0)) };
     let gather = Gather::new(level);
     let mut walk = Walk { history, job, level, gather, raw_from: start, each };
     let mut at = whole.start.0;
     let row_us = level.row_us();
     while at < whole.stop.0 {
+        if go_on().is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
         let from = at - at.rem_euclid(row_us);
         let to = from.saturating_add(page_rows(&job.wanted).saturating_mul(row_us));
         let keys = keys(&job.wanted);

@@ -281,13 +281,16 @@ fn add(
         let Some(span_us) = known.get(&device.id).copied() else { continue };
         let Some(sum) = groups.get_mut(&Group::of(device, query.by)) else { continue };
         let job = Job { device: device.id.clone(), span_us };
-        let _ = energy::pieces(history, &job, (start, stop), whole, &mut |piece| {
+        let flow = energy::pieces(history, &job, (start, stop), whole, go_on, &mut |piece| {
             let at = query.by.period.map_or(0, |period| piece.start.0.saturating_sub(start.0) / period.us());
             if let Some(totals) = usize::try_from(at).ok().and_then(|at| sum.intervals.get_mut(at)) {
                 totals.add(&piece.totals);
             }
             ControlFlow::Continue(())
         })?;
+        if flow.is_break() {
+            return Ok(flow);
+        }
     }
     Ok(ControlFlow::Continue(()))
 }

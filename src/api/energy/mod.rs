@@ -100,11 +100,13 @@ pub async fn device_energy(
         let started = Instant::now();
         let mut writer = Writer::begin(format, IntervalBody::COLUMNS, sink.buffer());
         let mut periods = Periods::new(period, range.start, range.stop);
+        let client = sink.client();
         let mut write = |interval| {
             writer.row(&IntervalBody::of(&interval, 1), sink.buffer());
             sink.flow()
         };
-        let flow = energy::pieces(history, &job, periods.range(), period.whole_hours(), &mut |piece| {
+        let (all, whole) = (periods.range(), period.whole_hours());
+        let flow = energy::pieces(history, &job, all, whole, &mut || client.waits(), &mut |piece| {
             periods.push(piece, &mut write)
         })?;
         if flow.is_break() || periods.finish(&mut write).is_break() {

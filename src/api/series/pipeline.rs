@@ -35,11 +35,12 @@ enum Output {
 
 /// Reads what is asked for and writes it; breaks when the client is gone.
 pub(super) fn answer(history: &History, query: &Query, job: &Job, sink: &mut Sink) -> Result<ControlFlow<()>, Error> {
+    let client = sink.client();
     let mut pipeline = Pipeline::new(query, &job.device, sink);
     let flow = match query.level() {
-        Some(level) => {
-            walk::read(history, job, level, &mut |_, quantity, summary| pipeline.summary(quantity, summary))?
-        }
+        Some(level) => walk::read(history, job, level, &mut || client.waits(), &mut |_, quantity, summary| {
+            pipeline.summary(quantity, summary)
+        })?,
         None => pipeline.samples(history, job)?,
     };
     if flow.is_break() {

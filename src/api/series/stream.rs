@@ -6,14 +6,15 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::web::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::api::State;
 use crate::api::error::ApiError;
+use crate::api::{PATIENCE, State};
 use crate::history::{self, History};
 use crate::observe::trace;
 
@@ -35,7 +36,22 @@ pub struct Sink {
     is_begun: bool,
 }
 
+/// Whoever waits for the answer, to be asked while nothing is written.
+pub struct Client(mpsc::Sender<Piece>);
+
+impl Client {
+    /// Breaks when the client is gone.
+    pub fn waits(&self) -> ControlFlow<()> {
+        if self.0.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
 impl Sink {
+    /// Whom the text is for.
+    pub fn client(&self) -> Client {
+        Client(self.to.clone())
+    }
+
     /// Text to append to; call [`flow`](Self::flow) afterwards.
     pub fn buffer(&mut self) -> &mut String {
         &mut self.buffer
@@ -71,13 +87,19 @@ impl Sink {
     }
 }
 
-/// Answers with what `produce` writes.
+/// A place among those that read for long.
+async fn place(scans: &Arc<Semaphore>, patience: Duration) -> Result<OwnedSemaphorePermit, ApiError> {
+    let place = tokio::time::timeout(patience, Arc::clone(scans).acquire_owned()).await;
+    place.map_err(|_| ApiError::ReadsFull)?.map_err(|_| ApiError::Stopping)
+}
+
+/// Answers with what `produce` writes. Where as many long reads as there may be go on for too long, it is refused.
 pub async fn respond(
     state: &State,
     content_type: &'static str,
     produce: impl FnOnce(&History, &mut Sink) -> Result<ControlFlow<()>, history::Error> + Send + 'static,
 ) -> Result<HttpResponse, ApiError> {
-    let permit = state.scans.clone().acquire_owned().await.map_err(|_| ApiError::Stopping)?;
+    let permit = place(&state.scans, PATIENCE).await?;
     let (to, mut pieces) = mpsc::channel::<Piece>(WAITING);
     let history = state.services.history.clone();
     let runtime = tokio::runtime::Handle::current();
@@ -116,5 +138,34 @@ async fn next(progress: Progress) -> Option<(Result<Bytes, io::Error>, Progress)
         Some(Ok(piece)) if piece.is_empty() => None,
         Some(Ok(piece)) => Some((Ok(piece), Some((None, pieces)))),
         Some(Err(_)) | None => Some((Err(io::Error::other("broken off")), None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::ResponseError;
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn who_finds_no_place_is_refused_and_told_to_come_again() {
+        let scans = Arc::new(Semaphore::new(1));
+        let held = place(&scans, Duration::from_secs(20)).await.unwrap();
+        let refused = place(&scans, Duration::from_millis(10)).await.err().unwrap();
+        assert!(matches!(refused, ApiError::ReadsFull));
+        let response = refused.error_response();
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers().get("retry-after").unwrap(), "1");
+        drop(held);
+        assert!(place(&scans, Duration::from_secs(20)).await.is_ok());
+    }
+
+    #[actix_web::test]
+    async fn whoever_reads_is_told_that_nobody_waits_any_more() {
+        let (to, pieces) = mpsc::channel(1);
+        let client = Client(to);
+        assert!(client.waits().is_continue());
+        drop(pieces);
+        assert!(client.waits().is_break());
     }
 }

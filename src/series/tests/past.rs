@@ -3,7 +3,6 @@
 use super::*;
 use crate::archive::testing::{Shelf, WINDOW};
 use crate::domain::{Body, Message};
-use crate::energy;
 use crate::payload::{self, Form, Kind};
 
 const DAY_S: i64 = 24 * HOUR_S;
@@ -30,7 +29,7 @@ fn energy_of(world: &World, first_s: i64, hours: i64) -> BTreeMap<i64, f64> {
     let range = (at(0), at(hours));
     let job = energy::Job { device: world.device.clone(), span_us: world.span_us };
     let mut all = BTreeMap::new();
-    let done = energy::pieces(&world.history, &job, range, Some(range), &mut |piece| {
+    let done = energy::pieces(&world.history, &job, range, Some(range), &mut go_on, &mut |piece| {
         if piece.totals.import_wh() > 0.0 {
             *all.entry(piece.start.0.div_euclid(HOUR_S * S)).or_insert(0.0) += piece.totals.import_wh();
         }
