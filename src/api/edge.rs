@@ -6,11 +6,16 @@
 //! A caller's `traceparent` and `tracestate` are taken up (W3C Trace Context). The answer names the span that it was in
 //! `traceresponse`, as the draft of W3C's Distributed Tracing working group has it (Level 2 defines no header of answers).
 
-use actix_web::body::{BoxBody, MessageBody};
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{self, Poll};
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
+use actix_web::web::Bytes;
 use actix_web::{Error, HttpMessage, HttpResponse};
 
 use super::State;
@@ -104,6 +109,9 @@ pub(super) async fn edge(
     let status = response.status();
     let inside = response.response().error().and_then(|e| e.as_error::<ApiError>()).and_then(ApiError::inside);
     let mut response = with_problem(response, &id);
+    if method == Method::HEAD {
+        response = response.map_body(|_, body| BoxBody::new(Unread(body.size())));
+    }
     let headers = response.headers_mut();
     for (name, value) in self::headers(&id) {
         if name != POLICY || !headers.contains_key(POLICY) {
@@ -123,6 +131,22 @@ pub(super) async fn edge(
         record(&tracer, Place { context, parent, from: started, to: ended }, &method, route, &path, status);
     }
     Ok(response)
+}
+
+/// The body of an answer to HEAD: its head is that of GET, and nothing is made that nobody gets. (The connection would take it
+/// out of the body to the end and send nothing, of a stream that has no end for ever.)
+struct Unread(BodySize);
+
+impl MessageBody for Unread {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        self.0
+    }
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        Poll::Ready(None)
+    }
 }
 
 /// Where and when a request was answered.

@@ -10,10 +10,11 @@ use actix_http::error::DispatchError;
 use actix_http::{HttpService, Protocol, Request};
 use actix_server::Server;
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, map_config};
-use actix_web::body::MessageBody;
+use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{AppConfig, ServerHandle, Service, ServiceFactory, ServiceRequest, ServiceResponse, fn_service};
-use actix_web::middleware::{Compress, from_fn};
-use actix_web::{App, web};
+use actix_web::http::header::{ACCEPT_ENCODING, AcceptEncoding, Encoding};
+use actix_web::middleware::{Compress, Next, from_fn};
+use actix_web::{App, HttpMessage, web};
 use tokio::net::TcpStream;
 
 use super::door::Door;
@@ -45,7 +46,25 @@ pub(super) fn app(
         .wrap(from_fn(guard::guard))
         .wrap(from_fn(edge::edge))
         .wrap(Compress::default())
+        .wrap(from_fn(encodings))
         .wrap(from_fn(wire::track))
+}
+
+/// What answers may be compressed to, and as they are.
+static ENCODINGS: [Encoding; 5] =
+    [Encoding::identity(), Encoding::brotli(), Encoding::gzip(), Encoding::deflate(), Encoding::zstd()];
+
+/// Leaves out an `Accept-Encoding` that forbids every answer (RFC 9110, section 12.5.3, allows to): the library would answer it
+/// before anybody else has seen the request.
+async fn encodings(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let accepted = request.get_header::<AcceptEncoding>();
+    if accepted.is_some_and(|accepted| accepted.negotiate(ENCODINGS.iter()).is_none()) {
+        request.headers_mut().remove(ACCEPT_ENCODING);
+    }
+    Ok(next.call(request).await?.map_into_boxed_body())
 }
 
 /// The listener in TLS, beside the other.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::api::testing::{Bench, NOW};
+use crate::api::testing::{Bench, NOW, PATIENCE};
 use crate::api::{Allowance, LimitOptions, Newcomers, Options};
 use crate::store::{Role, Store};
 
@@ -201,4 +201,28 @@ async fn the_description_and_its_page_come_from_this_server() {
     assert!(!text.contains("src=\"http"), "{text}");
     let script = bench.get("/api/docs/swagger-initializer.js").await;
     assert!(String::from_utf8(script.bytes).unwrap().contains("/api/openapi.json"));
+}
+
+#[actix_web::test]
+async fn the_head_of_an_answer_without_an_end_is_all_of_it_and_holds_no_place() {
+    let bench = Bench::with(true, Options { max_streams: 1, max_scans: 1, ..Options::default() }).with_live();
+    bench.add_device("m-1").await;
+    for _ in 0..3 {
+        for (path, kind) in [("/api/stream", "text/event-stream"), ("/api/devices/m-1/metrics", "application/json")] {
+            let head = tokio::time::timeout(PATIENCE, bench.send("HEAD", path, None, &[])).await.expect("it ends");
+            assert_eq!((head.status, head.header("content-type"), head.bytes.len()), (200, kind, 0));
+        }
+    }
+}
+
+#[actix_web::test]
+async fn who_accepts_no_encoding_at_all_is_answered_as_everybody_else() {
+    let bench = Bench::new(true);
+    let ask = async |accepted: &str| bench.send("GET", "/api/devices", None, &[("accept-encoding", accepted)]).await;
+    for nothing in ["identity;q=0", "*;q=0", "br;q=0, identity;q=0", "compress, *;q=0"] {
+        let answer = ask(nothing).await;
+        assert_eq!((answer.status, answer.header("content-encoding")), (200, ""), "{nothing}");
+        assert!(!answer.header("x-request-id").is_empty(), "{nothing}");
+    }
+    assert_eq!(ask("gzip, identity;q=0").await.header("content-encoding"), "gzip");
 }
