@@ -315,8 +315,8 @@ impl State {
         request.app_data::<Shared>().expect("app() registers the state for every request")
     }
 
-    /// Tells the collector about a device; `false` = it knows no such device.
-    async fn tell(&self, device: &DeviceId, kind: collector::RequestKind) -> Result<bool, ApiError> {
+    /// Tells the collector about a device.
+    async fn tell(&self, device: &DeviceId, kind: collector::RequestKind) -> Result<collector::Answer, ApiError> {
         let told = self.services.collector.tell(device.clone(), kind);
         match tokio::time::timeout(PATIENCE, told).await {
             Ok(answer) => answer.map_err(|_| ApiError::Stopping),

@@ -385,7 +385,7 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
         while let Some(request) = requests.recv().await {
             ear.lock().unwrap().push(request.kind);
             let known = registry.lock().devices.iter().any(|d| d.device_id == request.device);
-            let _ = request.reply.send(known);
+            let _ = request.reply.send(if known { collector::Answer::Done } else { collector::Answer::NoDevice });
         }
     });
     let (audit, noted) = audit::Log::channel();

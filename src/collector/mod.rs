@@ -47,8 +47,8 @@ pub struct Inbox {
 pub struct Request {
     pub device: DeviceId,
     pub kind: RequestKind,
-    /// Answered after the commit: `false` = no such device.
-    pub reply: tokio::sync::oneshot::Sender<bool>,
+    /// Answered after the commit.
+    pub reply: tokio::sync::oneshot::Sender<Answer>,
 }
 
 /// What was said.
@@ -57,8 +57,8 @@ pub struct Request {
 pub enum RequestKind {
     /// It is there.
     Heartbeat,
-    /// Its status was set by hand.
-    SetStatus { connection: Connection, fw_version: Option<String> },
+    /// Its status was set by hand; with `expected` only where this is its connection and firmware.
+    SetStatus { connection: Connection, fw_version: Option<String>, expected: Option<(Connection, Option<String>)> },
     /// The registry changed (update, registration, configuration): forget what is cached.
     Reload,
     /// It was deleted: what it said before now and is not stored yet must not bring it back.
@@ -70,6 +70,17 @@ impl RequestKind {
     pub const fn says_something(&self) -> bool {
         matches!(self, Self::Heartbeat | Self::SetStatus { .. })
     }
+}
+
+/// What became of what was said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// It is committed.
+    Done,
+    /// There is no such device.
+    NoDevice,
+    /// The device is not as it was expected to be; nothing was changed.
+    Stale,
 }
 
 /// The collector is stopping or has stopped.
@@ -90,8 +101,8 @@ impl Handle {
         self.rules_changed.store(true, Ordering::Release);
     }
 
-    /// Says `kind` about `device` and waits until it is committed. `Ok(false)` = no such device.
-    pub async fn tell(&self, device: DeviceId, kind: RequestKind) -> Result<bool, Stopped> {
+    /// Says `kind` about `device` and waits until it is committed.
+    pub async fn tell(&self, device: DeviceId, kind: RequestKind) -> Result<Answer, Stopped> {
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.tx.send(Request { device, kind, reply }).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)

@@ -133,11 +133,16 @@ impl<'a> Plan<'a> {
             Err(reason) => {
                 self.tally.refuse(kind, reason);
                 // A registered meter that sends nonsense is there all the same.
-                if self.states.get(&device).is_some_and(|s| s.registration.is_some()) {
+                if self.registered(&device).is_some() {
                     self.hear(&device, Connection::Online, received_at);
                 }
             }
         }
+    }
+
+    /// The state of a device that is registered.
+    pub fn registered(&self, device: &DeviceId) -> Option<&DeviceState> {
+        self.states.get(device).filter(|state| state.registration.is_some())
     }
 
     /// The device's status as said over REST or found by the presence timeout.
@@ -185,7 +190,7 @@ impl<'a> Plan<'a> {
 
     /// Whether the device may be stored; registers an unknown one when the rule says so.
     fn admit(&mut self, device: &DeviceId) -> bool {
-        if self.states.get(device).is_some_and(|s| s.registration.is_some()) {
+        if self.registered(device).is_some() {
             return true;
         }
         if self.unknown == UnknownDevices::Refuse {

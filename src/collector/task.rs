@@ -369,16 +369,16 @@ impl Collector {
             return Ok(());
         }
         let (now, head) = (self.clock.now(), self.journal.status().head);
-        let known = self.retry("apply requests", |c| requests::apply(&mut c.states, &*c.store, &asked, head, now))?;
+        let answers = self.retry("apply requests", |c| requests::apply(&mut c.states, &*c.store, &asked, head, now))?;
         for (device, _) in &asked {
             if let Some(state) = self.states.get(device) {
                 watch_presence(&mut self.deadlines, device, state, self.started_at);
             }
         }
         self.states.settle(self.options.max_cached_devices);
-        for (reply, known) in replies.into_iter().zip(known) {
+        for (reply, answer) in replies.into_iter().zip(answers) {
             // The asker may have gone away; the change is made all the same.
-            let _ = reply.send(known);
+            let _ = reply.send(answer);
         }
         Ok(())
     }

@@ -149,6 +149,31 @@ pub trait Store:
     /// Removes the device, its credentials, commands and alerts; with `purge` its telemetry, events and gaps too.
     /// `false` = no such device.
     fn delete_device(&self, id: &DeviceId, purge: bool) -> Result<bool, Error>;
+    /// [`delete_device`](Self::delete_device), behind all that would let in by its id whoever is registered later; with `purge`
+    /// its archived data are not shown any more either. `None` = no such device. `expected_version`: [`Outcome::Conflict`], and
+    /// nothing is changed, when it has moved on; else the device is disabled first, so that whoever has read the same version
+    /// comes too late. One cut short can be asked for again.
+    fn remove_device(
+        &self,
+        id: &DeviceId,
+        expected_version: Option<i64>,
+        purge: bool,
+        revocation: &Revocation,
+    ) -> Result<Option<Outcome<()>>, Error> {
+        if expected_version.is_some() {
+            let disabled = DeviceChange { is_active: Some(false), ..DeviceChange::default() };
+            match self.update_device(id, &disabled, expected_version, revocation.at)? {
+                None => return Ok(None),
+                Some(Outcome::Conflict) => return Ok(Some(Outcome::Conflict)),
+                Some(Outcome::Done(_)) => {}
+            }
+        }
+        self.revoke_certificates_of(id, revocation)?;
+        if purge {
+            self.note_purge(id, revocation.at)?;
+        }
+        Ok(self.delete_device(id, purge)?.then_some(Outcome::Done(())))
+    }
     /// Sets (or with `None` removes) the digest of the device's MQTT token, and says so in the queue of changed
     /// credentials. `false` = no such device.
     fn set_device_token(&self, id: &DeviceId, token_sha256: Option<[u8; 32]>) -> Result<bool, Error>;

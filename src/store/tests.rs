@@ -71,6 +71,7 @@ pub(super) fn suite(store: &dyn Store) {
     certificates::a_certificate_is_found_listed_and_revoked_once(store);
     certificates::a_certificate_nobody_knows_is_revoked_by_its_serial_alone(store);
     certificates::every_right_taken_away_is_told_in_order(store);
+    certificates::a_device_that_has_changed_is_not_removed_by_who_has_read_it_before(store);
     enrolment::all(store);
     outbox::all(store);
     rollups::all(store);

@@ -72,7 +72,7 @@ fn silence_for_longer_than_the_timeout_is_offline_and_a_restart_gives_grace() {
 
 #[test]
 fn heartbeat_and_status_over_rest_change_presence_as_messages_do() {
-    let app = TestApp::open();
+    let app = TestApp::builder().open().clock("2026-02-12T12:00:00Z").start();
     app.api.post("/api/devices", &serde_json::json!({"device_id": "m1", "device_name": "Meter"})).expect(201);
     assert_eq!(status(&app, "m1"), "unknown");
     app.api.post("/api/devices/m1/heartbeat", &serde_json::json!({})).expect(200);
@@ -84,4 +84,13 @@ fn heartbeat_and_status_over_rest_change_presence_as_messages_do() {
     assert_eq!(open_alerts(&app, "m1"), ["device_offline"]);
     app.api.post("/api/devices/nobody/heartbeat", &serde_json::json!({})).expect(404);
     app.api.put("/api/devices/m1/status", &serde_json::json!({"connection_status": "asleep"})).expect(400);
+    // However long it was silent before: it is there now, and absent when it is silent for longer from now on.
+    app.pass_s(3600);
+    app.api.put("/api/devices/m1/status", &serde_json::json!({"connection_status": "online"})).expect(200);
+    app.tick();
+    assert_eq!(status(&app, "m1"), "online");
+    assert!(open_alerts(&app, "m1").is_empty());
+    app.pass_s(62);
+    app.eventually("it is silent", || status(&app, "m1") == "offline");
+    assert_eq!(open_alerts(&app, "m1"), ["device_offline"]);
 }

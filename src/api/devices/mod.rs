@@ -183,22 +183,16 @@ pub async fn delete_device(
     let purge = params.flag("purge").unwrap_or(false);
     params.finish()?;
     let current = find(&state, &id).await?;
-    etag::precondition(request.headers(), current.version)?;
+    let expected = etag::precondition(request.headers(), current.version)?;
     // First the session, so that nothing new comes in while the rows go; once more for one begun meanwhile.
     disconnect(&state, &id).await;
     let wanted = id.clone();
     let revocation =
         Revocation { at: state.services.clock.now(), by: principal.name, reason: "the device was deleted".to_owned() };
-    // First what would let it in: whoever is registered under this id later is somebody else.
-    let delete = move |s: &dyn Store| {
-        s.revoke_certificates_of(&wanted, &revocation)?;
-        if purge {
-            s.note_purge(&wanted, revocation.at)?;
-        }
-        s.delete_device(&wanted, purge)
-    };
-    if !state.store(delete).await? {
-        return Err(ApiError::no_device(id.as_str()));
+    match state.store(move |s| s.remove_device(&wanted, expected, purge, &revocation)).await? {
+        None => return Err(ApiError::no_device(id.as_str())),
+        Some(Outcome::Conflict) => return Err(ApiError::Stale),
+        Some(Outcome::Done(())) => {}
     }
     disconnect(&state, &id).await;
     tell(&state, &id, RequestKind::Deleted).await;

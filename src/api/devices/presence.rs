@@ -12,7 +12,7 @@ use crate::api::body::{Body, Contract, Fields, Rule};
 use crate::api::error::ApiError;
 use crate::api::show::{Time, time};
 use crate::api::{State, etag};
-use crate::collector::RequestKind;
+use crate::collector::{Answer, RequestKind};
 use crate::domain::presence::Connection;
 use crate::domain::{DeviceId, DeviceState};
 
@@ -83,7 +83,11 @@ impl Contract for SetStatus {
 }
 
 async fn tell(state: &State, id: &DeviceId, kind: RequestKind) -> Result<(), ApiError> {
-    if state.tell(id, kind).await? { Ok(()) } else { Err(ApiError::no_device(id.as_str())) }
+    match state.tell(id, kind).await? {
+        Answer::Done => Ok(()),
+        Answer::NoDevice => Err(ApiError::no_device(id.as_str())),
+        Answer::Stale => Err(ApiError::Stale),
+    }
 }
 
 async fn status_of(state: &State, id: &DeviceId) -> Result<StatusBody, ApiError> {
@@ -140,7 +144,11 @@ pub async fn set_device_status(
 ) -> Result<HttpResponse, ApiError> {
     let connection = body.connection_status.as_deref().and_then(Connection::from_name);
     let connection = connection.ok_or(ApiError::Internal("a validated body lacks a required field"))?;
-    etag::precondition(request.headers(), status_of(&state, &id).await?.version())?;
-    tell(&state, &id, RequestKind::SetStatus { connection, fw_version: body.fw_version }).await?;
+    let before = status_of(&state, &id).await?;
+    let is_bound = etag::precondition(request.headers(), before.version())?.is_some();
+    // The collector compares once more: what a meter says meanwhile is not overwritten.
+    let expected = Connection::from_name(before.connection_status).map(|was| (was, before.fw_version));
+    let expected = expected.filter(|_| is_bound);
+    tell(&state, &id, RequestKind::SetStatus { connection, fw_version: body.fw_version, expected }).await?;
     Ok(HttpResponse::Ok().json(status_of(&state, &id).await?))
 }

@@ -73,7 +73,10 @@ async fn a_stale_edit_is_412_and_an_unchanged_read_304() {
         async || bench.send("PUT", "/api/devices/m-1", Some(json!({"device_name": "n"})), &[("if-match", &tag)]).await;
     assert_eq!(edit().await.status, 200);
     assert_eq!(edit().await.status, 412);
-    assert_eq!(bench.send("DELETE", "/api/devices/m-1", None, &[("if-match", &tag)]).await.status, 412);
+    let remove = async |tag: &str| bench.send("DELETE", "/api/devices/m-1", None, &[("if-match", tag)]).await.status;
+    assert_eq!(remove(&tag).await, 412);
+    assert_eq!(bench.get("/api/devices/m-1").await.json()["status"], "active");
+    assert_eq!(remove(bench.get("/api/devices/m-1").await.header("etag")).await, 200);
 }
 
 #[actix_web::test]
@@ -88,6 +91,12 @@ async fn a_status_that_is_not_what_it_was_is_not_set_by_who_has_read_it_before()
         bench.send("PUT", path, body, &[("if-match", tag)]).await.status
     };
     assert_eq!([set(&tag).await, set("*").await, set("\"0-00\"").await], [200, 200, 412]);
+    let expected = |kind: &RequestKind| match kind {
+        RequestKind::SetStatus { expected, .. } => Some(expected.clone()),
+        _ => None,
+    };
+    let told: Vec<_> = bench.told.lock().unwrap().iter().filter_map(expected).collect();
+    assert_eq!(told, [Some((Connection::Unknown, None)), None], "and the collector compares once more");
     bench.set_connection("m-1", Connection::Online);
     let before = bench.told.lock().unwrap().len();
     assert_eq!(set(&tag).await, 412);

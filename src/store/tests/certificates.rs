@@ -117,3 +117,29 @@ pub fn every_right_taken_away_is_told_in_order(store: &dyn Store) {
     assert_eq!(store.credential_changes(start, 1).unwrap().len(), 1);
     assert_eq!(heard(store.last_credential_change().unwrap()), []);
 }
+
+pub fn a_device_that_has_changed_is_not_removed_by_who_has_read_it_before(store: &dyn Store) {
+    let read = create(store, &new_device("remove-a"));
+    store.commit(&Batch { telemetry: vec![row("remove-a", 1, 1)], ..Batch::default() }).unwrap();
+    store.add_certificate(&certificate("0c", Some("remove-a"), 100)).unwrap();
+    let renamed = DeviceChange { device_name: Some("Neu".into()), ..DeviceChange::default() };
+    store.update_device(&id("remove-a"), &renamed, Some(read.version), at(5)).unwrap();
+    let start = store.last_credential_change().unwrap();
+    let found = || {
+        let certificate = store.certificate("0c").unwrap().unwrap();
+        let reach = store.reach(&id("remove-a")).unwrap();
+        let rows = scan(store, "remove-a", 0, 9).len();
+        (store.device(&id("remove-a")).unwrap(), certificate.revocation, reach.purged_at, rows)
+    };
+    let before = found();
+    let remove = |device: &str, version| store.remove_device(&id(device), version, true, &revocation(9)).unwrap();
+    assert_eq!(remove("remove-a", Some(read.version)), Some(Outcome::Conflict));
+    assert_eq!((found(), store.last_credential_change().unwrap()), (before.clone(), start), "nothing has happened");
+    assert_eq!([remove("nobody", Some(1)), remove("nobody", None)], [None, None]);
+    let version = before.0.unwrap().version;
+    assert_eq!(remove("remove-a", Some(version)), Some(Outcome::Done(())));
+    assert_eq!(found(), (None, Some(revocation(9)), Some(at(9)), 0));
+    assert_eq!(remove("remove-a", Some(version)), None);
+    create(store, &new_device("remove-b"));
+    assert_eq!(remove("remove-b", None), Some(Outcome::Done(())));
+}
