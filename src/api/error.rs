@@ -129,6 +129,9 @@ pub enum ApiError {
     /// `If-Match` names another version.
     #[error("the resource has changed since it was read; read it again")]
     Stale,
+    /// `If-Match` names a version of what has none.
+    #[error("this has no ETag, so If-Match can name no version of it: send * or leave it out")]
+    Untagged,
     /// The body is over the limit.
     #[error("the body is larger than {limit_bytes} bytes")]
     TooLarge {
@@ -328,7 +331,7 @@ impl ResponseError for ApiError {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) => StatusCode::CONFLICT,
-            Self::Stale => StatusCode::PRECONDITION_FAILED,
+            Self::Stale | Self::Untagged => StatusCode::PRECONDITION_FAILED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoSuchRange { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Rows { why, .. } => why.status(),

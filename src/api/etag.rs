@@ -23,7 +23,8 @@ pub fn version_of(looks: &impl Serialize) -> i64 {
 }
 
 fn listed(headers: &HeaderMap, name: actix_web::http::header::HeaderName) -> Option<Vec<String>> {
-    let values: Vec<_> = headers.get_all(name).filter_map(|v| v.to_str().ok()).collect();
+    // A tag of letters that are none of ours is a tag, too.
+    let values: Vec<_> = headers.get_all(name).map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
     (!values.is_empty()).then(|| values.join(",").split(',').map(|t| t.trim().to_owned()).collect())
 }
 
@@ -61,6 +62,14 @@ pub fn precondition(headers: &HeaderMap, current: i64) -> Result<Option<i64>, Ap
     }
 }
 
+/// Of what has no tag `If-Match` can be met by `*` only (RFC 9110 §13.1.1).
+pub fn untagged(headers: &HeaderMap) -> Result<(), ApiError> {
+    match listed(headers, IF_MATCH) {
+        Some(tags) if !tags.iter().any(|tag| tag == "*") => Err(ApiError::Untagged),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +90,22 @@ mod tests {
         check(Some("\"6-aa\""), None);
         check(Some("garbage"), None);
         check(Some("W/\"7-aa\""), None);
+    }
+
+    #[test]
+    fn no_tag_is_that_of_what_has_none() {
+        let check = |value: &[u8], is_met: bool| {
+            let mut headers = HeaderMap::new();
+            headers.insert(IF_MATCH, HeaderValue::from_bytes(value).unwrap());
+            assert_eq!(untagged(&headers).is_ok(), is_met, "{value:?}");
+            assert_eq!(precondition(&headers, 7).is_ok(), is_met, "{value:?}");
+        };
+        assert!(untagged(&HeaderMap::new()).is_ok());
+        check(b"*", true);
+        check(b"\"6-aa\", *", true);
+        check(b"\"6-aa\"", false);
+        check(b"\"\xff\"", false);
+        check(b"", false);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::peer::Peer;
 use super::record::Draft;
 use super::routes::{Access, Verdict};
 use super::socket::Secure;
-use super::{State, cors, firmware, origin};
+use super::{State, cors, etag, firmware, origin};
 use crate::observe::metrics;
 use crate::store::{self, Role};
 
@@ -203,6 +203,8 @@ async fn admit(
         count(state, kind, Who::Key(principal.name.clone()), standing)?;
     }
     let verdict = judge(&principal, role, access, pattern.as_deref(), request);
+    let is_untagged = state.routes.is_untagged(pattern.as_deref(), request.method());
+    let verdict = verdict.and_then(|()| if is_untagged { etag::untagged(request.headers()) } else { Ok(()) });
     if verdict.is_err() {
         // Known, though not allowed: the audit says who.
         request.extensions_mut().insert(principal);

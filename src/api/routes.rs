@@ -1,10 +1,11 @@
 //! The one route table: every handler with the role it needs. The router, the OpenAPI document and the guard are all
 //! made from it, so that none of them can know a route the others do not.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use actix_web::http::Method;
 use actix_web::web;
+use utoipa::openapi::path::Parameter;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Content, RefOr, Response, SecurityRequirement};
 use utoipa::{Modify, OpenApi};
@@ -192,6 +193,10 @@ impl Modify for Common {
         ));
         components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
         for item in document.paths.paths.values_mut() {
+            for operation in [&mut item.put, &mut item.delete].into_iter().flatten() {
+                let stale = || problem_response("`If-Match` names what is not its version");
+                operation.responses.responses.entry("412".to_owned()).or_insert_with(stale);
+            }
             let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
             for operation in operations.into_iter().flatten() {
                 complete(operation);
@@ -285,6 +290,15 @@ pub struct Route {
     pub pattern: String,
     /// Who may.
     pub access: Access,
+    /// It compares `If-Match` with the tag of what it changes.
+    pub compares_tags: bool,
+}
+
+impl Route {
+    /// It changes what is there, of which there are no tags.
+    pub fn is_untagged(&self) -> bool {
+        matches!(self.method, Method::PUT | Method::DELETE) && !self.compares_tags
+    }
 }
 
 /// What the table says of a request.
@@ -300,6 +314,8 @@ pub(super) enum Verdict {
 #[derive(Debug, Default)]
 pub struct Table {
     rows: HashMap<String, Vec<(Method, Access)>>,
+    /// What is changed without tags.
+    untagged: HashSet<(String, Method)>,
 }
 
 impl Table {
@@ -307,6 +323,9 @@ impl Table {
     pub fn new(pages: &[super::Page]) -> Self {
         let mut table = Self::default();
         for route in routes() {
+            if route.is_untagged() {
+                table.untagged.insert((route.pattern.clone(), route.method.clone()));
+            }
             table.rows.entry(route.pattern).or_default().push((route.method, route.access));
         }
         table.add_shadowed();
@@ -336,6 +355,11 @@ impl Table {
                 row.push((method, access));
             }
         }
+    }
+
+    /// Whether `If-Match` has nothing there to be compared with.
+    pub(super) fn is_untagged(&self, pattern: Option<&str>, method: &Method) -> bool {
+        pattern.is_some_and(|pattern| self.untagged.contains(&(plain(pattern), method.clone())))
     }
 
     pub(super) fn judge(&self, pattern: Option<&str>, method: &Method) -> Verdict {
@@ -386,7 +410,9 @@ pub fn routes() -> Vec<Route> {
                 "DELETE" => Method::DELETE,
                 _ => Method::GET,
             };
-            Some(Route { method, pattern, access })
+            let is_tag = |it: &RefOr<Parameter>| matches!(it, RefOr::T(it) if it.name == "If-Match");
+            let compares_tags = operation.parameters.iter().flatten().any(is_tag);
+            Some(Route { method, pattern, access, compares_tags })
         })
         .collect()
 }

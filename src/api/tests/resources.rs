@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::api::Options;
+use super::walk::example;
 use crate::api::testing::{Bench, NOW};
+use crate::api::{Options, Route, routes};
 use crate::collector::RequestKind;
 use crate::dispatch::Request;
 use crate::domain::DeviceId;
@@ -102,6 +103,34 @@ async fn a_status_that_is_not_what_it_was_is_not_set_by_who_has_read_it_before()
     assert_eq!(set(&tag).await, 412);
     assert_eq!(bench.told.lock().unwrap().len(), before, "the collector is not told");
     assert_eq!(set(bench.get(path).await.header("etag")).await, 200);
+}
+
+#[actix_web::test]
+async fn what_has_no_tag_is_changed_by_nobody_who_names_one() {
+    let untagged: Vec<_> = routes().into_iter().filter(Route::is_untagged).collect();
+    let mut names: Vec<_> = untagged.iter().map(|route| format!("{} {}", route.method, route.pattern)).collect();
+    names.sort();
+    // Whoever adds one has to say so here.
+    let expected = [
+        "DELETE /api/claims/{prefix}",
+        "DELETE /api/devices/{id}/enrolment",
+        "DELETE /api/firmware/{firmware_id}",
+        "DELETE /api/keys/{prefix}",
+        "DELETE /api/services/{name}",
+        "DELETE /api/session",
+        "PUT /api/services/{name}",
+        "PUT /api/system/log-level",
+    ];
+    assert_eq!(names, expected);
+    let bench = Bench::new(true);
+    assert_eq!(bench.post("/api/services", json!({"name": "grafana"})).await.status, 201);
+    for route in untagged {
+        let path = example(&route.pattern, "1", "1");
+        let ask = async |tag: &str| bench.send(route.method.as_str(), &path, None, &[("if-match", tag)]).await.status;
+        assert_eq!(ask("\"1-00\"").await, 412, "{route:?}");
+        assert_ne!(ask("*").await, 412, "{route:?}");
+    }
+    assert_eq!(bench.get("/api/services").await.json(), json!([]), "that was removed with *");
 }
 
 #[actix_web::test]
