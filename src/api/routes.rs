@@ -443,6 +443,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_call_may_be_refused_with_is_described() {
+        let document = serde_json::to_value(document()).unwrap();
+        let check = |path: &str, method: &str, status: &str| {
+            assert!(document["paths"][path][method]["responses"][status].is_object(), "{method} {path} {status}");
+        };
+        check("/api/devices/{id}", "delete", "400");
+        check("/api/session/oidc/callback", "get", "404");
+        for route in routes().iter().filter(|route| matches!(route.method, Method::PUT | Method::DELETE)) {
+            check(&route.pattern, &route.method.as_str().to_ascii_lowercase(), "412");
+        }
+    }
+
+    #[test]
     fn patterns_lose_their_regular_expressions() {
         assert_eq!(plain("/a/{id}/raw/{file:.*}"), "/a/{id}/raw/{file}");
     }

@@ -176,6 +176,9 @@ pub async fn create_service(
     principal.whole_fleet()?;
     Remark { target: body.name.clone(), ..Remark::default() }.on(&request);
     let now = state.services.clock.now();
+    if body.expires_at.is_some_and(|end| end <= now) {
+        return Err(ApiError::Invalid(vec![Fault::new("expires_at", "is in the past")]));
+    }
     let token = token::generate(Kind::Service);
     let account = ServiceAccount {
         name: body.name.ok_or(ApiError::Internal("a validated body lacks a required field"))?,

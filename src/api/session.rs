@@ -114,11 +114,16 @@ pub(super) async fn begin(
 }
 
 /// An answer that nobody keeps.
-fn fresh(mut response: HttpResponse, cookie: &str) -> HttpResponse {
-    let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+fn fresh(mut response: HttpResponse) -> HttpResponse {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The same with a cookie.
+fn with_cookie(response: HttpResponse, cookie: &str) -> HttpResponse {
+    let mut response = fresh(response);
     if let Ok(value) = HeaderValue::from_str(cookie) {
-        headers.append(SET_COOKIE, value);
+        response.headers_mut().append(SET_COOKIE, value);
     }
     response
 }
@@ -157,14 +162,14 @@ pub async fn log_in(
         return Ok(json(StatusCode::CREATED, &SessionBody::of(principal)));
     }
     let (body, cookie) = begin(&state, &principal, claimed, &request).await?;
-    Ok(fresh(json(StatusCode::CREATED, &body), &cookie))
+    Ok(with_cookie(json(StatusCode::CREATED, &body), &cookie))
 }
 
 /// Who is asking, and the CSRF token of their session.
 #[utoipa::path(tag = "session", responses((status = 200, body = SessionBody)))]
 #[get("/api/session")]
 pub async fn get_session(principal: Principal) -> HttpResponse {
-    fresh(json(StatusCode::OK, &SessionBody::of(principal)), "")
+    fresh(json(StatusCode::OK, &SessionBody::of(principal)))
 }
 
 /// Ends the session of the cookie.
@@ -181,7 +186,7 @@ pub async fn log_out(
         metrics::WEB_SESSIONS.increment(&[("event", "ended")], 1);
     }
     let cookie = session::clear_cookie(peer(&request).is_plain_near);
-    Ok(fresh(HttpResponse::NoContent().finish(), &cookie))
+    Ok(with_cookie(HttpResponse::NoContent().finish(), &cookie))
 }
 
 /// How one may log in to the console.
@@ -199,7 +204,7 @@ pub async fn log_in_ways(state: web::Data<State>) -> HttpResponse {
 pub async fn begin_oidc(state: web::Data<State>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     guard::count_later(&state, &request, Kind::Login)?;
     let (url, cookie) = oidc::begin(&state, peer(&request).is_plain_near).await?;
-    Ok(fresh(HttpResponse::SeeOther().insert_header((LOCATION, url)).finish(), &cookie))
+    Ok(with_cookie(HttpResponse::SeeOther().insert_header((LOCATION, url)).finish(), &cookie))
 }
 
 /// Where the issuer sends the browser back to.
@@ -207,7 +212,8 @@ pub async fn begin_oidc(state: web::Data<State>, request: HttpRequest) -> Result
     ("code" = Option<String>, Query, description = "What the issuer gave"),
     ("state" = Option<String>, Query, description = "What it was given")),
     responses((status = 303, description = "To the console"), (status = 400, body = super::Problem),
-    (status = 401, body = super::Problem)))]
+    (status = 401, body = super::Problem),
+    (status = 404, description = "No issuer is configured", body = super::Problem)))]
 #[get("/api/session/oidc/callback")]
 pub async fn finish_oidc(
     state: web::Data<State>,
@@ -227,6 +233,6 @@ pub async fn finish_oidc(
     };
     Remark { actor: Some(principal.name.clone()), ..Remark::default() }.on(&request);
     let (_, cookie) = begin(&state, &principal, None, &request).await?;
-    let response = fresh(HttpResponse::SeeOther().insert_header((LOCATION, "/")).finish(), &cookie);
-    Ok(fresh(response, &oidc::clear_cookie(peer.is_plain_near)))
+    let response = with_cookie(HttpResponse::SeeOther().insert_header((LOCATION, "/")).finish(), &cookie);
+    Ok(with_cookie(response, &oidc::clear_cookie(peer.is_plain_near)))
 }

@@ -170,8 +170,8 @@ pub async fn update_device(
 #[utoipa::path(tag = "devices", params(("id" = String, Path, description = "Device id"),
     ("purge" = Option<bool>, Query, description = "Remove its data too"),
     ("If-Match" = Option<String>, Header, description = "Remove only this version")),
-    responses((status = 200, body = MessageBody), (status = 404, body = super::Problem),
-    (status = 412, body = super::Problem)))]
+    responses((status = 200, body = MessageBody), (status = 400, body = super::Problem),
+    (status = 404, body = super::Problem), (status = 412, body = super::Problem)))]
 #[delete("/api/devices/{id}")]
 pub async fn delete_device(
     state: web::Data<State>,

@@ -232,6 +232,16 @@ async fn claims_and_service_accounts_come_in_pages() {
     }
 }
 
+#[actix_web::test]
+async fn a_service_account_does_not_begin_after_its_end() {
+    let bench = Bench::new(true);
+    let make = async |end: &str| bench.post("/api/services", json!({"name": "grafana", "expires_at": end})).await;
+    let late = make("2026-02-12T10:00:00Z").await;
+    assert_eq!((late.status, &late.json()["errors"][0]["field"]), (422, &json!("expires_at")));
+    assert_eq!(bench.get("/api/services").await.json(), json!([]));
+    assert_eq!(make("2026-02-12T10:00:01Z").await.status, 201);
+}
+
 /// A list that is forgotten above would have a page number and no cursor.
 #[test]
 fn every_list_with_pages_has_cursors() {

@@ -78,7 +78,9 @@ async fn a_key_is_exchanged_for_a_session_that_ends_with_it() {
     }
     let cookie = cookie(&begun);
     let ask = async || bench.send("GET", "/api/session", None, &[("cookie", &cookie)]).await;
-    let own = ask().await.json();
+    let asked = ask().await;
+    assert_eq!((asked.header("cache-control"), asked.headers.contains_key("set-cookie")), ("no-store", false));
+    let own = asked.json();
     assert_eq!((&own["role"], &own["devices"]), (&json!("operator"), &json!("dc-")));
     assert_eq!(own["actor"], format!("key:{}", key::prefix_of(&text).unwrap()));
     assert_eq!(own["csrf_token"], begun.json()["csrf_token"]);

@@ -201,9 +201,11 @@ pub(super) fn matching(filter: &DeviceFilter) -> devices::BoxedQuery<'_, Sqlite>
     query
 }
 
-/// A LIKE pattern for `part` anywhere; its own wildcards are plain characters.
+/// A LIKE pattern for `part` anywhere; its own wildcards are plain characters. (SQLite's pattern ends with U+0000, and what is
+/// left would match everything: as in Postgres, it is U+FFFD.)
 fn containing(part: &str) -> String {
-    let escaped = part.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+    let plain = part.replace('\0', "\u{fffd}");
+    let escaped = plain.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
     format!("%{escaped}%")
 }
 

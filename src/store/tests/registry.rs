@@ -94,6 +94,8 @@ pub(super) fn devices_are_filtered(store: &dyn Store) {
     check(DeviceFilter { q: Some("SNAKE_".into()), ..none() }, &[snake]);
     check(DeviceFilter { q: Some("d % s".into()), ..none() }, &[percent]);
     check(DeviceFilter { q: Some("\\".into()), ..none() }, &[]);
+    check(DeviceFilter { q: Some("\0".into()), ..none() }, &[]);
+    check(DeviceFilter { q: Some("snake\0".into()), ..none() }, &[]);
     create(store, &NewDevice { device_name: "ÖBB 4024".into(), ..new_device("umlaut") });
     check(DeviceFilter { q: Some("öbb".into()), ..none() }, &["ÖBB 4024"]);
     let prefix = |prefix: &str, expected: &[&str]| {
