@@ -4,9 +4,13 @@
 //! Import and export are the sign of active power. Where a vehicle has a DC and an AC system and a sample holds both,
 //! their active and apparent powers add: the system that is not in use reads zero, and then needs no power factor. Where
 //! AC power flows and its power factor is missing, the sample's active and reactive power are unknown, not the DC part.
-//! So they are where one of the values came in another unit than its registered one.
+//! So they are where one of the values came in another unit than its registered one, and where a power is beyond all numbers
+//! that many of them could still be added up to.
 
 use super::metric::{Known, Metric, Series, Telemetry};
+
+/// The largest power, in W, VA or var: of larger ones the energy of a fleet and of years would be no number any more.
+const LARGEST: f64 = 1e290;
 
 /// A derived quantity.
 #[allow(clippy::enum_variant_names, reason = "the field's words, as in the API")]
@@ -58,7 +62,7 @@ impl Derived {
         Self::ALL.into_iter().find(|derived| derived.name() == name)
     }
 
-    /// The quantity of one sample; `None` when it lacks what the formula needs, or when a product is beyond all numbers.
+    /// The quantity of one sample; `None` when it lacks what the formula needs, or when a product is too large: 1e290.
     /// `value` gives the sample's measured values by type.
     pub fn of_sample(self, value: impl Fn(Known) -> Option<f64>) -> Option<Power> {
         let dc_va = product(&value, &[Known::VoltageDc, Known::CurrentDc]);
@@ -69,7 +73,7 @@ impl Derived {
             (Some(_), None) if self != Self::ApparentPower => return None,
             _ => None,
         };
-        if ![dc_va, ac_va, ac_w].iter().flatten().all(|power| power.value.is_finite()) {
+        if ![dc_va, ac_va, ac_w].iter().flatten().all(Power::is_a_number) {
             return None;
         }
         let power = match self {
@@ -80,7 +84,7 @@ impl Derived {
                 _ => dc_va.map(|p| p.with(0.0)),
             },
         };
-        power.filter(|power| power.value.is_finite())
+        power.filter(Power::is_a_number)
     }
 
     /// The quantity of each sample of a datagram that has it, with the sample's slot.
@@ -110,6 +114,11 @@ pub struct Power {
 }
 
 impl Power {
+    /// Whether it can be reckoned with.
+    fn is_a_number(&self) -> bool {
+        self.value.abs() <= LARGEST
+    }
+
     fn abs(self) -> Self {
         self.with(self.value.abs())
     }
@@ -159,6 +168,8 @@ mod tests {
         check(&[(VoltageAc, 100.0), (CurrentAc, 10.0), (Pf, 1.5)], Some(1500.0), Some(1000.0), Some(0.0));
         check(&[(VoltageDc, 750.0), (Pf, 1.0)], None, None, None);
         check(&[(VoltageAc, 1e200), (CurrentAc, 1e200), (Pf, 0.5)], None, None, None);
+        check(&[(VoltageDc, 1.2e154), (CurrentDc, 1.2e154)], None, None, None);
+        check(&[(VoltageDc, 1e290), (CurrentDc, -1.0)], Some(-1e290), Some(1e290), Some(0.0));
     }
 
     #[test]

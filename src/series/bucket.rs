@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::Point;
 use super::quantity::Quantity;
-use super::summary::{MAX_CADENCE_US, Reading, Summary, add_area};
+use super::summary::{MAX_CADENCE_US, Reading, Summary, add_area, area_under, number};
 use crate::domain::Timestamp;
 
 /// How the values of a bucket become one.
@@ -76,17 +76,17 @@ impl Gathered {
         if function == Function::Integral {
             let mut area = self.samples.as_ref().and_then(|samples| samples.area);
             add_area(&mut area, self.area);
-            return area;
+            return area.map(number);
         }
         let samples = self.samples.as_ref()?;
         Some(match function {
-            Function::Mean => samples.sum / samples.count as f64,
+            Function::Mean => samples.mean(),
             Function::Min => samples.min.value,
             Function::Max => samples.max.value,
             Function::First => samples.first.value,
             Function::Last => samples.last.value,
             Function::Count => samples.count as f64,
-            Function::Sum | Function::Integral => samples.sum,
+            Function::Sum | Function::Integral => number(samples.sum),
         })
     }
 }
@@ -140,12 +140,15 @@ impl Buckets {
     /// Adds the area between two samples to the buckets it lies in.
     fn integrate(&mut self, quantity: &Quantity, before: &Reading, next: &Reading) {
         let (t0, v0, t1, v1) = (before.time.0, before.value, next.time.0, next.value);
-        let at = |t: i64| v0 + (v1 - v0) * ((t - t0) as f64 / (t1 - t0) as f64);
+        let at = |t: i64| {
+            let (rise, part) = (v1 - v0, (t - t0) as f64 / (t1 - t0) as f64);
+            if rise.is_finite() { v0 + rise * part } else { v0 * (1.0 - part) + v1 * part }
+        };
         let mut from = t0;
         while from < t1 {
             let start = self.start_of(from);
             let to = start.saturating_add(self.every_us).min(t1);
-            let area = (at(from) + at(to)) / 2.0 * (to - from) as f64 / 1e6;
+            let area = area_under(at(from), at(to), to - from);
             let gathered =
                 self.open.entry((start, quantity.clone())).or_insert_with(|| Gathered::new(next.unit.clone()));
             add_area(&mut gathered.area, Some(area));
@@ -216,5 +219,16 @@ mod tests {
         check("integral", &[(9, 2.0), (11, 4.0)], &[(0, 2.5), (10, 3.5)]);
         check("integral", &[(0, 5.0), (4, 5.0), (6, 5.0)], &[(0, 10.0)]);
         check("integral", &[(0, 5.0)], &[]);
+    }
+
+    #[test]
+    fn what_is_beyond_all_numbers_is_the_greatest_of_them() {
+        let large = [(0, 1.5e308), (1, 1.5e308)];
+        check("mean", &large, &[(0, 1.5e308)]);
+        check("sum", &large, &[(0, f64::MAX)]);
+        check("integral", &large, &[(0, 1.5e308)]);
+        check("integral", &[large[0], large[1], (2, 1.5e308)], &[(0, f64::MAX)]);
+        check("integral", &[(9, -1.5e308), (11, 1.5e308)], &[(0, -0.75e308), (10, 0.75e308)]);
+        check("sum", &[(0, -1.5e308), (1, -1.5e308)], &[(0, f64::MIN)]);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The integral is the trapezoid between neighbouring samples, and nothing across a hole: two samples count when they lie no
 //! further apart than 3 × the sampling cadence about them ([`Reading::step_us`]). Invariant: a summary's area is that of the
-//! pairs inside it; the pair between two summaries is added where they are put together. Pure.
+//! pairs inside it; the pair between two summaries is added where they are put together. A sum beyond all numbers is the
+//! greatest one there is, so that it can be written. Pure.
 
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ pub struct Reading {
 impl Reading {
     /// The area between this sample and the next one in value × seconds; `None` = there is a hole between them, or no time.
     pub fn area_to(&self, next: &Self) -> Option<f64> {
-        self.is_bridged_to(next).then(|| (self.value + next.value) / 2.0 * self.us_to(next) as f64 / 1e6)
+        self.is_bridged_to(next).then(|| area_under(self.value, next.value, self.us_to(next)))
     }
 
     /// Whether the line from this sample to the next one counts.
@@ -73,7 +74,7 @@ impl Summary {
     pub fn add(&mut self, reading: Reading) {
         add_area(&mut self.area, self.last.area_to(&reading));
         self.count += 1;
-        self.sum += reading.value;
+        self.sum = total(self.sum, reading.value);
         self.is_plausible &= reading.is_plausible;
         if reading.value < self.min.value {
             self.min = reading.clone();
@@ -94,7 +95,7 @@ impl Summary {
     pub fn merge(&mut self, later: &Self) {
         add_area(&mut self.area, later.area);
         self.count += later.count;
-        self.sum += later.sum;
+        self.sum = total(self.sum, later.sum);
         self.is_plausible &= later.is_plausible;
         if later.min.value < self.min.value {
             self.min = later.min.clone();
@@ -103,6 +104,12 @@ impl Summary {
             self.max = later.max.clone();
         }
         self.last = later.last.clone();
+    }
+
+    /// Their mean, which lies among them also where their sum is beyond all numbers.
+    pub fn mean(&self) -> f64 {
+        let mean = self.sum / self.count as f64;
+        if self.sum.abs() < f64::MAX { mean } else { mean.clamp(self.min.value, self.max.value) }
     }
 
     /// First, least, greatest and last, each sample once, in order of time.
@@ -124,8 +131,24 @@ impl Summary {
 /// Adds a part of an area.
 pub(super) fn add_area(area: &mut Option<f64>, part: Option<f64>) {
     if let Some(part) = part {
-        *area = Some(area.unwrap_or(0.0) + part);
+        *area = Some(total(area.unwrap_or(0.0), part));
     }
+}
+
+/// The area under the line between two values that lie so far apart, in value × seconds.
+pub(super) fn area_under(from: f64, to: f64, us: i64) -> f64 {
+    let area = (from + to) / 2.0 * us as f64 / 1e6;
+    if area.is_finite() { area } else { number((from / 2.0 + to / 2.0) * (us as f64 / 1e6)) }
+}
+
+/// The sum of two numbers.
+fn total(a: f64, b: f64) -> f64 {
+    number(a + b)
+}
+
+/// The nearest number: JSON has no others.
+pub(super) fn number(value: f64) -> f64 {
+    value.clamp(f64::MIN, f64::MAX)
 }
 
 #[cfg(test)]

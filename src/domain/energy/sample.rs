@@ -123,6 +123,10 @@ mod tests {
         // Of the middle one active power is a number, and what reactive power is the root of is none.
         let values = [ac(0, 100.0, 10.0), ac(1, 1e80, 1e80), ac(2, 100.0, 20.0)].concat();
         check(&values, &[(0, 600.0, 1000.0, 800.0, false), (2, 1200.0, 2000.0, 1600.0, false)], Some(1));
+        // Each of these powers is a number; what they come to together would be none.
+        let dc = |at: i64, volts: f64, amperes: f64| [(at, "voltage_dc", volts), (at, "current_dc", amperes)];
+        let values = [dc(0, 750.0, 2.0), dc(1, 1.2e154, 1.2e154), dc(2, 1.2e154, -1.2e154), dc(3, 750.0, 4.0)].concat();
+        check(&values, &[(0, 1500.0, 1500.0, 0.0, false), (3, 3000.0, 3000.0, 0.0, false)], Some(3));
     }
 
     #[test]
