@@ -141,7 +141,7 @@ pub struct Telemetry {
 pub struct Series {
     /// What was measured.
     pub metric: Metric,
-    /// The unit as sent, when it differs from the registered one.
+    /// The unit as sent, when it differs from the registered one; `None` without a registered one = none was sent.
     pub unit: Option<Arc<str>>,
     /// A value a slot; `NaN` = none.
     pub values: Vec<f64>,
@@ -166,14 +166,22 @@ impl Telemetry {
     }
 
     /// Adds one value; it takes the first slot of its time that its type has not filled yet, else a new slot. A type has one
-    /// series and that one unit: a value in another one than those before it is dropped and counted.
+    /// series and that one unit: a value in another one than those before it is dropped and counted. Without a unit it is in the
+    /// registered one; where none is registered, in that of its type's other values, also of those that come later.
     pub fn push(&mut self, offset_us: i64, metric: Metric, unit: Option<&str>, value: f64) {
         debug_assert!(value.is_finite(), "only finite values are measurements");
         let unit = unit.filter(|u| !matches!(&metric, Metric::Known(k) if k.unit() == *u));
         let row = self.series.iter().position(|s| s.metric == metric);
-        if row.is_some_and(|row| self.series[row].unit.as_deref() != unit) {
-            self.dropped = self.dropped.saturating_add(1);
-            return;
+        if let Some(row) = row {
+            let of_others = &mut self.series[row].unit;
+            let is_left_out = matches!(metric, Metric::Other(_)) && (unit.is_none() || of_others.is_none());
+            if !is_left_out && of_others.as_deref() != unit {
+                self.dropped = self.dropped.saturating_add(1);
+                return;
+            }
+            if of_others.is_none() {
+                *of_others = unit.map(Arc::from);
+            }
         }
         if !metric.is_plausible(value) {
             self.flagged = self.flagged.saturating_add(1);
@@ -234,21 +242,32 @@ impl Telemetry {
 mod tests {
     use super::*;
 
+    fn check(name: &str, units: &[Option<&str>], unit: Option<&str>, kept: &[f64]) {
+        let mut telemetry = Telemetry::default();
+        for (at, unit) in (0_i32..).zip(units) {
+            telemetry.push(at.into(), Metric::parse(name).unwrap(), *unit, at.into());
+        }
+        assert_eq!(telemetry.series.len(), 1, "{name} {units:?}");
+        let series = &telemetry.series[0];
+        assert_eq!((series.unit.as_deref(), series.values.as_slice()), (unit, kept), "{name} {units:?}");
+        assert_eq!(usize::from(telemetry.dropped), units.len() - kept.len(), "{name} {units:?}");
+    }
+
     #[test]
     fn a_value_in_another_unit_than_those_of_its_type_before_it_is_dropped_and_counted() {
-        let check = |name: &str, units: &[Option<&str>], unit: Option<&str>, kept: &[f64]| {
-            let mut telemetry = Telemetry::default();
-            for (at, unit) in (0_i32..).zip(units) {
-                telemetry.push(at.into(), Metric::parse(name).unwrap(), *unit, at.into());
-            }
-            assert_eq!(telemetry.series.len(), 1, "{name} {units:?}");
-            let series = &telemetry.series[0];
-            assert_eq!((series.unit.as_deref(), series.values.as_slice()), (unit, kept), "{name} {units:?}");
-            assert_eq!(usize::from(telemetry.dropped), units.len() - kept.len(), "{name} {units:?}");
-        };
         check("current_dc", &[None, Some("kA"), Some("A")], None, &[0.0, 2.0]);
         check("current_dc", &[Some("kA"), Some("A"), None, Some("kA")], Some("kA"), &[0.0, 3.0]);
         check("pf", &[Some(""), Some("%"), None], None, &[0.0, 2.0]);
-        check("speed", &[Some("m/s"), Some("km/h"), None], Some("m/s"), &[0.0]);
+        check("speed", &[Some("m/s"), Some("km/h")], Some("m/s"), &[0.0]);
+    }
+
+    #[test]
+    fn a_value_without_a_unit_is_in_that_of_its_type() {
+        check("speed", &[Some("m/s"), None, Some("m/s")], Some("m/s"), &[0.0, 1.0, 2.0]);
+        check("speed", &[None, Some("m/s"), None, Some("km/h")], Some("m/s"), &[0.0, 1.0, 2.0]);
+        check("speed", &[None, None], None, &[0.0, 1.0]);
+        // The registered one, which is not that of the others.
+        check("current_dc", &[Some("kA"), None], Some("kA"), &[0.0]);
+        check("current_dc", &[None, Some("kA")], None, &[0.0]);
     }
 }
