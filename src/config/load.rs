@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::entries::{self, Entries};
+use super::env::EnvFile;
 use super::keys::{KEYS, Settings};
 use super::rules;
 use super::suggest::unknown;
@@ -30,6 +31,13 @@ pub enum Source {
     },
     /// An environment variable.
     Env(String),
+    /// A file that an environment variable names.
+    EnvFile {
+        /// The variable.
+        name: String,
+        /// The file as named.
+        path: PathBuf,
+    },
     /// A flag.
     Flag(String),
 }
@@ -41,6 +49,7 @@ impl fmt::Display for Source {
             Self::File { path, line: 0 } => write!(f, "{}", path.display()),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Env(name) => write!(f, "environment {name}"),
+            Self::EnvFile { name, path } => write!(f, "environment {name}: {}", path.display()),
             Self::Flag(name) => write!(f, "flag {name}"),
         }
     }
@@ -102,6 +111,8 @@ pub struct Sources {
     pub file: Option<FileText>,
     /// Environment variables; others than `IOT_METER_…` are passed over.
     pub env: Vec<(String, String)>,
+    /// Secrets in files that variables name.
+    pub env_files: Vec<EnvFile>,
     /// Flags, the last of a key counts.
     pub flags: Vec<Flag>,
     /// What could not be read on the way here.
@@ -129,28 +140,8 @@ impl Sources {
                 }),
             }
         }
-        for (name, value) in std::env::vars_os() {
-            let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else { continue };
-            sources.add_env(name, value);
-        }
+        sources.take_env(std::env::vars_os());
         sources
-    }
-
-    /// Takes a variable; one that names the file of a secret is replaced by what the file holds.
-    fn add_env(&mut self, name: String, value: String) {
-        let secret = name.strip_suffix("_FILE").filter(|base| KEYS.iter().any(|k| k.is_secret() && k.env() == *base));
-        let Some(base) = secret else {
-            self.env.push((name, value));
-            return;
-        };
-        match std::fs::read_to_string(&value) {
-            Ok(text) => self.env.push((base.to_owned(), text.trim_end_matches(['\r', '\n']).to_owned())),
-            Err(error) => self.unread.push(Fault {
-                key: key_of_env(base),
-                message: format!("the file it names cannot be read: {error}"),
-                source: Source::Env(name),
-            }),
-        }
     }
 }
 
@@ -178,7 +169,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     if let Some(file) = &sources.file {
         read_file(file, &mut given, &mut faults);
     }
-    read_env(&sources.env, &mut given);
+    sources.given_by_env(&mut given, &mut faults);
     given.extend(
         sources.flags.iter().map(|f| (f.key.clone(), Raw::Word(f.value.clone()), Source::Flag(f.flag.clone()))),
     );
@@ -251,28 +242,6 @@ fn resolve_paths(values: &mut BTreeMap<&str, (Value, Source)>, working_dir: &Pat
             _ => {}
         }
     }
-}
-
-/// Variables of keys. `IOT_METER_LOG` is the short name of `log.level` and yields to the long one.
-fn read_env(env: &[(String, String)], given: &mut Vec<(String, Raw, Source)>) {
-    let mut found: Vec<_> = env
-        .iter()
-        .filter_map(|(name, value)| {
-            let key = match name.as_str() {
-                "IOT_METER_LOG" => "log.level".to_owned(),
-                name if name.starts_with("IOT_METER__") => key_of_env(name),
-                _ => return None,
-            };
-            Some((key, Raw::Word(value.clone()), Source::Env(name.clone())))
-        })
-        .collect();
-    // The short name first, so that it is overridden; the rest in an order that does not change from run to run.
-    found.sort_by_key(|(key, _, source)| (*source != Source::Env("IOT_METER_LOG".to_owned()), key.clone()));
-    given.append(&mut found);
-}
-
-fn key_of_env(name: &str) -> String {
-    name.trim_start_matches("IOT_METER__").replace("__", ".").to_ascii_lowercase()
 }
 
 fn read_file(file: &FileText, given: &mut Vec<(String, Raw, Source)>, faults: &mut Vec<Fault>) {
@@ -400,13 +369,6 @@ mod tests {
     }
 
     #[test]
-    fn the_long_name_of_the_log_level_beats_the_short_one() {
-        let env = [("IOT_METER__LOG__LEVEL", "debug"), ("IOT_METER_LOG", "warn")];
-        assert_eq!(load(&sources("", &env, &[])).expect("is good").settings.log.level, "debug");
-        assert_eq!(load(&sources("", &env[1..], &[])).expect("is good").settings.log.level, "warn");
-    }
-
-    #[test]
     fn all_faults_are_listed_at_once_with_key_and_source() {
         let file = "data_dir = 5\n[http]\nbody_limit_byte = 1\nworkers = 9999\n[nonsense]\n[journal]\nsegment_bytes = \"1 PB\"\n";
         let env = [("IOT_METER__MQTT__LISTEN", "1883"), ("IOT_METER__MQTT__MAX_KEEP_ALIVE", "5")];
@@ -432,18 +394,6 @@ mod tests {
         let found = faults(&sources("[http]\nworkers = \n[mqtt]\nmax_sessionz = 1\n", &[], &[]));
         assert!(found.iter().any(|f| f.starts_with("TOML:") && f.ends_with("(x.toml:2)")), "{found:#?}");
         assert!(found.iter().any(|f| f.contains("did you mean `mqtt.max_sessions`")), "{found:#?}");
-    }
-
-    #[test]
-    fn a_secret_may_come_from_a_file() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("url");
-        std::fs::write(&path, "sqlite:///srv/other.db\n").expect("is written");
-        let mut s = sources("", &[], &[]);
-        s.add_env("IOT_METER__DATABASE__URL_FILE".to_owned(), path.display().to_string());
-        assert_eq!(load(&s).expect("is good").settings.database.url.reveal(), "sqlite:///srv/other.db");
-        s.add_env("IOT_METER__DATABASE__URL_FILE".to_owned(), "/does/not/exist".to_owned());
-        assert!(faults(&s)[0].starts_with("database.url: the file it names cannot be read"));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod document;
 mod entries;
+mod env;
 mod from_value;
 mod keys;
 mod lists;
@@ -22,6 +23,7 @@ mod value;
 
 pub use document::{default_toml, effective_json, effective_text, effective_toml};
 pub use entries::ExternalBroker;
+pub use env::EnvFile;
 pub use keys::*;
 pub use load::{ConfigError, Fault, FileText, Flag, Loaded, Source, Sources, load};
 pub use rules::TLS_LISTEN;

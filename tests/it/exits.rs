@@ -29,6 +29,17 @@ fn a_bad_log_filter_is_a_fault_of_the_configuration_beside_all_others() {
 }
 
 #[test]
+fn a_secret_that_is_given_twice_is_a_fault_of_the_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("url"), "sqlite:///b.db\n").unwrap();
+    let variables = [("IOT_METER__DATABASE__URL", "sqlite:///a.db"), ("IOT_METER__DATABASE__URL_FILE", "url")];
+    let (code, said) = run(dir.path(), "check-config", &variables);
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("database.url: is given twice, by IOT_METER__DATABASE__URL and by"), "{said}");
+    assert!(said.contains("(environment IOT_METER__DATABASE__URL_FILE: url)"), "{said}");
+}
+
+#[test]
 fn a_file_of_keys_that_cannot_be_used_is_a_fault_of_the_configuration() {
     let dir = tempfile::tempdir().unwrap();
     let serve = "serve --data-dir data --http-listen 127.0.0.1:0 --mqtt-listen 127.0.0.1:0 --mqtts-listen off";
