@@ -79,7 +79,7 @@ pub async fn readyz(state: web::Data<State>) -> HttpResponse {
         false => Err("nobody is let in before the database has said who may what".to_owned()),
     };
     note("access", access);
-    note("database", state.pulse.feel(&state.services).await.map(|()| "running").map_err(str::to_owned));
+    note("database", state.services.pulse.feel().await.map(|()| "running").map_err(str::to_owned));
     let (code, status, checks) = match failing.is_empty() {
         true => (StatusCode::OK, "ready", all),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready", failing),

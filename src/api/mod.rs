@@ -77,6 +77,7 @@ pub use error::{ApiError, Fault, Problem};
 pub use limits::{Allowance, LimitOptions};
 pub use pages::Page;
 pub use peer::{Proxies, ProxyHeader};
+pub use pulse::Pulse;
 pub use raw::{RawFuture, RawMessages};
 pub use routes::{Access, Route, document, routes};
 pub use scrape::{Render, start_metrics};
@@ -98,6 +99,8 @@ use crate::{collector, dispatch, journal, keeper, notify};
 #[allow(missing_docs)]
 pub struct Services {
     pub store: SharedStore,
+    /// Whether that answers.
+    pub pulse: Pulse,
     /// Telemetry, wherever it is.
     pub history: History,
     /// Received messages as they came: `Arc::new(archive_reader)`.
@@ -289,7 +292,6 @@ struct State {
     streams: Arc<stream::Places>,
     /// Imports at once.
     imports: Arc<Semaphore>,
-    pulse: pulse::Pulse,
     /// Requests of clients that a proxy does not name.
     unread: Seldom,
 }
@@ -304,7 +306,6 @@ impl State {
             scans: Arc::new(Semaphore::new(options.max_scans.max(1))),
             streams: stream::Places::new(options.max_streams),
             imports: Arc::new(Semaphore::new(devices::MAX_IMPORTS)),
-            pulse: pulse::Pulse::default(),
             unread: Seldom::default(),
             services,
             options,

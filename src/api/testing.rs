@@ -401,6 +401,7 @@ pub fn services(store: Arc<FakeStore>, clock: Clock, open: bool) -> (Services, E
     let services = Services {
         notices,
         history: crate::history::History::of_store(Arc::clone(&store) as SharedStore),
+        pulse: super::Pulse::new(Arc::clone(&store) as SharedStore, clock.clone()),
         store,
         raw: Arc::new(raw::FakeRaw),
         collector,

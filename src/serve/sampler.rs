@@ -1,4 +1,6 @@
 //! Figures that are states, not events: read every few seconds and put on the metrics page.
+//!
+//! Invariant: what is in this process is read whatever the store does: that may hang, and then says nothing for hours.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Parts;
-use crate::api::Render;
+use super::supervise::Tasks;
+use crate::api::{Pulse, Render};
 use crate::broker::Stats;
 use crate::collector;
 use crate::journal::Journal;
@@ -16,19 +19,36 @@ use crate::store;
 /// The name of the journal on the task board.
 pub const JOURNAL: &str = "journal";
 
-/// The store's counts cost a query: asked for less often than the rest.
-const STATS_EVERY: u32 = 3;
+/// How often the store is asked: what it answers costs queries.
+const STORE_EVERY: Duration = Duration::from_secs(15);
+
+/// Starts what reads them, and what watches the journal; the store's pulse, for whoever else asks whether it answers.
+pub fn start(parts: &Parts, stopping: &watch::Receiver<bool>, tasks: &mut Tasks) -> Pulse {
+    let (sampled, stop) = (parts.clone(), stopping.clone());
+    tasks.spawn("sampler", async move {
+        run(sampled, stop).await;
+        Ok(())
+    });
+    let pulse = Pulse::new(Arc::clone(&parts.store), parts.board.clock().clone());
+    let (felt, sampled, mut stop) = (pulse.clone(), parts.clone(), stopping.clone());
+    tasks.spawn("sampler of the database", async move {
+        tokio::select! {
+            () = feel(&felt) => {}
+            () = sample_store(&sampled) => {}
+            _ = stop.wait_for(|stopping| *stopping) => {}
+        }
+        Ok(())
+    });
+    let (board, journal, stop) = (parts.board.clone(), parts.journal.clone(), stopping.clone());
+    tasks.spawn(JOURNAL, watch_journal(board, journal, stop));
+    pulse
+}
 
 /// Runs until `stop` says so.
-pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
-    let mut round = 0u32;
+async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
     loop {
         sample(&parts);
-        if round.is_multiple_of(STATS_EVERY) {
-            sample_store(&parts).await;
-        }
         metrics::upkeep(&parts.board);
-        round = round.wrapping_add(1);
         tokio::select! {
             () = tokio::time::sleep(metrics::UPKEEP_EVERY) => {}
             _ = stop.wait_for(|stopping| *stopping) => return,
@@ -37,7 +57,7 @@ pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
 }
 
 /// Watches the journal: a full disk has to show on `/readyz` at once, a failed fsync ends the process.
-pub async fn watch_journal(board: Board, journal: Journal, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+async fn watch_journal(board: Board, journal: Journal, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     loop {
         let state = match journal.status().stalled {
             Some(reason) => TaskState::Retrying(reason),
@@ -103,11 +123,26 @@ fn sample(parts: &Parts) {
     }
 }
 
+/// Whether the store answers.
+async fn feel(pulse: &Pulse) {
+    loop {
+        let is_ready = pulse.feel().await.is_ok();
+        metrics::READY.set(&[("check", "database")], f64::from(u8::from(is_ready)));
+        tokio::time::sleep(STORE_EVERY).await;
+    }
+}
+
+/// What the store counts. While it does not answer the last figures stay; the collector's line on the board tells why.
 async fn sample_store(parts: &Parts) {
-    let stats = store::run(&parts.store, |s| s.ping().and_then(|()| Ok((s.stats()?, s.rollout_figures()?)))).await;
-    metrics::READY.set(&[("check", "database")], f64::from(u8::from(stats.is_ok())));
-    // The collector's line on the board tells why a store does not answer.
-    let Ok((stats, rollouts)) = stats else { return };
+    loop {
+        if let Ok((stats, rollouts)) = store::run(&parts.store, |s| Ok((s.stats()?, s.rollout_figures()?))).await {
+            show(&stats, &rollouts);
+        }
+        tokio::time::sleep(STORE_EVERY).await;
+    }
+}
+
+fn show(stats: &store::Stats, rollouts: &store::RolloutFigures) {
     // All of them: what there is none of any more is 0.
     metrics::DEVICES.set_all(|labels| count_of(&stats.device_by_status, labels[0]));
     metrics::DEVICE_CONNECTIONS.set_all(|labels| count_of(&stats.device_by_connection, labels[0]));

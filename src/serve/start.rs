@@ -119,6 +119,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         firmware::start(&settings, &data, &addresses, &parts, (&vault, &dispatch), &doors, &stopping, &mut tasks)
             .await?;
     start_upkeep(&settings, &parts, &stopping, &mut tasks);
+    let pulse = sampler::start(&parts, &stopping, &mut tasks);
     let history = History::new(Arc::clone(&parts.store), raw.clone());
     rollups::start(&settings, &parts, &history, &stopping, &mut tasks);
     start_rights(&settings, has_authority, (&parts, &collector), &revocations, served, &doors, &stopping, &mut tasks);
@@ -128,6 +129,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         notices,
         authenticator: Arc::new(access::authenticator(&settings, open, &clock, issuer)),
         store: Arc::clone(&parts.store),
+        pulse,
         history,
         raw: Arc::new(raw),
         collector,
@@ -372,7 +374,7 @@ fn start_dispatcher(
     Ok(handle)
 }
 
-/// What looks after the others: retention, gauges, and the journal's health.
+/// What looks after the others: retention, and what follows the live view.
 fn start_upkeep(settings: &Settings, parts: &Parts, stopping: &watch::Receiver<bool>, tasks: &mut Tasks) {
     let (store, board, stop) = (Arc::clone(&parts.store), parts.board.clone(), stopping.clone());
     let follow = live::follow::follow(Arc::clone(&store), parts.live.clone(), board.clone(), stop.clone());
@@ -391,13 +393,6 @@ fn start_upkeep(settings: &Settings, parts: &Parts, stopping: &watch::Receiver<b
         keeper::run(store, retention, board, stop).await;
         Ok(())
     });
-    let (sampled, stop) = (parts.clone(), stopping.clone());
-    tasks.spawn("sampler", async move {
-        sampler::run(sampled, stop).await;
-        Ok(())
-    });
-    let (board, journal, stop) = (parts.board.clone(), parts.journal.clone(), stopping.clone());
-    tasks.spawn(sampler::JOURNAL, sampler::watch_journal(board, journal, stop));
 }
 
 /// What looks after certificates and other rights.

@@ -10,7 +10,7 @@ use iot_meter::domain::Timestamp;
 use crate::support::guides::{blocks_of, read};
 use crate::support::postgres::Server;
 use crate::support::process::{Server as Process, command};
-use crate::support::{Api, Client, Connect, TestApp, eventually, settled, telemetry};
+use crate::support::{Api, Client, Connect, Figures, TestApp, eventually, settled, telemetry};
 
 /// A meter that publishes without a pause until told to stop; gives how many were acknowledged.
 fn busy_meter(
@@ -48,6 +48,28 @@ fn stored(server: &Server, url: &str, device: &str) -> (u32, u32) {
     let answer = server.query(url, &query);
     let (all, different) = answer.split_once('|').expect("two columns");
     (all.parse().unwrap(), different.parse().unwrap())
+}
+
+#[test]
+fn a_database_that_hangs_is_called_not_ready_and_all_other_figures_go_on() {
+    let postgres = Server::start();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    // A process of its own: figures are a process's.
+    let mut command = command(&data);
+    command.env("IOT_METER__DATABASE__URL", postgres.database());
+    let server = Process::start_with(&mut command, &data);
+    let figure = |name: &str| Figures::of(&server.api).get(name);
+    let is_ready = || figure("ready{check=\"database\"}");
+    eventually("the database is ready", || is_ready() == Some(1.0));
+    postgres.freeze();
+    eventually("readiness says that it is not", || readiness(&server.api) == 503);
+    eventually("the figures say so", || is_ready() == Some(0.0));
+    let uptime = figure("uptime_seconds");
+    eventually("the others go on", || figure("uptime_seconds") > uptime);
+    postgres.thaw();
+    eventually("it is ready again", || is_ready() == Some(1.0) && readiness(&server.api) == 200);
+    assert_eq!(server.terminate(), Some(0));
 }
 
 #[test]

@@ -19,7 +19,11 @@ run() {
     "$@" "$bin/postgres" -D "$dir/data" -k "$dir" -c max_connections=200 -c shared_buffers=256MB \
         -c max_wal_size=4GB >>"$dir/log" 2>&1 & pid=$!
 }
-halt() { kill "-$1" "$pid" 2>/dev/null; wait "$pid"; }
+children() { grep -l "^PPid:[[:space:]]*$pid\$" /proc/[0-9]*/status 2>/dev/null | cut -d/ -f3; }
+# First the one that makes the others.
+freeze() { kill -STOP "$pid"; kill -STOP $(children); }
+thaw() { kill -CONT "$pid" $(children) 2>/dev/null; }
+halt() { thaw; kill "-$1" "$pid" 2>/dev/null; wait "$pid"; }
 "$@" "$bin/initdb" -D "$dir/data" -U postgres -A trust --no-sync -E UTF8 --locale=C.UTF-8 \
     --locale-provider=icu --icu-locale=en >>"$dir/log" 2>&1
 echo "$settings" >>"$dir/data/postgresql.conf"
@@ -30,6 +34,8 @@ while read -r word; do
         start) run "$@" ;;
         stop) halt INT ;;
         kill) halt QUIT ;;
+        freeze) freeze ;;
+        thaw) thaw ;;
     esac
     echo done
 done
@@ -190,6 +196,16 @@ impl Server {
     /// Stops it as a crash would.
     pub fn crash(&self) {
         self.tell("kill");
+    }
+
+    /// Stops all its processes in the middle of what they do (`kill -STOP`): connections stay, nothing is answered.
+    pub fn freeze(&self) {
+        self.tell("freeze");
+    }
+
+    /// Lets them go on.
+    pub fn thaw(&self) {
+        self.tell("thaw");
     }
 
     /// Starts it again.
