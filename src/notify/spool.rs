@@ -190,14 +190,18 @@ impl Spool {
         Ok(())
     }
 
-    /// Forgets all: the database has them.
-    pub fn clear(&self) -> io::Result<()> {
+    /// Forgets those that are still as they were: the database has them.
+    pub fn forget(&self, taken_over: &[OutboxRow]) -> io::Result<()> {
         let mut rows = self.lock();
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        let left: Vec<OutboxRow> = rows.iter().filter(|row| !taken_over.contains(row)).cloned().collect();
+        match left.is_empty() {
+            true => match fs::remove_file(&self.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            },
+            false => self.keep(&left)?,
         }
-        rows.clear();
+        *rows = left;
         Ok(())
     }
 
@@ -270,8 +274,26 @@ mod tests {
         second.settle(b.row.id, &end(OutboxState::Dead)).unwrap();
         let over = second.claim(Timestamp(5)).unwrap();
         assert_eq!((over.row.status, over.issue.map(|issue| issue.number)), (resolved, Some(7)));
-        second.clear().unwrap();
+        second.forget(&second.rows()).unwrap();
         assert_eq!((second.len(), spool().len()), (0, 0));
+    }
+
+    #[test]
+    fn what_changed_while_the_database_took_it_over_is_not_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(dir.path()).unwrap();
+        let firing = AlertStatus::Firing;
+        spool.accept(&[notice("a", firing, 1), notice("b", firing, 1)]).unwrap();
+        let taken_over = spool.rows();
+        let a = spool.claim(Timestamp(5)).unwrap();
+        spool.accept(&[notice("c", firing, 5)]).unwrap();
+        spool.forget(&taken_over).unwrap();
+        let left = |spool: &Spool| spool.rows().into_iter().map(|row| row.fingerprint).collect::<Vec<_>>();
+        assert_eq!(left(&spool), ["a", "c"], "one is being sent, the other came later");
+        spool.settle(a.row.id, &end(OutboxState::Done)).unwrap();
+        assert_eq!(left(&Spool::open(dir.path()).unwrap()), ["a", "c"]);
+        spool.forget(&spool.rows()).unwrap();
+        assert_eq!((spool.len(), dir.path().join(FILE).exists()), (0, false));
     }
 
     #[test]

@@ -62,6 +62,8 @@ impl Sender {
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let (mut counted, mut is_failing) = (None::<tokio::time::Instant>, false);
         while !*stop.borrow() {
+            // First: of the database one may have to wait for an answer.
+            metrics::OUTBOX_SPOOLED.set(&[], self.desk.spooled() as f64);
             match self.work(&stop).await {
                 Ok(()) => {
                     is_failing = false;
@@ -274,7 +276,6 @@ impl Sender {
     }
 
     async fn count(&self) {
-        metrics::OUTBOX_SPOOLED.set(&[], self.desk.spooled() as f64);
         // While the database is away the last figures stay.
         let Ok(figures) = self.desk.figures().await else { return };
         for (state, count) in [("pending", figures.pending), ("done", figures.done), ("dead", figures.dead)] {

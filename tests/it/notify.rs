@@ -312,3 +312,33 @@ fn two_nodes_that_are_told_the_same_make_one_issue() {
     let issues = github.issues();
     assert_eq!((issues.len(), issues[0].comments.len(), issues[0].is_open), (1, 2, true));
 }
+
+#[cfg(feature = "postgres")]
+#[test]
+fn while_the_database_hangs_alerts_get_out_and_it_knows_of_them_later() {
+    let github = GitHub::start();
+    let postgres = crate::support::postgres::Server::start();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut command = command(&github, &data);
+    command.env(process::variable("database.url"), postgres.database());
+    let server = Server::start_with(&mut command, &data);
+    tell(&server.api, "ab13", "firing", FIRST);
+    all_told(&server.api);
+    postgres.freeze();
+    tell(&server.api, "ab14", "firing", FIRST);
+    eventually("the issue is made while the database hangs", || github.issues().len() == 2);
+    tell(&server.api, "ab14", "resolved", FIRST);
+    eventually("it is closed", || !github.issues()[1].is_open);
+    let spooled = || Figures::of(&server.api).get("outbox_spooled_notices");
+    eventually("the figures say so", || spooled() == Some(2.0));
+    postgres.thaw();
+    eventually("nothing is kept beside the database any more", || spooled() == Some(0.0));
+    all_told(&server.api);
+    let issues = github.issues();
+    assert_eq!(
+        issues.iter().map(|issue| (issue.is_open, issue.comments.len())).collect::<Vec<_>>(),
+        [(true, 0), (false, 1)]
+    );
+    assert_eq!(server.terminate(), Some(0));
+}

@@ -1,6 +1,7 @@
 //! The desk on a real database: while that is locked by somebody else notices are kept beside it, and taken over later.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
@@ -18,19 +19,27 @@ struct Bench {
     dir: tempfile::TempDir,
 }
 
+/// Longer than a database can be waited for before it fails by itself.
+const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(50);
+
 impl Bench {
     fn new() -> Self {
+        Self::of_patience(LONG)
+    }
+
+    fn of_patience(patience: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = store::open(&format!("sqlite://{}", dir.path().join("a.db").display())).unwrap();
         let clock = Clock::manual(at(0));
-        let desk = Desk::open(Arc::clone(&store), dir.path(), clock.clone(), false).unwrap();
+        let desk = Desk::open_patiently(Arc::clone(&store), dir.path(), clock.clone(), false, patience).unwrap();
         Self { desk, store, clock, dir }
     }
 
     /// Somebody else holds the database as long as this lives.
     fn lock(&self) -> SqliteConnection {
         let mut other = SqliteConnection::establish(self.dir.path().join("a.db").to_str().unwrap()).unwrap();
-        other.batch_execute("BEGIN EXCLUSIVE").unwrap();
+        other.batch_execute("PRAGMA busy_timeout = 30000; BEGIN EXCLUSIVE").unwrap();
         other
     }
 
@@ -38,6 +47,16 @@ impl Bench {
         self.clock.set(at(second));
         let accepted = self.desk.accept(vec![alert("ab", status, 0)]).await.unwrap();
         (accepted.queued, accepted.repeated)
+    }
+
+    /// Waits until no call to the database hangs any more.
+    async fn is_free(&self) {
+        let free = async {
+            while self.desk.figures().await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(LONG, free).await.expect("a call to the database never ends");
     }
 
     fn rows(&self) -> Vec<(AlertStatus, OutboxState, Option<i64>)> {
@@ -83,4 +102,43 @@ async fn what_was_kept_beside_the_database_is_there_after_a_restart() {
     assert_eq!(again.spooled(), 1);
     again.adopt().await.unwrap();
     assert_eq!(bench.rows(), [(AlertStatus::Firing, OutboxState::Pending, None)]);
+}
+
+#[tokio::test]
+async fn a_notice_that_a_hanging_database_takes_in_late_is_there_once() {
+    let bench = Bench::of_patience(SHORT);
+    let lock = bench.lock();
+    assert_eq!(bench.tell(AlertStatus::Firing, 1).await, (1, 0));
+    assert_eq!(bench.desk.spooled(), 1, "nobody waits for the database");
+    drop(lock);
+    let is_taken_in = async {
+        while bench.rows().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LONG, is_taken_in).await.expect("the call goes on by itself");
+    while bench.desk.adopt().await.is_err() {
+        bench.is_free().await;
+    }
+    assert_eq!((bench.desk.spooled(), bench.rows()), (0, vec![(AlertStatus::Firing, OutboxState::Pending, None)]));
+}
+
+#[tokio::test]
+async fn a_notice_that_a_hanging_database_hands_out_late_is_given_back() {
+    let bench = Bench::of_patience(SHORT);
+    while bench.rows().is_empty() {
+        bench.tell(AlertStatus::Firing, 1).await;
+        while bench.desk.adopt().await.is_err() {
+            bench.is_free().await;
+        }
+    }
+    bench.is_free().await;
+    let lock = bench.lock();
+    assert!(bench.desk.claim(Place::Database, "n", at(2), at(60)).await.is_err());
+    // Readers are let in; but there is one call at a time.
+    assert!(bench.desk.figures().await.is_err(), "the other one has not ended");
+    drop(lock);
+    bench.is_free().await;
+    let due = bench.store.claim_notice("another", at(3), at(60)).unwrap().expect("it is nobody's");
+    assert_eq!(due.row.attempts, 1, "that was no try");
 }
