@@ -124,7 +124,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     rollups::start(&settings, &parts, &history, &stopping, &mut tasks);
     start_rights(&settings, has_authority, (&parts, &collector), &revocations, served, &doors, &stopping, &mut tasks);
     let notices = notices::start(&settings, &data, node_id, &parts, &tracer, &stopping, &mut tasks)?;
-    let journal_now = parts.journal.clone();
+    let (journal_now, dispatcher) = (parts.journal.clone(), dispatch.clone());
     let services = api::Services {
         notices,
         authenticator: Arc::new(access::authenticator(&settings, open, &clock, issuer)),
@@ -162,7 +162,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         start_http(&settings, services, sockets.http, sockets.https, sockets.scrapes.zip(Some(page)), &mut http)?;
     if demo > 0 {
         let key = admin_key.clone().or_else(|| first_start::stored_key(&data));
-        demo::spawn(demo, &addresses, key.filter(|_| !open), stopping, &mut tasks);
+        demo::spawn(demo, &addresses, key.filter(|_| !open), (&parts, dispatcher), stopping, &mut tasks);
     }
     data.announce(&addresses)?;
     let others = [addresses.https, addresses.mqtts, addresses.ws, addresses.wss];

@@ -39,6 +39,8 @@ pub(super) struct Plan {
     build: Build,
     logins: Vec<Login>,
     faults: Faults,
+    /// Decides what they strike.
+    dice: u64,
     /// Whom it trusts when it fetches firmware.
     ca_file: Option<PathBuf>,
 }
@@ -78,7 +80,12 @@ impl Plan {
             phase: f64::from(index + 1) / f64::from(options.devices.max(1)),
             device_id,
         };
-        Self { build, logins, faults: options.faults, ca_file: options.tls.ca_file.clone() }
+        let (faults, dice) = match options.struck {
+            None => (options.faults, !build.seed),
+            Some(struck) if struck.index == index => (options.faults, struck.seed),
+            Some(_) => (Faults::default(), !build.seed),
+        };
+        Self { build, logins, faults, dice, ca_file: options.tls.ca_file.clone() }
     }
 }
 
@@ -148,7 +155,7 @@ impl Device {
         let (news_to, news) = mpsc::channel(32);
         let (downloads_to, downloads) = mpsc::channel(4);
         let mut device = Self {
-            dice: SmallRng::seed_from_u64(!plan.build.seed),
+            dice: SmallRng::seed_from_u64(plan.dice),
             speed: plan.build.speed,
             login: plan.logins[0].clone(),
             meter: Meter::new(plan.build, clock.now()),

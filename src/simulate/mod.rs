@@ -36,7 +36,7 @@ use crate::domain::Clock;
 
 pub use enrol::{Credentials, enrol};
 pub use faults::Faults;
-pub use options::{ApiAccess, BrokerUrl, Error, Options, Profile};
+pub use options::{ApiAccess, BrokerUrl, Error, Options, Profile, Struck};
 pub use register::register;
 pub use report::{Counts, FaultCounts, Report};
 pub use secure::TlsFiles;

@@ -273,6 +273,15 @@ impl fmt::Debug for ApiAccess {
     }
 }
 
+/// The one meter of a fleet that faults strike.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Struck {
+    /// Which one, counted from 0.
+    pub index: u32,
+    /// What is struck is decided by it alone.
+    pub seed: u64,
+}
+
 /// What to simulate.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -290,6 +299,8 @@ pub struct Options {
     pub seed: u64,
     /// Faults on the way.
     pub faults: Faults,
+    /// Whom they strike; `None` = every meter.
+    pub struck: Option<Struck>,
     /// Where to register the meters and get their tokens; `None` = they are not registered.
     pub api: Option<ApiAccess>,
     /// With it the meters enrol at the API themselves, instead of being registered by somebody.
@@ -319,6 +330,7 @@ impl Default for Options {
             speed: 1.0,
             seed: 1,
             faults: Faults::default(),
+            struck: None,
             api: None,
             claim: None,
             tls: TlsFiles::default(),
@@ -332,9 +344,18 @@ impl Default for Options {
 }
 
 impl Options {
-    /// What `serve --demo N` runs: mixed meters against the server's own port, first data within two seconds.
+    /// What `serve --demo N` runs: mixed meters against the server's own port, first data within two seconds. The fourth, or
+    /// the last, loses a message in the first quarter of a minute, and then one in some minutes.
     pub fn demo(devices: u32, broker: BrokerUrl) -> Self {
-        Self { devices, brokers: vec![broker], send_interval_s: 2, prefix: "demo".into(), ..Self::default() }
+        Self {
+            devices,
+            brokers: vec![broker],
+            faults: Faults { drop: 0.004, ..Faults::default() },
+            struck: Some(Struck { index: devices.clamp(1, 4) - 1, seed: 188 }),
+            send_interval_s: 2,
+            prefix: "demo".into(),
+            ..Self::default()
+        }
     }
 
     /// Ids and lines of the meters, in order: what [`run`](super::run) will simulate.
@@ -366,7 +387,11 @@ impl Options {
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+
     use super::*;
+    use crate::simulate::faults::Way;
 
     #[test]
     fn a_broker_address_has_a_scheme_a_host_and_perhaps_a_port_and_a_login() {
@@ -410,6 +435,18 @@ mod tests {
         assert_eq!(fleet[6].0, "sim-dc1500-0007");
         assert!(Profile::LINES.iter().all(|line| fleet.iter().any(|(_, p)| p == line)));
         assert!(fleet.iter().all(|(id, _)| crate::domain::DeviceId::is_valid(id)));
+    }
+
+    #[test]
+    fn one_meter_of_a_demo_loses_a_message_soon_and_few_later() {
+        let broker: BrokerUrl = "mqtt://localhost".parse().unwrap();
+        let options = Options::demo(20, broker.clone());
+        let struck = options.struck.unwrap();
+        assert_eq!(options.fleet()[struck.index as usize].0, "demo-ac15-0004");
+        let mut dice = SmallRng::seed_from_u64(struck.seed);
+        let lost = (0..300).filter(|_| options.faults.way(&mut dice) == Way::Drop);
+        assert_eq!(lost.collect::<Vec<_>>(), [5, 65]);
+        assert_eq!([1, 2, 4].map(|devices| Options::demo(devices, broker.clone()).struck.unwrap().index), [0, 1, 3]);
     }
 
     #[test]
