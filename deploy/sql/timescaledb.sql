@@ -28,6 +28,27 @@ ALTER TABLE device_events RENAME TO device_events_before;
 CREATE TABLE telemetry (LIKE telemetry_before INCLUDING ALL);
 CREATE TABLE device_events (LIKE device_events_before INCLUDING ALL);
 
+-- LIKE takes neither owner nor rights along: they are who had the tables, and for whom, whoever runs this.
+DO $$
+DECLARE kept record;
+BEGIN
+    FOR kept IN
+        SELECT replace(relname, '_before', '') AS name, relowner::regrole::text AS owner FROM pg_class
+        WHERE oid IN ('telemetry_before'::regclass, 'device_events_before'::regclass)
+    LOOP
+        EXECUTE format('ALTER TABLE %I OWNER TO %s', kept.name, kept.owner);
+    END LOOP;
+    FOR kept IN
+        SELECT replace(c.relname, '_before', '') AS name, a.privilege_type AS privilege,
+            CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee,
+            CASE WHEN a.is_grantable THEN 'WITH GRANT OPTION' ELSE '' END AS option
+        FROM pg_class AS c, aclexplode(c.relacl) AS a
+        WHERE c.oid IN ('telemetry_before'::regclass, 'device_events_before'::regclass) AND a.grantee <> c.relowner
+    LOOP
+        EXECUTE format('GRANT %s ON %I TO %s %s', kept.privilege, kept.name, kept.grantee, kept.option);
+    END LOOP;
+END $$;
+
 -- The primary key (device_id, ts, seq) has the column of time in it, as it must; no other index is wanted.
 SELECT create_hypertable('telemetry', by_range('ts', INTERVAL '1 day'), create_default_indexes => false);
 SELECT create_hypertable('device_events', by_range('ts', INTERVAL '1 day'), create_default_indexes => false);

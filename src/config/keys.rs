@@ -321,7 +321,8 @@ settings! {
 
     /// How long data is kept.
     retention: Retention {
-        /// Telemetry and events in the database; also the oldest message time accepted.
+        /// Telemetry and events in the database; also the oldest message time accepted. And what nothing else keeps: entries of
+        /// missing messages, alerts that are over or seen, commands and rollouts that have ended.
         telemetry_days: u64 = "400", int(1, 36_500, "days");
         /// Received messages in the archive, by whole days of their receipt; 0 = for ever. History ends where they end.
         raw_days: u64 = "0", int(0, 36_500, "days");

@@ -111,6 +111,34 @@ fn hypertables_are_noticed_get_no_days_of_ours_and_lose_chunks_only() {
 }
 
 #[test]
+fn hypertables_belong_to_whom_the_tables_belonged_whoever_runs_the_script() {
+    let server = Server::timescaledb();
+    let url = server.database();
+    let database = server.query(&url, "SELECT current_database()");
+    let (owner, reader) = (format!("owner_of_{database}"), format!("reader_of_{database}"));
+    server.query(&url, &format!("CREATE ROLE {owner} LOGIN"));
+    server.query(&url, &format!("CREATE ROLE {reader}"));
+    server.query(&url, &format!("GRANT ALL ON SCHEMA public TO {owner}"));
+    let own = url.replace("user=postgres", &format!("user={owner}"));
+    let before = store::open(&own).unwrap();
+    commit(&before, 1, vec![row(1, at(0, 5))]);
+    drop(before);
+    server.query(&url, &format!("GRANT SELECT ON telemetry, readings TO {reader}"));
+    server.query(&url, "CREATE EXTENSION timescaledb");
+    server.script(&url, "timescaledb.sql");
+    let store = store::open(&own).unwrap();
+    assert_eq!(commit(&store, 2, vec![row(1, at(0, 5)), row(2, at(1, 5))]), 1);
+    assert_eq!(times(&store), [at(0, 5), at(1, 5)]);
+    let owners =
+        "SELECT string_agg(DISTINCT tableowner, ' ') FROM pg_tables WHERE tablename IN ('telemetry', 'device_events')";
+    assert_eq!(server.query(&url, owners), owner);
+    for right in ["'telemetry', 'SELECT'", "'readings', 'SELECT'"] {
+        assert_eq!(server.query(&url, &format!("SELECT has_table_privilege('{reader}', {right})")), "t", "{right}");
+    }
+    assert_eq!(server.query(&url, &format!("SELECT has_table_privilege('{reader}', 'telemetry', 'INSERT')")), "f");
+}
+
+#[test]
 fn distributed_tables_are_noticed_keep_their_days_and_are_not_deleted_from_by_place() {
     let server = Server::shared();
     let url = server.database();

@@ -87,4 +87,9 @@ fn postgres_is_spoken_to_over_tls_and_whoever_it_cannot_be_sure_of_is_named() {
     refused(&by_name, "does not match host name");
     refused(&format!("{url}?sslmode=verify-full&sslrootcert={other}"), "certificate verify failed");
     refused(&format!("{url}?sslmode=disable"), "no encryption");
+    // Without a word about authorities those of the system count.
+    let data = dir.path().join("again");
+    let mut by_system = on(&data, &format!("{url}?sslmode=verify-full"));
+    by_system.env("HOME", dir.path()).env("SSL_CERT_FILE", &trusted);
+    assert_eq!(Process::start_with(&mut by_system, &data).terminate(), Some(0));
 }

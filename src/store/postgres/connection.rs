@@ -254,12 +254,27 @@ fn answers(connection: &mut PgConnection) -> QueryResult<()> {
     connection.ping()
 }
 
+/// The file with the authorities of the system, unless libpq finds others by itself. As part of a URL.
+fn system_roots() -> Option<String> {
+    let own = std::env::home_dir().map(|home| home.join(".postgresql/root.crt"));
+    if std::env::var_os("PGSSLROOTCERT").is_some() || own.is_some_and(|file| file.exists()) {
+        return None;
+    }
+    let file = openssl_probe::probe().cert_file?;
+    // (A path that would have to be escaped is left to the operator.)
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    file.to_str().filter(|path| path.chars().all(is_plain)).map(str::to_owned)
+}
+
 /// The URL with what of [`DEFAULTS`] it does not say itself.
 fn with_defaults(url: &str, options: &Options) -> String {
     let (address, given) = url.split_once('?').unwrap_or((url, ""));
     let has = |key: &str| given.split('&').any(|pair| pair.split('=').next() == Some(key));
     let seconds = options.connect_timeout.as_secs().max(2).to_string();
+    // What libpq calls `sslrootcert=system`, from version 16 on.
+    let roots = if given.split('&').any(|pair| pair == "sslmode=verify-full") { system_roots() } else { None };
     let all = DEFAULTS.into_iter().chain([("connect_timeout", seconds.as_str())]);
+    let all = all.chain(roots.as_deref().map(|file| ("sslrootcert", file)));
     let added = all.filter(|(key, _)| !has(key)).map(|(key, value)| format!("{key}={value}"));
     let pairs: Vec<String> = (!given.is_empty()).then(|| given.to_owned()).into_iter().chain(added).collect();
     format!("{address}?{}", pairs.join("&"))
@@ -305,6 +320,9 @@ mod tests {
             url.starts_with("postgres://h/db?sslmode=require&connect_timeout=1&application_name=x&keepalives_idle")
         );
         assert_eq!(url.matches("connect_timeout").count(), 1);
+        assert!(!url.contains("sslrootcert"), "the authorities are asked for by verify-full only");
+        let named = with_defaults("postgres://h/db?sslmode=verify-full&sslrootcert=/a.pem", &options);
+        assert_eq!(named.matches("sslrootcert").count(), 1);
     }
 
     #[test]
