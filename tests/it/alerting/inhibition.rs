@@ -62,6 +62,7 @@ fn what_a_greater_alarm_explains_is_held_back_and_what_belongs_together_is_told_
         alert("IotMeterRollupsFailing", "warning", "rollups", "a"),
         alert("IotMeterArchivingLate", "warning", "archive", "b"),
         alert("IotMeterArchiveUpkeepFailing", "warning", "archive", "b"),
+        alert("IotMeterHttpErrors", "critical", "api", "b"),
         alert("IotMeterHttpErrors", "critical", "api", "c"),
         // Of the same names, and not explained.
         alert("IotMeterStoringLate", "warning", "collector", "b"),
@@ -72,7 +73,7 @@ fn what_a_greater_alarm_explains_is_held_back_and_what_belongs_together_is_told_
     ]);
     wait("the others are told", &mut || told(&server.api).len() == 8);
     assert_eq!(told(&server.api), in_state(&alertmanager, "active"));
-    assert_eq!(in_state(&alertmanager, "suppressed").len(), 5);
+    assert_eq!(in_state(&alertmanager, "suppressed").len(), 6);
 
     // Three of a kind are one request.
     let requests = "http_requests_total{route=\"/api/alertmanager/webhook\",method=\"POST\",status=\"202\"}";
@@ -89,7 +90,7 @@ fn what_a_greater_alarm_explains_is_held_back_and_what_belongs_together_is_told_
     over["endsAt"] = json!(iot_meter::domain::Clock::system().now().to_string());
     post(&[over]);
     wait("what is left of it is told", &mut || told(&server.api).len() == 13);
-    assert_eq!(in_state(&alertmanager, "suppressed").len(), 3);
+    assert_eq!(in_state(&alertmanager, "suppressed").len(), 4);
     let done = server.api.get("/api/webhooks?state=done&per_page=100").expect(200).json();
     assert!(done.as_array().unwrap().iter().all(|row| row["result"] == "dry_run"), "{done}");
     assert_eq!(server.terminate(), Some(0));
