@@ -63,7 +63,7 @@ Example:
         /// Only those of this meter
         #[arg(long, value_name = "ID")]
         device: Option<String>,
-        /// Only those good now that end within so many days
+        /// Only those good now that end within so many days, and that the meter has not renewed
         #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=36_500))]
         expiring_within_days: Option<u32>,
     },

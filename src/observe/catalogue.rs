@@ -271,9 +271,9 @@ catalogue! {
             "revoked", "bad_certificate", "alert", "other"]],
         "TLS handshakes that came to nothing; alert = the client refused this server.";
     gauge CERTIFICATES = "certificates", "certificates", ["state": ["valid", "expiring", "expired", "revoked"]],
-        "Certificates of devices by state; those that expire within 30 days are among the valid ones too.";
+        "Certificates of devices by state; expiring (and valid): the newest of a device, that should have been renewed by now.";
     gauge CERTIFICATE_EXPIRY = "certificate_expiry_seconds", "seconds", ["of": ["device", "server", "ca"]],
-        "Time until the certificate ends: of devices the first one to end, of the server the one in use.";
+        "Time until the certificate ends: of devices the first to end of each one's newest, of the server the one in use.";
     gauge CERTIFICATE_LIFETIME = "certificate_lifetime_seconds", "seconds", ["of": ["server", "ca"]],
         "How long the certificate is good in all; certificate_expiry_seconds is what is left of it.";
     counter MQTT_CLOSED = "mqtt_closed_total", "connections",

@@ -31,7 +31,7 @@ const BATCH: u32 = 1000;
 /// How long the collector may take to be told of a removed device, and how long that is remembered.
 const PATIENCE: Duration = Duration::from_secs(5);
 const BURIED_FOR: Duration = Duration::from_secs(60);
-/// What ends within that time is told of.
+/// What ends within that time is told of; of a device's, what it should have renewed by then.
 pub const SOON: Duration = Duration::from_secs(30 * 86_400);
 /// How often it is told in the log.
 const WARN_EVERY: Duration = Duration::from_secs(86_400);
@@ -238,10 +238,10 @@ impl Watch {
                 None => metrics::CERTIFICATE_LIFETIME.forget(&[("of", of)]),
             }
         }
-        // A server's that is good for a short time is near its end before each renewal.
+        // What is good for a short time is near its end before each renewal.
         let is_late = server.as_ref().is_some_and(|facts| authority::is_overdue(facts, now));
         let ends = [
-            ("device", figures.next_expiry, true),
+            ("device", figures.next_expiry, figures.expiring > 0),
             ("server", server.map(|facts| facts.not_after), is_late),
             ("ca", ca.map(|facts| facts.not_after), true),
         ];

@@ -67,7 +67,8 @@ pub struct CertificateFilter {
     pub device: Option<DeviceId>,
     /// Of devices whose id begins so, with regard to case.
     pub id_prefix: Option<String>,
-    /// Not revoked, good at the first of these times and ended before the second.
+    /// Not revoked, good at the first of these times and ended before the second; of a device, only if none that was added
+    /// later is good at the first: then it was renewed.
     pub expiring: Option<(Timestamp, Timestamp)>,
 }
 
@@ -76,13 +77,14 @@ pub struct CertificateFilter {
 pub struct CertificateFigures {
     /// Good, also those that expire soon.
     pub valid: u64,
-    /// Of these, those that expire soon.
+    /// Of these, those that should have been renewed: the newest of their device, that expire soon, and have less than a
+    /// quarter of their time left.
     pub expiring: u64,
     /// Ended by themselves.
     pub expired: u64,
     /// Revoked, expired or not.
     pub revoked: u64,
-    /// When the first of the good ones ends.
+    /// When the first of the good ones ends that are the newest of their device.
     pub next_expiry: Option<Timestamp>,
 }
 
@@ -128,7 +130,7 @@ pub trait Certificates {
     fn revoke_certificates_of(&self, device: &DeviceId, revocation: &Revocation) -> Result<Vec<String>, Error>;
     /// Certificates that are revoked and would be good at `now`.
     fn revoked_certificates(&self, now: Timestamp) -> Result<Vec<RevokedCertificate>, Error>;
-    /// How many there are; `soon` = those that end before it count as expiring.
+    /// How many there are; `soon` = what ends after it is not expiring.
     fn certificate_figures(&self, now: Timestamp, soon: Timestamp) -> Result<CertificateFigures, Error>;
 
     /// The number of the latest right taken away; 0 = none yet.

@@ -69,6 +69,7 @@ pub(super) fn suite(store: &dyn Store) {
     access::the_audit_log_is_one_chain_found_by_who_what_and_when(store);
     access::a_trimmed_audit_log_is_still_a_chain(store);
     certificates::a_certificate_is_found_listed_and_revoked_once(store);
+    certificates::what_was_renewed_is_not_expiring(store);
     certificates::a_certificate_nobody_knows_is_revoked_by_its_serial_alone(store);
     certificates::every_right_taken_away_is_told_in_order(store);
     certificates::a_device_that_has_changed_is_not_removed_by_who_has_read_it_before(store);

@@ -60,7 +60,7 @@ def certificates(page):
         stat("Time left", "Until a certificate ends: the server's, its authority's, and the first of the devices'. Without TLS there are none.",
              prom("min by (of) (@certificate_expiry_seconds)", "{{of}}"), "dtdurations", w=12, h=8,
              limits=steps((None, "red"), (7 * 86400, "orange"), (30 * 86400, "green"))),
-        lines("Certificates of devices", "By state; those that end within 30 days are among the valid ones too.",
+        lines("Certificates of devices", "By state; those that should have been renewed by now are among the valid ones too.",
               prom("max by (state) (@certificates)", "{{state}}"), w=12),
     )
 

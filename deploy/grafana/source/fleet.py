@@ -21,7 +21,7 @@ def counts(page):
         stat("Offline", "Not connected.", prom('max(@device_connections{state="offline"})'), "none", limits=steps((None, "green"), (1, "orange"))),
         stat("Unacknowledged alerts", "Alerts nobody has seen.", prom("max(@alerts_unacknowledged)"), "none",
              limits=steps((None, "green"), (1, "orange"))),
-        stat("Certificates ending soon", "Of devices, within 30 days.", prom('max(@certificates{state="expiring"})'), "none",
+        stat("Certificates ending soon", "Of devices, not renewed with 30 days and a quarter of their time left.", prom('max(@certificates{state="expiring"})'), "none",
              limits=steps((None, "green"), (1, "orange"))),
         lines("By connection", "How many are online, offline, or not heard of.", prom("max by (state) (@device_connections)", "{{state}}"), w=12, stack=True),
         lines("Registered by their first message", "New devices in each interval.",

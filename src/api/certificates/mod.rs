@@ -101,7 +101,8 @@ async fn answer_issued(
 /// Certificates that were issued here, newest first.
 #[utoipa::path(tag = "certificates", params(
     ("device" = Option<String>, Query, description = "Device id"),
-    ("expiring_within_days" = Option<u32>, Query, description = "Only those good now that end within so many days"),
+    ("expiring_within_days" = Option<u32>, Query,
+        description = "Only those good now that end within so many days, and that the device has not renewed"),
     PagingParams),
     responses((status = 200, body = Vec<CertificateBody>), (status = 400, body = super::Problem)))]
 #[get("/api/certificates")]

@@ -7,7 +7,7 @@
 
 use diesel::pg::Pg;
 use diesel::prelude::Insertable;
-use diesel::sql_types::{BigInt, Text, Timestamptz};
+use diesel::sql_types::{BigInt, Bool, Text, Timestamptz};
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, OptionalExtension, PgConnection, QueryDsl, QueryResult, Queryable,
     QueryableByName, RunQueryDsl, sql_query,
@@ -129,9 +129,21 @@ pub(super) fn matching(filter: &CertificateFilter) -> certificates::BoxedQuery<'
     }
     if let Some((from, before)) = filter.expiring {
         let ends = certificates::not_after.ge(Time(from)).and(certificates::not_after.lt(Time(before)));
-        query = query.filter(ends.and(certificates::revoked_at.is_null()));
+        query = query.filter(ends.and(certificates::revoked_at.is_null())).filter(is_newest(from));
     }
     query
+}
+
+/// Whether its device has no later one that is good at that time. (A server's has no device.)
+fn is_newest(at: Timestamp) -> Box<dyn diesel::BoxableExpression<certificates::table, Pg, SqlType = Bool>> {
+    Box::new(
+        diesel::dsl::sql::<Bool>(
+            "NOT EXISTS (SELECT 1 FROM certificates AS later WHERE later.device_id = certificates.device_id \
+             AND later.id > certificates.id AND later.revoked_at IS NULL AND later.not_after >= ",
+        )
+        .bind::<Timestamptz, _>(Time(at))
+        .sql(")"),
+    )
 }
 
 /// A part of a query, newest first.
@@ -255,18 +267,22 @@ struct Figures {
     next_expiry: Option<Time>,
 }
 
+/// The certificates of devices, from the index `certificates_device` alone, which is read backwards.
+const FIGURES: &str = "WITH newest AS (SELECT DISTINCT ON (device_id) not_before, not_after FROM certificates \
+     WHERE device_id IS NOT NULL AND revoked_at IS NULL AND not_after >= $1 ORDER BY device_id DESC, id DESC) \
+     SELECT count(*) FILTER (WHERE revoked_at IS NULL AND not_after >= $1) AS valid, \
+     (SELECT count(*) FROM newest \
+     WHERE not_after < $2 AND not_after < $1 + (not_after - not_before) / 4) AS expiring, \
+     count(*) FILTER (WHERE revoked_at IS NULL AND not_after < $1) AS expired, \
+     count(*) FILTER (WHERE revoked_at IS NOT NULL) AS revoked, \
+     (SELECT min(not_after) FROM newest) AS next_expiry \
+     FROM certificates WHERE device_id IS NOT NULL";
+
 fn figures(connection: &mut PgConnection, now: Timestamp, soon: Timestamp) -> Result<CertificateFigures, Fault> {
-    let found: Figures = sql_query(
-        "SELECT count(*) FILTER (WHERE revoked_at IS NULL AND not_after >= $1) AS valid, \
-         count(*) FILTER (WHERE revoked_at IS NULL AND not_after >= $1 AND not_after < $2) AS expiring, \
-         count(*) FILTER (WHERE revoked_at IS NULL AND not_after < $1) AS expired, \
-         count(*) FILTER (WHERE revoked_at IS NOT NULL) AS revoked, \
-         min(not_after) FILTER (WHERE revoked_at IS NULL AND not_after >= $1) AS next_expiry \
-         FROM certificates WHERE kind = 'device'",
-    )
-    .bind::<Timestamptz, _>(Time(now))
-    .bind::<Timestamptz, _>(Time(soon))
-    .get_result(connection)?;
+    let found: Figures = sql_query(FIGURES)
+        .bind::<Timestamptz, _>(Time(now))
+        .bind::<Timestamptz, _>(Time(soon))
+        .get_result(connection)?;
     Ok(CertificateFigures {
         valid: listing::count(found.valid),
         expiring: listing::count(found.expiring),

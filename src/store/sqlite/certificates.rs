@@ -3,7 +3,7 @@
 //! Invariant: whatever takes a right away writes its line into the queue in the same transaction.
 
 use diesel::prelude::Insertable;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Bool, Text};
 use diesel::sqlite::Sqlite;
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, Queryable, QueryableByName,
@@ -118,9 +118,21 @@ pub(super) fn matching(filter: &CertificateFilter) -> certificates::BoxedQuery<'
     }
     if let Some((from, before)) = filter.expiring {
         let ends = certificates::not_after.ge(from.0).and(certificates::not_after.lt(before.0));
-        query = query.filter(ends.and(certificates::revoked_at.is_null()));
+        query = query.filter(ends.and(certificates::revoked_at.is_null())).filter(is_newest(from));
     }
     query
+}
+
+/// Whether its device has no later one that is good at that time. (A server's has no device.)
+fn is_newest(at: Timestamp) -> Box<dyn diesel::BoxableExpression<certificates::table, Sqlite, SqlType = Bool>> {
+    Box::new(
+        diesel::dsl::sql::<Bool>(
+            "NOT EXISTS (SELECT 1 FROM certificates AS later WHERE later.device_id = certificates.device_id \
+             AND later.id > certificates.id AND later.revoked_at IS NULL AND later.not_after >= ",
+        )
+        .bind::<BigInt, _>(at.0)
+        .sql(")"),
+    )
 }
 
 /// A part of a query, newest first.
@@ -238,18 +250,20 @@ struct Figures {
     next_expiry: Option<i64>,
 }
 
+/// The certificates of devices, from the index `certificates_device` alone. (Columns beside `max` are those of its row.)
+pub(super) const FIGURES: &str = "WITH newest AS (SELECT max(id), not_before, not_after FROM certificates \
+     WHERE device_id IS NOT NULL AND revoked_at IS NULL AND not_after >= ?1 GROUP BY device_id) \
+     SELECT count(*) FILTER (WHERE revoked_at IS NULL AND not_after >= ?1) AS valid, \
+     (SELECT count(*) FROM newest \
+     WHERE not_after < ?2 AND not_after < ?1 + (not_after - not_before) / 4) AS expiring, \
+     count(*) FILTER (WHERE revoked_at IS NULL AND not_after < ?1) AS expired, \
+     count(*) FILTER (WHERE revoked_at IS NOT NULL) AS revoked, \
+     (SELECT min(not_after) FROM newest) AS next_expiry \
+     FROM certificates WHERE device_id IS NOT NULL";
+
 fn figures(connection: &mut SqliteConnection, now: Timestamp, soon: Timestamp) -> Result<CertificateFigures, Fault> {
-    let found: Figures = sql_query(
-        "SELECT count(*) FILTER (WHERE revoked_at IS NULL AND not_after >= ?1) AS valid, \
-         count(*) FILTER (WHERE revoked_at IS NULL AND not_after >= ?1 AND not_after < ?2) AS expiring, \
-         count(*) FILTER (WHERE revoked_at IS NULL AND not_after < ?1) AS expired, \
-         count(*) FILTER (WHERE revoked_at IS NOT NULL) AS revoked, \
-         min(not_after) FILTER (WHERE revoked_at IS NULL AND not_after >= ?1) AS next_expiry \
-         FROM certificates WHERE kind = 'device'",
-    )
-    .bind::<BigInt, _>(now.0)
-    .bind::<BigInt, _>(soon.0)
-    .get_result(connection)?;
+    let found: Figures =
+        sql_query(FIGURES).bind::<BigInt, _>(now.0).bind::<BigInt, _>(soon.0).get_result(connection)?;
     Ok(CertificateFigures {
         valid: listing::count(found.valid),
         expiring: listing::count(found.expiring),

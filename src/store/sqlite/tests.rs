@@ -222,6 +222,20 @@ fn sessions_are_loaded_along_the_indexes_without_sorting() {
 }
 
 #[test]
+fn certificates_are_counted_and_their_successors_found_in_an_index_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_in(dir.path());
+    let steps = plan_of(&store, certificates::FIGURES);
+    let looks: Vec<_> = steps.iter().filter(|step| step.contains(" certificates ")).collect();
+    assert!(looks.iter().all(|step| step.contains("USING COVERING INDEX certificates_device ")), "{steps:?}");
+    assert!(looks.len() == 2 && steps.iter().all(|step| !step.contains("TEMP B-TREE")), "{steps:?}");
+    let expiring = CertificateFilter { expiring: Some((at(0), at(9))), ..CertificateFilter::default() };
+    let steps = plan(&store, &certificates::matching(&expiring));
+    let successor = "later USING COVERING INDEX certificates_device (device_id=? AND id>?)";
+    assert!(steps.iter().any(|step| step.contains(successor)), "{steps:?}");
+}
+
+#[test]
 fn devices_and_alerts_of_a_prefix_are_found_by_an_index() {
     let dir = tempfile::tempdir().unwrap();
     let store = open_in(dir.path());

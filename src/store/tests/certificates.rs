@@ -56,11 +56,47 @@ pub fn a_certificate_is_found_listed_and_revoked_once(store: &dyn Store) {
     let revoked = RevokedCertificate { serial: "01".into(), revoked_at: at(7), not_after: at(100) };
     assert_eq!(store.revoked_certificates(at(60)).unwrap(), [revoked]);
     assert_eq!(store.revoked_certificates(at(101)).unwrap(), [], "it has ended by itself");
-    let figures = store.certificate_figures(at(60), at(201)).unwrap();
+    let figures = store.certificate_figures(at(151), at(201)).unwrap();
     let next_expiry = Some(at(200));
     assert_eq!(figures, CertificateFigures { valid: 1, expiring: 1, expired: 1, revoked: 1, next_expiry });
     assert_eq!(store.revoke_certificates_of(&id("cert-a"), &revocation(9)).unwrap(), ["02"]);
     assert_eq!(store.revoke_certificates_of(&id("cert-a"), &revocation(9)).unwrap(), Vec::<String>::new());
+}
+
+pub fn what_was_renewed_is_not_expiring(store: &dyn Store) {
+    // Long after whatever others have made.
+    const NOW: i64 = 1_000_000_000;
+    let issue = |serial: &str, device: &str, from: i64, until: i64| {
+        let new = certificate(serial, Some(device), NOW + until);
+        store.add_certificate(&Certificate { not_before: at(NOW + from), ..new }).unwrap();
+    };
+    let check = |valid: u64, expiring: u64, next: i64, listed: &[&str]| {
+        let figures = store.certificate_figures(at(NOW), at(NOW + 30)).unwrap();
+        let found = (figures.valid, figures.expiring, figures.next_expiry);
+        assert_eq!(found, (valid, expiring, Some(at(NOW + next))), "{listed:?}");
+        let filter = CertificateFilter { expiring: Some((at(NOW), at(NOW + 30))), ..CertificateFilter::default() };
+        let found = store.certificates(&filter, ALL).unwrap();
+        assert_eq!(found.total, Some(listed.len() as u64));
+        assert_eq!(found.items.into_iter().map(|c| c.serial).collect::<Vec<_>>(), listed);
+    };
+    issue("5eed01", "renew-a", -340, 20);
+    check(1, 1, 20, &["5eed01"]);
+    issue("5eed02", "renew-a", 0, 360);
+    check(2, 0, 360, &[]);
+    // Good for a short time: near its end, and not late yet; and late.
+    issue("5eed03", "renew-b", -5, 15);
+    check(3, 0, 15, &["5eed03"]);
+    issue("5eed04", "renew-c", -18, 4);
+    check(4, 1, 4, &["5eed04", "5eed03"]);
+    // The later one may end sooner: it is what the meter has got.
+    issue("5eed05", "renew-d", -90, 270);
+    issue("5eed06", "renew-d", -29, 1);
+    check(6, 2, 1, &["5eed06", "5eed04", "5eed03"]);
+    // One that was revoked, or has ended, is no later one.
+    store.revoke_certificate("5eed02", &revocation(NOW), None).unwrap();
+    check(5, 3, 1, &["5eed06", "5eed04", "5eed03", "5eed01"]);
+    issue("5eed07", "renew-a", -10, -1);
+    check(5, 3, 1, &["5eed06", "5eed04", "5eed03", "5eed01"]);
 }
 
 pub fn a_certificate_nobody_knows_is_revoked_by_its_serial_alone(store: &dyn Store) {
