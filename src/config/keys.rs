@@ -240,9 +240,9 @@ settings! {
         max_queued_messages: usize = "1000", int(0, 1_000_000, "messages");
         /// Bytes of messages kept for a subscriber that is away or slow.
         max_queued_bytes: usize = "4 MiB", size(0, GIB);
-        /// Messages kept for all subscribers together.
+        /// Messages kept for all subscribers together, those in flight included.
         max_total_queued_messages: usize = "1000000", int(0, 100_000_000, "messages");
-        /// Bytes of messages kept for all subscribers together.
+        /// Bytes of these.
         max_total_queued_bytes: usize = "256 MiB", size(0, 64 * GIB);
         /// Sessions kept, connected or not.
         max_sessions: usize = "100000", int(1, 10_000_000, "sessions");

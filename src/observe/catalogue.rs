@@ -294,9 +294,9 @@ catalogue! {
     gauge MQTT_INFLIGHT = "mqtt_inflight_messages", "messages", [],
         "Messages sent to connected subscribers at QoS 1 or 2 and not yet complete.";
     gauge MQTT_QUEUED = "mqtt_queued_messages", "messages", [],
-        "Messages waiting for subscribers.";
+        "Messages waiting for subscribers, or in flight to them at QoS 1 or 2.";
     gauge MQTT_QUEUED_BYTES = "mqtt_queued_bytes", "bytes", [],
-        "Bytes of messages waiting for subscribers.";
+        "Bytes of these.";
     gauge MQTT_RETAINED = "mqtt_retained_messages", "messages", [],
         "Retained messages kept.";
     gauge MQTT_RETAINED_BYTES = "mqtt_retained_bytes", "bytes", [],

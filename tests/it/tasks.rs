@@ -48,6 +48,7 @@ fn every_step_of_the_workflows_is_a_task_of_the_makefile_or_makes_the_machine_re
             let task = task.map(|rest| rest.split([' ', ')']).next().unwrap());
             match task {
                 Some(task) => assert!(is_task(task), "{file}: {run}: the Makefile has no {task}"),
+                None if run == "\"true\"" => {}
                 None => assert!(makes_ready.iter().any(|start| run.starts_with(start)), "{file}: {run}"),
             }
             count += usize::from(task.is_some());
