@@ -26,7 +26,8 @@ const DEVICES: [(&str, &[&str]); 2] = [
 ];
 const DEVICE: &str = DEVICES[0].0;
 /// What a healthy device at rest does not have.
-const OF_TROUBLE: [&str; 3] = ["device: Alerts", "device: Commands", "device: Missing messages"];
+const OF_TROUBLE: [&str; 4] =
+    ["device: Alerts", "device: Commands", "device: Missing messages", "device: annotation Alerts of the device"];
 
 /// What Kubernetes would tell: recorded by Prometheus itself, so that the names and labels are looked for as they are there.
 const KUBERNETES: &str = r#"
