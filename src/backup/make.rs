@@ -21,7 +21,7 @@ use crate::store::{self, CopyError, Outgoing};
 use crate::vault::Keyring;
 
 /// A key file has no more.
-const MAX_SECRET_BYTES: u64 = 1 << 20;
+pub(super) const MAX_SECRET_BYTES: u64 = 1 << 20;
 
 /// What becomes of keys.
 pub enum Secrets {

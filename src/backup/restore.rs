@@ -10,8 +10,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::keys::{self, Passphrase};
+use super::make::MAX_SECRET_BYTES;
 use super::manifest::{Entry, Manifest, NAME, SecretsForm};
-use super::read::{self, copy_hashed, name_of};
+use super::read::{self, copy_hashed, read_whole};
 use super::write::{part_of, sync_parent};
 use super::{Error, UNFINISHED, files};
 use crate::store;
@@ -22,6 +23,12 @@ use crate::{journal, store::dialect};
 
 /// The settings of the original, for people to look at.
 pub(super) const SETTINGS: &str = "restored-settings.toml";
+
+/// A sealed key has no more: the envelope is some bytes.
+const MAX_SEALED_BYTES: u64 = MAX_SECRET_BYTES + 1024;
+/// Rows of one part: about a mebibyte, or one row that is larger.
+#[cfg(feature = "postgres")]
+const MAX_PART_BYTES: u64 = 256 << 20;
 
 /// Where to restore to, and what.
 pub struct Target<'a> {
@@ -150,10 +157,9 @@ impl Work<'_> {
     fn unpack(&self, on_progress: &mut dyn FnMut(u64, u64)) -> Result<(), Error> {
         let (mut archive, ..) = read::open(self.path)?;
         let (all, mut done) = (self.manifest.size_bytes(), 0);
-        for entry in archive.entries().map_err(Error::io("read", self.path))? {
-            let mut entry = entry.map_err(Error::io("read", self.path))?;
-            let name = name_of(&entry, self.path)?;
-            let Some(to) = self.place(&name) else { continue };
+        for entry in read::entries(&mut archive, self.path)? {
+            let (name, mut entry) = entry?;
+            let Some(to) = self.place(&name)? else { continue };
             let written = match name.strip_prefix("secrets/").zip(self.ring.as_ref()) {
                 Some((secret, ring)) => self.open_secret(secret, ring, &mut entry, &to)?,
                 None => write_file(&mut entry, &to, &mut |now| on_progress(done + now, all))?,
@@ -165,21 +171,25 @@ impl Work<'_> {
     }
 
     /// Where an entry goes; `None` = nowhere, or into the database.
-    fn place(&self, name: &str) -> Option<PathBuf> {
-        if name == NAME {
-            return None;
-        }
+    fn place(&self, name: &str) -> Result<Option<PathBuf>, Error> {
         let (place, rest) = name.split_once('/').unwrap_or((name, ""));
-        match place {
-            "settings.toml" => Some(self.stage.dir.join(SETTINGS)),
-            "secrets" if self.target.without_secrets => None,
-            "files" | "secrets" => Some(self.stage.dir.join(rest)).filter(|to| !self.is_taken(to)),
-            "database" => match self.database {
-                Some(Database::Sqlite(path)) => Some(self.stage.staged(path)),
-                Some(Database::Postgres(_)) | None => None,
-            },
-            _ => Some(self.stage.dir.join(name)),
+        let to = match place {
+            NAME => return Ok(None),
+            "secrets" if self.target.without_secrets => return Ok(None),
+            "database" => {
+                return Ok(match self.database {
+                    Some(Database::Sqlite(path)) => Some(self.stage.staged(path)),
+                    Some(Database::Postgres(_)) | None => None,
+                });
+            }
+            "settings.toml" => return Ok(Some(self.stage.dir.join(SETTINGS))),
+            "files" | "secrets" => self.stage.dir.join(rest),
+            _ => self.stage.dir.join(name),
+        };
+        if !to.starts_with(&self.stage.dir) {
+            return Err(read::strange_name(self.path));
         }
+        Ok(Some(to).filter(|to| !self.is_taken(to)))
     }
 
     /// Whether a place is of something that has an entry of its own. Older backups may also have a torn copy of the database
@@ -193,8 +203,7 @@ impl Work<'_> {
     }
 
     fn open_secret(&self, name: &str, ring: &Keyring, from: &mut dyn Read, to: &Path) -> Result<Entry, Error> {
-        let mut sealed = Vec::new();
-        let written = copy_hashed(from, &mut sealed, &mut |_| ()).map_err(Error::io("read", self.path))?;
+        let (sealed, written) = read_whole(from, MAX_SEALED_BYTES).map_err(Error::io("read", self.path))?;
         let clear = keys::open(ring, self.manifest.id, name, &sealed)?;
         write_file(&mut clear.as_slice(), to, &mut |_| ())?;
         Ok(written)
@@ -245,14 +254,12 @@ impl Work<'_> {
     #[cfg(feature = "postgres")]
     fn fill_postgres(&self, url: &str) -> Result<Vec<String>, Error> {
         let (mut archive, ..) = read::open(self.path)?;
-        let mut entries = archive.entries().map_err(Error::io("read", self.path))?;
+        let mut entries = read::entries(&mut archive, self.path)?;
         let mut give = || {
             for entry in entries.by_ref() {
-                let mut entry = entry?;
-                let name = name_of(&entry, self.path).map_err(io::Error::other)?;
+                let (name, mut entry) = entry.map_err(io::Error::other)?;
                 if let Some(part) = name.strip_prefix("database/") {
-                    let mut bytes = Vec::new();
-                    let found = copy_hashed(&mut entry, &mut bytes, &mut |_| ())?;
+                    let (bytes, found) = read_whole(&mut entry, MAX_PART_BYTES)?;
                     self.compare(&name, &found).map_err(io::Error::other)?;
                     return Ok(Some((part.to_owned(), bytes)));
                 }
