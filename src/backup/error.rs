@@ -45,6 +45,11 @@ pub enum Error {
     Unfinished { dir: PathBuf },
     #[error("the keys in the backup are sealed: name the passphrase they were sealed with, or restore without them")]
     PassphraseMissing,
+    #[error(
+        "a passphrase was named, but the keys in the backup are {form}: it may not be the backup that was sealed; if it is the \
+         right one, restore it without a passphrase (leave --passphrase-file out)"
+    )]
+    NotSealed { form: &'static str },
     #[error("the passphrase is not the one the backup was sealed with")]
     PassphraseWrong,
     #[error("a passphrase has {min} characters or more; the first line of {} has fewer", path.display())]

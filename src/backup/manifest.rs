@@ -23,6 +23,17 @@ pub enum SecretsForm {
     None,
 }
 
+impl SecretsForm {
+    /// For people: keys are …
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Sealed => "sealed",
+            Self::Clear => "in clear",
+            Self::None => "left out",
+        }
+    }
+}
+
 /// How the key comes from the passphrase: PBKDF2 with HMAC-SHA-256.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Derivation {

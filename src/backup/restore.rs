@@ -36,7 +36,7 @@ pub struct Target<'a> {
     pub data_dir: &'a Path,
     /// A database that is empty, or not there yet; `None` = only the data directory is restored.
     pub database_url: Option<&'a str>,
-    /// Opens sealed keys.
+    /// Opens sealed keys; a backup whose keys are not sealed is refused then.
     pub passphrase: Option<Passphrase>,
     /// Keys are left out, whatever the backup has.
     pub without_secrets: bool,
@@ -135,8 +135,15 @@ fn check_empty(url: &str) -> Result<(), Error> {
 }
 
 fn ring(target: &Target<'_>, manifest: &Manifest) -> Result<Option<Keyring>, Error> {
-    if manifest.secrets != SecretsForm::Sealed || target.without_secrets {
+    if target.without_secrets {
         return Ok(None);
+    }
+    if manifest.secrets != SecretsForm::Sealed {
+        // Whoever names one counts on it: only who knows it can have made what is restored.
+        return match target.passphrase {
+            Some(_) => Err(Error::NotSealed { form: manifest.secrets.words() }),
+            None => Ok(None),
+        };
     }
     let passphrase = target.passphrase.as_ref().ok_or(Error::PassphraseMissing)?;
     let how = manifest.derivation.as_ref().ok_or(Error::PassphraseWrong)?;

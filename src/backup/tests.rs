@@ -213,3 +213,44 @@ fn firmware_that_comes_while_a_backup_is_made_is_in_it() {
     assert_eq!(desk.text("new/firmware/early"), "early");
     assert_eq!(desk.text("new/firmware/late"), "late");
 }
+
+#[test]
+fn who_names_a_passphrase_gets_nothing_that_was_not_sealed_with_it() {
+    let desk = Desk::new();
+    let (data_dir, url) = (desk.path("data"), desk.url("data/iot-meter.db"));
+    fs::write(desk.path("pass"), "a passphrase that nobody guesses\n").unwrap();
+    fs::write(desk.path("data/admin.key"), "key").unwrap();
+    let passphrase = || Passphrase::from_file(&desk.path("pass")).unwrap();
+    let bring_back = |file: &str, passphrase: Option<Passphrase>, without_secrets: bool| {
+        let (dir, url) = (desk.path("new"), desk.url("new/iot-meter.db"));
+        let target = Target { data_dir: &dir, database_url: Some(&url), passphrase, without_secrets };
+        let restored = restore(&desk.path(file), target, &mut |_, _| ());
+        let has_key = dir.join("admin.key").exists();
+        let _ = fs::remove_dir_all(&dir);
+        restored.map(|_| has_key).map_err(|error| error.to_string())
+    };
+    for (file, secrets) in
+        [("sealed", Secrets::Sealed(passphrase())), ("clear", Secrets::Clear), ("none", Secrets::LeftOut)]
+    {
+        let source = Source {
+            data_dir: &data_dir,
+            database_url: &url,
+            without_database: false,
+            archive_url: None,
+            settings: SETTINGS,
+            has_telemetry: false,
+            secrets,
+            program: "0.0.0",
+            now: Timestamp(0),
+        };
+        make(source, Some(&desk.path(file)), &mut |_, _| ()).unwrap();
+    }
+    assert_eq!(bring_back("sealed", Some(passphrase()), false), Ok(true));
+    assert_eq!(bring_back("clear", None, false), Ok(true));
+    assert_eq!(bring_back("none", None, false), Ok(false));
+    for (file, form) in [("clear", "are in clear"), ("none", "are left out")] {
+        let refused = bring_back(file, Some(passphrase()), false).unwrap_err();
+        assert!(refused.contains(form) && refused.contains("leave --passphrase-file out"), "{refused}");
+    }
+    assert_eq!(bring_back("clear", None, true), Ok(false));
+}

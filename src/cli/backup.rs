@@ -115,11 +115,7 @@ pub(super) fn describe(manifest: &Manifest) -> String {
         Some(range) => format!("offsets {} to {} (exclusive)", range.first, range.head),
         None => "none".to_owned(),
     };
-    let secrets = match manifest.secrets {
-        backup::SecretsForm::Sealed => "sealed",
-        backup::SecretsForm::Clear => "in clear",
-        backup::SecretsForm::None => "left out",
-    };
+    let secrets = manifest.secrets.words();
     format!(
         "begun      {}\nprogram    iot-meter {}\ndatabase   {}, measurements: {}\njournal    {journal}\nkeys       {secrets}\n\
          archive    {}\ncontent    {} bytes in {} entries\n",
