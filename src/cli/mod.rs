@@ -1,8 +1,9 @@
 //! The command line: one file a subcommand, each with its arguments, its help and a `run`.
 //!
 //! Promise: exit codes are 0 good, 1 failed while running, 2 bad usage, 78 bad configuration; answers go to stdout,
-//! everything else to stderr; `--output json` gives one JSON value instead of text. Composition only: a subcommand calls
-//! the room that does the work. Completions and manual pages come from the same definitions.
+//! everything else to stderr; `--output json` gives one JSON value instead of text; what is written is for its user alone.
+//! Composition only: a subcommand calls the room that does the work. Completions and manual pages come from the same
+//! definitions.
 //!
 //! Start from [`main`].
 
@@ -92,6 +93,13 @@ enum Command {
     Man(completions::ManArgs),
 }
 
+impl Command {
+    /// Whether all it writes are files that somebody has asked for to give away: measurements, manual pages.
+    fn writes_for_others(&self) -> bool {
+        matches!(self, Self::Archive(_) | Self::Man(_))
+    }
+}
+
 /// Every command with its options, as a table for the documentation.
 pub fn reference() -> String {
     reference::markdown(Cli::command())
@@ -111,6 +119,10 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let global = &cli.global;
+    if !cli.command.writes_for_others() {
+        // Whoever begins the data directory, its database is for this user alone, and so are keys that go elsewhere.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    }
     match cli.command {
         Command::Serve(args) => serve::run(args, global),
         Command::Simulate(args) => simulate::run(args, global),

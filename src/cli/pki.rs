@@ -141,8 +141,6 @@ struct Office<'a> {
 
 pub(super) fn run(args: PkiArgs, global: &Global) -> anyhow::Result<ExitCode> {
     global.log_quietly()?;
-    // Keys are for this user alone, also those that go elsewhere.
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let settings = global.load(Vec::new())?.settings;
     make_data_dir(&settings.data_dir)?;
     make_data_dir(&settings.data_dir.join("pki"))?;

@@ -159,8 +159,6 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> anyhow::Result<ExitCode> 
         tracing::debug!(key, %value, set_by = %source, "setting");
     }
     raise_open_files(options.settings.mqtt.max_connections + options.settings.http.max_connections);
-    // Whatever is written from here on is for this user alone.
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let ServeOptions { settings, open, demo } = options;
     block_on(async {
         let mut stop = StopSignal::take()?;

@@ -1,5 +1,7 @@
-//! Exit codes of the real executable, by which scripts and supervisors tell bad usage, bad settings and failures apart.
+//! Exit codes of the real executable, by which scripts and supervisors tell bad usage, bad settings and failures apart; and
+//! who may read what it leaves behind.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -82,4 +84,21 @@ fn options_that_cannot_be_meant_are_bad_usage() {
     if cfg!(feature = "sqlite") {
         check("key revoke 1a2b3c4d", &[], 1, &["there is no key"]);
     }
+}
+
+#[test]
+fn a_database_is_for_its_user_alone_whichever_command_begins_it() {
+    let public = |line: &str, made: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        // There already, and open to everybody.
+        std::fs::create_dir(dir.path().join("data")).unwrap();
+        let shell = format!("umask 022 && exec {} {line}", env!("CARGO_BIN_EXE_iot-meter"));
+        let output = Command::new("sh").args(["-c", &shell]).current_dir(dir.path()).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        std::fs::metadata(dir.path().join(made)).unwrap().permissions().mode() & 0o077
+    };
+    for line in ["key create --name x", "service list", "audit list", "migrate", "pki init"] {
+        assert_eq!(public(&format!("{line} --data-dir data"), "data/iot-meter.db"), 0, "{line}");
+    }
+    assert_eq!(public("man pages", "pages/iot-meter.1"), 0o044, "a page is to be read");
 }
