@@ -18,7 +18,9 @@ use crate::config::Settings;
 use crate::domain::{Clock, DeviceId, Timestamp};
 use crate::pki::{Ca, Issued, KeySource, Validity, serial_of};
 use crate::serve::{authority, write_private};
-use crate::store::{self, Certificate, CertificateFilter, Page, Revocation, SharedStore};
+use crate::store::{
+    self, Certificate, CertificateFilter, Issuance, MAX_GOOD_CERTIFICATES, Page, Revocation, SharedStore,
+};
 use crate::tls::OwnCa;
 
 /// Make a certificate authority, issue, renew, revoke and list certificates
@@ -183,7 +185,7 @@ impl Office<'_> {
         let validity = Validity { now: self.now, days: days.unwrap_or(self.settings.pki.ca_days) };
         let ca = authority::make_ca(&dir, validity)?;
         if let Some(issued) = authority::renew_server_if_due(&dir, &self.settings, self.now)? {
-            self.keep(&issued, None)?;
+            self.keep(&issued, None, None)?;
         }
         let (file, until) = (own.cert_file().display().to_string(), ca.facts().not_after.to_string());
         output::print(self.global.output, &json!({"ca": file, "not_after": until}), || {
@@ -196,7 +198,7 @@ impl Office<'_> {
         names.extend(args.name.iter().cloned());
         let days = args.days.unwrap_or(self.settings.pki.server_days);
         let issued = authority::make_server(&self.dir(), &self.authority()?, &names, Validity { now: self.now, days })?;
-        self.keep(&issued, None)?;
+        self.keep(&issued, None, None)?;
         let file = self.dir().join(authority::SERVER_CERT).display().to_string();
         let shown = json!({"serial": issued.facts.serial, "certificate_file": file, "names": issued.facts.names});
         output::print(self.global.output, &shown, || {
@@ -215,7 +217,7 @@ impl Office<'_> {
             .map(|path| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display())));
         let request = request.transpose()?;
         let key = request.as_deref().map_or(KeySource::New, KeySource::Request);
-        self.issue(&device, key, args.days, args.out.as_deref())
+        self.issue(&device, key, None, args.days, args.out.as_deref())
     }
 
     fn renew(&self, args: &RenewArgs) -> anyhow::Result<()> {
@@ -226,20 +228,22 @@ impl Office<'_> {
         }
         ensure!(before.is_known(), "nothing is known of {} but its serial", before.serial);
         let device = before.device.context("it is a server's: `pki issue --server` makes another one")?;
-        self.issue(&device, KeySource::Certificate(&before.pem), args.days, args.out.as_deref())
+        let follows = Some(before.serial.as_str());
+        self.issue(&device, KeySource::Certificate(&before.pem), follows, args.days, args.out.as_deref())
     }
 
     fn issue(
         &self,
         device: &DeviceId,
         key: KeySource<'_>,
+        follows: Option<&str>,
         days: Option<u32>,
         out: Option<&Path>,
     ) -> anyhow::Result<()> {
         let ca = self.authority()?;
         let validity = Validity { now: self.now, days: days.unwrap_or(self.settings.pki.device_days) };
         let issued = ca.issue_device(device, key, validity)?;
-        self.keep(&issued, Some(device.clone()))?;
+        self.keep(&issued, Some(device.clone()), follows)?;
         let mut shown = json!({
             "serial": issued.facts.serial, "device_id": device.as_str(), "not_after": issued.facts.not_after.to_string(),
         });
@@ -266,10 +270,19 @@ impl Office<'_> {
         })
     }
 
-    fn keep(&self, issued: &Issued, device: Option<DeviceId>) -> anyhow::Result<()> {
+    fn keep(&self, issued: &Issued, device: Option<DeviceId>, follows: Option<&str>) -> anyhow::Result<()> {
         let row = Certificate::new(issued.pem.clone(), issued.facts.clone(), device, LOCAL.to_owned(), self.now);
         let of = row.device.as_ref().map_or("this server", DeviceId::as_str).to_owned();
-        self.store.add_certificate(&row).context("cannot store the certificate")?;
+        match self.store.issue_certificate(&row, follows).context("cannot store the certificate")? {
+            Issuance::Kept => {}
+            Issuance::NoDevice => bail!("there is no device {of}; register it first (iot-meter device add {of})"),
+            Issuance::Disabled => bail!("the device {of} is disabled; make it active first"),
+            Issuance::Revoked => bail!("{} was revoked: its key is not to be trusted any more", follows.unwrap_or("it")),
+            Issuance::TooMany => bail!(
+                "{of} has {MAX_GOOD_CERTIFICATES} certificates that are good; revoke those it does not use any more \
+                 (iot-meter pki list --device {of})"
+            ),
+        }
         note(&self.store, "certificate.issue", &row.serial, of, self.now)
     }
 

@@ -88,6 +88,24 @@ pub struct CertificateFigures {
     pub next_expiry: Option<Timestamp>,
 }
 
+/// Most certificates of one device that are neither revoked nor over: more are not issued.
+pub const MAX_GOOD_CERTIFICATES: i64 = 8;
+
+/// What came of a certificate that was made for a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Issuance {
+    /// It is kept, and may be given away.
+    Kept,
+    /// The device is not registered (any more).
+    NoDevice,
+    /// The device is disabled.
+    Disabled,
+    /// The one it was to follow is revoked.
+    Revoked,
+    /// The device has [`MAX_GOOD_CERTIFICATES`].
+    TooMany,
+}
+
 /// A revoked certificate that would still be good.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
@@ -112,8 +130,12 @@ pub enum CredentialChange {
 
 /// Part of the [`Store`](super::Store).
 pub trait Certificates {
-    /// Adds a certificate.
+    /// Adds a certificate, whatever is known of whose it is.
     fn add_certificate(&self, certificate: &Certificate) -> Result<(), Error>;
+    /// Adds one that was just made for its device, to follow the one with the serial `follows` where that is given. It is kept
+    /// only if the device may have it at that moment: whoever disables or removes the device, or revokes what it has, either
+    /// finds it or comes before it.
+    fn issue_certificate(&self, certificate: &Certificate, follows: Option<&str>) -> Result<Issuance, Error>;
     /// The certificate with that serial.
     fn certificate(&self, serial: &str) -> Result<Option<Certificate>, Error>;
     /// Certificates that match, newest first.

@@ -151,8 +151,8 @@ pub trait Store:
     fn delete_device(&self, id: &DeviceId, purge: bool) -> Result<bool, Error>;
     /// [`delete_device`](Self::delete_device), behind all that would let in by its id whoever is registered later; with `purge`
     /// its archived data are not shown any more either. `None` = no such device. `expected_version`: [`Outcome::Conflict`], and
-    /// nothing is changed, when it has moved on; else the device is disabled first, so that whoever has read the same version
-    /// comes too late. One cut short can be asked for again.
+    /// nothing is changed, when it has moved on. The device is disabled first, so that whoever has read the same version comes
+    /// too late, and no certificate is issued to it any more. One cut short can be asked for again.
     fn remove_device(
         &self,
         id: &DeviceId,
@@ -160,13 +160,11 @@ pub trait Store:
         purge: bool,
         revocation: &Revocation,
     ) -> Result<Option<Outcome<()>>, Error> {
-        if expected_version.is_some() {
-            let disabled = DeviceChange { is_active: Some(false), ..DeviceChange::default() };
-            match self.update_device(id, &disabled, expected_version, revocation.at)? {
-                None => return Ok(None),
-                Some(Outcome::Conflict) => return Ok(Some(Outcome::Conflict)),
-                Some(Outcome::Done(_)) => {}
-            }
+        let disabled = DeviceChange { is_active: Some(false), ..DeviceChange::default() };
+        match self.update_device(id, &disabled, expected_version, revocation.at)? {
+            None if expected_version.is_some() => return Ok(None),
+            Some(Outcome::Conflict) => return Ok(Some(Outcome::Conflict)),
+            None | Some(Outcome::Done(_)) => {}
         }
         self.revoke_certificates_of(id, revocation)?;
         if purge {

@@ -73,6 +73,8 @@ pub(super) fn suite(store: &dyn Store) {
     certificates::a_certificate_nobody_knows_is_revoked_by_its_serial_alone(store);
     certificates::every_right_taken_away_is_told_in_order(store);
     certificates::a_device_that_has_changed_is_not_removed_by_who_has_read_it_before(store);
+    certificates::only_an_active_device_is_issued_one_and_only_so_many(store);
+    certificates::a_device_that_is_removed_while_it_renews_leaves_no_good_certificate(store);
     enrolment::all(store);
     outbox::all(store);
     rollups::all(store);

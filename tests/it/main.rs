@@ -55,6 +55,7 @@ mod presence;
 mod pressure;
 #[cfg(feature = "ops-tests")]
 mod promtool;
+mod renewals;
 mod rest;
 mod rolling;
 mod rollups;

@@ -8,7 +8,7 @@ use super::key_source;
 use crate::domain::DeviceId;
 use crate::observe::trace;
 use crate::pki::{self, Ca, Validity, pem_of};
-use crate::store::Certificate;
+use crate::store::{Certificate, Issuance, MAX_GOOD_CERTIFICATES};
 use crate::tls::OwnCa;
 
 /// What is wanted.
@@ -17,6 +17,8 @@ pub(super) struct Wish {
     pub(super) csr: Option<String>,
     /// … else for that of this certificate, DER; else for a new one.
     pub(super) certificate: Option<Vec<u8>>,
+    /// The serial of the one that is renewed.
+    pub(super) follows: Option<String>,
     pub(super) days: Option<u32>,
 }
 
@@ -35,12 +37,29 @@ pub(super) async fn issue(
         let before = wish.certificate.as_deref().map(pem_of);
         let key = key_source(wish.csr.as_deref(), before.as_deref());
         let issued = ca.issue_device(&device, key, validity).map_err(refused)?;
-        let certificate = Certificate::new(issued.pem, issued.facts, Some(device), by, now);
-        store.add_certificate(&certificate)?;
+        let certificate = Certificate::new(issued.pem, issued.facts, Some(device.clone()), by, now);
+        // What was read before it was signed may not be so any more.
+        let issuance = store.issue_certificate(&certificate, wish.follows.as_deref())?;
+        check(issuance, &device, wish.follows.is_some())?;
         Ok((certificate, ca.pem().to_owned(), issued.key_pem))
     };
     let done = tokio::task::spawn_blocking(trace::carry(work)).await;
     done.map_err(|_| ApiError::Internal("issuing a certificate panicked"))?
+}
+
+/// Whether it was kept.
+fn check(issuance: Issuance, device: &DeviceId, is_renewal: bool) -> Result<(), ApiError> {
+    match issuance {
+        Issuance::Kept => Ok(()),
+        Issuance::TooMany => Err(ApiError::Conflict(format!(
+            "the device has {MAX_GOOD_CERTIFICATES} certificates that are good: revoke those it does not use any more, \
+             or wait until one ends"
+        ))),
+        Issuance::Revoked => Err(ApiError::CertificateNeeded),
+        Issuance::NoDevice | Issuance::Disabled if is_renewal => Err(ApiError::CertificateNeeded),
+        Issuance::NoDevice => Err(ApiError::no_device(device.as_str())),
+        Issuance::Disabled => Err(ApiError::Conflict("the device is disabled: make it active first".to_owned())),
+    }
 }
 
 /// The authority, if there is one here that can sign.

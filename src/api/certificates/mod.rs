@@ -39,7 +39,8 @@ const CRL_LIFE: Duration = DAY;
 /// Issues a certificate for a registered device: for the key of its request, or with a key made here that this answer alone
 /// shows.
 #[utoipa::path(tag = "certificates", request_body = IssueCertificate, responses((status = 201, body = IssuedBody),
-    (status = 404, body = super::Problem), (status = 409, description = "There is no authority here that could sign",
+    (status = 404, body = super::Problem),
+    (status = 409, description = "No authority here could sign, or the device is disabled or has 8 good certificates",
     body = super::Problem), (status = 422, body = super::Problem)))]
 #[post("/api/certificates")]
 pub async fn issue_certificate(
@@ -50,7 +51,7 @@ pub async fn issue_certificate(
 ) -> Result<HttpResponse, ApiError> {
     let device = body.device_id.ok_or(ApiError::Internal("a validated body lacks a required field"))?;
     devices::find(&state, &device).await?;
-    let wish = Wish { csr: body.csr, certificate: None, days: body.days };
+    let wish = Wish { csr: body.csr, certificate: None, follows: None, days: body.days };
     answer_issued(&state, &request, &principal.name, "certificate.issue", device, wish).await
 }
 
@@ -58,8 +59,8 @@ pub async fn issue_certificate(
 /// old one stays good until it ends.
 #[utoipa::path(tag = "certificates", request_body = RenewCertificate, responses((status = 201, body = IssuedBody),
     (status = 401, description = "No client certificate, or none that is good", body = super::Problem),
-    (status = 409, description = "There is no authority here that could sign", body = super::Problem),
-    (status = 422, body = super::Problem)))]
+    (status = 409, description = "No authority here could sign, or the device has 8 good certificates",
+    body = super::Problem), (status = 422, body = super::Problem)))]
 #[post("/api/certificates/renew")]
 pub async fn renew_certificate(
     state: web::Data<State>,
@@ -77,7 +78,8 @@ pub async fn renew_certificate(
     if is_revoked || !credential.is_some_and(|credential| credential.is_active) {
         return Err(ApiError::CertificateNeeded);
     }
-    let wish = Wish { csr: body.csr, certificate: Some(peer.certificate().to_vec()), days: None };
+    let (certificate, follows) = (Some(peer.certificate().to_vec()), Some(peer.serial().to_owned()));
+    let wish = Wish { csr: body.csr, certificate, follows, days: None };
     answer_issued(&state, &request, &format!("device:{device}"), "certificate.renew", device, wish).await
 }
 

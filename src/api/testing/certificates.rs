@@ -18,6 +18,9 @@ impl Certificates for FakeStore {
     fn add_certificate(&self, certificate: &Certificate) -> Result<(), Error> {
         self.real().add_certificate(certificate)
     }
+    fn issue_certificate(&self, certificate: &Certificate, follows: Option<&str>) -> Result<Issuance, Error> {
+        self.real().issue_certificate(certificate, follows)
+    }
     fn certificate(&self, serial: &str) -> Result<Option<Certificate>, Error> {
         self.real().certificate(serial)
     }

@@ -15,15 +15,15 @@ use diesel::{
 
 use super::PostgresStore;
 use super::connection::View;
-use super::schema::{certificates, credential_changes};
+use super::schema::{certificates, credential_changes, devices};
 use super::text::plain;
 use super::types::Time;
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::listing::{self, Part};
 use crate::store::{
-    Certificate, CertificateFigures, CertificateFilter, Certificates, CredentialChange, Error, Listing, Page, Place,
-    Revocation, RevokedCertificate,
+    Certificate, CertificateFigures, CertificateFilter, Certificates, CredentialChange, Error, Issuance, Listing,
+    MAX_GOOD_CERTIFICATES, Page, Place, Revocation, RevokedCertificate,
 };
 
 /// The advisory lock of whoever writes into the queue.
@@ -111,6 +111,42 @@ pub(super) fn add(connection: &mut PgConnection, certificate: &Certificate) -> R
     Ok(())
 }
 
+/// See [`Certificates::issue_certificate`]. The device's row is locked, then the certificate's that it follows, as who disables
+/// or removes the device and who revokes do: one of two comes first, and the other sees what it did.
+fn issue(connection: &mut PgConnection, certificate: &Certificate, follows: Option<&str>) -> Result<Issuance, Fault> {
+    let Some(device) = &certificate.device else { return add(connection, certificate).map(|()| Issuance::Kept) };
+    match lock_device(connection, device)? {
+        None => return Ok(Issuance::NoDevice),
+        Some(false) => return Ok(Issuance::Disabled),
+        Some(true) => {}
+    }
+    if let Some(serial) = follows {
+        let before = certificates::table.filter(certificates::serial.eq(plain(serial)));
+        let revoked_at =
+            before.select(certificates::revoked_at).for_share().first::<Option<Time>>(connection).optional()?;
+        if revoked_at.flatten().is_some() {
+            return Ok(Issuance::Revoked);
+        }
+    }
+    let good: i64 = certificates::table
+        .filter(certificates::device_id.eq(device.as_str()))
+        .filter(certificates::revoked_at.is_null())
+        .filter(certificates::not_after.ge(Time(certificate.issued_at)))
+        .count()
+        .get_result(connection)?;
+    if good >= MAX_GOOD_CERTIFICATES {
+        return Ok(Issuance::TooMany);
+    }
+    add(connection, certificate)?;
+    Ok(Issuance::Kept)
+}
+
+/// Locks a device until the transaction ends; whether it is active. `None` = it is not registered. Before its certificates.
+fn lock_device(connection: &mut PgConnection, device: &DeviceId) -> QueryResult<Option<bool>> {
+    let row = devices::table.filter(devices::device_id.eq(device.as_str())).select(devices::is_active);
+    row.for_update().first::<bool>(connection).optional()
+}
+
 fn find(connection: &mut PgConnection, serial: &str) -> Result<Option<Certificate>, Fault> {
     let row: Option<Row> =
         certificates::table.filter(certificates::serial.eq(plain(serial))).first(connection).optional()?;
@@ -177,12 +213,13 @@ fn revoke(connection: &mut PgConnection, serial: &str, revocation: &Revocation) 
     Ok(changed > 0)
 }
 
-/// Revokes what a device has.
+/// Revokes what a device has; what is being issued to it waits, or has come before.
 pub(super) fn revoke_all(
     connection: &mut PgConnection,
     device: &DeviceId,
     revocation: &Revocation,
 ) -> Result<Vec<String>, Fault> {
+    lock_device(connection, device)?;
     let valid = certificates::table
         .filter(certificates::device_id.eq(device.as_str()))
         .filter(certificates::revoked_at.is_null());
@@ -295,6 +332,10 @@ fn figures(connection: &mut PgConnection, now: Timestamp, soon: Timestamp) -> Re
 impl Certificates for PostgresStore {
     fn add_certificate(&self, certificate: &Certificate) -> Result<(), Error> {
         self.write("add a certificate", |c| add(c, certificate))
+    }
+
+    fn issue_certificate(&self, certificate: &Certificate, follows: Option<&str>) -> Result<Issuance, Error> {
+        self.write("add a certificate", |c| issue(c, certificate, follows))
     }
 
     fn certificate(&self, serial: &str) -> Result<Option<Certificate>, Error> {

@@ -13,11 +13,11 @@ use diesel::{
 use super::SqliteStore;
 use super::fault::Fault;
 use super::listing::{self, Part};
-use super::schema::{certificates, credential_changes};
+use super::schema::{certificates, credential_changes, devices};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::{
-    Certificate, CertificateFigures, CertificateFilter, Certificates, CredentialChange, Error, Listing, Page, Place,
-    Revocation, RevokedCertificate,
+    Certificate, CertificateFigures, CertificateFilter, Certificates, CredentialChange, Error, Issuance, Listing,
+    MAX_GOOD_CERTIFICATES, Page, Place, Revocation, RevokedCertificate,
 };
 
 const DEVICE: &str = "device";
@@ -99,6 +99,37 @@ pub(super) fn add(connection: &mut SqliteConnection, certificate: &Certificate) 
     };
     diesel::insert_into(certificates::table).values(row).execute(connection)?;
     Ok(())
+}
+
+/// See [`Certificates::issue_certificate`].
+fn issue(
+    connection: &mut SqliteConnection,
+    certificate: &Certificate,
+    follows: Option<&str>,
+) -> Result<Issuance, Fault> {
+    let Some(device) = &certificate.device else { return add(connection, certificate).map(|()| Issuance::Kept) };
+    let row = devices::table.filter(devices::device_id.eq(device.as_str())).select(devices::is_active);
+    match row.first::<bool>(connection).optional()? {
+        None => return Ok(Issuance::NoDevice),
+        Some(false) => return Ok(Issuance::Disabled),
+        Some(true) => {}
+    }
+    if let Some(serial) = follows
+        && find(connection, serial)?.is_some_and(|before| before.revocation.is_some())
+    {
+        return Ok(Issuance::Revoked);
+    }
+    let good: i64 = certificates::table
+        .filter(certificates::device_id.eq(device.as_str()))
+        .filter(certificates::revoked_at.is_null())
+        .filter(certificates::not_after.ge(certificate.issued_at.0))
+        .count()
+        .get_result(connection)?;
+    if good >= MAX_GOOD_CERTIFICATES {
+        return Ok(Issuance::TooMany);
+    }
+    add(connection, certificate)?;
+    Ok(Issuance::Kept)
 }
 
 fn find(connection: &mut SqliteConnection, serial: &str) -> Result<Option<Certificate>, Fault> {
@@ -276,6 +307,10 @@ fn figures(connection: &mut SqliteConnection, now: Timestamp, soon: Timestamp) -
 impl Certificates for SqliteStore {
     fn add_certificate(&self, certificate: &Certificate) -> Result<(), Error> {
         self.write("add a certificate", |c| add(c, certificate))
+    }
+
+    fn issue_certificate(&self, certificate: &Certificate, follows: Option<&str>) -> Result<Issuance, Error> {
+        self.write("add a certificate", |c| issue(c, certificate, follows))
     }
 
     fn certificate(&self, serial: &str) -> Result<Option<Certificate>, Error> {

@@ -179,3 +179,74 @@ pub fn a_device_that_has_changed_is_not_removed_by_who_has_read_it_before(store:
     create(store, &new_device("remove-b"));
     assert_eq!(remove("remove-b", None), Some(Outcome::Done(())));
 }
+
+pub fn only_an_active_device_is_issued_one_and_only_so_many(store: &dyn Store) {
+    let issue = |serial: &str, device: &str, follows: Option<&str>| {
+        store.issue_certificate(&certificate(serial, Some(device), 100), follows).unwrap()
+    };
+    let set_active = |device: &str, is_active: bool| {
+        let change = DeviceChange { is_active: Some(is_active), ..DeviceChange::default() };
+        store.update_device(&id(device), &change, None, at(5)).unwrap();
+    };
+    assert_eq!(issue("155e01", "issue-a", None), Issuance::NoDevice);
+    create(store, &new_device("issue-a"));
+    assert_eq!(issue("155e01", "issue-a", None), Issuance::Kept);
+    assert_eq!(issue("155e02", "issue-a", Some("155e01")), Issuance::Kept);
+    assert_eq!(issue("155e03", "issue-a", Some("155eff")), Issuance::Kept, "another authority's");
+    set_active("issue-a", false);
+    assert_eq!(issue("155e04", "issue-a", Some("155e02")), Issuance::Disabled);
+    set_active("issue-a", true);
+    store.revoke_certificate("155e02", &revocation(6), None).unwrap();
+    assert_eq!(issue("155e04", "issue-a", Some("155e02")), Issuance::Revoked);
+    assert_eq!(store.certificate("155e04").unwrap(), None, "nothing is kept of what is refused");
+
+    // Neither a revoked one nor one that is over counts.
+    store.add_certificate(&certificate("155e05", Some("issue-a"), 0)).unwrap();
+    let mut good = 2;
+    while good < MAX_GOOD_CERTIFICATES {
+        assert_eq!(issue(&format!("155e1{good}"), "issue-a", Some("155e01")), Issuance::Kept);
+        good += 1;
+    }
+    assert_eq!(issue("155e06", "issue-a", Some("155e01")), Issuance::TooMany);
+    assert_eq!(issue("155e06", "issue-a", None), Issuance::TooMany);
+    create(store, &new_device("issue-b"));
+    assert_eq!(issue("155e07", "issue-b", None), Issuance::Kept, "another device's do not count");
+    store.revoke_certificate("155e01", &revocation(6), None).unwrap();
+    assert_eq!(issue("155e06", "issue-a", Some("155e03")), Issuance::Kept);
+
+    store.remove_device(&id("issue-a"), None, false, &revocation(9)).unwrap();
+    assert_eq!(issue("155e08", "issue-a", Some("155e06")), Issuance::NoDevice);
+    create(store, &new_device("issue-a"));
+    assert_eq!(issue("155e08", "issue-a", Some("155e06")), Issuance::Revoked, "of whoever had the id before");
+    let server = Certificate { device: None, ..certificate("155e09", None, 100) };
+    assert_eq!(store.issue_certificate(&server, None).unwrap(), Issuance::Kept);
+}
+
+pub fn a_device_that_is_removed_while_it_renews_leaves_no_good_certificate(store: &dyn Store) {
+    for round in 0..5 {
+        let device = format!("renewing-{round}");
+        create(store, &new_device(&device));
+        let issue = |n: i64, follows: Option<&str>| {
+            let serial = format!("4e{round}{n}");
+            (store.issue_certificate(&certificate(&serial, Some(&device), 100), follows).unwrap(), serial)
+        };
+        let (kept, first) = issue(0, None);
+        assert_eq!(kept, Issuance::Kept);
+        let starts = std::sync::Barrier::new(3);
+        std::thread::scope(|scope| {
+            for follows in [Some(first.as_str()), None] {
+                let (issue, starts) = (&issue, &starts);
+                scope.spawn(move || {
+                    starts.wait();
+                    let from = if follows.is_some() { 1 } else { 4 };
+                    (from..from + 3).for_each(|n| drop(issue(n, follows)));
+                });
+            }
+            starts.wait();
+            store.remove_device(&id(&device), None, false, &revocation(9)).unwrap();
+        });
+        let filter = CertificateFilter { device: Some(id(&device)), ..CertificateFilter::default() };
+        let found = store.certificates(&filter, ALL).unwrap().items;
+        assert!(found.iter().all(|certificate| certificate.revocation.is_some()), "{found:?}");
+    }
+}
