@@ -12,7 +12,7 @@ use super::{Inbox, Request};
 use crate::broker::{Broker, Event, Events};
 use crate::domain::command::CommandStatus;
 use crate::domain::{Clock, CommandId, DeviceId, Timestamp};
-use crate::observe::{Board, TaskState};
+use crate::observe::{Board, Seldom, TaskState};
 use crate::payload;
 use crate::store::{self, COMMANDS_AT_ONCE, Command, CommandChange, SharedStore};
 use crate::vault::{self, Keyring, Purpose, Secret32};
@@ -57,6 +57,8 @@ pub struct Dispatcher {
     receipts: VecDeque<CommandChange>,
     /// Which devices this node reaches, as far as the store does not know it yet.
     sessions: Sessions,
+    /// Devices whose command key is sealed by a key that this node has not been given.
+    locked: Seldom,
 }
 
 /// What goes to a device.
@@ -89,7 +91,8 @@ impl Dispatcher {
     ) -> Self {
         let clock = board.clock().clone();
         let (due, receipts, sessions) = (HashSet::new(), VecDeque::new(), Sessions::default());
-        Self { options, store, vault, broker, events, inbox, clock, board, due, receipts, sessions }
+        let locked = Seldom::default();
+        Self { options, store, vault, broker, events, inbox, clock, board, due, receipts, sessions, locked }
     }
 
     /// Works until the broker has ended or `stop` says so.
@@ -179,7 +182,8 @@ impl Dispatcher {
 
     /// What is to be sent, oldest first, each written as sent before it is: one that is cancelled meanwhile is never
     /// sent, one that is written and not sent (a crash) is handed out again. With it the key to sign with, where the device
-    /// has one; where it has one that does not open, nothing is handed out: an unsigned command never takes its place.
+    /// has one; where it has one that does not open, nothing is handed out: an unsigned command never takes its place. One
+    /// that another node has sealed by a key that this one has not been given yet leaves the device due.
     async fn hand_out(&mut self, devices: &[DeviceId]) -> Result<Vec<Order>, store::Error> {
         let (ids, now) = (devices.to_vec(), self.clock.now());
         let claim = move |s: &dyn store::Store| {
@@ -201,6 +205,18 @@ impl Dispatcher {
             let open = |sealed: Vec<u8>| self.vault.open_32(Purpose::CommandKey, device.as_str(), &sealed);
             let key = match sealed.map(open).transpose() {
                 Ok(key) => key,
+                Err(error @ vault::Error::UnknownKey(_)) => {
+                    if self.locked.note(now).is_some() {
+                        tracing::warn!(
+                            device_id = %device,
+                            %error,
+                            "the device's command key cannot be opened here; its commands wait"
+                        );
+                    }
+                    self.due.insert(device.clone());
+                    commands.clear();
+                    None
+                }
                 Err(error) => {
                     self.refuse(&device, &commands, error).await?;
                     commands.clear();

@@ -137,9 +137,32 @@ async fn a_key_that_does_not_open_fails_the_command_and_nothing_goes_out_unsigne
     assert!(command.detail.unwrap().contains("command key cannot be opened"));
 }
 
+#[tokio::test]
+async fn commands_wait_while_the_key_is_sealed_by_one_that_is_not_at_hand_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut dispatcher = dispatcher(dir.path()).await;
+    let elsewhere = Arc::new(Keyring::of_new_key());
+    seal_by(&elsewhere, &dispatcher, device().as_str(), &[7; 32]);
+    let id = command(&dispatcher);
+    for _ in 0..2 {
+        dispatcher.deliver(vec![device()]).await;
+        assert!(dispatcher.due.contains(&device()), "it is tried again");
+        assert_eq!(dispatcher.store.command(id).unwrap().unwrap().status, CommandStatus::Sent, "it has not failed");
+        let (commands, key) = handed_out(&mut dispatcher).await;
+        assert!(commands.is_empty() && key.is_none(), "nothing goes out unsigned");
+    }
+    dispatcher.vault = elsewhere;
+    let (commands, key) = handed_out(&mut dispatcher).await;
+    assert_eq!((commands[0].cmd_id, key.as_deref()), (id, Some(&[7; 32])));
+}
+
 /// Gives the device a key that was sealed for `owner`.
 fn seal(dispatcher: &Dispatcher, owner: &str, key: &[u8; 32]) {
-    let vault = &dispatcher.vault;
+    seal_by(&dispatcher.vault, dispatcher, owner, key);
+}
+
+/// The same, sealed by the key of that ring.
+fn seal_by(vault: &Keyring, dispatcher: &Dispatcher, owner: &str, key: &[u8; 32]) {
     let envelope = vault.seal(Purpose::CommandKey, owner, key);
     let sealed = store::Sealed { key_id: vault.current().to_string(), envelope };
     assert!(dispatcher.store.set_device_secret(&device(), Purpose::CommandKey.name(), &sealed, NOW).unwrap());
