@@ -1,7 +1,8 @@
 //! Rate limits: so many requests of a kind a second, for each peer address and for each key.
 //!
-//! Bounded: at most [`MAX_TRACKED`] addresses and keys are told apart; beyond that the newcomers share one allowance.
-//! IPv6 peers count by /56, which is what one customer line gets. Knows no routes.
+//! Bounded: at most [`MAX_TRACKED`] addresses and keys are told apart. Whoever is keeps an allowance of their own; beyond that the
+//! newcomers share one a network, and when these are too many as well, one for all. Keys have room of their own: whoever has proved
+//! one is not pushed out by strangers. IPv6 peers count by /56, which is what one customer line gets. Knows no routes.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -9,13 +10,12 @@ use std::time::{Duration, Instant};
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
-use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 use quick_cache::sync::Cache;
 
-use crate::domain::line_of;
+use crate::domain::{Tracked, line_of, wide_of};
 
-/// Most addresses and keys told apart for each kind of request.
+/// Most addresses, networks and keys told apart for each kind of request.
 const MAX_TRACKED: usize = 16_384;
 /// Most peers without a log-in left that are known before they try again. (One forgotten is looked up once more.)
 const MAX_SPENT: usize = 4096;
@@ -84,6 +84,8 @@ impl Allowance {
 pub enum Who {
     /// A peer address, IPv6 cut to /56.
     Peer(IpAddr),
+    /// Newcomers of a network, where there are too many peers.
+    Wide(IpAddr),
     /// A key's name.
     Key(String),
     /// All that are not told apart.
@@ -97,7 +99,56 @@ impl Who {
     }
 }
 
-type Limiter = RateLimiter<Who, DashMapStateStore<Who>, DefaultClock, StateInformationMiddleware>;
+type Rate = RateLimiter<Who, Tracked<Who>, DefaultClock, StateInformationMiddleware>;
+
+/// A rate, and who has one of their own.
+struct Counter {
+    rate: Rate,
+    known: Tracked<Who>,
+}
+
+impl Counter {
+    fn new(quota: Quota) -> Self {
+        let known = Tracked::default();
+        Self { rate: Rate::new(quota, known.clone(), DefaultClock::default()), known }
+    }
+
+    fn has_place(&self, who: &Who) -> bool {
+        self.known.has_place(who, MAX_TRACKED)
+    }
+}
+
+/// The allowance of one kind of request; no peers push out keys.
+struct Limiter {
+    peers: Counter,
+    wide: Counter,
+    keys: Counter,
+}
+
+impl Limiter {
+    fn new(quota: Quota) -> Self {
+        let [peers, wide, keys] = [quota; 3].map(Counter::new);
+        Self { peers, wide, keys }
+    }
+
+    /// Where somebody is counted, and as whom.
+    fn place(&self, who: Who) -> (&Rate, Who) {
+        let (counter, who) = match who {
+            Who::Key(_) => (&self.keys, who),
+            Who::Peer(line) if !self.peers.has_place(&who) => (&self.wide, Who::Wide(wide_of(line))),
+            Who::Peer(_) => (&self.peers, who),
+            Who::Wide(_) | Who::Others => (&self.wide, who),
+        };
+        let who = if counter.has_place(&who) { who } else { Who::Others };
+        (&counter.rate, who)
+    }
+
+    fn sweep(&self) {
+        for counter in [&self.peers, &self.wide, &self.keys] {
+            counter.rate.retain_recent();
+        }
+    }
+}
 
 /// Counts requests against the allowances. One for the whole process.
 pub struct Limits {
@@ -133,8 +184,7 @@ impl Limits {
     pub fn new(options: LimitOptions) -> Self {
         let limiter = |allowance: Option<Allowance>| {
             let Allowance { per_second, burst } = allowance?;
-            let quota = Quota::per_second(per_second).allow_burst(burst);
-            Some(RateLimiter::dashmap(quota).with_middleware::<StateInformationMiddleware>())
+            Some(Limiter::new(Quota::per_second(per_second).allow_burst(burst)))
         };
         Self {
             read: limiter(options.read),
@@ -154,8 +204,8 @@ impl Limits {
             Kind::Login => &self.login,
         };
         let limiter = limiter.as_ref()?;
-        let who = told_apart(limiter, who);
-        let (standing, wait) = match limiter.check_key(&who) {
+        let (rate, who) = limiter.place(who);
+        let (standing, wait) = match rate.check_key(&who) {
             Ok(state) => {
                 let (limit, remaining) = (state.quota().burst_size().get(), state.remaining_burst_capacity());
                 let interval = state.quota().replenish_interval();
@@ -178,7 +228,7 @@ impl Limits {
     /// How somebody stands who has no log-in left; `None` = there is one. Counts nothing.
     pub fn spent(&self, who: Who) -> Option<Standing> {
         let limiter = self.login.as_ref()?;
-        let (until, standing) = self.spent.get(&told_apart(limiter, who))?;
+        let (until, standing) = self.spent.get(&limiter.place(who).1)?;
         let wait = until.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero())?;
         Some(Standing { retry_after_s: Some(whole_seconds(wait).max(1)), ..standing })
     }
@@ -186,13 +236,9 @@ impl Limits {
     /// Forgets those whose allowance is whole again. To be called now and then.
     pub fn sweep(&self) {
         for limiter in [&self.read, &self.write, &self.command, &self.login].into_iter().flatten() {
-            limiter.retain_recent();
+            limiter.sweep();
         }
     }
-}
-
-fn told_apart(limiter: &Limiter, who: Who) -> Who {
-    if limiter.len() < MAX_TRACKED { who } else { Who::Others }
 }
 
 fn whole_seconds(d: Duration) -> u64 {
@@ -214,6 +260,34 @@ mod tests {
         assert_eq!(limits.count(Kind::Read, peer(2)).unwrap().retry_after_s, None);
         assert_eq!(limits.count(Kind::Write, peer(1)).unwrap().retry_after_s, None);
         assert_eq!(limits.count(Kind::Command, peer(1)), None);
+    }
+
+    #[test]
+    fn strangers_in_any_number_take_no_allowance_from_keys_nor_from_peers_that_were_there_before() {
+        let some = Some(Allowance::new(1, 1000));
+        let limits = Limits::new(LimitOptions { read: some, write: None, command: None, login: None });
+        let key = |name: &str| Who::Key(name.to_owned());
+        let peer = |n: u32| Who::peer(Some(IpAddr::V4(std::net::Ipv4Addr::from_bits(n))));
+        let is_alone = |who: Who| limits.count(Kind::Read, who).unwrap().remaining >= 997;
+        let most = u32::try_from(MAX_TRACKED).unwrap();
+        // All of 0.1.0.0/16.
+        for n in 0..most {
+            limits.count(Kind::Read, peer(0x1_0000 + n));
+        }
+        assert!(is_alone(peer(0x1_0000)), "there before");
+        assert!(is_alone(key("old")), "a key");
+        for n in 0..900 {
+            limits.count(Kind::Read, peer(0x5_0000 + n));
+        }
+        assert!(!is_alone(peer(0x5_ffff)), "newcomers of a network share one");
+        assert!(is_alone(peer(0x6_0000)), "those of another have theirs");
+        assert!(is_alone(peer(0x1_0000)) && is_alone(key("new")));
+        let limiter = limits.read.as_ref().unwrap();
+        assert_eq!((limiter.peers.rate.len(), limiter.wide.rate.len(), limiter.keys.rate.len()), (MAX_TRACKED, 2, 2));
+        for n in 0..most {
+            limits.count(Kind::Read, peer((n + 16) << 16));
+        }
+        assert!(limiter.wide.rate.len() <= MAX_TRACKED + 1, "{}", limiter.wide.rate.len());
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! Invariants: what is full refuses at once; too many at once are let in one after the other, first come, first served,
 //! so that a fleet that comes back as one is served and does not try again; every count goes back when its [`Permit`] is
-//! dropped. Bounded: a count an address that has a connection, a rate for [`MAX_TRACKED`] addresses (beyond that the
-//! newcomers share one). Knows no sockets.
+//! dropped. Bounded: a count an address that has a connection, a rate for [`MAX_TRACKED`] addresses. Whoever has one keeps it; beyond
+//! that the newcomers share one a network, and when these are too many as well, one for all. Knows no sockets.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 use super::{Options, Shared};
-use crate::domain::{NoPlace, Places, line_of};
+use crate::domain::{NoPlace, Places, Tracked, line_of, wide_of};
 
-/// Most addresses whose rate is told apart.
+/// Most addresses, and networks, whose rate is told apart.
 const MAX_TRACKED: usize = 16_384;
 
 /// How often addresses that have been quiet are forgotten.
@@ -57,10 +57,59 @@ pub(super) enum Full {
     AddressRate,
 }
 
+/// A rate of each, and who has one.
+struct Counter {
+    rate: RateLimiter<IpAddr, Tracked<IpAddr>, DefaultClock>,
+    known: Tracked<IpAddr>,
+}
+
+impl Counter {
+    fn new(quota: Quota) -> Self {
+        let known = Tracked::default();
+        Self { rate: RateLimiter::new(quota, known.clone(), DefaultClock::default()), known }
+    }
+
+    fn has_place(&self, one: IpAddr) -> bool {
+        self.known.has_place(&one, MAX_TRACKED)
+    }
+
+    fn sweep(&self) {
+        self.rate.retain_recent();
+        self.rate.shrink_to_fit();
+    }
+}
+
+/// How often each address may connect.
+struct AddressRate {
+    lines: Counter,
+    /// Of newcomers, where there are too many addresses.
+    wide: Counter,
+}
+
+impl AddressRate {
+    fn new(rate: Rate) -> Self {
+        Self { lines: Counter::new(rate.quota()), wide: Counter::new(rate.quota()) }
+    }
+
+    fn is_within(&self, line: IpAddr) -> bool {
+        if self.lines.has_place(line) {
+            return self.lines.rate.check_key(&line).is_ok();
+        }
+        let wide = wide_of(line);
+        let who = if self.wide.has_place(wide) { wide } else { OTHERS };
+        self.wide.rate.check_key(&who).is_ok()
+    }
+
+    fn sweep(&self) {
+        self.lines.sweep();
+        self.wide.sweep();
+    }
+}
+
 /// See the module.
 pub(super) struct Gate {
     places: Mutex<Places<IpAddr>>,
-    address_rate: Option<DefaultKeyedRateLimiter<IpAddr>>,
+    address_rate: Option<AddressRate>,
     rate: Option<DefaultDirectRateLimiter>,
     /// Whose turn it is; waiters are served in order.
     turn: tokio::sync::Mutex<()>,
@@ -76,7 +125,7 @@ impl Gate {
     pub(super) fn new(options: &Options) -> Arc<Self> {
         Arc::new(Self {
             places: Mutex::new(Places::new(options.max_connections, options.max_connections_per_address)),
-            address_rate: options.address_connect_rate.map(|rate| RateLimiter::keyed(rate.quota())),
+            address_rate: options.address_connect_rate.map(AddressRate::new),
             rate: options.connect_rate.map(|rate| RateLimiter::direct(rate.quota())),
             turn: tokio::sync::Mutex::default(),
         })
@@ -84,7 +133,7 @@ impl Gate {
 
     /// Takes a place for a connection from `peer`.
     pub(super) fn enter(self: &Arc<Self>, peer: IpAddr) -> Result<Permit, Full> {
-        if self.address_rate.as_ref().is_some_and(|rate| !is_within(rate, line_of(peer))) {
+        if self.address_rate.as_ref().is_some_and(|rate| !rate.is_within(line_of(peer))) {
             return Err(Full::AddressRate);
         }
         self.places().enter(line_of(peer)).map_err(|none| match none {
@@ -112,19 +161,13 @@ impl Gate {
     /// Forgets the rates of addresses that have been quiet.
     fn sweep(&self) {
         if let Some(rate) = &self.address_rate {
-            rate.retain_recent();
-            rate.shrink_to_fit();
+            rate.sweep();
         }
     }
 
     fn places(&self) -> MutexGuard<'_, Places<IpAddr>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn is_within(rate: &DefaultKeyedRateLimiter<IpAddr>, line: IpAddr) -> bool {
-    let who = if rate.len() < MAX_TRACKED { line } else { OTHERS };
-    rate.check_key(&who).is_ok()
 }
 
 impl Drop for Permit {
@@ -189,15 +232,31 @@ mod tests {
     }
 
     #[test]
-    fn addresses_beyond_the_tracked_ones_share_one_rate_until_the_sweep() {
+    fn addresses_beyond_the_tracked_ones_share_a_rate_a_network_and_take_none_from_those_there_before() {
+        let gate = gate(Options { address_connect_rate: Rate::new(1, 1000), ..Options::default() });
+        let rate = gate.address_rate.as_ref().unwrap();
+        let at = |n: u32| IpAddr::V4(Ipv4Addr::from_bits(n));
+        let most = u32::try_from(MAX_TRACKED).unwrap();
+        (0..most).for_each(|n| assert!(rate.is_within(at(0x1_0000 + n))));
+        let newcomers = (0..3000).filter(|n| rate.is_within(at(0x5_0000 + n))).count();
+        assert!((1000..2000).contains(&newcomers), "they share one: {newcomers}");
+        assert!(rate.is_within(at(0x1_0000)), "there before");
+        assert!(rate.is_within(at(0x6_0000)), "another network's");
+        for n in 0..most + 100 {
+            rate.is_within(at((n + 16) << 16));
+        }
+        let tracked = (rate.lines.rate.len(), rate.wide.rate.len());
+        assert!(tracked.0 <= MAX_TRACKED && tracked.1 <= MAX_TRACKED + 1, "{tracked:?}");
+    }
+
+    #[test]
+    fn addresses_that_have_been_quiet_are_forgotten() {
         let gate = gate(Options { address_connect_rate: Rate::new(1000, 1), ..Options::default() });
         let rate = gate.address_rate.as_ref().unwrap();
-        let at = |n: usize| IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(n + 1).unwrap()));
-        for n in 0..MAX_TRACKED + 100 {
-            is_within(rate, at(n));
+        for n in 0..u32::try_from(MAX_TRACKED + 100).unwrap() {
+            rate.is_within(IpAddr::V4(Ipv4Addr::from_bits(n)));
         }
-        assert!(rate.len() <= MAX_TRACKED + 1, "{}", rate.len());
-        while !rate.is_empty() {
+        while !(rate.lines.rate.is_empty() && rate.wide.rate.is_empty()) {
             std::thread::yield_now(); // an allowance of one is whole again after a millisecond
             gate.sweep();
         }

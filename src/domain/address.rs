@@ -3,13 +3,22 @@
 //! An IPv6 customer line gets a /56 (RFC 6177) and chooses freely within it: counting single addresses would count
 //! nothing. Knows no limits.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The address that stands for all of one peer: an IPv6 one cut to its /56, an IPv4-mapped one as IPv4.
 pub fn line_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 72))),
+    }
+}
+
+/// The network that stands for many lines at once, where there are too many to tell apart: a /16 of IPv4, a /32 of IPv6, which is
+/// what one provider gets.
+pub fn wide_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & (u32::MAX << 16))),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 96))),
     }
 }
 
@@ -78,5 +87,18 @@ mod tests {
         check("2001:db8:0:100::1", "2001:db8:0:200::1", false);
         check("::ffff:10.0.0.1", "10.0.0.1", true);
         check("10.0.0.1", "10.0.0.2", false);
+    }
+
+    #[test]
+    fn many_lines_are_one_network() {
+        let check = |a: &str, b: &str, same: bool| {
+            let [a, b] = [a, b].map(|text| wide_of(text.parse().expect("is an address")));
+            assert_eq!(a == b, same, "{a} {b}");
+        };
+        check("10.1.2.3", "10.1.200.3", true);
+        check("10.1.2.3", "10.2.2.3", false);
+        check("::ffff:10.1.0.1", "10.1.2.3", true);
+        check("2001:db8:1::1", "2001:db8:ffff::1", true);
+        check("2001:db8::1", "2001:db9::1", false);
     }
 }

@@ -26,8 +26,9 @@ pub mod rollout;
 pub mod rule;
 pub mod sequence;
 pub mod time;
+mod tracked;
 
-pub use address::{Network, line_of};
+pub use address::{Network, line_of, wide_of};
 pub use device::{DEFAULT_DEVICE_TYPE, DeviceState, Registration};
 pub use ids::{CommandId, DeviceId};
 pub use message::{Body, Message, Refusal, Sequence};
@@ -37,3 +38,4 @@ pub use places::{NoPlace, Places};
 pub use quantity::Quantity;
 pub use rfc3339::TimeText;
 pub use time::{Clock, Timestamp};
+pub use tracked::Tracked;
