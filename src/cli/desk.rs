@@ -77,13 +77,25 @@ pub(super) fn note(
     detail: String,
     at: Timestamp,
 ) -> anyhow::Result<()> {
+    note_outcome(store, action, target, AuditOutcome::Done, detail, at)
+}
+
+/// The same, of what may have gone wrong.
+pub(super) fn note_outcome(
+    store: &SharedStore,
+    action: &str,
+    target: &str,
+    outcome: AuditOutcome,
+    detail: String,
+    at: Timestamp,
+) -> anyhow::Result<()> {
     let entry = AuditEntry {
         at,
         actor: LOCAL.to_owned(),
         address: None,
         action: action.to_owned(),
         target: target.to_owned(),
-        outcome: AuditOutcome::Done,
+        outcome,
         request_id: None,
         detail,
     };

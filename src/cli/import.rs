@@ -1,5 +1,6 @@
 //! `import`: takes an old installation over.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,7 +19,7 @@ use crate::domain::{Clock, Timestamp};
 use crate::import::{self, Kind, Options, Precision, Reading, Report, Target};
 use crate::payload::Window;
 use crate::serve::{self, DataDir};
-use crate::store;
+use crate::store::{self, AuditOutcome, SharedStore};
 
 /// Take an old installation over: its tables, the messages of its bucket, the points of its InfluxDB
 #[derive(Debug, Args)]
@@ -145,14 +146,40 @@ fn import(args: ImportArgs, settings: &Settings, runtime: tokio::runtime::Handle
         now,
     };
     let bar = progress();
-    let report = import::run(&options, target, &mut |kind, read| bar.set_message(format!("{} {read}", kind.name())));
+    let mut heard = BTreeMap::new();
+    let report = import::run(&options, target, &mut |kind, read| {
+        heard.insert(kind, read);
+        bar.set_message(format!("{} {read}", kind.name()));
+    });
     bar.finish_and_clear();
-    let report = report.context("the import stopped; what is stored stays, run it again to go on")?;
     if let Some(store) = store {
-        let stored = report.kinds.iter().map(|(kind, tally)| format!("{} {}", tally.stored, kind.name()));
-        desk::note(&store, "import.run", "", stored.collect::<Vec<_>>().join(", "), now)?;
+        note(&store, &report, &heard, now)?;
     }
-    Ok(report)
+    report.context("the import stopped; what is stored stays, run it again to go on")
+}
+
+/// Notes what became of it. What stopped it comes before a log that cannot be written, which may have the same cause.
+fn note(
+    store: &SharedStore,
+    report: &Result<Report, import::Error>,
+    heard: &BTreeMap<Kind, u64>,
+    now: Timestamp,
+) -> anyhow::Result<()> {
+    match report {
+        Ok(report) => {
+            let stored = report.kinds.iter().map(|(kind, tally)| format!("{} {}", tally.stored, kind.name()));
+            desk::note(store, "import.run", "", stored.collect::<Vec<_>>().join(", "), now)
+        }
+        Err(error) => {
+            let read: String =
+                heard.iter().map(|(kind, count)| format!(", {count} {} or more read", kind.name())).collect();
+            let detail = format!("stopped{read}: {error}");
+            if let Err(unnoted) = desk::note_outcome(store, "import.run", "", AuditOutcome::Failed, detail, now) {
+                eprintln!("warning: {unnoted:#}");
+            }
+            Ok(())
+        }
+    }
 }
 
 /// Since when the archive keeps what was received: its upkeep deletes whole days. `None` = for ever.

@@ -183,7 +183,11 @@ impl Office<'_> {
             dir.display()
         );
         let validity = Validity { now: self.now, days: days.unwrap_or(self.settings.pki.ca_days) };
+        let is_replaced = own.exists();
         let ca = authority::make_ca(&dir, validity)?;
+        let name = ca.facts().common_name.as_deref().unwrap_or_default();
+        let detail = format!("{name}{}", if is_replaced { ", in place of another" } else { "" });
+        note(&self.store, "authority.create", &ca.facts().serial, detail, self.now)?;
         if let Some(issued) = authority::renew_server_if_due(&dir, &self.settings, self.now)? {
             self.keep(&issued, None, None)?;
         }

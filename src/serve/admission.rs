@@ -10,9 +10,10 @@ use std::path::PathBuf;
 use anyhow::Context;
 use tokio::sync::watch;
 
-use super::{credentials, first_start, given_keys, secrets};
+use super::{credentials, deeds, first_start, given_keys, secrets};
 use crate::domain::Clock;
 use crate::observe::backoff::Backoff;
+use crate::pki::Facts;
 use crate::store::{self, ApiKey, Certificate, SharedStore};
 use crate::tls::Revocations;
 
@@ -27,6 +28,8 @@ pub struct Admission {
     pub keys: secrets::Keys,
     /// API keys that others have already.
     pub given: Vec<ApiKey>,
+    /// The certificate authority that was just made.
+    pub authority: Option<Facts>,
     /// A certificate that was just issued to this server.
     pub issued: Option<Certificate>,
     /// Where the admin key is written; `None` = nobody needs one.
@@ -75,15 +78,21 @@ impl Admission {
     /// Does it, and opens the doors; the admin key that was made.
     pub async fn run(&self, opener: &Opener) -> anyhow::Result<Option<String>> {
         self.keys.prove(&self.store).await?;
-        given_keys::keep(&self.store, &self.given).await?;
+        given_keys::keep(&self.store, &self.given, self.clock.now()).await?;
         let made = match &self.key_file {
             Some(file) => first_start::admin_key(&self.store, file, &self.clock).await?,
             None => None,
         };
         let seen = credentials::load(&self.store, &self.revocations, self.clock.now()).await?;
         if let Some(issued) = &self.issued {
-            let kept = credentials::keep(&self.store, issued.clone()).await;
+            let kept = credentials::keep(&self.store, issued.clone(), self.clock.now()).await;
             kept.context("the server certificate cannot be stored")?;
+        }
+        // The last of what may fail and is tried again: it is noted once.
+        if let Some(made) = &self.authority {
+            let detail = made.common_name.clone().unwrap_or_default();
+            let noted = deeds::note(&self.store, "authority.create", &made.serial, detail, self.clock.now()).await;
+            noted.context("the audit log cannot be written")?;
         }
         opener.seen.send_replace(seen);
         opener.open.send_replace(true);

@@ -20,13 +20,21 @@ pub const SERVER_CERT: &str = "server.pem";
 /// See [`SERVER_CERT`].
 pub const SERVER_KEY: &str = "server.key";
 
-/// What is missing is made; the server's new certificate, where there is one.
-pub fn prepare(dir: &Path, settings: &Settings, now: Timestamp) -> anyhow::Result<Option<Issued>> {
-    let own = OwnCa::at(dir);
-    if !own.exists() && settings.mqtt.tls_client_ca_file.is_none() {
-        make_ca(dir, Validity { now, days: settings.pki.ca_days })?;
-    }
-    renew_server_if_due(dir, settings, now)
+/// What was missing and is there now.
+#[derive(Debug, Default)]
+pub struct Made {
+    /// The authority.
+    pub authority: Option<Facts>,
+    /// The server's certificate.
+    pub server: Option<Issued>,
+}
+
+/// What is missing is made.
+pub fn prepare(dir: &Path, settings: &Settings, now: Timestamp) -> anyhow::Result<Made> {
+    let is_missing = !OwnCa::at(dir).exists() && settings.mqtt.tls_client_ca_file.is_none();
+    let made = is_missing.then(|| make_ca(dir, Validity { now, days: settings.pki.ca_days })).transpose()?;
+    let authority = made.map(|ca| ca.facts().clone());
+    Ok(Made { authority, server: renew_server_if_due(dir, settings, now)? })
 }
 
 /// Makes an authority; one that is there is replaced.
@@ -113,6 +121,11 @@ mod tests {
 
     const DAY_US: i64 = 86_400_000_000;
 
+    /// The server's new certificate, where there is one.
+    fn prepare(dir: &Path, settings: &Settings, now: Timestamp) -> anyhow::Result<Option<Issued>> {
+        super::prepare(dir, settings, now).map(|made| made.server)
+    }
+
     fn settings(flags: &[(&str, &str)]) -> Settings {
         let flag = |(key, value): &(&str, &str)| Flag {
             flag: (*key).to_owned(),
@@ -176,6 +189,16 @@ mod tests {
         let short = prepare(dir.path(), &named, now).unwrap().unwrap();
         assert_eq!(short.facts.not_after, now.plus_us(40 * DAY_US), "not longer than the authority");
         assert!(prepare(dir.path(), &named, now.plus_us(39 * DAY_US)).unwrap().is_none(), "no use in trying");
+    }
+
+    #[test]
+    fn an_authority_is_made_once_also_where_the_server_has_a_certificate_from_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let given = settings(&[("mqtt.tls_cert_file", "/server.pem"), ("mqtt.tls_key_file", "/server.key")]);
+        let made = super::prepare(dir.path(), &given, Timestamp(1_770_890_400_000_000)).unwrap();
+        assert!(made.authority.is_some() && made.server.is_none(), "{made:?}");
+        let again = super::prepare(dir.path(), &given, Timestamp(1_770_890_400_000_000)).unwrap();
+        assert!(again.authority.is_none() && again.server.is_none(), "{again:?}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::certificates::Served;
-use super::{Parts, authority};
+use super::{Parts, authority, deeds};
 use crate::broker::grant_of;
 use crate::collector::{self, RequestKind};
 use crate::config::Settings;
@@ -62,18 +62,22 @@ pub async fn load(store: &SharedStore, revocations: &Revocations, now: Timestamp
     Ok(seen)
 }
 
-/// Keeps a certificate; again is fine.
-pub async fn keep(store: &SharedStore, certificate: Certificate) -> Result<(), store::Error> {
+/// Keeps a certificate of this server, and notes that it was issued; again is fine.
+pub async fn keep(store: &SharedStore, certificate: Certificate, now: Timestamp) -> Result<(), store::Error> {
+    let serial = certificate.serial.clone();
     let add = move |s: &dyn store::Store| match s.certificate(&certificate.serial)? {
-        Some(_) => Ok(()),
-        None => s.add_certificate(&certificate),
+        Some(_) => Ok(false),
+        None => s.add_certificate(&certificate).map(|()| true),
     };
-    store::run(store, add).await
+    match store::run(store, add).await? {
+        true => deeds::note(store, "certificate.issue", &serial, "this server".to_owned(), now).await,
+        false => Ok(()),
+    }
 }
 
 /// What is kept of a certificate that was issued to this server.
 pub fn own(issued: crate::pki::Issued, now: Timestamp) -> Certificate {
-    Certificate::new(issued.pem, issued.facts, None, "server".to_owned(), now)
+    Certificate::new(issued.pem, issued.facts, None, deeds::ACTOR.to_owned(), now)
 }
 
 impl Watch {
@@ -202,7 +206,7 @@ impl Watch {
                 tokio::task::spawn_blocking(move || authority::renew_server_if_due(&dir, &settings, now)).await;
             match renewed {
                 Ok(Ok(Some(issued))) => {
-                    if let Err(error) = keep(&self.parts.store, own(issued, now)).await {
+                    if let Err(error) = keep(&self.parts.store, own(issued, now), now).await {
                         tracing::warn!(%error, "the new server certificate is not in the database");
                     }
                 }
@@ -267,5 +271,27 @@ impl Watch {
     fn ca(&self) -> Option<Facts> {
         let pem = OwnCa::at(&self.dir()).pem().ok()??;
         Facts::of_pem(&pem).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::{Ca, Validity};
+
+    #[tokio::test]
+    async fn a_certificate_of_this_server_is_kept_and_noted_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store::open(&format!("sqlite://{}/certificates.db", dir.path().display())).unwrap();
+        let now = Timestamp(1_770_890_400_000_000);
+        let (ca, _) = Ca::make("Test CA", Validity { now, days: 40 }).unwrap();
+        let issued = ca.issue_server(&["localhost".to_owned()], Validity { now, days: 30 }).unwrap();
+        let certificate = own(issued, now);
+        for _ in 0..2 {
+            keep(&store, certificate.clone(), now).await.unwrap();
+        }
+        assert!(store.certificate(&certificate.serial).unwrap().is_some());
+        let expected = ["server", "certificate.issue", certificate.serial.as_str(), "this server"];
+        assert_eq!(deeds::noted(&store), [expected.map(str::to_owned)]);
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::datadir::{DataDir, write_private};
+use super::deeds;
 use crate::api::key;
 use crate::domain::Clock;
 use crate::store::{self, Role, SharedStore};
@@ -22,7 +23,9 @@ pub async fn admin_key(store: &SharedStore, file: &Path, clock: &Clock) -> anyho
     let (text, key) = key::generate("first start", Role::Admin, None, now);
     // The file first: a key in the store whose text nobody has would keep everybody out.
     write_private(file, format!("{text}\n").as_bytes())?;
+    let (prefix, detail) = (key.prefix.clone(), format!("{} {:?}", key.role.name(), key.name));
     store::run(store, move |s| s.create_api_key(&key)).await.context("the admin key cannot be stored")?;
+    deeds::note(store, "key.create", &prefix, detail, now).await.context("the audit log cannot be written")?;
     Ok(Some(text))
 }
 
@@ -34,4 +37,23 @@ pub fn file(data: &DataDir) -> PathBuf {
 /// The key written by an earlier start.
 pub fn stored_key(data: &DataDir) -> Option<String> {
     std::fs::read_to_string(data.path(FILE)).ok().map(|text| text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Timestamp;
+
+    #[tokio::test]
+    async fn the_first_key_is_made_once_and_is_in_the_audit_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store::open(&format!("sqlite://{}/keys.db", dir.path().display())).unwrap();
+        let (file, clock) = (dir.path().join(FILE), Clock::manual(Timestamp(1_000)));
+        let text = admin_key(&store, &file, &clock).await.unwrap().expect("is made");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{text}\n"));
+        assert!(admin_key(&store, &file, &clock).await.unwrap().is_none());
+        let prefix = key::prefix_of(&text).unwrap();
+        let expected = ["server", "key.create", prefix, "admin \"first start\""];
+        assert_eq!(deeds::noted(&store), [expected.map(str::to_owned)]);
+    }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 
+use super::deeds;
 use crate::api::key;
 use crate::domain::Timestamp;
 use crate::store::{self, ApiKey, Role, SharedStore};
@@ -48,7 +49,7 @@ fn parse(text: &str, now: Timestamp) -> anyhow::Result<Vec<ApiKey>> {
 
 /// Adds those that are missing; how many. A prefix that belongs to another key is an error: its holder could not get in, and would
 /// not know why.
-pub async fn keep(store: &SharedStore, given: &[ApiKey]) -> anyhow::Result<usize> {
+pub async fn keep(store: &SharedStore, given: &[ApiKey], now: Timestamp) -> anyhow::Result<usize> {
     let mut added = 0;
     for key in given {
         if is_there(store, key).await? {
@@ -58,6 +59,9 @@ pub async fn keep(store: &SharedStore, given: &[ApiKey]) -> anyhow::Result<usize
         match store::run(store, move |s| s.create_api_key(&new)).await {
             Ok(_) => {
                 tracing::info!(key = key.prefix, name = key.name, role = key.role.name(), "API key added");
+                let detail = format!("{} {:?}, of auth.keys_file", key.role.name(), key.name);
+                let noted = deeds::note(store, "key.create", &key.prefix, detail, now).await;
+                noted.context("the audit log cannot be written")?;
                 added += 1;
             }
             // Another node was first.
@@ -120,12 +124,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = store::open(&format!("sqlite://{}/keys.db", dir.path().display())).unwrap();
         let given = parse(&format!("operator {} alerts", text("01234567")), NOW).unwrap();
-        assert_eq!(keep(&store, &given).await.unwrap(), 1);
+        assert_eq!(keep(&store, &given, NOW).await.unwrap(), 1);
         assert!(store.revoke_api_key("01234567", NOW).unwrap());
-        assert_eq!(keep(&store, &given).await.unwrap(), 0);
+        assert_eq!(keep(&store, &given, NOW).await.unwrap(), 0);
         assert!(store.api_key("01234567").unwrap().unwrap().revoked_at.is_some());
         let other = parse(&format!("operator iotm_01234567_{}", "b".repeat(43)), NOW).unwrap();
-        let error = keep(&store, &other).await.expect_err("is refused");
+        let error = keep(&store, &other, NOW).await.expect_err("is refused");
         assert_eq!(error.to_string(), "auth.keys_file: there is another key with the prefix 01234567");
+        let expected = ["server", "key.create", "01234567", "operator \"alerts\", of auth.keys_file"];
+        assert_eq!(deeds::noted(&store), [expected.map(str::to_owned)], "what was added, once");
     }
 }

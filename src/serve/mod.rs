@@ -14,6 +14,7 @@ mod bind;
 mod certificates;
 mod credentials;
 mod datadir;
+mod deeds;
 mod demo;
 mod firmware;
 mod first_start;

@@ -48,7 +48,7 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let has_authority = !open || demo > 0;
     let made = match has_authority {
         true => authority::prepare(&data.path("pki"), &settings, clock.now()).context("certificates cannot be made")?,
-        false => None,
+        false => authority::Made::default(),
     };
     let revocations = Revocations::default();
     let served = certificates::open(&settings, has_authority, &revocations, &clock)?;
@@ -66,7 +66,8 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         revocations: revocations.clone(),
         keys: secrets::find(&settings, &data)?,
         given,
-        issued: made.map(|issued| credentials::own(issued, clock.now())),
+        authority: made.authority,
+        issued: made.server.map(|issued| credentials::own(issued, clock.now())),
         key_file: (!open).then(|| first_start::file(&data)),
     };
     let vault = Arc::clone(&admission.keys.ring);

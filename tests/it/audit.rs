@@ -59,8 +59,12 @@ fn what_was_done_is_written_before_the_server_ends_and_edits_show() {
     let export = run(&data, &["audit", "export"]);
     let lines: Vec<Value> = text(&export).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |action: &str| lines.iter().filter(|l| l["action"] == action).collect::<Vec<_>>();
-    assert_eq!((of("POST /api/devices").len(), of("key.create").len()), (20, 1));
-    assert_eq!(of("key.create")[0]["actor"], "local");
+    assert_eq!(of("POST /api/devices").len(), 20);
+    // What the first start has made, and the command line later.
+    let by = |action: &str| of(action).iter().map(|l| l["actor"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(by("key.create"), ["server", "local"]);
+    assert_eq!(by("certificate.issue"), ["server"]);
+    assert_eq!(by("authority.create"), ["server"]);
     let refused = of("credential.refused");
     assert_eq!(refused.len(), 2, "the first, and how many followed: {refused:?}");
     assert!(refused[1]["detail"].as_str().unwrap().starts_with("9 more since "));
@@ -147,4 +151,40 @@ fn a_beginning_that_somebody_moved_is_seen_and_one_that_retention_moved_is_good(
         let (code, said) = verify(Some(format!("{}:{}", old.id, hex::encode(old.hash))));
         assert!(code == Some(1) && said.contains("entry 2 of --since proves nothing any more"), "{code:?} {said}");
     }
+}
+
+#[test]
+fn an_authority_that_is_replaced_and_an_import_that_stops_half_way_are_noted() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let entries = |action: &str| -> Vec<Value> {
+        let exported = run(&data, &["audit", "export", "--action", action]);
+        text(&exported).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    // The server's own certificate is from elsewhere: the authority alone is made.
+    for init in [&["pki", "init"][..], &["pki", "init", "--force"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_iot-meter"));
+        command.args(init).arg("--data-dir").arg(&data).current_dir(dir.path());
+        command
+            .env("IOT_METER__MQTT__TLS_CERT_FILE", "/server.pem")
+            .env("IOT_METER__MQTT__TLS_KEY_FILE", "/server.key");
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{}", text(&done));
+    }
+    let made = entries("authority.create");
+    let details: Vec<&str> = made.iter().map(|entry| entry["detail"].as_str().unwrap()).collect();
+    assert_eq!(details.len(), 2, "{made:?}");
+    assert!(!details[0].contains("in place of") && details[1].ends_with(", in place of another"), "{details:?}");
+    assert!(made.iter().all(|entry| entry["actor"] == "local") && made[0]["target"] != made[1]["target"], "{made:?}");
+
+    std::fs::create_dir(dir.path().join("old")).unwrap();
+    std::fs::write(dir.path().join("old/devices.csv"), "device_id,device_name\nm1,One\n").unwrap();
+    let (old, points) = (dir.path().join("old"), dir.path().join("not-there.lp"));
+    let stopped = run(&data, &["import", "--tables", old.to_str().unwrap(), "--points", points.to_str().unwrap()]);
+    assert!(!stopped.status.success() && text(&stopped).contains("the import stopped"), "{}", text(&stopped));
+    let noted = entries("import.run");
+    assert_eq!(noted.len(), 1, "{noted:?}");
+    assert_eq!((&noted[0]["outcome"], &noted[0]["actor"]), (&json!("failed"), &json!("local")));
+    let detail = noted[0]["detail"].as_str().unwrap();
+    assert!(detail.starts_with("stopped") && detail.contains("not-there.lp"), "{detail}");
 }
