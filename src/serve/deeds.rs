@@ -33,6 +33,6 @@ pub async fn note(
 /// All entries, oldest first: who, what, on what, and more.
 #[cfg(test)]
 pub fn noted(store: &SharedStore) -> Vec<[String; 4]> {
-    let rows = store.audit(&store::AuditFilter::default(), store::Page::offset(0, 1000)).unwrap().items;
+    let rows = store.audit(&store::AuditFilter::default(), store::Page::offset(0, 1000)).expect("is read").items;
     rows.into_iter().rev().map(|row| [row.entry.actor, row.entry.action, row.entry.target, row.entry.detail]).collect()
 }
