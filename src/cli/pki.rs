@@ -281,7 +281,9 @@ impl Office<'_> {
             Issuance::Kept => {}
             Issuance::NoDevice => bail!("there is no device {of}; register it first (iot-meter device add {of})"),
             Issuance::Disabled => bail!("the device {of} is disabled; make it active first"),
-            Issuance::Revoked => bail!("{} was revoked: its key is not to be trusted any more", follows.unwrap_or("it")),
+            Issuance::Revoked => {
+                bail!("{} was revoked: its key is not to be trusted any more", follows.unwrap_or("it"))
+            }
             Issuance::TooMany => bail!(
                 "{of} has {MAX_GOOD_CERTIFICATES} certificates that are good; revoke those it does not use any more \
                  (iot-meter pki list --device {of})"
