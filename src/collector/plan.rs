@@ -2,6 +2,9 @@
 //!
 //! Invariant: the same messages in the same order on the same states give the same batch; time comes in with the messages.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use serde_json::json;
 
 use super::cache::States;
@@ -14,7 +17,7 @@ use crate::domain::{
 };
 use crate::journal::Offset;
 use crate::payload::Kind;
-use crate::store::{AlertChange, Batch, CommandChange, EventRow, NewDevice, RuleAlert, TelemetryRow};
+use crate::store::{AlertChange, Batch, CommandChange, EventRow, GapEntry, NewDevice, RuleAlert, TelemetryRow};
 
 /// What to do with a message of a device that is not registered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,6 +98,8 @@ pub struct Plan<'a> {
     unknown: UnknownDevices,
     rules: Option<&'a RuleSet>,
     batch: Batch,
+    /// Where in the batch a ledger entry is, by what names it.
+    entries: HashMap<(DeviceId, Timestamp, u32), usize>,
     tally: Tally,
 }
 
@@ -110,7 +115,8 @@ pub fn plan(states: &mut States, decoded: Vec<Decoded>, unknown: UnknownDevices,
 impl<'a> Plan<'a> {
     /// An empty plan on these states.
     pub fn new(states: &'a mut States, unknown: UnknownDevices) -> Self {
-        Self { states, unknown, rules: None, batch: Batch::default(), tally: Tally::default() }
+        let (batch, tally) = (Batch::default(), Tally::default());
+        Self { states, unknown, rules: None, batch, entries: HashMap::new(), tally }
     }
 
     /// The batch, with the states it changes.
@@ -340,7 +346,24 @@ impl<'a> Plan<'a> {
             None
         };
         self.batch.alerts.extend(alert);
-        self.batch.gaps.push((device.clone(), gap, received_at));
+        self.enter(device, gap, received_at);
+    }
+
+    /// Into the ledger. However often a gap changes within a batch, it is one entry there: as it was left.
+    fn enter(&mut self, device: &DeviceId, gap: Gap, at: Timestamp) {
+        match self.entries.entry((device.clone(), gap.after, gap.first)) {
+            Entry::Vacant(place) => {
+                place.insert(self.batch.gaps.len());
+                let filled_at = gap.is_filled().then_some(at);
+                self.batch.gaps.push((device.clone(), GapEntry { gap, detected_at: at, filled_at }));
+            }
+            Entry::Occupied(place) => {
+                if let Some((_, entry)) = self.batch.gaps.get_mut(*place.get()) {
+                    entry.filled_at = gap.is_filled().then_some(entry.filled_at.unwrap_or(at));
+                    entry.gap = gap;
+                }
+            }
+        }
     }
 }
 

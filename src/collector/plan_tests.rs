@@ -5,13 +5,14 @@ use super::plan::{Decoded, Plan, Tally, UnknownDevices, plan};
 use crate::domain::message::{AckResult, CommandAck, Hello};
 use crate::domain::presence::Connection;
 use crate::domain::rule::{Condition, Op, Rule, RuleId, RuleSet, Selector, Severity};
+use crate::domain::sequence::Gap;
 use crate::domain::{
     Body, CommandId, DeviceId, DeviceState, Message, Metric, Quantity, Refusal, Registration, Sequence, Telemetry,
     Timestamp,
 };
 use crate::journal::Offset;
 use crate::payload::Kind;
-use crate::store::{AlertChange, Batch, RuleAlert};
+use crate::store::{AlertChange, Batch, GapEntry, RuleAlert};
 
 fn id() -> DeviceId {
     DeviceId::parse("m1").unwrap()
@@ -128,6 +129,36 @@ fn a_filled_gap_clears_its_alert_only_when_no_other_is_open() {
     assert_eq!((tally.gaps_filled, batch.alerts.len()), (1, 0), "3 is still missing");
     let (batch, _) = run(&mut states, vec![said(at(3), 3, volts(1.0))], UnknownDevices::Refuse);
     assert!(matches!(batch.alerts[..], [AlertChange::Clear { .. }]), "{:?}", batch.alerts);
+}
+
+#[test]
+fn a_gap_is_one_change_of_a_batch_however_many_late_messages_it_is_filled_by() {
+    let late = |n: u32, received: i64| {
+        let message = said(at(i64::from(n)), n, volts(1.0));
+        Decoded { received_at: at(received), ..message }
+    };
+    let entry = |first: u32, last: u32, missing: &[(u32, u32)], detected: i64, filled: Option<i64>| {
+        let (after, before) = (at(i64::from(first) - 1), at(i64::from(last) + 1));
+        let gap = Gap { first, last, after, before, missing: missing.to_vec() };
+        (id(), GapEntry { gap, detected_at: at(detected), filled_at: filled.map(at) })
+    };
+    let mut states = registered(true);
+    let mut gaps = |messages: Vec<Decoded>| {
+        let (batch, tally) = run(&mut states, messages, UnknownDevices::Refuse);
+        (batch.gaps, tally.gaps_opened, tally.gaps_filled)
+    };
+    let found = gaps(vec![late(0, 1), late(1001, 2000), late(1005, 2001), late(1003, 2002), late(500, 2003)]);
+    // What is left of a gap keeps its name.
+    let wide = entry(1, 1000, &[(1, 499), (501, 1000)], 2000, None);
+    assert_eq!(found, (vec![wide, entry(1002, 1004, &[(1002, 1002), (1004, 1004)], 2001, None)], 2, 0));
+    let mut messages: Vec<Decoded> = (1..=1000).filter(|n| *n != 500).map(|n| late(n, 3000 + i64::from(n))).collect();
+    messages.insert(400, late(1004, 3999));
+    messages.push(late(77, 5000));
+    let filled = entry(1, 1000, &[], 3001, Some(4000));
+    assert_eq!(gaps(messages), (vec![filled, entry(1002, 1004, &[(1002, 1002)], 3999, None)], 0, 1));
+    let within_one = gaps(vec![late(1008, 6000), late(1006, 6001), late(1007, 6002), late(1002, 6003)]);
+    let last = entry(1002, 1004, &[], 6003, Some(6003));
+    assert_eq!(within_one, (vec![entry(1006, 1007, &[], 6000, Some(6002)), last], 1, 2));
 }
 
 #[test]

@@ -83,8 +83,9 @@ pub struct Batch {
     pub events: Vec<EventRow>,
     /// New states, whole; the registration inside is not written. A device once at most.
     pub states: Vec<(DeviceId, DeviceState)>,
-    /// Ledger entries, by (device, first, after): new ones and changed ones, in order.
-    pub gaps: Vec<(DeviceId, Gap, Timestamp)>,
+    /// Ledger entries, new ones and changed ones, in the order of their first change. One named by (device, after, first) once
+    /// at most. Of one that is stored already the time it was found stays, and the time it was filled.
+    pub gaps: Vec<(DeviceId, GapEntry)>,
     /// Alerts raised and cleared, in order.
     pub alerts: Vec<AlertChange>,
     /// Alerts raised and cleared by rules, in order.
@@ -303,7 +304,7 @@ impl Stats {
 
 // ---- ledger ----------------------------------------------------------------------------------------------------
 
-/// A ledger entry as shown.
+/// A ledger entry.
 #[derive(Clone, PartialEq, Debug)]
 pub struct GapEntry {
     /// The range and what of it is still missing.

@@ -170,6 +170,12 @@ fn gap(first: u32, after: i64, missing: &[(u32, u32)]) -> Gap {
     Gap { first, last: first.wrapping_add(2), after: at(after), before: at(after + 4), missing: missing.to_vec() }
 }
 
+/// A ledger entry that was found, or last changed, in that second.
+fn entry(device: &str, gap: Gap, second: i64) -> (DeviceId, GapEntry) {
+    let filled_at = gap.is_filled().then_some(at(second));
+    (id(device), GapEntry { gap, detected_at: at(second), filled_at })
+}
+
 fn states_come_back_whole(store: &dyn Store) {
     let latest = |value: f64, unit: Option<&str>| Latest { ts: at(3), value, unit: unit.map(Into::into) };
     let open = vec![gap(u32::MAX, 1, &[(u32::MAX, 0)]), gap(8, 5, &[(8, 8), (10, 10)])];
@@ -196,7 +202,7 @@ fn states_come_back_whole(store: &dyn Store) {
             (RuleId(11), Holding { generation: 11, since: at(-2), is_firing: false }),
         ]),
     };
-    let gaps = open.iter().map(|gap| (id("state"), gap.clone(), at(10))).collect();
+    let gaps = open.iter().map(|gap| entry("state", gap.clone(), 10)).collect();
     let states = vec![(id("state"), state.clone())];
     store.commit(&Batch { states, gaps, ..Batch::default() }).unwrap();
     assert_eq!(state_of(store, "state"), Some(state.clone()));
@@ -215,7 +221,7 @@ fn states_come_back_whole(store: &dyn Store) {
 
 fn only_the_newest_open_gaps_are_followed(store: &dyn Store) {
     let all: Vec<Gap> = (0..200u32).map(|n| gap(n * 10, i64::from(n), &[(n * 10, n * 10)])).collect();
-    let gaps = all.iter().map(|gap| (id("holes"), gap.clone(), at(0))).collect();
+    let gaps = all.iter().map(|gap| entry("holes", gap.clone(), 0)).collect();
     let states = vec![(id("holes"), DeviceState::default())];
     store.commit(&Batch { gaps, states, ..Batch::default() }).unwrap();
     let open = state_of(store, "holes").unwrap().sequence.open;
@@ -298,11 +304,13 @@ fn a_long_range_is_read_whole_however_dense_it_is(store: &dyn Store) {
 }
 
 fn the_ledger_shows_gaps_by_time(store: &dyn Store) {
-    let change = |gap: Gap, second| (id("ledger"), gap, at(second));
-    let gaps = vec![change(gap(5, 10, &[(5, 7)]), 20), change(gap(50, 100, &[(50, 52)]), 110)];
-    store.commit(&Batch { gaps, ..Batch::default() }).unwrap();
-    let gaps = vec![change(gap(5, 10, &[(6, 6)]), 30), change(gap(5, 10, &[]), 40), change(gap(5, 10, &[]), 50)];
-    store.commit(&Batch { gaps, ..Batch::default() }).unwrap();
+    let change = |gap: Gap, second| entry("ledger", gap, second);
+    let commit = |gaps| store.commit(&Batch { gaps, ..Batch::default() }).unwrap();
+    // Not in the order of their names.
+    commit(vec![change(gap(50, 100, &[(50, 52)]), 110), change(gap(5, 10, &[(5, 7)]), 20)]);
+    commit(vec![change(gap(5, 10, &[(6, 6)]), 30)]);
+    commit(vec![change(gap(5, 10, &[]), 40)]);
+    commit(vec![change(gap(5, 10, &[]), 50)]);
     let list = |from, to, page| store.gaps(&id("ledger"), at(from), at(to), page).unwrap();
     let filled = GapEntry { gap: gap(5, 10, &[]), detected_at: at(20), filled_at: Some(at(40)) };
     let open = GapEntry { gap: gap(50, 100, &[(50, 52)]), detected_at: at(110), filled_at: None };
@@ -330,7 +338,7 @@ fn deleting_keeps_or_purges_the_data(store: &dyn Store) {
             telemetry: vec![row(device, 1, 1)],
             events: vec![event(device, 2, 2, "hello")],
             states: vec![(id(device), DeviceState { span_us: 5, ..DeviceState::default() })],
-            gaps: vec![(id(device), gap(3, 1, &[(3, 3)]), at(3))],
+            gaps: vec![entry(device, gap(3, 1, &[(3, 3)]), 3)],
             alerts: vec![raise(device, 4)],
             ..Batch::default()
         };

@@ -12,7 +12,7 @@ use diesel::{
 };
 
 use super::schema::sequence_gaps::{self, dsl};
-use super::types::Time;
+use super::types::{Time, optional};
 use crate::domain::sequence::{Gap, MAX_OPEN_GAPS};
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
@@ -22,43 +22,34 @@ use crate::store::{GapEntry, Listing, Page, Place};
 /// A filled entry keeps the time it was filled.
 const UPSERT: &str = "INSERT INTO sequence_gaps \
      (device_id, first_seq, last_seq, after_ts, before_ts, missing, detected_at, filled_at) \
-     SELECT d, f, l, a, b, m::jsonb, t, CASE WHEN m = '[]' THEN t END \
-     FROM unnest($1, $2, $3, $4, $5, $6, $7) AS g (d, f, l, a, b, m, t) \
+     SELECT d, f, l, a, b, m::jsonb, t, e FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) AS g (d, f, l, a, b, m, t, e) \
      ON CONFLICT (device_id, after_ts, first_seq) DO UPDATE SET last_seq = excluded.last_seq, \
      before_ts = excluded.before_ts, missing = excluded.missing, filled_at = CASE WHEN excluded.filled_at IS NOT NULL \
      THEN coalesce(sequence_gaps.filled_at, excluded.filled_at) END";
 
-/// Writes entries as if in order, each with the time of the change. One statement may change an entry once: what is said
-/// of the same entry again goes into the next one.
-pub(super) fn upsert(connection: &mut PgConnection, gaps: &[(DeviceId, Gap, Timestamp)]) -> QueryResult<()> {
-    let mut rounds: Vec<Vec<&(DeviceId, Gap, Timestamp)>> = Vec::new();
-    let mut seen: HashMap<(&DeviceId, Timestamp, u32), usize> = HashMap::new();
-    for change in gaps {
-        let round = seen.entry((&change.0, change.1.after, change.1.first)).or_default();
-        if rounds.len() == *round {
-            rounds.push(Vec::new());
-        }
-        rounds[*round].push(change);
-        *round += 1;
+/// Writes entries, each of which is there once.
+pub(super) fn upsert(connection: &mut PgConnection, gaps: &[(DeviceId, GapEntry)]) -> QueryResult<()> {
+    if gaps.is_empty() {
+        return Ok(());
     }
-    for mut round in rounds {
-        round.sort_unstable_by(|a, b| (&a.0, a.1.after, a.1.first).cmp(&(&b.0, b.1.after, b.1.first)));
-        let all = |value: fn(&Gap) -> i64| round.iter().map(|(_, gap, _)| value(gap)).collect::<Vec<_>>();
-        let times = |value: fn(&Gap) -> Timestamp| round.iter().map(|(_, gap, _)| Time(value(gap))).collect::<Vec<_>>();
-        let devices: Vec<&str> = round.iter().map(|(device, ..)| device.as_str()).collect();
-        let missing: Vec<String> = round.iter().map(|(_, gap, _)| serde_json::json!(gap.missing).to_string()).collect();
-        let at: Vec<Time> = round.iter().map(|(.., at)| Time(*at)).collect();
-        sql_query(UPSERT)
-            .bind::<Array<Text>, _>(devices)
-            .bind::<Array<BigInt>, _>(all(|gap| gap.first.into()))
-            .bind::<Array<BigInt>, _>(all(|gap| gap.last.into()))
-            .bind::<Array<Timestamptz>, _>(times(|gap| gap.after))
-            .bind::<Array<Timestamptz>, _>(times(|gap| gap.before))
-            .bind::<Array<Text>, _>(missing)
-            .bind::<Array<Timestamptz>, _>(at)
-            .execute(connection)?;
-    }
-    Ok(())
+    let mut gaps: Vec<&(DeviceId, GapEntry)> = gaps.iter().collect();
+    gaps.sort_unstable_by(|a, b| (&a.0, a.1.gap.after, a.1.gap.first).cmp(&(&b.0, b.1.gap.after, b.1.gap.first)));
+    let numbers = |value: fn(&Gap) -> u32| gaps.iter().map(|(_, e)| i64::from(value(&e.gap))).collect::<Vec<_>>();
+    let times = |value: fn(&GapEntry) -> Timestamp| gaps.iter().map(|(_, e)| Time(value(e))).collect::<Vec<_>>();
+    let devices: Vec<&str> = gaps.iter().map(|(device, _)| device.as_str()).collect();
+    let missing: Vec<String> = gaps.iter().map(|(_, e)| serde_json::json!(e.gap.missing).to_string()).collect();
+    let filled: Vec<Option<Time>> = gaps.iter().map(|(_, e)| optional(e.filled_at)).collect();
+    sql_query(UPSERT)
+        .bind::<Array<Text>, _>(devices)
+        .bind::<Array<BigInt>, _>(numbers(|gap| gap.first))
+        .bind::<Array<BigInt>, _>(numbers(|gap| gap.last))
+        .bind::<Array<Timestamptz>, _>(times(|entry| entry.gap.after))
+        .bind::<Array<Timestamptz>, _>(times(|entry| entry.gap.before))
+        .bind::<Array<Text>, _>(missing)
+        .bind::<Array<Timestamptz>, _>(times(|entry| entry.detected_at))
+        .bind::<Array<Nullable<Timestamptz>>, _>(filled)
+        .execute(connection)
+        .map(drop)
 }
 
 #[derive(QueryableByName)]

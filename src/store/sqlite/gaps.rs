@@ -34,9 +34,9 @@ statement! {
 
 type Row = (i64, i64, i64, i64, String, i64, Option<i64>);
 
-/// Writes entries in order; each with the time of the change.
-pub(super) fn upsert(connection: &mut SqliteConnection, gaps: &[(DeviceId, Gap, Timestamp)]) -> QueryResult<()> {
-    for (device, gap, at) in gaps {
+/// Writes entries in order.
+pub(super) fn upsert(connection: &mut SqliteConnection, gaps: &[(DeviceId, GapEntry)]) -> QueryResult<()> {
+    for (device, GapEntry { gap, detected_at, filled_at }) in gaps {
         let missing = serde_json::json!(gap.missing).to_string();
         let statement = UpsertGap {
             device_id: device.as_str(),
@@ -45,8 +45,8 @@ pub(super) fn upsert(connection: &mut SqliteConnection, gaps: &[(DeviceId, Gap, 
             after_ts: gap.after.0,
             before_ts: gap.before.0,
             missing: &missing,
-            detected_at: at.0,
-            filled_at: gap.missing.is_empty().then_some(at.0),
+            detected_at: detected_at.0,
+            filled_at: filled_at.map(|at| at.0),
         };
         statement.execute(connection)?;
     }

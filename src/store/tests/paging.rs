@@ -84,7 +84,8 @@ fn add(store: &dyn Store, prefix: &str, n: i64) {
     let (first, second) = (u32::try_from(n).unwrap(), LONG_AGO_S + n / 2);
     let gap = Gap { first, last: first, after: at(second), before: at(second), missing: vec![] };
     let log = format!("{prefix}log");
-    let (gaps, events) = (vec![(id(&log), gap, T)], vec![event(&log, second, first, "hello")]);
+    let entry = GapEntry { gap, detected_at: T, filled_at: Some(T) };
+    let (gaps, events) = (vec![(id(&log), entry)], vec![event(&log, second, first, "hello")]);
     store.commit(&Batch { gaps, events, ..Batch::default() }).unwrap();
 }
 
