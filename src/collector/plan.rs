@@ -9,11 +9,12 @@ use serde_json::json;
 
 use super::cache::States;
 use crate::domain::alert::AlertKind;
+use crate::domain::energy::is_clock_off;
 use crate::domain::presence::{Connection, PresenceChange};
 use crate::domain::rule::{RuleSet, Severity, Verdict};
 use crate::domain::sequence::{Gap, Observation};
 use crate::domain::{
-    Body, DEFAULT_DEVICE_TYPE, DeviceId, DeviceState, Message, Refusal, Registration, Telemetry, Timestamp,
+    Body, DEFAULT_DEVICE_TYPE, DeviceId, DeviceState, Message, Refusal, Registration, Sequence, Telemetry, Timestamp,
 };
 use crate::journal::Offset;
 use crate::payload::Kind;
@@ -227,12 +228,13 @@ impl<'a> Plan<'a> {
         let Message { device, ts, seq, body, .. } = message;
         self.tally.kind(body.kind());
         self.tally.ahead += u64::from(ts.0 - received_at.0 > AHEAD_US);
+        let is_newest = self.is_newest(&device, seq, ts, received_at);
         let is_known = seq.counted().is_some_and(|counted| self.count(&device, counted, ts, received_at));
         self.hear(&device, Connection::said_by(&body), received_at);
         let kind = body.kind();
         let body = match body {
             Body::Telemetry(mut values) => {
-                self.measure(&device, &mut values, ts, received_at);
+                self.measure(&device, &mut values, (ts, is_newest), received_at);
                 self.tally.readings += values.len() as u64;
                 self.tally.flagged += u64::from(values.flagged);
                 self.tally.dropped += u64::from(values.dropped);
@@ -268,13 +270,19 @@ impl<'a> Plan<'a> {
     }
 
     /// Takes a datagram in, and judges it by the alert rules.
-    fn measure(&mut self, device: &DeviceId, values: &mut Telemetry, ts: Timestamp, received_at: Timestamp) {
+    fn measure(
+        &mut self,
+        device: &DeviceId,
+        values: &mut Telemetry,
+        (ts, is_newest): (Timestamp, bool),
+        received_at: Timestamp,
+    ) {
         let state = self.states.edit(device);
         let Some(rules) = self.rules.filter(|rules| !rules.is_empty() || !state.rules.is_empty()) else {
             state.absorb(values, ts);
             return;
         };
-        let seen = rules.seen(state, values);
+        let seen = rules.seen(state, values, (ts, is_newest));
         state.absorb(values, ts);
         for verdict in rules.judge(device, state, (&seen, values, ts)) {
             self.batch.rule_alerts.push(match verdict {
@@ -295,6 +303,16 @@ impl<'a> Plan<'a> {
                 }
             });
         }
+    }
+
+    /// Whether a message, not counted yet, is the last that its meter has said. One without a counter is taken for it unless it
+    /// is ahead itself.
+    fn is_newest(&self, device: &DeviceId, seq: Sequence, ts: Timestamp, received_at: Timestamp) -> bool {
+        let Some(counted) = seq.counted() else { return !is_clock_off(ts, received_at) };
+        self.states.get(device).is_none_or(|state| {
+            let now = state.last_seen.map_or(received_at, |heard| heard.max(received_at));
+            state.sequence.is_newest(counted, ts, now)
+        })
     }
 
     /// Follows the meter's counter; `true` = the message is not ahead of what was heard, and was not missing.

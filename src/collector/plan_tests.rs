@@ -185,21 +185,38 @@ fn what_a_deleted_device_said_before_its_deletion_does_not_bring_it_back() {
     assert!(!states.is_buried(&id(), Offset(5)));
 }
 
+fn overvoltage() -> RuleSet {
+    let quantity = Quantity::parse("voltage_dc").unwrap();
+    let rule = Rule {
+        id: RuleId(3),
+        generation: 3,
+        name: "overvoltage".into(),
+        condition: Condition { quantity, op: Op::Gt, threshold: 900.0, clear: None, for_s: 0 },
+        selector: Selector::default(),
+        severity: Severity::Critical,
+        message: None,
+    };
+    RuleSet::new(3, [rule])
+}
+
+#[test]
+fn one_message_from_the_future_silences_no_rule_and_what_is_late_then_is_late() {
+    let volts = |second: i64, seq: u32, value: f64| said(at(second), seq, volts(value));
+    let future = Decoded { received_at: at(1), ..volts(72_000, 1, 750.0) };
+    let late = Decoded { received_at: at(6), ..volts(3, 3, 2000.0) };
+    let high = || volts(2, 2, 2000.0);
+    let messages = vec![volts(0, 0, 750.0), future, high(), high(), volts(4, 4, 2000.0), volts(5, 5, 750.0), late];
+    let (batch, _) = plan(&mut registered(true), messages, UnknownDevices::Refuse, &overvoltage());
+    let [RuleAlert::Fire { at: fired, .. }, RuleAlert::Clear { at: cleared, .. }] = &batch.rule_alerts[..] else {
+        panic!("{:?}", batch.rule_alerts)
+    };
+    assert_eq!((*fired, *cleared), (at(2), at(5)));
+    assert_eq!(batch.states[0].1.latest[&Metric::parse("voltage_dc").unwrap()].ts, at(72_000));
+}
+
 #[test]
 fn a_rule_fires_once_for_copies_and_for_a_plan_that_is_made_again() {
-    let quantity = Quantity::parse("voltage_dc").unwrap();
-    let rules = RuleSet::new(
-        3,
-        [Rule {
-            id: RuleId(3),
-            generation: 3,
-            name: "overvoltage".into(),
-            condition: Condition { quantity, op: Op::Gt, threshold: 900.0, clear: None, for_s: 0 },
-            selector: Selector::default(),
-            severity: Severity::Critical,
-            message: None,
-        }],
-    );
+    let rules = overvoltage();
     let mut states = registered(true);
     let high = || vec![said(at(1), 1, volts(950.0)), said(at(1), 1, volts(950.0)), said(at(2), 2, volts(951.0))];
     let first = plan(&mut states, high(), UnknownDevices::Refuse, &rules);

@@ -96,6 +96,25 @@ fn a_message_of_the_last_power_on_is_neither_a_reboot_nor_ahead() {
 }
 
 #[test]
+fn the_newest_message_is_by_time_and_by_the_count_where_the_heads_time_is_still_to_come() {
+    let check = |head: (u32, i64), seq: u32, second: i64, expected: bool| {
+        let state = SequenceState { head: Some((head.0, s(head.1))), ..SequenceState::default() };
+        assert_eq!(state.is_newest(seq, s(second), s(100)), expected, "{head:?} {seq} {second}");
+    };
+    check((7, 99), 8, 100, true);
+    check((7, 99), 0, 100, true);
+    check((7, 99), 7, 99, false);
+    check((7, 99), 8, 98, false);
+    check((7, 102), 8, 100, false);
+    check((7, 72_000), 8, 100, true);
+    check((7, 72_000), 9, 100, true);
+    check((7, 72_000), 7, 72_000, false);
+    check((7, 72_000), 6, 99, false);
+    check((u32::MAX, 72_000), 0, 100, true);
+    assert!(SequenceState::default().is_newest(5, s(1), s(100)));
+}
+
+#[test]
 fn a_clock_set_back_is_no_reboot_and_no_gap() {
     check(&[(98, 100), (99, 110), (100, 60), (101, 70), (102, 80)], 0, &[]);
     // … also when a second broker delivers copies from before the step,

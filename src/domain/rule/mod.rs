@@ -3,7 +3,8 @@
 //! A rule fires once a device and stays so until its condition is over: at its threshold, or at another one that lies on the
 //! far side of it ([`Condition::clear`]), so that a value that wavers does not raise one alert after another. Time is that
 //! of the samples. A sample that is not newer than what is known of its quantity already (late, out of order, a copy) says
-//! nothing; so the same messages give the same alerts whatever is replayed or retransmitted.
+//! nothing; so the same messages give the same alerts whatever is replayed or retransmitted. But a time that was still to come
+//! when the device was last heard, and behind which it goes on, was wrong, and keeps no rule from what follows.
 //!
 //! Start from [`RuleSet`]: the rules that are switched on, and how a datagram is judged by them.
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{ClearReason, Holding, Rule, RuleId};
 use crate::domain::derived::Derived;
+use crate::domain::energy::is_clock_off;
 use crate::domain::metric::{Metric, Series, Telemetry};
 use crate::domain::{DeviceId, DeviceState, Quantity, Timestamp};
 
@@ -72,8 +73,13 @@ impl RuleSet {
         self.rules.is_empty()
     }
 
-    /// What is known of the watched quantities of a datagram before it is taken in ([`DeviceState::absorb`]).
-    pub fn seen(&self, state: &DeviceState, telemetry: &Telemetry) -> Seen {
+    /// What is known of the watched quantities of a datagram of time `ts` before it is taken in ([`DeviceState::absorb`]), but
+    /// after the device was heard by it ([`DeviceState::heard()`]). `is_newest` = it is the last that the device has said.
+    pub fn seen(&self, state: &DeviceState, telemetry: &Telemetry, (ts, is_newest): (Timestamp, bool)) -> Seen {
+        // Not the receipt of this datagram: what another node has heard since it was received may well be later.
+        let is_to_come = |at: Timestamp| state.last_seen.is_some_and(|heard| is_clock_off(at, heard));
+        // The meter's clock was wrong and has been set since. A clock that is ahead and goes on so is as good as any.
+        let is_wrong = |at: Timestamp| is_newest && ts < at && is_to_come(at);
         let newest = |metric: &Metric| state.latest.get(metric).map(|latest| latest.ts);
         let measured = telemetry.series.iter().map(|series| Quantity::Measured(series.metric.clone()));
         let derived = Derived::ALL.into_iter().map(Quantity::Derived);
@@ -84,7 +90,7 @@ impl RuleSet {
                 // As new as the newest of what it is derived from: nothing older was derived later.
                 Quantity::Derived(_) => Derived::INPUTS.into_iter().filter_map(|k| newest(&Metric::Known(k))).max(),
             };
-            (quantity, at)
+            (quantity, at.filter(|at| !is_wrong(*at)))
         });
         if self.is_empty() { Seen::default() } else { Seen(seen.collect()) }
     }
@@ -193,7 +199,8 @@ fn follow<'a>(
             }
             _ if !condition.begins(value) || !is_active => holding = None,
             _ => {
-                let since = holding.map_or(at, |holding| holding.since);
+                // The earlier one: what it held since may have had a wrong time, still to come.
+                let since = holding.map_or(at, |holding| holding.since.min(at));
                 let is_firing = may_fire && condition.is_due(since, at);
                 holding = Some(Holding { generation, since, is_firing });
                 if is_firing {

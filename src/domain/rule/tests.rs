@@ -50,10 +50,15 @@ fn datagram(samples: &[(i64, &str, f64)]) -> Telemetry {
 }
 
 /// Takes a datagram in; what it raised (`+`) and cleared (`-`, with the reason), with the rule's number.
-fn hear(set: &RuleSet, state: &mut DeviceState, mut values: Telemetry) -> String {
-    let seen = set.seen(state, &values);
-    state.absorb(&mut values, seconds(0));
-    let verdicts = set.judge(&device(), state, (&seen, &values, seconds(0)));
+fn hear(set: &RuleSet, state: &mut DeviceState, values: Telemetry) -> String {
+    hear_of(set, state, values, (seconds(0), true))
+}
+
+/// The same of a datagram with a time, and whether it is the last that the device has said.
+fn hear_of(set: &RuleSet, state: &mut DeviceState, mut values: Telemetry, said: (Timestamp, bool)) -> String {
+    let seen = set.seen(state, &values, said);
+    state.absorb(&mut values, said.0);
+    let verdicts = set.judge(&device(), state, (&seen, &values, said.0));
     let word = |verdict| match verdict {
         Verdict::Fire { rule, .. } => format!("+{}", rule.id),
         Verdict::Clear { rule, reason: None } => format!("-{rule}"),
@@ -99,6 +104,34 @@ fn a_condition_must_hold_from_sample_to_sample_for_as_long_as_the_rule_says() {
 fn late_and_repeated_samples_neither_raise_nor_clear() {
     check(over(900.0, None, 0), "5=800; 4=950; 5=950; 6=950; 5=0; 6=0; 6=950", &["", "", "", "+1", "", "", ""]);
     check(over(900.0, None, 10), "5=901; 1=901; 14=901; 15=901", &["", "", "", "+1"]);
+}
+
+#[test]
+fn a_sample_from_the_future_keeps_no_rule_from_what_follows() {
+    const DAY: i64 = 86_400;
+    // When the device was last heard, what its message is stamped, whether that is the last it has said, and the voltage.
+    let check = |for_s: u32, messages: &[(i64, i64, bool, f64)], expected: &[&str]| {
+        let set = RuleSet::new(REVISION, [over(900.0, None, for_s)]);
+        let mut state = registered(true);
+        let mut heard = Vec::new();
+        for (last_seen, stamped, is_newest, value) in messages {
+            state.last_seen = Some(seconds(*last_seen));
+            let values = datagram(&[(0, "voltage_dc", *value)]);
+            heard.push(hear_of(&set, &mut state, values, (seconds(*stamped), *is_newest)));
+        }
+        assert_eq!(heard, expected, "{messages:?}");
+    };
+    let right = |second: i64, value: f64| (second, second, true, value);
+    check(0, &[(1, DAY, true, 800.0), right(2, 2000.0), right(3, 2000.0), right(4, 800.0)], &["", "+1", "", "-1"]);
+    check(0, &[(1, DAY, true, 950.0), right(2, 950.0), right(3, 800.0)], &["+1", "", "-1"]);
+    check(10, &[(1, DAY, true, 950.0), right(2, 950.0), right(11, 950.0), right(12, 950.0)], &["", "", "", "+1"]);
+    // What is late, or a copy, still says nothing,
+    check(0, &[(1, DAY, true, 800.0), right(3, 800.0), (4, 2, false, 950.0), (4, 3, false, 950.0)], &[""; 4]);
+    // … nor what one node stores long after another has heard more,
+    check(0, &[right(100, 800.0), (100, 50, true, 950.0)], &["", ""]);
+    // … nor to a meter whose clock is always ahead.
+    let ahead = [(1, 61, true, 950.0), (6, 66, true, 950.0), (7, 65, false, 0.0), (11, 71, true, 950.0)];
+    check(10, &ahead, &["", "", "", "+1"]);
 }
 
 #[test]
