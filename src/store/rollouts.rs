@@ -42,8 +42,8 @@ pub trait Rollouts {
     fn open_rollouts(&self) -> Result<Vec<i64>, Error>;
     /// Steps a rollout (see `domain::rollout::step`); where nothing changes nothing is written. `None` = there is none.
     fn step_rollout(&self, id: i64, now: Timestamp, order: &Order<'_>) -> Result<Option<Stepped>, Error>;
-    /// Pauses, resumes or gives up a rollout. Giving up cancels commands that are pending. `Conflict` = its state forbids it, or it
-    /// has moved on from `expected_version`, its `changed_at`.
+    /// Pauses, resumes or gives up a rollout. Giving up cancels commands that are pending, and lets those expire that were sent and
+    /// not received. `Conflict` = its state forbids it, or it has moved on from `expected_version`, its `changed_at`.
     fn act_on_rollout(
         &self,
         id: i64,

@@ -247,7 +247,7 @@ fn step(command: &mut Command, change: &CommandChange) -> bool {
             command.sent_at = command.sent_at.or(Some(change.at));
             command.delivered_at = Some(change.at);
         }
-        to if to.is_final() => command.finished_at = Some(change.at),
+        to if to.is_final() || to == CommandStatus::Expired => command.finished_at = Some(change.at),
         _ => {}
     }
     true

@@ -269,18 +269,22 @@ pub(super) fn act(
     Ok(find(connection, id)?.map(Outcome::Done))
 }
 
-/// Ends all that has no end yet, and cancels commands that nobody has got.
+/// Ends all that has no end yet, and cancels commands that nobody has got. What was sent and not received may be on its way: it
+/// expires, so that it is not sent again and a late acknowledgement still counts.
 fn cancel(connection: &mut PgConnection, id: i64, now: Timestamp) -> Result<(), Fault> {
     let open = d::rollout_devices.filter(d::rollout_id.eq(id)).filter(d::state.eq_any(open_updates()));
     let given: Vec<Option<Uuid>> = open.clone().filter(d::cmd_id.is_not_null()).select(d::cmd_id).load(connection)?;
-    let cancelled = |cmd_id: Uuid| CommandChange {
-        cmd_id: CommandId(cmd_id),
-        device: None,
-        to: CommandStatus::Cancelled,
-        detail: Some(format!("cancelled: rollout {id} was aborted")),
-        at: now,
+    // Whichever its state allows, if any.
+    let ended = |cmd_id: Uuid| {
+        [CommandStatus::Cancelled, CommandStatus::Expired].map(|to| CommandChange {
+            cmd_id: CommandId(cmd_id),
+            device: None,
+            to,
+            detail: Some(format!("cancelled: rollout {id} was aborted")),
+            at: now,
+        })
     };
-    let changes: Vec<_> = given.into_iter().flatten().map(cancelled).collect();
+    let changes: Vec<_> = given.into_iter().flatten().flat_map(ended).collect();
     commands::advance(connection, &changes)?;
     hold(connection, id, &open_updates())?;
     diesel::update(open)

@@ -183,7 +183,7 @@ fn advance_from(
             command.sent_at = command.sent_at.or(Some(change.at));
             command.delivered_at = Some(change.at);
         }
-        to if to.is_final() => command.finished_at = Some(change.at),
+        to if to.is_final() || to == CommandStatus::Expired => command.finished_at = Some(change.at),
         _ => {}
     }
     save(connection, &command)?;

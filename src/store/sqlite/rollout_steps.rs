@@ -243,14 +243,17 @@ pub(super) fn act(
     Ok(find(connection, id)?.map(Outcome::Done))
 }
 
-/// Ends all that has no end yet, and cancels commands that nobody has got.
+/// Ends all that has no end yet, and cancels commands that nobody has got. What was sent and not received may be on its way: it
+/// expires, so that it is not sent again and a late acknowledgement still counts.
 fn cancel(connection: &mut SqliteConnection, id: i64, now: Timestamp) -> Result<(), Fault> {
     let open = d::rollout_devices.filter(d::rollout_id.eq(id)).filter(d::state.eq_any(open_updates()));
     let given: Vec<Option<String>> = open.clone().filter(d::cmd_id.is_not_null()).select(d::cmd_id).load(connection)?;
     for cmd_id in given.iter().flatten().filter_map(|text| CommandId::parse(text)) {
-        let detail = Some(format!("cancelled: rollout {id} was aborted"));
-        let change = CommandChange { cmd_id, device: None, to: CommandStatus::Cancelled, detail, at: now };
-        commands::advance(connection, &change)?;
+        // Whichever its state allows, if any.
+        for to in [CommandStatus::Cancelled, CommandStatus::Expired] {
+            let detail = Some(format!("cancelled: rollout {id} was aborted"));
+            commands::advance(connection, &CommandChange { cmd_id, device: None, to, detail, at: now })?;
+        }
     }
     diesel::update(open)
         .set((d::state.eq(UpdateState::Cancelled.name()), d::changed_at.eq(now.0)))

@@ -308,29 +308,37 @@ fn what_fails_pauses_and_is_accepted_or_tried_again(store: &dyn Store) {
 }
 
 fn an_aborted_rollout_takes_back_what_nobody_has_got(store: &dyn Store) {
-    for name in ["ro-x1", "ro-x2", "ro-x3"] {
+    for name in ["ro-x1", "ro-x2", "ro-x3", "ro-x4"] {
         register(store, name, "ro-x", true);
         hello(store, name, "1.0");
     }
     let image = image(store, "ro-x", "2.0");
-    let rollout = create(store, &new(&image, &["100%"]));
+    let mut three_at_once = new(&image, &["100%"]);
+    three_at_once.limits.max_parallel = 3;
+    let rollout = create(store, &three_at_once);
     step(store, &rollout, 1);
     let told = devices(store, &rollout);
-    let change = CommandChange {
-        cmd_id: told[0].cmd_id.unwrap(),
-        device: None,
-        to: CommandStatus::Delivered,
-        detail: None,
-        at: at(2),
+    let advance = |n: usize, to, second| {
+        let cmd_id = told[n].cmd_id.unwrap();
+        store.advance_command(&CommandChange { cmd_id, device: None, to, detail: None, at: at(second) }).unwrap()
     };
-    store.advance_command(&change).unwrap();
+    advance(0, CommandStatus::Delivered, 2);
+    advance(2, CommandStatus::Sent, 2);
     let aborted = store.act_on_rollout(rollout.id, Action::Abort, None, at(3)).unwrap();
     let Some(Outcome::Done(aborted)) = aborted else { panic!("{aborted:?}") };
     assert_eq!((aborted.progress.state, aborted.ended_at), (RolloutState::Aborted, Some(at(3))));
-    assert_eq!(aborted.tally[0].cancelled, 3);
-    let status = |n: usize| store.command(told[n].cmd_id.unwrap()).unwrap().unwrap().status;
-    assert_eq!((status(0), status(1)), (CommandStatus::Delivered, CommandStatus::Cancelled));
-    assert_eq!(told[2].cmd_id, None, "two at once");
+    assert_eq!(aborted.tally[0].cancelled, 4);
+    let command = |n: usize| store.command(told[n].cmd_id.unwrap()).unwrap().unwrap();
+    let ends = [0, 1, 2].map(|n| (command(n).status, command(n).finished_at));
+    let (cancelled, expired) = ((CommandStatus::Cancelled, Some(at(3))), (CommandStatus::Expired, Some(at(3))));
+    assert_eq!(ends, [(CommandStatus::Delivered, None), cancelled, expired]);
+    assert_eq!(command(2).detail, command(1).detail);
+    assert_eq!(told[3].cmd_id, None, "three at once");
+    for n in [1, 2] {
+        assert_eq!(store.deliverable_commands(&told[n].device, at(4)).unwrap(), [], "{n} is not sent again");
+    }
+    // It was on its way, and has arrived after all.
+    assert!(matches!(advance(2, CommandStatus::Accepted, 4), Some(Outcome::Done(_))));
     assert!(step(store, &rollout, 4).changes.is_empty());
 }
 
