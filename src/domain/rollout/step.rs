@@ -74,6 +74,8 @@ fn follow(update: &Update, plan: &Plan, now: Timestamp) -> Option<(UpdateState, 
         (None, Some(CommandStatus::Timeout)) => return failed(UpdateReason::Unanswered),
         // It never got the command: it waits until it is there again.
         (None, Some(CommandStatus::Expired) | None) => return Some((UpdateState::Waiting, None)),
+        // It has not got it yet; the command expires at the moment at which the device's time is up, and says so itself.
+        (None, Some(CommandStatus::Pending | CommandStatus::Sent)) => return None,
         _ => {}
     }
     if update.sent_at.is_some_and(|sent| now >= sent.plus(plan.limits.device_timeout)) {

@@ -32,7 +32,7 @@ fn there() -> Seen {
 
 #[test]
 fn what_a_device_says_and_does_not_say_decides_what_becomes_of_it() {
-    use CommandStatus::{Accepted, Cancelled, Error, Expired, Rejected, Timeout, Unsupported};
+    use CommandStatus::{Accepted, Cancelled, Delivered, Error, Expired, Pending, Rejected, Timeout, Unsupported};
     use UpdateState::{Applying, Confirmed, Downloading, Failed, Sent, Skipped, Verifying, Waiting};
     let check = |state, seen: Seen, now: i64, expected: Option<(UpdateState, Option<UpdateReason>)>| {
         let mut tally = Tally::default();
@@ -65,6 +65,13 @@ fn what_a_device_says_and_does_not_say_decides_what_becomes_of_it() {
     check(Downloading, there(), TIMEOUT_S as i64 - 1, None);
     check(Downloading, there(), TIMEOUT_S as i64, Some((Failed, Some(UpdateReason::TimedOut))));
     check(Downloading, command(Accepted), TIMEOUT_S as i64 + 5, Some((Failed, Some(UpdateReason::TimedOut))));
+    check(Sent, command(Delivered), TIMEOUT_S as i64, Some((Failed, Some(UpdateReason::TimedOut))));
+    for not_received in [Pending, CommandStatus::Sent] {
+        check(Sent, command(not_received), 1, None);
+        check(Sent, command(not_received), TIMEOUT_S as i64, None);
+        let said = Seen { command: Some(not_received), ..said(OtaState::Downloading) };
+        check(Downloading, said, TIMEOUT_S as i64, Some((Failed, Some(UpdateReason::TimedOut))));
+    }
     check(Waiting, there(), 1, Some((Sent, None)));
     check(Waiting, Seen { is_online: false, ..there() }, 1, None);
     check(Waiting, Seen { has_target: true, ..there() }, 1, Some((Skipped, Some(UpdateReason::AlreadyThere))));
