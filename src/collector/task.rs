@@ -398,6 +398,10 @@ impl Collector {
                         if began.elapsed() > self.options.node_timeout / 2 {
                             self.presence.store_is_back();
                         }
+                        if !self.journal.status().has_room() {
+                            // It filled up meanwhile, and may be read before presence is looked at: nobody was listened to.
+                            self.started_at = self.clock.now();
+                        }
                         tracing::info!(operation = what, "the store is back");
                         self.board.set(TASK, TaskState::Running);
                     }

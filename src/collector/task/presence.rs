@@ -50,8 +50,9 @@ impl Collector {
         self.presence.last = Instant::now();
         let intake = self.journal.status();
         if intake.stalled.is_some() || intake.unreleased_bytes >= self.options.journal_max_bytes {
-            // Nobody is listened to: the silence is ours, and its end gives grace.
-            self.started_at = now;
+            // Nobody is listened to, up to this moment and not to that of the record last read: the silence is ours, and its
+            // end gives grace.
+            self.started_at = self.clock.now();
         }
         let is_back_just_now = self.presence.back_since.elapsed() < self.options.node_timeout;
         if self.store.is_shared() && self.presence.was_away && is_back_just_now {
@@ -124,5 +125,100 @@ impl Collector {
             true => c.store.silent_devices(now, AT_ONCE),
             false => Ok(Vec::new()),
         })
+    }
+}
+
+#[cfg(feature = "sqlite")]
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::collector::plan::UnknownDevices;
+    use crate::collector::{Handle, Options};
+    use crate::domain::Clock;
+    use crate::journal::{self, Entry, Flags, Journal};
+    use crate::live::Hub;
+    use crate::observe::trace::Tracer;
+    use crate::observe::{Board, Progress};
+    use crate::payload::{Classes, Window};
+    use crate::store;
+
+    const START: Timestamp = Timestamp(1_770_890_400_000_000);
+
+    /// A collector whose journal is full once it has a record.
+    fn open(dir: &std::path::Path, clock: &Clock) -> (Collector, Journal) {
+        let of_journal = journal::Options {
+            dir: dir.join("journal"),
+            node_id: uuid::Uuid::nil(),
+            segment_bytes: 1 << 20,
+            max_bytes: 1,
+            queue_bytes: 1 << 20,
+        };
+        let (journal, _) = Journal::open(of_journal).unwrap();
+        let options = Options {
+            unknown_devices: UnknownDevices::Refuse,
+            window: Window { past: Duration::from_secs(3600), future: Duration::from_secs(3600) },
+            batch_records: 100,
+            batch_bytes: 1 << 20,
+            max_cached_devices: 10,
+            journal_max_bytes: 1,
+            node_timeout: Duration::from_secs(10),
+            tracer: Tracer::default(),
+            classes: Classes::default(),
+            live: Hub::default(),
+        };
+        let store = store::open(&format!("sqlite://{}", dir.join("a.db").display())).unwrap();
+        let ((_, inbox), (_, stop)) = (Handle::channel(), watch::channel(false));
+        let board = Board::new(clock.clone());
+        let collector = Collector::open(options, store, &journal, inbox, stop, board, Progress::default()).unwrap();
+        (collector, journal)
+    }
+
+    async fn fill(journal: &Journal) {
+        let flags = Flags::default();
+        let entry = Entry { received_at: START, topic: "t", identity: "", content_type: "", flags, payload: b"x" };
+        let end = journal.append(&[entry]).await.unwrap();
+        journal.wait_durable(end).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn while_the_journal_is_full_the_silence_is_ours_up_to_now_however_old_what_is_read_is() {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(START));
+        let (mut collector, journal) = open(dir.path(), &clock);
+        let now = START.plus(Duration::from_secs(7200));
+        clock.set(now);
+        let look = |collector: &mut Collector| {
+            collector.presence.last = Instant::now().checked_sub(2 * PERIOD).unwrap();
+            collector.check_presence(START).unwrap();
+            collector.started_at
+        };
+        assert_eq!(look(&mut collector), START, "there is room");
+        fill(&journal).await;
+        assert_eq!(look(&mut collector), now);
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_back_finds_no_silence_where_the_journal_was_full_meanwhile() {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(START));
+        let (mut collector, journal) = open(dir.path(), &clock);
+        let now = START.plus(Duration::from_secs(7200));
+        clock.set(now);
+        let mut fail_times = |times: u32| {
+            let mut left = times;
+            let call = |_: &mut Collector| match left {
+                0 => Ok(()),
+                _ => {
+                    left -= 1;
+                    Err(store::Error::Interrupted)
+                }
+            };
+            collector.retry("be tried", call).unwrap();
+            collector.started_at
+        };
+        assert_eq!(fail_times(1), START, "there was room");
+        fill(&journal).await;
+        assert_eq!(fail_times(0), START, "it was not away");
+        assert_eq!(fail_times(1), now);
     }
 }
