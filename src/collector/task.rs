@@ -349,7 +349,7 @@ impl Collector {
             // They may have been made of what that commit left.
             self.states.forget_all();
         }
-        // An accepted `update_config` has changed the device's intervals in the registry.
+        // What was accepted may have changed the device's intervals in the registry.
         for device in batch.commands.iter().filter_map(|change| change.device.as_ref()) {
             self.states.forget(device);
         }

@@ -125,6 +125,11 @@ impl CommandKind {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
+
+    /// Whether a meter that has accepted it is configured otherwise than before.
+    pub const fn configures(self) -> bool {
+        matches!(self, Self::UpdateConfig | Self::FactoryReset)
+    }
 }
 
 /// Milliseconds between two samples.

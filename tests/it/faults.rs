@@ -71,10 +71,12 @@ fn an_accepted_configuration_changes_the_presence_timeout() {
     let (mut meter, _) = app.mqtt(&Connect::id("m1"));
     meter.publish("iot/m1/telemetry", telemetry("m1", app.now(), 0, 750.0).as_bytes(), 1);
     app.settled();
-    let config = serde_json::json!({"cmd": "update_config", "params": {"send_interval_s": 600}});
-    let sent = app.api.post("/api/devices/m1/commands", &config).json();
-    let path = format!("/api/commands/{}/ack", sent["cmd_id"].as_str().unwrap());
-    app.api.put(&path, &serde_json::json!({"result": "accepted"})).expect(200);
+    let accept = |command: serde_json::Value| {
+        let sent = app.api.post("/api/devices/m1/commands", &command).json();
+        let path = format!("/api/commands/{}/ack", sent["cmd_id"].as_str().unwrap());
+        app.api.put(&path, &serde_json::json!({"result": "accepted"})).expect(200);
+    };
+    accept(serde_json::json!({"cmd": "update_config", "params": {"send_interval_s": 600}}));
     meter.publish("iot/m1/telemetry", telemetry("m1", app.now(), 1, 750.0).as_bytes(), 1);
     app.settled();
     let status = || app.api.get("/api/devices/m1/status").json()["connection_status"].clone();
@@ -83,6 +85,12 @@ fn an_accepted_configuration_changes_the_presence_timeout() {
     assert_eq!(status(), "online", "twice 600 s have not passed");
     app.pass_s(200);
     app.eventually("1200 s of silence is offline", || status() == "offline");
+    accept(serde_json::json!({"cmd": "factory_reset"}));
+    meter.publish("iot/m1/telemetry", telemetry("m1", app.now(), 2, 750.0).as_bytes(), 1);
+    app.settled();
+    assert_eq!(status(), "online");
+    app.pass_s(62);
+    app.eventually("60 s are once more", || status() == "offline");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use super::query::Params;
 use super::{State, devices, etag, json, show};
 use crate::dispatch;
 use crate::domain::CommandId;
-use crate::domain::command::CommandStatus;
+use crate::domain::command::{CommandKind, CommandStatus};
 use crate::domain::message::AckResult;
 use crate::store::{self, Command, CommandChange, CommandFilter, NewCommand, Outcome, Page, Store};
 
@@ -222,7 +222,8 @@ pub async fn acknowledge_command(
     match advance(&state, &command, from, to, detail).await? {
         Outcome::Done(command) => {
             // The collector derives the meter's intervals from what it has accepted.
-            if to == CommandStatus::Accepted && command.cmd == "update_config" {
+            let configures = CommandKind::from_name(&command.cmd).is_some_and(CommandKind::configures);
+            if to == CommandStatus::Accepted && configures {
                 devices::reload(&state, &command.device).await;
             }
             Ok(json(StatusCode::OK, &CommandBody::shown_to(&principal, command)))

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::schema::device_commands::{self, dsl};
 use super::types::{Time, optional};
 use super::{PostgresStore, devices, locks, text};
-use crate::domain::command::{CommandStatus, may_advance};
+use crate::domain::command::{CommandKind, CommandStatus, may_advance};
 use crate::domain::{CommandId, DeviceId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::listing::{self, Part};
@@ -198,7 +198,8 @@ fn advance_from(
                     return Outcome::Conflict;
                 }
                 changed.push(change.cmd_id);
-                if change.to == CommandStatus::Accepted && command.cmd == "update_config" {
+                let configures = CommandKind::from_name(&command.cmd).is_some_and(CommandKind::configures);
+                if change.to == CommandStatus::Accepted && configures {
                     configured.push((command.clone(), change.at));
                 }
                 Outcome::Done(command.clone())
@@ -210,7 +211,7 @@ fn advance_from(
     let changed: Vec<&Command> = changed.iter().filter_map(|id| commands.get(id)).collect();
     save(connection, &changed)?;
     for (command, at) in &configured {
-        merge_config(connection, command, *at)?;
+        configure(connection, command, *at)?;
     }
     Ok(outcomes)
 }
@@ -224,9 +225,11 @@ fn outdate(connection: &mut PgConnection, changes: &[CommandChange]) -> QueryRes
     if accepted.is_empty() {
         return Ok(());
     }
+    let kinds = CommandKind::ALL.into_iter().filter(|kind| kind.configures());
+    let kinds: Vec<&str> = kinds.map(CommandKind::name).collect();
     let devices: Vec<String> = dsl::device_commands
         .filter(dsl::cmd_id.eq_any(accepted))
-        .filter(dsl::cmd.eq("update_config"))
+        .filter(dsl::cmd.eq_any(kinds))
         .select(dsl::device_id)
         .load(connection)?;
     let devices: Vec<&str> = devices.iter().map(String::as_str).collect();
@@ -272,6 +275,17 @@ fn save(connection: &mut PgConnection, commands: &[&Command]) -> QueryResult<()>
     .bind::<Array<Nullable<Timestamptz>>, _>(times(|c| c.finished_at))
     .execute(connection)
     .map(drop)
+}
+
+/// What the meter is configured to from now on, where the command it has accepted says something about that.
+fn configure(connection: &mut PgConnection, command: &Command, at: Timestamp) -> QueryResult<usize> {
+    match CommandKind::from_name(&command.cmd) {
+        Some(CommandKind::UpdateConfig) => merge_config(connection, command, at),
+        Some(CommandKind::FactoryReset) => sql_query("DELETE FROM device_configs WHERE device_id = $1 COLLATE \"C\"")
+            .bind::<Text, _>(command.device.as_str())
+            .execute(connection),
+        _ => Ok(0),
+    }
 }
 
 /// The meter has taken the parameters over: from now on they are its configuration. What was not named stays.

@@ -12,7 +12,7 @@ use super::fault::Fault;
 use super::listing::Part;
 use super::schema::device_commands::{self, dsl};
 use super::{SqliteStore, devices, listing};
-use crate::domain::command::{CommandStatus, may_advance};
+use crate::domain::command::{CommandKind, CommandStatus, may_advance};
 use crate::domain::{CommandId, DeviceId, Timestamp};
 use crate::store::{
     COMMANDS_AT_ONCE, Command, CommandChange, CommandFilter, Commands, Error, Listing, NewCommand, Outcome, Page, Place,
@@ -187,8 +187,8 @@ fn advance_from(
         _ => {}
     }
     save(connection, &command)?;
-    if change.to == CommandStatus::Accepted && command.cmd == "update_config" {
-        merge_config(connection, &command, change.at)?;
+    if change.to == CommandStatus::Accepted {
+        configure(connection, &command, change.at)?;
     }
     Ok(Some(Outcome::Done(command)))
 }
@@ -204,6 +204,17 @@ fn save(connection: &mut SqliteConnection, command: &Command) -> QueryResult<usi
             dsl::finished_at.eq(micros(command.finished_at)),
         ))
         .execute(connection)
+}
+
+/// What the meter is configured to from now on, where the command it has accepted says something about that.
+fn configure(connection: &mut SqliteConnection, command: &Command, at: Timestamp) -> QueryResult<usize> {
+    match CommandKind::from_name(&command.cmd) {
+        Some(CommandKind::UpdateConfig) => merge_config(connection, command, at),
+        Some(CommandKind::FactoryReset) => sql_query("DELETE FROM device_configs WHERE device_id = ?")
+            .bind::<Text, _>(command.device.as_str())
+            .execute(connection),
+        _ => Ok(0),
+    }
 }
 
 /// The meter has taken the parameters over: from now on they are its configuration. What was not named stays.

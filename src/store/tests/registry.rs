@@ -225,16 +225,24 @@ pub(super) fn commands_advance_as_their_states_allow(store: &dyn Store) {
 pub(super) fn a_confirmed_configuration_becomes_the_registrations_intervals(store: &dyn Store) {
     create(store, &new_device("conf"));
     let intervals = || state_of(store, "conf").unwrap().registration.unwrap().intervals;
-    let send = |params, to| {
-        let command = store.create_command(&new_command("conf", "update_config", params)).unwrap().unwrap();
+    let give = |cmd, params, to| {
+        let command = store.create_command(&new_command("conf", cmd, params)).unwrap().unwrap();
         store.commit(&Batch { commands: vec![step(command.cmd_id, Some("conf"), to, 1)], ..Batch::default() }).unwrap();
     };
+    let send = |params, to| give("update_config", params, to);
     send(json!({ "send_interval_s": 60 }), CommandStatus::Rejected);
     assert_eq!(intervals(), Intervals::default());
     send(json!({ "send_interval_s": 60 }), CommandStatus::Accepted);
     assert_eq!(intervals(), Intervals { send_interval_s: 60, ..Intervals::default() });
     send(json!({ "hello_interval_s": 5, "sampling_cadence_ms": 200 }), CommandStatus::Accepted);
     assert_eq!(intervals(), Intervals { send_interval_s: 60, hello_interval_s: 5 });
+    give("reboot", json!({}), CommandStatus::Accepted);
+    give("factory_reset", json!({}), CommandStatus::Rejected);
+    assert_eq!(intervals(), Intervals { send_interval_s: 60, hello_interval_s: 5 });
+    give("factory_reset", json!({}), CommandStatus::Accepted);
+    assert_eq!(intervals(), Intervals::default(), "as it left the factory");
+    send(json!({ "hello_interval_s": 7 }), CommandStatus::Accepted);
+    assert_eq!(intervals(), Intervals { hello_interval_s: 7, ..Intervals::default() }, "nothing of before comes back");
 }
 
 pub(super) fn commands_expire_and_time_out(store: &dyn Store) {
