@@ -36,8 +36,8 @@ pub struct AlertBody {
     cleared_at: Option<Time>,
     /// The alert rule that raised it.
     rule_id: Option<i64>,
-    /// Why it was cleared, unless the condition has gone: `rule_changed`, `rule_disabled`, `rule_deleted` or
-    /// `device_not_selected`.
+    /// Why it was cleared, unless the condition has gone: `rule_changed`, `rule_disabled`, `rule_deleted`,
+    /// `device_not_selected`, or `superseded` (by the alert of a newer loss, after this one was acknowledged).
     cleared_reason: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Alerts the system raises and clears by itself. At most one open alert a device and kind.
+//! Alerts the system raises and clears by itself. At most one open alert a device and kind, also where a newer one takes its place.
 
 use super::rule::Severity;
 
@@ -30,4 +30,13 @@ impl AlertKind {
             Self::SequenceGap => Severity::Info,
         }
     }
+
+    /// Whether each raise tells of something new: then it takes the place of an open alert that somebody has seen. (A loss may
+    /// never heal, and shall not hide the next one.)
+    pub const fn is_raised_anew(self) -> bool {
+        matches!(self, Self::SequenceGap)
+    }
 }
+
+/// Why an alert was cleared whose place a newer one has taken, as in the API and the store.
+pub const SUPERSEDED: &str = "superseded";

@@ -150,7 +150,8 @@ pub struct EventRow {
 /// A change of the one open alert of a device and kind.
 #[derive(Clone, PartialEq, Debug)]
 pub enum AlertChange {
-    /// Opens one, unless one is open.
+    /// Opens one, unless one is open. Of a kind that is raised anew ([`AlertKind::is_raised_anew`]) one that is open and
+    /// acknowledged is cleared for it.
     Raise {
         /// The device.
         device: DeviceId,
@@ -336,7 +337,7 @@ pub struct Alert {
     pub severity: String,
     pub message: String,
     pub created_at: Timestamp,
-    /// Set = the condition has gone.
+    /// Set = the condition has gone, or as `cleared_reason` says.
     pub cleared_at: Option<Timestamp>,
     /// Set = somebody has seen it.
     pub acknowledged_at: Option<Timestamp>,

@@ -52,6 +52,7 @@ pub(super) fn suite(store: &dyn Store) {
     registry::many_devices_are_created_at_once_or_none(store);
     deleting_keeps_or_purges_the_data(store);
     registry::alerts_open_once_and_are_acknowledged_once(store);
+    registry::a_new_loss_is_an_alert_of_its_own_once_the_one_before_was_seen(store);
     registry::commands_advance_as_their_states_allow(store);
     registry::a_confirmed_configuration_becomes_the_registrations_intervals(store);
     registry::commands_expire_and_time_out(store);

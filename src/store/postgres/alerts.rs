@@ -14,7 +14,7 @@ use diesel::{
 use super::schema::device_alerts::{self, dsl};
 use super::types::Time;
 use super::{devices, text};
-use crate::domain::alert::AlertKind;
+use crate::domain::alert::{AlertKind, SUPERSEDED};
 use crate::domain::rule::RuleId;
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::fault::Fault;
@@ -69,6 +69,11 @@ const RAISE: &str = "INSERT INTO device_alerts (device_id, alert_type, severity,
      SELECT r.d, r.k, r.s, r.m, true, r.t FROM unnest($1, $2, $3, $4, $5) WITH ORDINALITY AS r (d, k, s, m, t, n) \
      WHERE EXISTS (SELECT 1 FROM devices WHERE device_id = r.d COLLATE \"C\") ORDER BY r.n ON CONFLICT DO NOTHING";
 
+/// What somebody has seen makes room for a newer one.
+const SUPERSEDE: &str = "UPDATE device_alerts AS a SET cleared_at = r.t, cleared_reason = $4 \
+     FROM unnest($1, $2, $3) AS r (d, k, t) WHERE a.device_id = r.d COLLATE \"C\" AND a.alert_type = r.k AND a.is_builtin \
+     AND a.cleared_at IS NULL AND a.acknowledged_at IS NOT NULL";
+
 const CLEAR: &str = "UPDATE device_alerts AS a SET cleared_at = c.t FROM unnest($1, $2, $3) AS c (d, k, t) \
      WHERE a.device_id = c.d COLLATE \"C\" AND a.alert_type = c.k AND a.is_builtin AND a.cleared_at IS NULL";
 
@@ -107,9 +112,15 @@ pub(super) fn change(connection: &mut PgConnection, changes: &[AlertChange]) -> 
 fn take_turn(connection: &mut PgConnection, changes: &[&AlertChange]) -> QueryResult<()> {
     let (mut raised, mut cleared) = (<[Vec<String>; 4]>::default(), <[Vec<String>; 2]>::default());
     let (mut raised_at, mut cleared_at) = (Vec::new(), Vec::new());
+    let (mut anew, mut anew_at) = (<[Vec<String>; 2]>::default(), Vec::new());
     for change in changes {
         match change {
             AlertChange::Raise { device, kind, message, at } => {
+                if kind.is_raised_anew() {
+                    let values = [device.as_str(), kind.name()];
+                    anew.iter_mut().zip(values).for_each(|(column, value)| column.push(value.to_owned()));
+                    anew_at.push(Time(*at));
+                }
                 let message = text::plain(message);
                 let values = [device.as_str(), kind.name(), kind.severity().name(), &*message];
                 raised.iter_mut().zip(values).for_each(|(column, value)| column.push(value.to_owned()));
@@ -121,6 +132,15 @@ fn take_turn(connection: &mut PgConnection, changes: &[&AlertChange]) -> QueryRe
                 cleared_at.push(Time(*at));
             }
         }
+    }
+    if !anew_at.is_empty() {
+        let [devices, kinds] = anew;
+        sql_query(SUPERSEDE)
+            .bind::<Array<Text>, _>(devices)
+            .bind::<Array<Text>, _>(kinds)
+            .bind::<Array<Timestamptz>, _>(anew_at)
+            .bind::<Text, _>(SUPERSEDED)
+            .execute(connection)?;
     }
     if !raised_at.is_empty() {
         let [devices, kinds, severities, messages] = raised;

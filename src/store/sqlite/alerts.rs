@@ -3,13 +3,15 @@
 use diesel::prelude::Insertable;
 use diesel::sqlite::Sqlite;
 use diesel::{
-    BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, Queryable, RunQueryDsl, SqliteConnection,
+    BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, Queryable, RunQueryDsl,
+    SqliteConnection,
 };
 
 use super::fault::Fault;
 use super::listing::Part;
 use super::schema::device_alerts::{self, dsl};
 use super::{devices, listing};
+use crate::domain::alert::{AlertKind, SUPERSEDED};
 use crate::domain::rule::RuleId;
 use crate::domain::{DeviceId, Timestamp};
 use crate::store::{Alert, AlertChange, AlertFilter, Listing, NewAlert, Page, Place};
@@ -65,6 +67,9 @@ pub(super) fn change(connection: &mut SqliteConnection, changes: &[AlertChange])
                 if !devices::exists(connection, device)? {
                     continue;
                 }
+                if kind.is_raised_anew() {
+                    supersede(connection, device, *kind, *at)?;
+                }
                 let row = New {
                     device_id: device.as_str(),
                     alert_type: kind.name(),
@@ -86,6 +91,24 @@ pub(super) fn change(connection: &mut SqliteConnection, changes: &[AlertChange])
         }
     }
     Ok(())
+}
+
+/// Clears the open alert for a newer one, where somebody has seen it.
+fn supersede(
+    connection: &mut SqliteConnection,
+    device: &DeviceId,
+    kind: AlertKind,
+    at: Timestamp,
+) -> QueryResult<usize> {
+    let seen = dsl::device_alerts
+        .filter(dsl::device_id.eq(device.as_str()))
+        .filter(dsl::alert_type.eq(kind.name()))
+        .filter(dsl::is_builtin)
+        .filter(dsl::cleared_at.is_null())
+        .filter(dsl::acknowledged_at.is_not_null());
+    diesel::update(seen)
+        .set((dsl::cleared_at.eq(Some(at.0)), dsl::cleared_reason.eq(Some(SUPERSEDED))))
+        .execute(connection)
 }
 
 /// See [`Store::create_alert`](crate::store::Store::create_alert).

@@ -165,6 +165,42 @@ pub(super) fn alerts_open_once_and_are_acknowledged_once(store: &dyn Store) {
     assert_eq!(store.alerts(&of_prefix, ALL).unwrap().total, Some(3));
 }
 
+pub(super) fn a_new_loss_is_an_alert_of_its_own_once_the_one_before_was_seen(store: &dyn Store) {
+    create(store, &new_device("lossy"));
+    let lose = |second: i64| {
+        let raise = |kind| AlertChange::Raise {
+            device: id("lossy"),
+            kind,
+            message: format!("lost at {second}"),
+            at: at(second),
+        };
+        let alerts = vec![raise(AlertKind::SequenceGap), raise(AlertKind::DeviceOffline)];
+        store.commit(&Batch { alerts, ..Batch::default() }).unwrap();
+    };
+    let all = |kind: AlertKind| -> Vec<Alert> {
+        alerts_of(store, "lossy", None).into_iter().filter(|alert| alert.alert_type == kind.name()).collect()
+    };
+    let times = |kind| all(kind).iter().map(|a| (a.created_at, a.cleared_at)).collect::<Vec<_>>();
+    lose(1);
+    lose(2);
+    assert_eq!(times(AlertKind::SequenceGap), [(at(1), None)], "nobody has seen it yet");
+    for alert in alerts_of(store, "lossy", None) {
+        store.acknowledge_alert(alert.id, "ann", at(3)).unwrap();
+    }
+    lose(4);
+    lose(5);
+    assert_eq!(times(AlertKind::SequenceGap), [(at(4), None), (at(1), Some(at(4)))]);
+    let [new, old] = <[Alert; 2]>::try_from(all(AlertKind::SequenceGap)).unwrap();
+    assert_eq!((old.cleared_reason.as_deref(), old.acknowledged_by.as_deref()), (Some("superseded"), Some("ann")));
+    assert_eq!((new.message.as_str(), new.acknowledged_at), ("lost at 4", None));
+    assert_eq!(times(AlertKind::DeviceOffline), [(at(1), None)], "it is still the same absence");
+    let clear = AlertChange::Clear { device: id("lossy"), kind: AlertKind::SequenceGap, at: at(6) };
+    store.commit(&Batch { alerts: vec![clear], ..Batch::default() }).unwrap();
+    assert_eq!(times(AlertKind::SequenceGap), [(at(4), Some(at(6))), (at(1), Some(at(4)))]);
+    let [healed, _] = <[Alert; 2]>::try_from(all(AlertKind::SequenceGap)).unwrap();
+    assert_eq!(healed.cleared_reason, None);
+}
+
 pub(super) fn new_command(device: &str, cmd: &str, params: serde_json::Value) -> NewCommand {
     NewCommand {
         cmd_id: CommandId::random(),
