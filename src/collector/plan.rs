@@ -9,7 +9,6 @@ use serde_json::json;
 
 use super::cache::States;
 use crate::domain::alert::AlertKind;
-use crate::domain::energy::is_clock_off;
 use crate::domain::presence::{Connection, PresenceChange};
 use crate::domain::rule::{RuleSet, Severity, Verdict};
 use crate::domain::sequence::{Gap, Observation};
@@ -46,9 +45,6 @@ pub struct Decoded {
     pub result: Result<Message, Refusal>,
 }
 
-/// A meter's clock may be so much ahead (PROTOCOL: off by more than 2 s makes an interval uncertain).
-const AHEAD_US: i64 = 2_000_000;
-
 /// What a plan counted, for the metrics.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Tally {
@@ -70,7 +66,7 @@ pub struct Tally {
     pub reboots: u64,
     /// Devices registered by their first message.
     pub registered: u64,
-    /// Messages stamped more than [`AHEAD_US`] after their receipt.
+    /// Messages stamped more than 2 s after their receipt ([`Timestamp::is_ahead_of`]).
     pub ahead: u64,
     /// Alerts raised by rules, by their severity.
     pub fired: [u64; Severity::ALL.len()],
@@ -227,8 +223,10 @@ impl<'a> Plan<'a> {
     fn message(&mut self, message: Message, received_at: Timestamp) {
         let Message { device, ts, seq, body, .. } = message;
         self.tally.kind(body.kind());
-        self.tally.ahead += u64::from(ts.0 - received_at.0 > AHEAD_US);
-        let is_newest = self.is_newest(&device, seq, ts, received_at);
+        self.tally.ahead += u64::from(ts.is_ahead_of(received_at));
+        // (Looked up for rules alone.)
+        let has_rules = self.rules.is_some_and(|rules| !rules.is_empty());
+        let is_newest = has_rules && self.is_newest(&device, seq, ts, received_at);
         let is_known = seq.counted().is_some_and(|counted| self.count(&device, counted, ts, received_at));
         self.hear(&device, Connection::said_by(&body), received_at);
         let kind = body.kind();
@@ -308,7 +306,7 @@ impl<'a> Plan<'a> {
     /// Whether a message, not counted yet, is the last that its meter has said. One without a counter is taken for it unless it
     /// is ahead itself.
     fn is_newest(&self, device: &DeviceId, seq: Sequence, ts: Timestamp, received_at: Timestamp) -> bool {
-        let Some(counted) = seq.counted() else { return !is_clock_off(ts, received_at) };
+        let Some(counted) = seq.counted() else { return !ts.is_ahead_of(received_at) };
         self.states.get(device).is_none_or(|state| {
             let now = state.last_seen.map_or(received_at, |heard| heard.max(received_at));
             state.sequence.is_newest(counted, ts, now)

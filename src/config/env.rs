@@ -16,7 +16,7 @@ const PREFIX: &str = "IOT_METER__";
 const LOG: &str = "IOT_METER_LOG";
 
 /// A secret in a file that a variable names.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct EnvFile {
     /// The variable: `…_FILE`.
     pub name: String,

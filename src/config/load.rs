@@ -104,8 +104,8 @@ pub struct Flag {
     pub value: String,
 }
 
-/// All that settings are made of.
-#[derive(Clone, PartialEq, Debug, Default)]
+/// All that settings are made of, secrets included: it does not show in Debug.
+#[derive(Clone, PartialEq, Default)]
 pub struct Sources {
     /// The file, if there is one.
     pub file: Option<FileText>,

@@ -10,7 +10,6 @@
 
 use std::time::Duration;
 
-use super::energy::is_clock_off;
 use super::time::Timestamp;
 
 /// Most open gaps followed a device. Older ones stay in the ledger as open, but a late message heals them no more.
@@ -149,7 +148,7 @@ impl SequenceState {
     /// the count where the head has a time that was still to come at `now`.
     pub fn is_newest(&self, seq: u32, ts: Timestamp, now: Timestamp) -> bool {
         self.head.is_none_or(|(head, head_ts)| {
-            if is_clock_off(head_ts, now) { (1..=u32::MAX / 2).contains(&seq.wrapping_sub(head)) } else { ts > head_ts }
+            if head_ts.is_ahead_of(now) { (1..=u32::MAX / 2).contains(&seq.wrapping_sub(head)) } else { ts > head_ts }
         })
     }
 

@@ -11,6 +11,9 @@ use chrono::{DateTime, NaiveDateTime, SecondsFormat};
 
 use super::rfc3339;
 
+/// What a clock may be off.
+const CLOCK_TOLERANCE_US: i64 = 2_000_000;
+
 /// An instant in microseconds since the Unix epoch, UTC.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct Timestamp(pub i64);
@@ -57,6 +60,12 @@ impl Timestamp {
     /// Time from `earlier` to `self`; zero when `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// Whether this is later than `heard` by more than a clock may be off, 2 s: a message that was received then, and stamped so,
+    /// is of a clock that is ahead. One that is stamped earlier may just as well have waited, in the meter or on its way.
+    pub const fn is_ahead_of(self, heard: Self) -> bool {
+        self.0.saturating_sub(heard.0) > CLOCK_TOLERANCE_US
     }
 }
 
@@ -141,6 +150,15 @@ mod tests {
         assert_eq!(Timestamp::OLDEST.to_string(), "1900-01-01T00:00:00Z");
         let today = Timestamp::parse_rfc3339("2026-01-01T00:00:00Z").unwrap();
         assert!(today.plus_us(-36_500 * 86_400_000_000) > Timestamp::OLDEST);
+    }
+
+    #[test]
+    fn a_stamp_from_the_future_is_ahead_and_one_from_the_past_is_not() {
+        let check = |ts_ms: i64, expected| assert_eq!(Timestamp(ts_ms * 1000).is_ahead_of(Timestamp(0)), expected);
+        check(2001, true);
+        check(2000, false);
+        check(-5000, false);
+        check(-86_400_000, false);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::Job;
 use crate::domain::Timestamp;
 use crate::domain::derived::Derived;
-use crate::domain::energy::{Hour, Hours, Sample, is_clock_off, samples};
+use crate::domain::energy::{Hour, Hours, Sample, samples};
 use crate::domain::reorder::{Place, Reorder};
 use crate::history::{Error, History};
 use crate::observe::metrics;
@@ -38,7 +38,7 @@ impl Feed {
         }
         let message = (row.ts, row.seq.to_i64());
         let (from, to) = self.range;
-        samples(row.ts, &row.values, is_clock_off(row.ts, row.received_at), &mut |slot, sample| {
+        samples(row.ts, &row.values, row.ts.is_ahead_of(row.received_at), &mut |slot, sample| {
             if from <= sample.time && sample.time < to {
                 let slot = u32::try_from(slot).unwrap_or(u32::MAX);
                 self.reorder.insert(Place { time: sample.time, message, slot: (slot, 0) }, sample);

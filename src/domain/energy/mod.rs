@@ -19,7 +19,7 @@ mod tests;
 pub use hour::{Hour, Hours, MINUTES, hours_for};
 pub use join::Join;
 pub use periods::{Interval, Period, Periods};
-pub use sample::{Sample, is_clock_off, samples};
+pub use sample::{Sample, samples};
 
 use super::time::Timestamp;
 

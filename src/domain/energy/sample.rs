@@ -8,9 +8,6 @@ use super::super::time::Timestamp;
 use super::steps::lower_median;
 use super::{DEFAULT_CADENCE_US, Doubts, MAX_CADENCE_US};
 
-/// What a clock may be off.
-const CLOCK_TOLERANCE_US: i64 = 2_000_000;
-
 /// The powers of one instant.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Sample {
@@ -33,12 +30,6 @@ impl Sample {
     pub fn known_cadence_us(&self) -> i64 {
         self.cadence_us.unwrap_or(DEFAULT_CADENCE_US)
     }
-}
-
-/// Whether a meter's clock is off by more than 2 s, by a message of it: stamped later than it was received. One that is
-/// stamped earlier may just as well have waited, in the meter or on its way.
-pub const fn is_clock_off(ts: Timestamp, received_at: Timestamp) -> bool {
-    ts.0.saturating_sub(received_at.0) > CLOCK_TOLERANCE_US
 }
 
 /// Calls `each` with the slot and the sample of each instant of a datagram that has a power. Samples that lack what active
@@ -127,15 +118,6 @@ mod tests {
         let dc = |at: i64, volts: f64, amperes: f64| [(at, "voltage_dc", volts), (at, "current_dc", amperes)];
         let values = [dc(0, 750.0, 2.0), dc(1, 1.2e154, 1.2e154), dc(2, 1.2e154, -1.2e154), dc(3, 750.0, 4.0)].concat();
         check(&values, &[(0, 1500.0, 1500.0, 0.0, false), (3, 3000.0, 3000.0, 0.0, false)], None);
-    }
-
-    #[test]
-    fn a_stamp_from_the_future_is_a_clock_that_is_off_and_one_from_the_past_is_not() {
-        let check = |ts_ms: i64, expected| assert_eq!(is_clock_off(Timestamp(ts_ms * 1000), Timestamp(0)), expected);
-        check(2001, true);
-        check(2000, false);
-        check(-5000, false);
-        check(-86_400_000, false);
     }
 
     #[test]

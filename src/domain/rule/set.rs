@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{ClearReason, Holding, Rule, RuleId};
 use crate::domain::derived::Derived;
-use crate::domain::energy::is_clock_off;
 use crate::domain::metric::{Metric, Series, Telemetry};
 use crate::domain::{DeviceId, DeviceState, Quantity, Timestamp};
 
@@ -77,7 +76,7 @@ impl RuleSet {
     /// after the device was heard by it ([`DeviceState::heard()`]). `is_newest` = it is the last that the device has said.
     pub fn seen(&self, state: &DeviceState, telemetry: &Telemetry, (ts, is_newest): (Timestamp, bool)) -> Seen {
         // Not the receipt of this datagram: what another node has heard since it was received may well be later.
-        let is_to_come = |at: Timestamp| state.last_seen.is_some_and(|heard| is_clock_off(at, heard));
+        let is_to_come = |at: Timestamp| state.last_seen.is_some_and(|heard| at.is_ahead_of(heard));
         // The meter's clock was wrong and has been set since. A clock that is ahead and goes on so is as good as any.
         let is_wrong = |at: Timestamp| is_newest && ts < at && is_to_come(at);
         let newest = |metric: &Metric| state.latest.get(metric).map(|latest| latest.ts);
