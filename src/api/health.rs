@@ -76,7 +76,7 @@ pub async fn readyz(state: web::Data<State>) -> HttpResponse {
     }
     let access = match *state.services.open.borrow() {
         true => Ok("running"),
-        false => Err("nobody is let in before the database has said who may what".to_owned()),
+        false => Err("the API lets nobody in before the database has said who may what".to_owned()),
     };
     note("access", access);
     note("database", state.services.pulse.feel().await.map(|()| "running").map_err(str::to_owned));

@@ -105,6 +105,7 @@ pub fn make(source: Source<'_>, to: Option<&Path>, on_progress: &mut dyn FnMut(u
     let form = Form { id, secrets, ring: ring.as_ref() };
     let mut known = BTreeSet::new();
     add_files(&mut writer, &source, &form, "", &mut known)?;
+    add_node_file(&mut writer, &source, &scratch.dir)?;
     if !source.without_database {
         manifest.schema = add_database(&mut writer, &source, &scratch.dir)?;
         // An image has its file before its row: with what has come meanwhile, each row of the snapshot has its file.
@@ -165,7 +166,7 @@ fn add_files(
     known: &mut BTreeSet<String>,
 ) -> Result<bool, Error> {
     let mut is_complete = true;
-    for (name, path) in files::of_data_dir(source.data_dir, &database_files(source.database_url))? {
+    for (name, path) in files::of_data_dir(source.data_dir, &database_files(source))? {
         if !name.starts_with(place) || !known.insert(name.clone()) {
             continue;
         }
@@ -195,21 +196,39 @@ fn add_secret(writer: &mut Writer<'_>, name: &str, path: &Path, form: &Form<'_>)
     }
 }
 
-/// The files of an SQLite database, by their real paths: the URL may name them from elsewhere, or through a link.
-fn database_files(url: &str) -> Vec<PathBuf> {
-    let path = url.strip_prefix("sqlite://").map(|path| files::real(Path::new(path)));
-    path.map_or_else(Vec::new, |path| files::of_sqlite(&path).into())
+/// The files of SQLite databases, by their real paths: the URL may name them from elsewhere, or through a link.
+fn database_files(source: &Source<'_>) -> Vec<PathBuf> {
+    let database = source.database_url.strip_prefix("sqlite://").map(|path| files::real(Path::new(path)));
+    let of_node = files::real(&source.data_dir.join(store::NODE_FILE));
+    database.iter().chain([&of_node]).flat_map(|path| files::of_sqlite(path)).collect()
+}
+
+/// What a node keeps for itself beside a database on another machine, as a snapshot: others write to it.
+fn add_node_file(writer: &mut Writer<'_>, source: &Source<'_>, scratch: &Path) -> Result<(), Error> {
+    let path = source.data_dir.join(store::NODE_FILE);
+    if !path.exists() {
+        return Ok(());
+    }
+    let url = format!("sqlite://{}", path.display());
+    let from = Outgoing { url: &url, scratch, has_telemetry: false };
+    let name = format!("files/{}", store::NODE_FILE);
+    let copied = store::copy_out(from, &mut |part| writer.add(&name, part.size, part.content));
+    copied.map(drop).map_err(|error| cannot_copy(writer, scratch, error))
 }
 
 fn add_database(writer: &mut Writer<'_>, source: &Source<'_>, scratch: &Path) -> Result<Vec<String>, Error> {
     let from = Outgoing { url: source.database_url, scratch, has_telemetry: source.has_telemetry };
     let copied =
         store::copy_out(from, &mut |part| writer.add(&format!("database/{}", part.name), part.size, part.content));
-    copied.map_err(|error| match error {
+    copied.map_err(|error| cannot_copy(writer, scratch, error))
+}
+
+fn cannot_copy(writer: &Writer<'_>, scratch: &Path, error: CopyError) -> Error {
+    match error {
         CopyError::Io(error) => writer.fault(error),
         error if is_full(&error) => Error::DiskFull { path: scratch.to_owned() },
         error => Error::Database(error),
-    })
+    }
 }
 
 /// Whether SQLite found no room for its copy.

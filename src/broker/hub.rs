@@ -321,6 +321,15 @@ impl Hub {
         });
     }
 
+    /// Devices with a session of a connected client.
+    pub(super) fn logged_in_devices(&self) -> Vec<DeviceId> {
+        let device = |slot: &Arc<Slot>| match &slot.identity {
+            Identity::Device(id) if slot.is_online() => Some(id.clone()),
+            Identity::Device(_) | Identity::Service(_) | Identity::Open => None,
+        };
+        self.sessions().values().filter_map(device).collect()
+    }
+
     fn dismiss_all(&self, is_meant: impl Fn(&Slot) -> bool) {
         // Before the search: who attaches to a slot that the search does not see sees this.
         self.dismissals.fetch_add(1, Ordering::AcqRel);

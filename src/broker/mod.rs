@@ -61,7 +61,7 @@ use crate::audit;
 use crate::domain::{Clock, CommandId, DeviceId};
 use crate::journal::Journal;
 use crate::observe::trace::Tracer;
-use crate::observe::{Board, backoff::Backoff, metrics};
+use crate::observe::{Board, metrics};
 use crate::payload::Kind;
 use crate::store::{self, SharedStore};
 use crate::tls::Revocations;
@@ -99,8 +99,6 @@ pub struct Deps {
     pub revocations: Revocations,
     /// What of the messages is traced.
     pub tracer: Tracer,
-    /// Nobody is let in before it is true; `None` = at once.
-    pub open: Option<watch::Receiver<bool>>,
 }
 
 /// The broker could not start.
@@ -166,20 +164,19 @@ struct StartParts {
     audit: audit::Log,
     revocations: Revocations,
     tracer: Tracer,
-    open: Option<watch::Receiver<bool>>,
 }
 
 impl Broker {
     /// Loads what was saved and starts serving the bound `listeners`.
     pub async fn start(options: Options, deps: Deps, listeners: Vec<Listener>) -> Result<Self, Error> {
-        let Deps { journal, authenticator, clock, store, audit, revocations, tracer, open } = deps;
+        let Deps { journal, authenticator, clock, store, audit, revocations, tracer } = deps;
         let intake = Arc::new(journal);
-        let parts = StartParts { intake, authenticator, clock, store, audit, revocations, tracer, open };
+        let parts = StartParts { intake, authenticator, clock, store, audit, revocations, tracer };
         Self::start_with(options, parts, listeners).await
     }
 
     async fn start_with(options: Options, parts: StartParts, listeners: Vec<Listener>) -> Result<Self, Error> {
-        let StartParts { intake, authenticator, clock, store, audit, revocations, tracer, open } = parts;
+        let StartParts { intake, authenticator, clock, store, audit, revocations, tracer } = parts;
         let listeners = listeners.into_iter().map(Listener::ready).collect::<Result<Vec<_>, _>>()?;
         let (alive, ended) = mpsc::channel(1);
         let gate = Gate::new(&options);
@@ -205,9 +202,9 @@ impl Broker {
             stop: watch::Sender::new(false),
             alive: Mutex::new(Some(alive)),
         });
-        let (all_ended, loaded) = (watch::Sender::new(false), watch::Sender::new(store.is_none()));
+        let all_ended = watch::Sender::new(false);
         let saver = match store {
-            Some(store) => Some(Self::start_saver(&shared, store, all_ended.subscribe(), loaded.clone()).await?),
+            Some(store) => Some(Self::start_saver(&shared, store, all_ended.subscribe()).await?),
             None => None,
         };
         for tls in listen::distinct(&listeners) {
@@ -218,25 +215,7 @@ impl Broker {
             shared.spawn(tls.keep_fresh(shared.stop.subscribe(), count));
         }
         for listener in listeners {
-            let (this, ready) = (Arc::clone(&shared), [Some(loaded.subscribe()), open.clone()]);
-            shared.spawn(async move {
-                let mut stop = this.stop.subscribe();
-                let all_ready = async {
-                    for mut ready in ready.into_iter().flatten() {
-                        if ready.wait_for(|ready| *ready).await.is_err() {
-                            return false;
-                        }
-                    }
-                    true
-                };
-                let is_ready = tokio::select! {
-                    _ = stop.wait_for(|stops| *stops) => false,
-                    is_ready = all_ready => is_ready,
-                };
-                if is_ready {
-                    listen::listen(this, listener).await;
-                }
-            });
+            shared.spawn(listen::listen(Arc::clone(&shared), listener));
         }
         shared.spawn(certified::watch(Arc::clone(&shared)));
         shared.spawn(gate::sweep(Arc::clone(&shared)));
@@ -245,30 +224,16 @@ impl Broker {
         Ok(Self { shared, end: Arc::new(tokio::sync::Mutex::new(Ending { ended, all_ended, saver })) })
     }
 
-    /// Loads what was saved and begins to save. Where the store is away it does so when the store is there, and only then
-    /// is `loaded` true and clients are let in: without their sessions they would lose what waits for them.
+    /// Loads what was saved and begins to save.
     async fn start_saver(
         shared: &Arc<Shared>,
         store: SharedStore,
         all_ended: watch::Receiver<bool>,
-        loaded: watch::Sender<bool>,
     ) -> Result<JoinHandle<()>, Error> {
-        let this = Arc::clone(shared);
-        let is_away = store::run(&store, |store| store.checkpoint()).await.is_err_and(|error| error.is_transient());
-        if is_away {
-            tracing::warn!("MQTT opens when the database is there: it has the sessions, and what clients log in with");
-            return Ok(tokio::spawn(async move {
-                let Some(positions) = this.load_later(&store).await else { return };
-                loaded.send_replace(true);
-                persist::run(this, store, positions, all_ended).await;
-            }));
-        }
-        let clock = (shared.clock.now(), tokio::time::Instant::now().into_std());
+        let (this, clock) = (Arc::clone(shared), (shared.clock.now(), tokio::time::Instant::now().into_std()));
         let load = move |store: &dyn store::Store| persist::load(&this.hub, &*this.authenticator, store, clock);
-        let positions = store::run(&store, load).await;
-        let saver = persist::run(Arc::clone(shared), store, positions.map_err(Error::Load)?, all_ended);
-        loaded.send_replace(true);
-        Ok(tokio::spawn(saver))
+        let positions = store::run(&store, load).await.map_err(Error::Load)?;
+        Ok(tokio::spawn(persist::run(Arc::clone(shared), store, positions, all_ended)))
     }
 
     /// What happens to command subscriptions and commands. `Some` the first time only. Connections never wait for the
@@ -305,6 +270,11 @@ impl Broker {
         self.shared.sources.forget(device);
         self.shared.hub.dismiss(device);
         self.shared.hub.tell(&mut vec![Event::Gone { device: device.clone() }]);
+    }
+
+    /// The devices that are connected here by a credential of theirs.
+    pub fn logged_in_devices(&self) -> Vec<DeviceId> {
+        self.shared.hub.logged_in_devices()
     }
 
     /// The device was removed: what is kept of it for later subscribers goes.
@@ -361,24 +331,6 @@ impl Shared {
             task.await;
             drop(alive);
         });
-    }
-
-    /// Tries until what was saved is loaded; `None` = the broker stopped before.
-    async fn load_later(self: &Arc<Self>, store: &SharedStore) -> Option<persist::SavedPositions> {
-        let (mut stop, mut backoff) = (self.stop.subscribe(), Backoff::default());
-        loop {
-            let (this, clock) = (Arc::clone(self), (self.clock.now(), tokio::time::Instant::now().into_std()));
-            let load =
-                move |store: &dyn store::Store| persist::load_whole(&this.hub, &*this.authenticator, store, clock);
-            match store::run(store, load).await {
-                Ok(positions) => return Some(positions),
-                Err(error) => tracing::debug!(%error, "sessions cannot be loaded yet"),
-            }
-            tokio::select! {
-                _ = stop.wait_for(|stops| *stops) => return None,
-                () = tokio::time::sleep(backoff.next_pause()) => {}
-            }
-        }
     }
 
     fn is_stopping(&self) -> bool {

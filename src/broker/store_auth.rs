@@ -1,8 +1,9 @@
 //! Device id and token, or certificate, against the registry; a service's name and token likewise.
 //!
 //! Invariants: an unknown device and a wrong token get the same answer; the comparison takes the same time wherever the
-//! digests differ; a revoked or changed credential counts from the next CONNECT (nothing is cached). A certificate takes
-//! the place of the token, never that of the registration; a token that others could read on its way is not looked at.
+//! digests differ; a revoked or changed credential counts from the next CONNECT (nothing is cached; while a database on
+//! another machine is away, what it last said of devices counts). A certificate takes the place of the token, never that of
+//! the registration; a token that others could read on its way is not looked at.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -66,13 +67,21 @@ impl StoreAuthenticator {
         Ok(Admitted { identity: Identity::Device(device), token_sha256 })
     }
 
-    /// The certificate is good for TLS; whether it is still good for us only the store knows at this moment.
+    /// The certificate is good for TLS; whether it is still good for us only the store knows at this moment. Where it cannot be
+    /// asked, what was revoked before counts: the handshake has looked there, and who is connected is looked at again.
     async fn check_certificate(&self, given: Credentials<'_>, peer: &Peer) -> Result<Identity, Denied> {
         let device = peer.common_name().and_then(DeviceId::parse).ok_or(Denied::Certificate)?;
         let (id, serial) = (device.clone(), peer.serial().to_owned());
-        let found = self.look_up(&device, move |s| Ok((s.device_credential(&id)?, s.certificate(&serial)?))).await?;
-        let (credential, certificate) = found;
-        let is_revoked = certificate.is_some_and(|certificate| certificate.revocation.is_some());
+        let look = move |s: &dyn store::Store| {
+            let credential = s.device_credential(&id)?;
+            let is_revoked = match s.certificate(&serial) {
+                Ok(certificate) => certificate.is_some_and(|certificate| certificate.revocation.is_some()),
+                Err(error) if error.is_transient() => false,
+                Err(error) => return Err(error),
+            };
+            Ok((credential, is_revoked))
+        };
+        let (credential, is_revoked) = self.look_up(&device, look).await?;
         if is_revoked || !credential.is_some_and(|credential| credential.is_active) {
             return Err(Denied::Certificate);
         }

@@ -1,8 +1,8 @@
-//! What the database must have been asked before anybody is let in: whether our keys open the secrets it holds, what was
+//! What the database must have been asked before the API lets anybody in: whether our keys open the secrets it holds, what was
 //! revoked, whether there are an admin key and the keys that are given; and the server's own new certificate is kept in it.
 //!
-//! Where the database is away at the start all that is done as soon as it is there, and until then MQTT is closed, the API
-//! answers 503 and no command is handed out.
+//! Where the database is away at the start all that is done as soon as it is there, and until then the API answers 503 and no
+//! command is handed out. Meters come in meanwhile, by what this node last knew of them.
 //! Invariant: `Doors::open` is true only after all of it went well; what does not go well ends the process.
 
 use std::path::PathBuf;

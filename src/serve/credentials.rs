@@ -1,7 +1,8 @@
 //! Rights taken away elsewhere, by another node or the command line, take effect here: looked for every second along an
 //! index. And what certificates want from time to time: the server's own renewed, their ends told.
 //!
-//! Invariant: nothing is missed while the store is away: the next look begins where the last good one ended.
+//! Invariant: nothing is missed while the store is away: the next look begins where the last good one ended, and who came in
+//! before the first one is judged then.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -83,10 +84,15 @@ pub fn own(issued: crate::pki::Issued, now: Timestamp) -> Certificate {
 impl Watch {
     /// Runs until `stop` says so.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let (mut round, mut warned) = (0u32, None);
+        let (mut round, mut warned, mut is_judged) = (0u32, None, false);
         loop {
-            if let Err(error) = self.look().await {
-                tracing::debug!(%error, "cannot look for changed credentials");
+            let looked = match is_judged {
+                true => self.look().await,
+                false => self.judge().await,
+            };
+            match looked {
+                Ok(()) => is_judged = true,
+                Err(error) => tracing::debug!(%error, "cannot look for changed credentials"),
             }
             if round.is_multiple_of(UPKEEP_EVERY) {
                 self.upkeep().await;
@@ -100,6 +106,14 @@ impl Watch {
                 _ = stop.wait_for(|stopping| *stopping) => return,
             }
         }
+    }
+
+    /// Who came in by what this node knew while the database was away: it may have lost its right before that.
+    async fn judge(&mut self) -> Result<(), store::Error> {
+        for device in self.parts.broker.logged_in_devices() {
+            self.act(CredentialChange::Device(device)).await?;
+        }
+        self.look().await
     }
 
     async fn look(&mut self) -> Result<(), store::Error> {

@@ -54,7 +54,9 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
     let served = certificates::open(&settings, has_authority, &revocations, &clock)?;
     let (sockets, addresses) = bind_all(&settings, served.as_ref(), certificates::usual_address(&settings, open))?;
     let board = Board::new(clock.clone());
-    let store = open_store(&settings, node_id).await?;
+    let store = open_store(&settings, &data, node_id).await?;
+    let known = store::run(&store, |store| store.last_known_revocations()).await?;
+    revocations.add(known);
     let bucket = open_archive(&settings).await?;
     let journal = open_journal(&settings, &data, node_id)?;
     let mut tasks = Tasks::default();
@@ -85,7 +87,6 @@ pub async fn start(start: Start) -> anyhow::Result<Running> {
         audit: audit.clone(),
         revocations: revocations.clone(),
         tracer: tracer.clone(),
-        open: Some(doors.open.clone()),
     };
     let broker = start_broker(&settings, deps, sockets.mqtt).await?;
     let (collector_progress, archiver_progress) = (Progress::default(), Progress::default());
@@ -185,10 +186,11 @@ fn read_given_keys(settings: &Settings, now: Timestamp) -> Result<Vec<ApiKey>, C
     })
 }
 
-async fn open_store(settings: &Settings, node: uuid::Uuid) -> anyhow::Result<SharedStore> {
+async fn open_store(settings: &Settings, data: &DataDir, node: uuid::Uuid) -> anyhow::Result<SharedStore> {
     let database = &settings.database;
     let options = store::Options {
         node,
+        node_file: Some(data.path(store::NODE_FILE)),
         pool_size: database.pool_size,
         connect_timeout: Duration::from_secs(database.connect_timeout_s),
         statement_timeout: Duration::from_secs(database.statement_timeout_s),

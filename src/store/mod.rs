@@ -312,11 +312,17 @@ pub trait Commands {
     ) -> Result<Option<Outcome<Command>>, Error>;
 }
 
+/// The name of a node's own file, in its data directory (see [`Options::node_file`]).
+pub const NODE_FILE: &str = "node.db";
+
 /// How a database is opened. SQLite, which is a file of one node, has no use for any of it.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// This node, where several share the database: checkpoint and MQTT sessions are its own.
+    /// This node, where several share the database: its checkpoint is its own.
     pub node: uuid::Uuid,
+    /// A file of this node for its MQTT sessions and retained messages, and for what it needs to let meters in while the
+    /// database is away; `None` = it keeps no sessions.
+    pub node_file: Option<std::path::PathBuf>,
     /// Connections at most, beside the collector's.
     pub pool_size: u32,
     /// How long a connection may take to come about, and how long a call waits for a free one.
@@ -334,6 +340,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             node: uuid::Uuid::nil(),
+            node_file: None,
             pool_size: 8,
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(60),

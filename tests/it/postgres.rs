@@ -10,7 +10,7 @@ use iot_meter::domain::Timestamp;
 use crate::support::guides::{blocks_of, read};
 use crate::support::postgres::Server;
 use crate::support::process::{Server as Process, command};
-use crate::support::{Api, Client, Connect, Figures, TestApp, eventually, settled, telemetry};
+use crate::support::{Api, Client, Connect, Figures, Packet, TestApp, eventually, settled, telemetry};
 
 /// A meter that publishes without a pause until told to stop; gives how many were acknowledged.
 fn busy_meter(
@@ -146,6 +146,56 @@ fn a_server_started_before_its_database_waits_and_then_serves() {
     eventually("the server is ready again", || readiness(&app.api) == 200);
     settled(&api);
     assert_eq!(stored(&server, &url, "m1"), (2, 2));
+}
+
+#[test]
+fn meters_that_a_node_knows_come_in_when_it_is_started_while_its_database_is_away() {
+    let server = Server::start();
+    let url = server.database();
+    let mut app = TestApp::builder().set("database.url", &url).set("database.connect_timeout_s", "1").start();
+    let key = std::fs::read_to_string(app.data_dir().join("admin.key")).unwrap().trim().to_owned();
+    let api = |app: &TestApp| Api::new(app.address("http"), Some(key.clone()));
+    let tokens = ["stays", "goes", "unseen"].map(|name| {
+        let new = serde_json::json!({"device_id": name, "device_name": name});
+        api(&app).post("/api/devices", &new).expect(201).json()["token"].as_str().unwrap().to_owned()
+    });
+    let [stays, goes, unseen] = &tokens;
+    let say = |app: &TestApp, meter: &mut Client, device: &str, seq: u32| {
+        let payload = telemetry(device, app.at(i64::from(seq)), seq, 750.0);
+        meter.publish(&format!("iot/{device}/telemetry"), payload.as_bytes(), 1);
+    };
+    let (mut meter, _) = app.mqtt(&Connect::id("stays").login("stays", stays).persistent());
+    meter.subscribe("iot/stays/command", 2);
+    say(&app, &mut meter, "stays", 0);
+    meter.disconnect();
+    let (mut other, _) = app.mqtt(&Connect::id("goes").login("goes", goes));
+    say(&app, &mut other, "goes", 0);
+    app.restart_while(|| {
+        // By another node, while this one is not there to hear of it.
+        let elsewhere = iot_meter::store::open(&url).unwrap();
+        let device = iot_meter::domain::DeviceId::parse("goes").unwrap();
+        elsewhere.set_device_token(&device, Some([7; 32])).unwrap();
+        drop(elsewhere);
+        server.stop();
+    });
+    assert_eq!(readiness(&app.api), 503);
+    let (mut meter, has_session) = app.mqtt(&Connect::id("stays").login("stays", stays).persistent());
+    assert!(has_session, "what waits for a meter is on the node's own disk");
+    say(&app, &mut meter, "stays", 1);
+    let (mut other, _) = app.mqtt(&Connect::id("goes").login("goes", goes));
+    say(&app, &mut other, "goes", 1);
+    for (device, token) in [("stays", "wrong"), ("unseen", &**unseen)] {
+        let (_, answer) = Client::try_connect(app.mqtt_address(), &Connect::id(device).login(device, token));
+        assert!(!matches!(answer, Some(Packet::ConnAck { code: 0, .. })), "{device}: {answer:?}");
+    }
+    server.restart();
+    eventually("the server is ready", || readiness(&app.api) == 200);
+    // Its token was another one already: whoever came in with the old one goes as soon as that is known.
+    eventually("it is sent away", || other.receive().is_none());
+    say(&app, &mut meter, "stays", 2);
+    app.mqtt(&Connect::id("unseen").login("unseen", unseen));
+    settled(&api(&app));
+    assert_eq!((stored(&server, &url, "stays"), stored(&server, &url, "goes")), ((3, 3), (2, 2)));
 }
 
 #[test]

@@ -25,22 +25,6 @@ pub(in crate::broker) fn load(
     Ok(loader.finish())
 }
 
-/// The same in two steps, for a store that may go away half-way: first everything is fetched, then put back.
-pub(in crate::broker) fn load_whole(
-    hub: &Hub,
-    authenticator: &dyn Authenticator,
-    store: &dyn Store,
-    clock: (Timestamp, Instant),
-) -> Result<SavedPositions, store::Error> {
-    let (mut retained, mut sessions) = (Vec::new(), Vec::new());
-    store.load_retained(&mut |topic, message| retained.push((topic, message)))?;
-    store.load_sessions(&mut |saved| sessions.push(saved))?;
-    let mut loader = Loader::new(hub, authenticator, clock);
-    retained.into_iter().for_each(|(topic, message)| loader.retained(&topic, &message));
-    sessions.into_iter().for_each(|saved| loader.session(saved));
-    Ok(loader.finish())
-}
-
 struct Loader<'a> {
     hub: &'a Hub,
     authenticator: &'a dyn Authenticator,

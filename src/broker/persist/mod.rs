@@ -22,8 +22,8 @@ use super::slot::Slot;
 use crate::mqtt::session::Saved;
 use crate::mqtt::{Delivery, Queue, Session};
 
-pub(super) use load::{load, load_whole};
-pub(super) use saver::{SavedPositions, run};
+pub(super) use load::load;
+pub(super) use saver::run;
 
 /// From a change to its save.
 pub(super) const PERIOD: Duration = Duration::from_millis(250);

@@ -79,7 +79,6 @@ impl Bed {
             audit: audit::Log::silent(),
             revocations: Revocations::default(),
             tracer: Tracer::default(),
-            open: None,
         };
         let broker = Broker::start_with(options, parts, listeners).await.unwrap();
         Self { broker, journal, address }

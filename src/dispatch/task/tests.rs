@@ -29,7 +29,6 @@ async fn dispatcher(dir: &std::path::Path) -> Dispatcher {
         audit,
         revocations: Default::default(),
         tracer: Default::default(),
-        open: None,
     };
     let broker = Broker::start(crate::broker::Options::default(), deps, vec![]).await.unwrap();
     let store = store::open(&format!("sqlite://{}", dir.join("s.db").display())).unwrap();

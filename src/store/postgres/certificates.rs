@@ -339,7 +339,9 @@ impl Certificates for PostgresStore {
     }
 
     fn certificate(&self, serial: &str) -> Result<Option<Certificate>, Error> {
-        self.read("read a certificate", View::Statement, |c| find(c, serial))
+        let found = self.read("read a certificate", View::Statement, |c| find(c, serial))?;
+        found.iter().for_each(|certificate| self.remembered.note_certificate(certificate));
+        Ok(found)
     }
 
     fn certificates(&self, filter: &CertificateFilter, page: Page) -> Result<Listing<Certificate>, Error> {
@@ -371,7 +373,7 @@ impl Certificates for PostgresStore {
     }
 
     fn revoked_certificates(&self, now: Timestamp) -> Result<Vec<RevokedCertificate>, Error> {
-        self.read("list revoked certificates", View::Statement, |c| {
+        let revoked = self.read("list revoked certificates", View::Statement, |c| {
             let rows: Vec<(String, Option<Time>, Time)> = certificates::table
                 .filter(certificates::revoked_at.is_not_null())
                 .filter(certificates::not_after.ge(Time(now)))
@@ -382,8 +384,14 @@ impl Certificates for PostgresStore {
                 revoked_at: revoked_at.map_or(Timestamp(0), |at| at.0),
                 not_after: not_after.0,
             };
-            Ok(rows.into_iter().map(read).collect())
-        })
+            Ok(rows.into_iter().map(read).collect::<Vec<_>>())
+        })?;
+        self.remembered.note_revoked(&revoked);
+        Ok(revoked)
+    }
+
+    fn last_known_revocations(&self) -> Result<Vec<(String, Timestamp)>, Error> {
+        self.remembered.revoked()
     }
 
     fn certificate_figures(&self, now: Timestamp, soon: Timestamp) -> Result<CertificateFigures, Error> {

@@ -8,7 +8,8 @@
 //! device_id (Citus) and cut up by ts (TimescaleDB) as it is, and people who come with SQL need no join. A number would
 //! save 1 to 2 bytes a value.
 //!
-//! What belongs to one node only (checkpoint, MQTT sessions, retained messages) is keyed by the node's id.
+//! What belongs to one node only is keyed by the node's id (its checkpoint) or in a file of that node (MQTT sessions, retained
+//! messages, and what the database last said of credentials).
 //! Must not know: what the values mean; who asks.
 
 mod access;
@@ -45,7 +46,6 @@ mod rollups;
 mod rules;
 mod schema;
 mod services;
-mod sessions;
 mod shared;
 mod states;
 mod takeover;
@@ -92,11 +92,12 @@ pub(super) struct PostgresStore {
 /// Connects and brings the schema up to date. A patient caller gets a store also when the database is away: its calls are
 /// [`Error::Unavailable`] until it is there.
 pub(super) fn open(url: &str, options: &Options) -> Result<PostgresStore, Error> {
+    let remembered = Remembered::open(options.node_file.as_deref())?;
     let store = PostgresStore {
         connections: Connections::new(url, options),
         partitions: Partitions::default(),
         way: Way::default(),
-        remembered: Remembered::default(),
+        remembered,
         node: options.node,
         node_timeout: options.node_timeout,
     };
@@ -357,16 +358,16 @@ impl Store for PostgresStore {
     }
 
     fn save_sessions(&self, sessions: &[SessionChange], retained: &[RetainedChange]) -> Result<(), Error> {
-        let saved = sessions::save(&self.connections, self.node, sessions, retained);
+        let saved = self.remembered.file()?.save_sessions(sessions, retained);
         saved.map_err(|fault| fault.during("save sessions"))
     }
 
     fn load_sessions(&self, each: &mut dyn FnMut(SavedSession)) -> Result<(), Error> {
-        self.read("load sessions", View::Snapshot, |c| sessions::load(c, self.node, each))
+        self.remembered.file()?.load_sessions(each).map_err(|fault| fault.during("load sessions"))
     }
 
     fn load_retained(&self, each: &mut dyn FnMut(String, Vec<u8>)) -> Result<(), Error> {
-        self.read("load retained messages", View::Statement, |c| sessions::load_retained(c, self.node, each))
+        self.remembered.file()?.load_retained(each).map_err(|fault| fault.during("load retained messages"))
     }
 
     fn ping(&self) -> Result<(), Error> {

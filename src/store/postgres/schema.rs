@@ -149,25 +149,6 @@ diesel::table! {
 }
 
 diesel::table! {
-    mqtt_sessions (session_key) {
-        session_key -> BigInt,
-        node -> Uuid,
-        client_sha256 -> Binary,
-        client_id -> Text,
-        state -> Binary,
-    }
-}
-
-diesel::table! {
-    mqtt_retained (node, topic_sha256) {
-        node -> Uuid,
-        topic_sha256 -> Binary,
-        topic -> Text,
-        message -> Binary,
-    }
-}
-
-diesel::table! {
     web_sessions (id_sha256) {
         id_sha256 -> Binary,
         actor -> Text,

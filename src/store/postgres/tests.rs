@@ -15,7 +15,7 @@ use crate::domain::command::CommandStatus;
 use crate::domain::device::Latest;
 use crate::domain::metric::Known;
 use crate::domain::{Metric, Sequence, Telemetry};
-use crate::store::{CommandChange, SessionSave};
+use crate::store::{Certificates, CommandChange, Revocation};
 
 mod days;
 mod live;
@@ -28,7 +28,8 @@ pub(crate) mod server;
 mod way;
 
 fn store_at(url: &str) -> PostgresStore {
-    open(url, &Options { pool_size: 4, ..Options::default() }).unwrap()
+    let node_file = Some(Server::shared().dir().join(format!("{}.db", Uuid::new_v4())));
+    open(url, &Options { pool_size: 4, node_file, ..Options::default() }).unwrap()
 }
 
 fn store() -> (PostgresStore, String) {
@@ -157,25 +158,48 @@ fn nodes_that_store_the_same_messages_store_each_once_and_keep_their_own_places(
 }
 
 #[test]
-fn sessions_and_retained_messages_are_the_nodes_own() {
-    let (first, url) = store();
-    let other = open(&url, &Options { node: Uuid::from_u128(7), ..Options::default() }).unwrap();
-    let long = "x".repeat(60_000);
-    for (store, word) in [(&first, "first"), (&other, "other")] {
-        let put = vec![(1, word.as_bytes().to_vec().into())];
-        let change = SessionSave::Changed { state: Some("s".into()), put, removed: Vec::new() };
-        let session = SessionChange { client_id: long.clone(), change };
-        let retained = RetainedChange { topic: long.clone(), message: Some(word.as_bytes().to_vec().into()) };
-        store.save_sessions(&[session], &[retained]).unwrap();
+fn what_a_node_knows_lets_its_devices_in_while_the_database_is_away() {
+    let server = Server::start();
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        node_file: Some(dir.path().join("node.db")),
+        connect_timeout: Duration::from_secs(1),
+        is_patient: true,
+        ..Options::default()
+    };
+    let url = server.database();
+    let store = open(&url, &options).unwrap();
+    for name in ["stays", "goes", "unseen"] {
+        let new = NewDevice { token_sha256: Some([1; 32]), ..new_device(name) };
+        store.create_device(&new, at(0)).unwrap();
     }
-    for (store, word) in [(&first, "first"), (&other, "other")] {
-        let (mut sessions, mut retained) = (Vec::new(), Vec::new());
-        store.load_sessions(&mut |session| sessions.push(session)).unwrap();
-        store.load_retained(&mut |topic, message| retained.push((topic, message))).unwrap();
-        assert_eq!((sessions.len(), &sessions[0].client_id), (1, &long));
-        assert_eq!(sessions[0].messages, [(1, word.as_bytes().to_vec())]);
-        assert_eq!(retained, [(long.clone(), word.as_bytes().to_vec())]);
+    for name in ["stays", "goes"] {
+        assert!(store.device_credential(&id(name)).unwrap().is_some());
     }
+    assert!(store.delete_device(&id("goes"), false).unwrap());
+    assert!(store.device_credential(&id("goes")).unwrap().is_none());
+    let revocation = Revocation { at: at(1), by: "admin".into(), reason: "lost".into() };
+    for serial in ["01", "02"] {
+        store.revoke_certificate(serial, &revocation, Some(at(100))).unwrap();
+    }
+    assert_eq!(store.revoked_certificates(at(2)).unwrap().len(), 2);
+    store.revoke_certificate("03", &revocation, Some(at(100))).unwrap();
+    assert!(store.certificate("03").unwrap().is_some());
+    drop(store);
+    server.stop();
+    let store = open(&url, &options).unwrap();
+    let known = |name: &str| store.device_credential(&id(name)).map(|found| found.and_then(|c| c.token_sha256));
+    assert_eq!(known("stays").unwrap(), Some([1; 32]));
+    for name in ["goes", "unseen"] {
+        assert!(known(name).is_err_and(|error| error.is_transient()), "{name}");
+    }
+    let mut revoked = store.last_known_revocations().unwrap();
+    revoked.sort();
+    assert_eq!(revoked, ["01", "02", "03"].map(|serial| (serial.to_owned(), at(100))));
+    store.save_sessions(&[], &[RetainedChange { topic: "t".into(), message: Some("m".into()) }]).unwrap();
+    let mut topics = Vec::new();
+    store.load_retained(&mut |topic, _| topics.push(topic)).unwrap();
+    assert_eq!(topics, ["t"]);
 }
 
 #[test]

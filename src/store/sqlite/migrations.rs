@@ -13,6 +13,8 @@ use super::fault::Fault;
 use crate::store::Error;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+#[cfg(feature = "postgres")]
+const OF_NODE: EmbeddedMigrations = embed_migrations!("migrations/node");
 
 type Known = Vec<Box<dyn Migration<Sqlite>>>;
 
@@ -24,9 +26,18 @@ struct Version {
 
 /// Applies what is missing; returns the names of what was applied, oldest first.
 pub(super) fn run(connection: &mut SqliteConnection) -> Result<Vec<String>, Error> {
-    let known = known()?;
+    bring_up(connection, &known(&MIGRATIONS)?)
+}
+
+/// The same for the file of a node.
+#[cfg(feature = "postgres")]
+pub(super) fn run_of_node(connection: &mut SqliteConnection) -> Result<(), Error> {
+    bring_up(connection, &known(&OF_NODE)?).map(drop)
+}
+
+fn bring_up(connection: &mut SqliteConnection, known: &Known) -> Result<Vec<String>, Error> {
     let applied = applied(connection).map_err(|fault| fault.during("read the schema's version"))?;
-    let missing = missing(&known, &applied)?;
+    let missing = missing(known, &applied)?;
     // Makes the table of versions.
     connection.applied_migrations().map_err(|error| failed("table of versions", &error))?;
     for migration in &missing {
@@ -37,7 +48,7 @@ pub(super) fn run(connection: &mut SqliteConnection) -> Result<Vec<String>, Erro
 
 /// What [`run`] would apply; changes and creates nothing.
 pub(super) fn pending(path: &str) -> Result<Vec<String>, Error> {
-    let known = known()?;
+    let known = known(&MIGRATIONS)?;
     let applied = if Path::new(path).exists() {
         SqliteConnection::establish(path)
             .map_err(Fault::from)
@@ -51,11 +62,11 @@ pub(super) fn pending(path: &str) -> Result<Vec<String>, Error> {
 
 /// Whether all of these versions are known.
 pub(super) fn check(versions: &[String]) -> Result<(), Error> {
-    missing(&known()?, versions).map(drop)
+    missing(&known(&MIGRATIONS)?, versions).map(drop)
 }
 
-fn known() -> Result<Known, Error> {
-    let mut known: Known = MIGRATIONS.migrations().map_err(|error| failed("embedded migrations", &error))?;
+fn known(embedded: &EmbeddedMigrations) -> Result<Known, Error> {
+    let mut known: Known = embedded.migrations().map_err(|error| failed("embedded migrations", &error))?;
     known.sort_unstable_by(|a, b| a.name().version().cmp(&b.name().version()));
     Ok(known)
 }

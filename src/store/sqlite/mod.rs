@@ -30,6 +30,8 @@ mod firmware;
 mod gaps;
 mod live;
 mod migrations;
+#[cfg(feature = "postgres")]
+mod node;
 mod outbox;
 mod reach;
 mod rollout_steps;
@@ -59,6 +61,8 @@ use crate::observe::metrics;
 use crate::observe::trace::{self, SpanKind};
 
 pub(super) use self::copy::{check_schema, copy_out, size_estimate};
+#[cfg(feature = "postgres")]
+pub(super) use self::node::NodeFile;
 
 /// The store in a SQLite file.
 pub(super) struct SqliteStore {

@@ -83,7 +83,6 @@ impl Stage {
             audit: audit::Log::silent(),
             revocations: Default::default(),
             tracer: Default::default(),
-            open: None,
         };
         let broker = Broker::start_with(Default::default(), parts, own).await.unwrap();
         let board = Board::new(clock);
