@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Timestamp;
-use crate::store::{AlertStatus, Due, Incident, Issue, News, Notice, OutboxRow, OutboxState, Outcome, Settlement};
+use crate::store::{AlertStatus, Due, Incident, Issue, Notice, OutboxRow, OutboxState, Outcome, Settlement};
 
 /// The file's name in the data directory.
 pub const FILE: &str = "notify.json";
@@ -139,10 +139,9 @@ impl Spool {
         let mut rows = self.lock();
         let mut next = rows.clone();
         for notice in notices {
-            if Incident::news(known(&next, &notice.fingerprint).as_ref(), notice) == News::New {
-                let id = next.last().map_or(1, |row| row.id + 1);
-                next.push(OutboxRow::of(id, notice));
-            }
+            let id = next.last().map_or(1, |row| row.id + 1);
+            let known = known(&next, &notice.fingerprint);
+            next.extend(OutboxRow::accepted(id, known.as_ref(), notice));
         }
         let taken = next.len() - rows.len();
         if taken > 0 {
@@ -294,6 +293,18 @@ mod tests {
         assert_eq!(left(&Spool::open(dir.path()).unwrap()), ["a", "c"]);
         spool.forget(&spool.rows()).unwrap();
         assert_eq!((spool.len(), dir.path().join(FILE).exists()), (0, false));
+    }
+
+    #[test]
+    fn an_end_is_taken_though_the_clock_was_set_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(dir.path()).unwrap();
+        assert_eq!(spool.accept(&[notice("a", AlertStatus::Firing, 100)]).unwrap(), Outcome::Done(1));
+        assert_eq!(spool.accept(&[notice("a", AlertStatus::Resolved, 4)]).unwrap(), Outcome::Done(1));
+        assert_eq!(spool.accept(&[notice("a", AlertStatus::Resolved, 5)]).unwrap(), Outcome::Done(0), "a repetition");
+        let beginning = spool.claim(Timestamp(100)).unwrap();
+        spool.settle(beginning.row.id, &end(OutboxState::Done)).unwrap();
+        assert_eq!(spool.claim(Timestamp(6)).map(|due| due.row.status), Some(AlertStatus::Resolved), "due at once");
     }
 
     #[test]

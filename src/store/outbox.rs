@@ -199,15 +199,16 @@ pub enum News {
 
 impl Incident {
     /// Whether `notice` is news to whoever knows `known`. An alert that was told while nothing was sent is news again as soon
-    /// as something is, and one that has begun anew though nobody said that it was over.
+    /// as something is, and one that has begun anew though nobody said that it was over. So is the end of one whose
+    /// beginning another node was told while it had no database.
     pub fn news(known: Option<&Self>, notice: &Notice) -> News {
         match known {
             None => News::New,
             Some(known) if notice.at < known.told_at => News::Overtaken,
             Some(known) if notice.status != known.status => News::New,
+            Some(known) if known.is_before(notice) => News::New,
             Some(_) if notice.status == AlertStatus::Resolved => News::Repeated,
             Some(known) if known.is_dry && !notice.is_dry => News::New,
-            Some(known) if known.is_before(notice) => News::New,
             Some(_) => News::Repeated,
         }
     }
@@ -233,6 +234,16 @@ impl Incident {
 }
 
 impl OutboxRow {
+    /// The row of a notice that comes in where `known` is known; `None` = that says it already. Who comes later has the
+    /// later word: clocks of two nodes differ, and one that is set back must not make an end old.
+    pub fn accepted(id: i64, known: Option<&Incident>, notice: &Notice) -> Option<Self> {
+        let at = known.map_or(notice.at, |known| notice.at.max(known.told_at.plus_us(1)));
+        let in_order = Notice { at, ..notice.clone() };
+        let is_new = Incident::news(known, &in_order) == News::New;
+        // It is due by the clock of now, whatever its place in the order.
+        is_new.then(|| Self { next_attempt_at: notice.at, ..Self::of(id, &in_order) })
+    }
+
     /// A notice as it waits first.
     pub fn of(id: i64, notice: &Notice) -> Self {
         Self {
@@ -359,6 +370,19 @@ mod tests {
         check((20, 15), (20, 25), News::Repeated);
         let over = Notice { status: AlertStatus::Resolved, ..firing((10, 15)) };
         let again = Notice { starts_at: Timestamp(20), at: Timestamp(25), ..over.clone() };
-        assert_eq!(Incident::news(Some(&Incident::after(None, &over)), &again), News::Repeated, "over is over");
+        let known = Incident::after(None, &over);
+        assert_eq!(Incident::news(Some(&known), &again), News::New, "another node was told that it had begun anew");
+        let later = Notice { starts_at: Timestamp(12), ..again };
+        assert_eq!(Incident::news(Some(&known), &later), News::Repeated, "another Prometheus saw it a little later");
+    }
+
+    #[test]
+    fn whoever_comes_later_has_the_later_word_whatever_the_clock_says() {
+        let known = Incident::after(None, &notice(AlertStatus::Firing, 100, false));
+        let row = |status, at| OutboxRow::accepted(1, Some(&known), &notice(status, at, false));
+        let times = |row: OutboxRow| (row.created_at, row.next_attempt_at);
+        assert_eq!(row(AlertStatus::Resolved, 40).map(times), Some((Timestamp(101), Timestamp(40))));
+        assert_eq!(row(AlertStatus::Resolved, 200).map(times), Some((Timestamp(200), Timestamp(200))));
+        assert_eq!(row(AlertStatus::Firing, 40), None, "a repetition");
     }
 }

@@ -93,6 +93,16 @@ async fn while_the_database_is_away_notices_are_kept_and_sent_from_beside_it() {
 }
 
 #[tokio::test]
+async fn an_end_is_taken_though_the_clock_was_set_back() {
+    let bench = Bench::new();
+    assert_eq!(bench.tell(AlertStatus::Firing, 100).await, (1, 0));
+    assert_eq!(bench.tell(AlertStatus::Resolved, 40).await, (1, 0));
+    assert_eq!(bench.tell(AlertStatus::Resolved, 41).await, (0, 1), "a repetition");
+    let expected = [AlertStatus::Resolved, AlertStatus::Firing].map(|status| (status, OutboxState::Pending, None));
+    assert_eq!(bench.rows(), expected);
+}
+
+#[tokio::test]
 async fn what_was_kept_beside_the_database_is_there_after_a_restart() {
     let bench = Bench::new();
     let lock = bench.lock();

@@ -21,7 +21,7 @@ use crate::domain::Timestamp;
 use crate::store::fault::Fault;
 use crate::store::listing::{self, Part};
 use crate::store::{
-    AlertStatus, Due, Error, Incident, Issue, Listing, News, Notice, Outbox, OutboxFigures, OutboxFilter, OutboxRow,
+    AlertStatus, Due, Error, Incident, Issue, Listing, Notice, Outbox, OutboxFigures, OutboxFilter, OutboxRow,
     OutboxState, Outcome, Page, Place, Settlement,
 };
 
@@ -178,21 +178,22 @@ fn add(connection: &mut PgConnection, row: &OutboxRow) -> QueryResult<()> {
 
 fn accept(connection: &mut PgConnection, notices: &[Notice], room: u64) -> Result<Outcome<usize>, Fault> {
     lock(connection)?;
-    let mut known = Vec::with_capacity(notices.len());
+    let mut news = Vec::with_capacity(notices.len());
     for notice in notices {
         let incident = incident(connection, &notice.fingerprint)?;
-        if Incident::news(incident.as_ref(), notice) == News::New {
-            known.push((notice, incident));
+        if let Some(row) = OutboxRow::accepted(0, incident.as_ref(), notice) {
+            let told_at = row.created_at;
+            news.push((row, Incident { told_at, ..Incident::after(incident, notice) }));
         }
     }
     let waiting: i64 = dsl::outbox.filter(dsl::state.eq(WAITS)).count().get_result(connection)?;
-    let taken = known.len();
+    let taken = news.len();
     if taken > 0 && listing::count(waiting) + taken as u64 > room {
         return Ok(Outcome::Conflict);
     }
-    for (notice, incident) in known {
-        add(connection, &OutboxRow::of(0, notice))?;
-        keep(connection, Incident::after(incident, notice))?;
+    for (row, incident) in news {
+        add(connection, &row)?;
+        keep(connection, incident)?;
     }
     Ok(Outcome::Done(taken))
 }
@@ -220,7 +221,9 @@ fn adopt(connection: &mut PgConnection, rows: &[OutboxRow]) -> Result<(), Fault>
 
 fn due(connection: &mut PgConnection, row: Row) -> Result<Due, Fault> {
     let row = read(row)?;
-    let later = dsl::outbox.filter(dsl::fingerprint.eq(&row.fingerprint)).filter(dsl::id.gt(row.id));
+    // Not by id: what was taken over from elsewhere comes in behind what is later.
+    let later =
+        dsl::outbox.filter(dsl::fingerprint.eq(&row.fingerprint)).filter(dsl::created_at.gt(Time(row.created_at)));
     let done: i64 = later.filter(dsl::state.eq(OutboxState::Done.name())).count().get_result(connection)?;
     let issue = incident(connection, &row.fingerprint)?.and_then(|incident| incident.issue);
     Ok(Due { row, issue, is_overtaken: done > 0 })

@@ -63,6 +63,7 @@ fn rows(store: &dyn Store, fingerprint: &str) -> Vec<OutboxRow> {
 pub fn all(store: &dyn Store) {
     a_notice_is_taken_once_and_handed_out_in_the_order_of_its_alert(store);
     an_alert_that_has_begun_anew_is_told_again_though_its_end_was_not(store);
+    an_end_is_taken_though_a_clock_is_behind_or_its_beginning_is_not_known(store);
     only_one_node_sends_and_a_lease_that_has_ended_is_anybodys(store);
     a_dead_notice_holds_nobody_up_and_can_be_sent_again(store);
     what_came_in_meanwhile_is_taken_over_once(store);
@@ -112,6 +113,30 @@ fn an_alert_that_has_begun_anew_is_told_again_though_its_end_was_not(store: &dyn
     let second = claim(store, "n1", 29).unwrap();
     assert_eq!((second.row.notice(), second.issue, second.is_overtaken), (since(26, 27), Some(issue(8)), false));
     assert!(store.settle_notice(second.row.id, "n1", &end(OutboxState::Done, 29)).unwrap());
+}
+
+fn an_end_is_taken_though_a_clock_is_behind_or_its_beginning_is_not_known(store: &dyn Store) {
+    assert_eq!(accept(store, &[firing("behind", 29)]), 1);
+    let first = claim(store, "n1", 29).unwrap();
+    assert!(store.settle_notice(first.row.id, "n1", &end(OutboxState::Done, 29)).unwrap());
+    assert_eq!(accept(store, &[resolved("behind", 5)]), 1, "the clock was set back");
+    assert_eq!(accept(store, &[resolved("behind", 6)]), 0, "a repetition");
+    let over = claim(store, "n1", 7).expect("nobody waits until the clock is there again");
+    assert_eq!((over.row.status, over.is_overtaken), (AlertStatus::Resolved, false));
+    assert!(store.settle_notice(over.row.id, "n1", &end(OutboxState::Done, 29)).unwrap());
+    // Another node was told the beginning while it had no database.
+    let anew = |status, second| Notice { starts_at: at(40), ..notice("behind", status, second) };
+    assert_eq!(accept(store, &[anew(AlertStatus::Resolved, 45)]), 1);
+    assert_eq!(accept(store, &[anew(AlertStatus::Resolved, 46)]), 0, "a repetition");
+    let reopened = OutboxRow {
+        state: OutboxState::Done,
+        finished_at: Some(at(42)),
+        ..OutboxRow::of(1, &anew(AlertStatus::Firing, 41))
+    };
+    store.adopt_notices(&[reopened]).unwrap();
+    let over = claim(store, "n1", 47).unwrap();
+    assert_eq!((over.row.status, over.row.starts_at, over.is_overtaken), (AlertStatus::Resolved, at(40), false));
+    assert!(store.settle_notice(over.row.id, "n1", &end(OutboxState::Done, 29)).unwrap());
 }
 
 fn only_one_node_sends_and_a_lease_that_has_ended_is_anybodys(store: &dyn Store) {
@@ -172,7 +197,7 @@ fn what_came_in_meanwhile_is_taken_over_once(store: &dyn Store) {
     let late = &rows(store, "late")[0];
     assert_eq!((late.state, late.result.as_deref()), (OutboxState::Done, Some(OVERTAKEN)));
     let due = claim(store, "n1", 161).unwrap();
-    assert_eq!(due.row.status, AlertStatus::Resolved);
+    assert_eq!((due.row.status, due.is_overtaken), (AlertStatus::Resolved, false));
     assert!(store.settle_notice(due.row.id, "n1", &end(OutboxState::Done, 162)).unwrap());
     // And what is known already is not sent again.
     accept(store, &[firing("twice", 170)]);
