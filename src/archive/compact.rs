@@ -236,7 +236,7 @@ impl Upkeep {
         for part in parts {
             read.push((part.name.clone(), self.bucket.get(&part.key)?));
         }
-        let before: u64 = parts.iter().map(|part| part.size).sum();
+        let bytes_before: u64 = parts.iter().map(|part| part.size).sum();
         let whole = merge(read).map_err(|Failed { part, error }| Error::reading(&parts[part].key, error))?;
         let key = whole.name.key(hour);
         let size = whole.bytes.len() as u64;
@@ -245,7 +245,8 @@ impl Upkeep {
             metrics::ARCHIVE_COMPACTED.increment(&[], parts.len() as u64);
             metrics::ARCHIVE_COMPACT_SECONDS.observe(&[], started.elapsed());
             let objects = parts.len();
-            tracing::info!(%key, objects, records = whole.rows, before, bytes = size, "archive objects were put together");
+            let (records, bytes) = (whole.rows, size);
+            tracing::info!(%key, objects, records, bytes_before, bytes, "archive objects were put together");
         }
         Ok(())
     }

@@ -145,7 +145,7 @@ impl Sender {
 
     fn settlement(&mut self, row: &OutboxRow, result: Result<End, Trouble>) -> Settlement {
         let now = self.clock.now();
-        let (fingerprint, name, status) = (&row.fingerprint, &row.name, row.status.name());
+        let (fingerprint, name, alert_status) = (&row.fingerprint, &row.name, row.status.name());
         match result {
             Ok(End { result, issue }) => {
                 counted!(
@@ -155,7 +155,7 @@ impl Sender {
                     1,
                     fingerprint,
                     name,
-                    status,
+                    alert_status,
                     result,
                     issue,
                     "alert told"
@@ -176,7 +176,7 @@ impl Sender {
                     1,
                     fingerprint,
                     name,
-                    status,
+                    alert_status,
                     state,
                     until = %next,
                     attempts = end.attempts,

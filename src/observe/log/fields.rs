@@ -32,11 +32,13 @@ pub fn markdown() -> String {
 /// Fields of single events.
 pub const FIELDS: &[(&str, &str)] = &[
     ("address", "a listener, or another server"),
+    ("alert_status", "what an alert does: `firing` or `resolved`"),
     ("allowed", "how many there may be"),
     ("attempts", "how often it was tried"),
-    ("before", "what counted before, or a time: what is older"),
+    ("before", "what counted before"),
     ("brokers", "how many brokers a simulation uses"),
     ("bytes", "how many bytes"),
+    ("bytes_before", "how many bytes it was before"),
     ("checkpoint", "journal offset up to which everything is stored"),
     ("client_id", "the MQTT client"),
     ("cmd", "the command's name"),
