@@ -256,7 +256,8 @@ impl Inner {
     fn give_back(&self, node: &str, Due { row, .. }: &Due) {
         let (at, attempts, next_attempt_at) = (self.clock.now(), row.attempts.saturating_sub(1), row.next_attempt_at);
         let state = OutboxState::Pending;
-        let end = Settlement { at, state, attempts, next_attempt_at, last_error: None, result: None, issue: None };
+        let (last_error, result, issue, held_until) = (None, None, None, None);
+        let end = Settlement { at, state, attempts, next_attempt_at, last_error, result, issue, held_until };
         if let Err(error) = self.store.settle_notice(row.id, node, &end) {
             // This node gets it again; others, when its lease has ended.
             tracing::debug!(%error, "a notice could not be given back");

@@ -1,7 +1,8 @@
 //! GitHub's REST API, version 2022-11-28, as far as we speak it: requests as values, answers judged. Pure.
 //!
 //! Limits: an answer 403 or 429 with `retry-after`, or with nothing left of `x-ratelimit-remaining`, or that speaks of a rate
-//! limit, is no refusal: it says when to come back. Where it does not, a minute is right.
+//! limit, is no refusal: it says when to come back. Where it does not, a minute is right, and twice as
+//! long each time it says so again.
 
 use std::time::Duration;
 
@@ -16,10 +17,10 @@ use crate::fetch::Answer;
 pub const PER_PAGE: usize = 100;
 /// Pages looked through at most.
 pub const MAX_PAGES: u32 = 10;
-/// How long to stay away where a limit does not say.
-const LIMIT_PAUSE: Duration = Duration::from_secs(60);
+/// How long to stay away where a limit does not say, at first.
+pub const LIMIT_PAUSE: Duration = Duration::from_secs(60);
 /// Nobody stays away longer, whatever an answer says.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2 * 3600);
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(2 * 3600);
 /// How much of what GitHub says is kept.
 const MAX_WORDS: usize = 200;
 
@@ -147,7 +148,7 @@ pub enum Trouble {
     /// No answer, or one of a server that is not well: later.
     Away(String),
     /// Too much was asked: not before then.
-    Limited(Timestamp),
+    Limited(Option<Timestamp>),
     /// It does not want to.
     Refused(String),
     /// The issue is not there (any more).
@@ -169,7 +170,7 @@ pub fn judge(call: &Call, answer: &Answer, now: Timestamp) -> Result<(), Trouble
 /// Until when the good answer wants us to stay away, if it does: nothing is left.
 pub fn rest(answer: &Answer, now: Timestamp) -> Option<Timestamp> {
     let is_good = (200..300).contains(&answer.status);
-    (is_good && is_used_up(answer)).then(|| until(answer, now))
+    (is_good && is_used_up(answer)).then(|| until(answer, now).unwrap_or(now.plus(LIMIT_PAUSE)))
 }
 
 fn is_used_up(answer: &Answer) -> bool {
@@ -184,14 +185,15 @@ fn is_limit(answer: &Answer) -> bool {
     answer.status == 429 || answer.header("retry-after").is_some() || is_used_up(answer) || says_so()
 }
 
-fn until(answer: &Answer, now: Timestamp) -> Timestamp {
+/// `None` = it does not say.
+fn until(answer: &Answer, now: Timestamp) -> Option<Timestamp> {
     let number = |name: &str| answer.header(name).and_then(|text| text.trim().parse::<u32>().ok());
     let pause = match (number("retry-after"), number("x-ratelimit-reset")) {
         (Some(seconds), _) => Duration::from_secs(u64::from(seconds)),
         (None, Some(reset)) if is_used_up(answer) => Timestamp(i64::from(reset) * 1_000_000).since(now),
-        _ => LIMIT_PAUSE,
+        _ => return None,
     };
-    now.plus(pause.clamp(Duration::from_secs(1), LONGEST_PAUSE))
+    Some(now.plus(pause.clamp(Duration::from_secs(1), LONGEST_PAUSE)))
 }
 
 fn message(answer: &Answer) -> String {
@@ -219,18 +221,19 @@ mod tests {
 
     #[test]
     fn a_limit_says_when_to_come_back_and_is_no_refusal() {
-        let check = |status: u16, headers: &[(&str, &str)], body: &str, seconds: i64| {
+        let check = |status: u16, headers: &[(&str, &str)], body: &str, seconds: Option<i64>| {
             let judged = judge(&Call::Create(Value::Null), &answer(status, headers, body), NOW);
-            assert_eq!(judged, Err(Trouble::Limited(NOW.plus_us(seconds * 1_000_000))), "{status} {headers:?} {body}");
+            let until = seconds.map(|seconds| NOW.plus_us(seconds * 1_000_000));
+            assert_eq!(judged, Err(Trouble::Limited(until)), "{status} {headers:?} {body}");
         };
-        check(403, &[("retry-after", "30")], "", 30);
-        check(429, &[("retry-after", "0")], "", 1);
-        check(429, &[], "", 60);
-        check(429, &[("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT")], "", 60);
-        check(403, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1770890500")], "", 100);
-        check(403, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1")], "", 1);
-        check(403, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "4000000000")], "", 7200);
-        check(403, &[], r#"{"message": "You have exceeded a secondary rate limit."}"#, 60);
+        check(403, &[("retry-after", "30")], "", Some(30));
+        check(429, &[("retry-after", "0")], "", Some(1));
+        check(429, &[], "", None);
+        check(429, &[("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT")], "", None);
+        check(403, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1770890500")], "", Some(100));
+        check(403, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1")], "", Some(1));
+        check(403, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "4000000000")], "", Some(7200));
+        check(403, &[], r#"{"message": "You have exceeded a secondary rate limit."}"#, None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::github::Trouble;
+use super::github::{LIMIT_PAUSE, LONGEST_PAUSE, Trouble};
 use crate::domain::Timestamp;
 use crate::observe::backoff::Backoff;
 use crate::store::{OutboxRow, OutboxState, Settlement};
@@ -26,11 +26,13 @@ pub struct Pace {
     /// No change goes out before.
     next_write: Timestamp,
     away: Backoff,
+    /// Limits that did not say for how long, since a change went through.
+    limits: u32,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { not_before: Timestamp(0), next_write: Timestamp(0), away: AWAY }
+        Self { not_before: Timestamp(0), next_write: Timestamp(0), away: AWAY, limits: 0 }
     }
 }
 
@@ -48,20 +50,27 @@ impl Pace {
         }
     }
 
-    /// GitHub is well; perhaps nothing may be asked until `rest`.
-    pub fn is_well(&mut self, rest: Option<Timestamp>) {
+    /// GitHub is well; perhaps nothing may be asked until `rest`. That something can be read says nothing of a limit: those
+    /// that do not say for how long are mostly of changes.
+    pub fn is_well(&mut self, is_write: bool, rest: Option<Timestamp>) {
         self.away = AWAY;
+        if is_write {
+            self.limits = 0;
+        }
         self.not_before = self.not_before.max(rest.unwrap_or_default());
     }
 
     /// What becomes of a notice in trouble. All notices wait where GitHub is away or we have asked too much.
     pub fn settle(&mut self, row: &OutboxRow, trouble: Trouble, now: Timestamp) -> Settlement {
+        let mut held_until = None;
         let (words, next_attempt_at, tries, attempts) = match trouble {
             Trouble::Away(words) => {
                 self.not_before = now.plus(self.away.next_pause());
                 (words, self.not_before, TRIES, row.attempts)
             }
             Trouble::Limited(until) => {
+                let until = until.unwrap_or_else(|| now.plus(self.next_limit_pause()));
+                held_until = Some(until);
                 self.not_before = self.not_before.max(until);
                 // That was no try.
                 (format!("GitHub wants to be asked again at {until}"), until, u32::MAX, row.attempts.saturating_sub(1))
@@ -70,7 +79,15 @@ impl Pace {
             Trouble::Gone => ("the issue is gone".to_owned(), now.plus(REFUSED), REFUSALS, row.attempts),
         };
         let state = if attempts >= tries { OutboxState::Dead } else { OutboxState::Pending };
-        Settlement { at: now, state, attempts, next_attempt_at, last_error: Some(words), result: None, issue: None }
+        let (last_error, result, issue) = (Some(words), None, None);
+        Settlement { at: now, state, attempts, next_attempt_at, last_error, result, issue, held_until }
+    }
+
+    /// GitHub wants the pauses to grow while a limit repeats.
+    fn next_limit_pause(&mut self) -> Duration {
+        let pause = LIMIT_PAUSE.saturating_mul(1 << self.limits.min(16)).min(LONGEST_PAUSE);
+        self.limits = self.limits.saturating_add(1);
+        pause
     }
 }
 
@@ -100,7 +117,7 @@ mod tests {
         assert_eq!(pace.wait(true, NOW), Duration::ZERO);
         pace.sent(true, NOW);
         assert_eq!((pace.wait(true, NOW), pace.wait(false, NOW)), (Duration::from_secs(1), Duration::ZERO));
-        pace.is_well(Some(NOW.plus_us(9_000_000)));
+        pace.is_well(false, Some(NOW.plus_us(9_000_000)));
         assert_eq!(pace.wait(false, NOW), Duration::from_secs(9));
     }
 
@@ -111,7 +128,7 @@ mod tests {
         let pauses: Vec<_> = (1..=20).map(|n| pace.settle(&row(n), away(), NOW).next_attempt_at.since(NOW)).collect();
         assert!(pauses[0] <= Duration::from_secs(2) && pauses[19] >= Duration::from_secs(450), "{pauses:?}");
         assert!(pause_sum() > 12.0 * 3600.0, "half a day at least");
-        pace.is_well(None);
+        pace.is_well(false, None);
         assert!(pace.settle(&row(1), away(), NOW).next_attempt_at.since(NOW) <= Duration::from_secs(2));
         assert_eq!(pace.settle(&row(TRIES - 1), away(), NOW).state, OutboxState::Pending);
         assert_eq!(pace.settle(&row(TRIES), away(), NOW).state, OutboxState::Dead);
@@ -126,9 +143,24 @@ mod tests {
     fn a_limit_is_no_try_and_holds_everything() {
         let mut pace = Pace::default();
         let until = NOW.plus_us(30_000_000);
-        let end = pace.settle(&row(500), Trouble::Limited(until), NOW);
+        let end = pace.settle(&row(500), Trouble::Limited(Some(until)), NOW);
         assert_eq!((end.state, end.attempts, end.next_attempt_at), (OutboxState::Pending, 499, until));
-        assert_eq!(pace.wait(false, NOW), Duration::from_secs(30));
+        assert_eq!((pace.wait(false, NOW), end.held_until), (Duration::from_secs(30), Some(until)));
+        assert_eq!(pace.settle(&row(1), Trouble::Away("x".into()), NOW).held_until, None);
+    }
+
+    #[test]
+    fn a_limit_that_repeats_is_waited_for_twice_as_long_until_a_change_goes_through() {
+        let mut pace = Pace::default();
+        let limited = |pace: &mut Pace| {
+            pace.settle(&row(1), Trouble::Limited(None), NOW).next_attempt_at.since(NOW).as_secs()
+        };
+        let pauses: Vec<_> = (0..40).map(|_| limited(&mut pace)).collect();
+        assert_eq!((&pauses[..4], pauses[39]), (&[60, 120, 240, 480][..], LONGEST_PAUSE.as_secs()));
+        pace.is_well(false, None);
+        assert_eq!(limited(&mut pace), LONGEST_PAUSE.as_secs(), "reading is not what is limited");
+        pace.is_well(true, None);
+        assert_eq!(limited(&mut pace), 60);
     }
 
     #[test]

@@ -184,6 +184,11 @@ impl Spool {
         row.last_error = end.last_error.clone().or(row.last_error.take());
         row.issue = end.issue.clone().or(row.issue.take());
         row.finished_at = (end.state == OutboxState::Done).then_some(end.at);
+        if let Some(until) = end.held_until {
+            for row in next.iter_mut().filter(|row| row.state == OutboxState::Pending) {
+                row.next_attempt_at = row.next_attempt_at.max(until);
+            }
+        }
         self.keep(&next)?;
         *rows = next;
         Ok(())
@@ -249,8 +254,8 @@ mod tests {
     fn end(state: OutboxState) -> Settlement {
         let issue = (state == OutboxState::Done).then(|| Issue { repository: "a/b".into(), number: 7 });
         let result = issue.as_ref().map(|_| "opened".to_owned());
-        let at = Timestamp(9);
-        Settlement { at, state, attempts: 1, next_attempt_at: at, last_error: None, result, issue }
+        let (at, attempts, next_attempt_at) = (Timestamp(9), 1, Timestamp(9));
+        Settlement { at, state, attempts, next_attempt_at, last_error: None, result, issue, held_until: None }
     }
 
     #[test]

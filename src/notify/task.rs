@@ -163,7 +163,8 @@ impl Sender {
                 let issue = issue.map(|number| Issue { repository: self.options.repository.clone(), number });
                 let (state, result) = (OutboxState::Done, Some(result.to_owned()));
                 let (attempts, next_attempt_at) = (row.attempts, row.next_attempt_at);
-                Settlement { at: now, state, attempts, next_attempt_at, last_error: None, result, issue }
+                let (last_error, held_until) = (None, None);
+                Settlement { at: now, state, attempts, next_attempt_at, last_error, result, issue, held_until }
             }
             Err(trouble) => {
                 let end = self.pace.settle(row, trouble, now);
@@ -206,7 +207,7 @@ impl Sender {
             let now = self.clock.now();
             let wait = self.pace.wait(call.is_write(), now);
             if wait > LONGEST_WAIT {
-                return Some(Err(Trouble::Limited(now.plus(wait))));
+                return Some(Err(Trouble::Limited(Some(now.plus(wait)))));
             }
             let mut stopping = stop.clone();
             tokio::select! {
@@ -220,7 +221,7 @@ impl Sender {
                     let heard = delivery.heard(&call, &answer, now);
                     count_call(&call, &heard);
                     if heard.is_ok() {
-                        self.pace.is_well(github::rest(&answer, now));
+                        self.pace.is_well(call.is_write(), github::rest(&answer, now));
                     }
                     heard
                 }

@@ -16,7 +16,7 @@ pub trait Outbox {
     /// The oldest notice that waits and is due, for `node` until `until`; by then it has to be settled, or another node may
     /// take it. What a node has not settled in an earlier life it gets again. Its count of tries is one more afterwards.
     fn claim_notice(&self, node: &str, now: Timestamp, until: Timestamp) -> Result<Option<Due>, Error>;
-    /// Writes what came of a notice; `false` = it is not that node's any more.
+    /// Writes what came of a notice, and puts the others off where it says so; `false` = it is not that node's any more.
     fn settle_notice(&self, id: i64, node: &str, end: &Settlement) -> Result<bool, Error>;
     /// Takes notices over that were kept elsewhere while the database was away, with what came of them meanwhile, in order
     /// and in one transaction. What was taken over before is passed over; what is older than what is known here is not sent.
@@ -172,6 +172,8 @@ pub struct Settlement {
     pub result: Option<String>,
     /// The alert's issue from now on.
     pub issue: Option<Issue>,
+    /// Until then nobody may send anything: all notices that wait are put off, whichever node has them next.
+    pub held_until: Option<Timestamp>,
 }
 
 /// What is known of an alert.

@@ -107,6 +107,7 @@ async fn what_is_given_up_is_listed_and_sent_again_by_an_administrator() {
         last_error: Some("GitHub answered 401 to find: Bad credentials".into()),
         result: None,
         issue: None,
+        held_until: None,
     };
     assert!(bench.store.settle_notice(due.row.id, "n", &dead).unwrap());
     bench.noted();

@@ -76,7 +76,9 @@ async fn while_the_database_is_away_notices_are_kept_and_sent_from_beside_it() {
     let due = bench.desk.claim(Place::Spool, "n", at(3), at(60)).await.unwrap().unwrap();
     let issue = Some(Issue { repository: "a/b".into(), number: 5 });
     let (state, result) = (OutboxState::Done, Some("opened".to_owned()));
-    let end = Settlement { at: at(3), state, attempts: 1, next_attempt_at: at(3), last_error: None, result, issue };
+    let (last_error, held_until) = (None, None);
+    let (at_3, attempts) = (at(3), 1);
+    let end = Settlement { at: at_3, state, attempts, next_attempt_at: at_3, last_error, result, issue, held_until };
     bench.desk.settle(Place::Spool, due.row.id, "n", end).await.unwrap();
     drop(lock);
     // What comes before the database has taken over is kept behind it.

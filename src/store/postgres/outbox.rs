@@ -230,6 +230,10 @@ fn due(connection: &mut PgConnection, row: Row) -> Result<Due, Fault> {
 }
 
 fn settle(connection: &mut PgConnection, id: i64, node: &str, end: &Settlement) -> Result<bool, Fault> {
+    if end.held_until.is_some() {
+        // Two who put everything off would wait for each other's rows.
+        lock(connection)?;
+    }
     let own = dsl::outbox.find(id).filter(dsl::state.eq(WAITS)).filter(dsl::leased_by.eq(node));
     let fingerprint: Option<String> = own.select(dsl::fingerprint).first(connection).optional()?;
     let Some(fingerprint) = fingerprint else { return Ok(false) };
@@ -245,6 +249,10 @@ fn settle(connection: &mut PgConnection, id: i64, node: &str, end: &Settlement) 
             dsl::finished_at.eq(finished_at),
         ))
         .execute(connection)?;
+    if let Some(until) = end.held_until {
+        let sooner = dsl::outbox.filter(dsl::state.eq(WAITS)).filter(dsl::next_attempt_at.lt(Time(until)));
+        diesel::update(sooner).set(dsl::next_attempt_at.eq(Time(until))).execute(connection)?;
+    }
     if let Some(error) = &end.last_error {
         diesel::update(dsl::outbox.find(id)).set(dsl::last_error.eq(Some(plain(error)))).execute(connection)?;
     }

@@ -237,6 +237,10 @@ fn settle(connection: &mut SqliteConnection, id: i64, node: &str, end: &Settleme
             dsl::finished_at.eq(finished_at),
         ))
         .execute(connection)?;
+    if let Some(until) = end.held_until {
+        let sooner = dsl::outbox.filter(dsl::state.eq(WAITS)).filter(dsl::next_attempt_at.lt(until.0));
+        diesel::update(sooner).set(dsl::next_attempt_at.eq(until.0)).execute(connection)?;
+    }
     if let Some(error) = &end.last_error {
         diesel::update(dsl::outbox.find(id)).set(dsl::last_error.eq(Some(error.as_str()))).execute(connection)?;
     }

@@ -40,6 +40,7 @@ fn end(state: OutboxState, second: i64) -> Settlement {
         last_error: None,
         result,
         issue: None,
+        held_until: None,
     }
 }
 
@@ -66,6 +67,7 @@ pub fn all(store: &dyn Store) {
     an_end_is_taken_though_a_clock_is_behind_or_its_beginning_is_not_known(store);
     only_one_node_sends_and_a_lease_that_has_ended_is_anybodys(store);
     a_dead_notice_holds_nobody_up_and_can_be_sent_again(store);
+    a_limit_puts_off_whatever_waits_for_all_nodes(store);
     what_came_in_meanwhile_is_taken_over_once(store);
     a_full_outbox_takes_nothing(store);
     notices_are_listed_counted_and_trimmed(store);
@@ -171,6 +173,20 @@ fn a_dead_notice_holds_nobody_up_and_can_be_sent_again(store: &dyn Store) {
     let due = claim(store, "n1", 127).unwrap();
     assert!(due.row.id == id && due.is_overtaken, "the alert is over");
     assert!(store.settle_notice(id, "n1", &end(OutboxState::Done, 128)).unwrap());
+}
+
+fn a_limit_puts_off_whatever_waits_for_all_nodes(store: &dyn Store) {
+    accept(store, &[firing("limited", 130), firing("behind it", 130)]);
+    let id = claim(store, "n1", 131).unwrap().row.id;
+    let limited = Settlement { held_until: Some(at(135)), ..end(OutboxState::Pending, 135) };
+    assert!(store.settle_notice(id, "n1", &limited).unwrap());
+    assert_eq!(claim(store, "n2", 134), None);
+    assert!(rows(store, "dead").iter().all(|row| row.next_attempt_at < at(135)), "what is over is left alone");
+    for node in ["n1", "n2"] {
+        let row = claim(store, node, 135).unwrap().row;
+        assert_eq!(row.next_attempt_at, at(135));
+        assert!(store.settle_notice(row.id, node, &end(OutboxState::Done, 136)).unwrap());
+    }
 }
 
 fn what_came_in_meanwhile_is_taken_over_once(store: &dyn Store) {
