@@ -50,8 +50,8 @@ impl Pace {
         }
     }
 
-    /// GitHub is well; perhaps nothing may be asked until `rest`. That something can be read says nothing of a limit: those
-    /// that do not say for how long are mostly of changes.
+    /// GitHub is well; perhaps nothing may be asked until `rest`. That something can be read says nothing of a limit:
+    /// those that do not say for how long are mostly of changes.
     pub fn is_well(&mut self, is_write: bool, rest: Option<Timestamp>) {
         self.away = AWAY;
         if is_write {

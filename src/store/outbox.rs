@@ -16,10 +16,12 @@ pub trait Outbox {
     /// The oldest notice that waits and is due, for `node` until `until`; by then it has to be settled, or another node may
     /// take it. What a node has not settled in an earlier life it gets again. Its count of tries is one more afterwards.
     fn claim_notice(&self, node: &str, now: Timestamp, until: Timestamp) -> Result<Option<Due>, Error>;
-    /// Writes what came of a notice, and puts the others off where it says so; `false` = it is not that node's any more.
+    /// Writes what came of a notice, and puts the others off where it says so; `false` = it is not that node's any
+    /// more.
     fn settle_notice(&self, id: i64, node: &str, end: &Settlement) -> Result<bool, Error>;
     /// Takes notices over that were kept elsewhere while the database was away, with what came of them meanwhile, in order
-    /// and in one transaction. What was taken over before is passed over; what is older than what is known here is not sent.
+    /// and in one transaction. What was taken over before is passed over, unless it was sent since; what is
+    /// older than what is known here is not sent.
     fn adopt_notices(&self, rows: &[OutboxRow]) -> Result<(), Error>;
     /// Notices, newest first.
     fn outbox(&self, filter: &OutboxFilter, page: Page) -> Result<Listing<OutboxRow>, Error>;
@@ -276,6 +278,20 @@ impl OutboxRow {
             body: self.body.clone(),
             at: self.created_at,
             is_dry: self.result.as_deref() == Some(DRY_RUN),
+        }
+    }
+
+    /// What came of it so far.
+    pub fn end(&self) -> Settlement {
+        Settlement {
+            at: self.finished_at.unwrap_or(self.created_at),
+            state: self.state,
+            attempts: self.attempts,
+            next_attempt_at: self.next_attempt_at,
+            last_error: self.last_error.clone(),
+            result: self.result.clone(),
+            issue: self.issue.clone(),
+            held_until: None,
         }
     }
 

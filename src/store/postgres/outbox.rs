@@ -203,7 +203,12 @@ fn adopt(connection: &mut PgConnection, rows: &[OutboxRow]) -> Result<(), Fault>
     for row in rows {
         let same =
             dsl::outbox.filter(dsl::fingerprint.eq(&row.fingerprint)).filter(dsl::created_at.eq(Time(row.created_at)));
-        if same.count().get_result::<i64>(connection)? > 0 {
+        let found: Option<(i64, String)> = same.select((dsl::id, dsl::state)).first(connection).optional()?;
+        if let Some((id, state)) = found {
+            // The database took it in late, when it was sent from elsewhere.
+            if state == WAITS && row.state == OutboxState::Done {
+                finish(connection, id, &row.fingerprint, &row.end())?;
+            }
             continue;
         }
         let known = incident(connection, &row.fingerprint)?;
@@ -237,6 +242,12 @@ fn settle(connection: &mut PgConnection, id: i64, node: &str, end: &Settlement) 
     let own = dsl::outbox.find(id).filter(dsl::state.eq(WAITS)).filter(dsl::leased_by.eq(node));
     let fingerprint: Option<String> = own.select(dsl::fingerprint).first(connection).optional()?;
     let Some(fingerprint) = fingerprint else { return Ok(false) };
+    finish(connection, id, &fingerprint, end)?;
+    Ok(true)
+}
+
+/// Writes an end, whoever has the notice.
+fn finish(connection: &mut PgConnection, id: i64, fingerprint: &str, end: &Settlement) -> QueryResult<()> {
     let finished_at = (end.state == OutboxState::Done).then_some(Time(end.at));
     diesel::update(dsl::outbox.find(id))
         .set((
@@ -261,7 +272,7 @@ fn settle(connection: &mut PgConnection, id: i64, node: &str, end: &Settlement) 
         let incident = incidents::table.find(fingerprint);
         diesel::update(incident).set(incidents::issue.eq(Some(&issue))).execute(connection)?;
     }
-    Ok(true)
+    Ok(())
 }
 
 fn matching(filter: &OutboxFilter) -> outbox::BoxedQuery<'_, Pg> {

@@ -195,7 +195,12 @@ fn adopt(connection: &mut SqliteConnection, rows: &[OutboxRow]) -> Result<(), Fa
     for row in rows {
         let same =
             dsl::outbox.filter(dsl::fingerprint.eq(&row.fingerprint)).filter(dsl::created_at.eq(row.created_at.0));
-        if same.count().get_result::<i64>(connection)? > 0 {
+        let found: Option<(i64, String)> = same.select((dsl::id, dsl::state)).first(connection).optional()?;
+        if let Some((id, state)) = found {
+            // The database took it in late, when it was sent from elsewhere.
+            if state == WAITS && row.state == OutboxState::Done {
+                finish(connection, id, &row.fingerprint, &row.end())?;
+            }
             continue;
         }
         let known = incident(connection, &row.fingerprint)?;
@@ -225,6 +230,12 @@ fn settle(connection: &mut SqliteConnection, id: i64, node: &str, end: &Settleme
     let own = dsl::outbox.find(id).filter(dsl::state.eq(WAITS)).filter(dsl::leased_by.eq(node));
     let fingerprint: Option<String> = own.select(dsl::fingerprint).first(connection).optional()?;
     let Some(fingerprint) = fingerprint else { return Ok(false) };
+    finish(connection, id, &fingerprint, end)?;
+    Ok(true)
+}
+
+/// Writes an end, whoever has the notice.
+fn finish(connection: &mut SqliteConnection, id: i64, fingerprint: &str, end: &Settlement) -> QueryResult<()> {
     let finished_at = (end.state == OutboxState::Done).then_some(end.at.0);
     diesel::update(dsl::outbox.find(id))
         .set((
@@ -249,7 +260,7 @@ fn settle(connection: &mut SqliteConnection, id: i64, node: &str, end: &Settleme
         let incident = incidents::table.find(fingerprint);
         diesel::update(incident).set(incidents::issue.eq(Some(&issue))).execute(connection)?;
     }
-    Ok(true)
+    Ok(())
 }
 
 fn matching(filter: &OutboxFilter) -> outbox::BoxedQuery<'_, Sqlite> {

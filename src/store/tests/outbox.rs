@@ -207,6 +207,15 @@ fn what_came_in_meanwhile_is_taken_over_once(store: &dyn Store) {
     let due = claim(store, "n1", 151).unwrap();
     assert_eq!((due.row.status, due.row.attempts, due.issue), (AlertStatus::Resolved, 2, Some(issue(9))));
     assert!(store.settle_notice(due.row.id, "n1", &end(OutboxState::Done, 152)).unwrap());
+    // The database took one in late, and it was sent from elsewhere.
+    accept(store, &[firing("hung", 153)]);
+    store.adopt_notices(&[row(&firing("hung", 153), OutboxState::Done, Some(10))]).unwrap();
+    let hung = &rows(store, "hung")[0];
+    assert_eq!((hung.state, hung.issue.clone(), hung.finished_at), (OutboxState::Done, Some(issue(10)), Some(at(150))));
+    accept(store, &[resolved("hung", 154)]);
+    let due = claim(store, "n1", 155).unwrap();
+    assert_eq!((due.row.status, due.issue), (AlertStatus::Resolved, Some(issue(10))));
+    assert!(store.settle_notice(due.row.id, "n1", &end(OutboxState::Done, 156)).unwrap());
     // Another node has heard of the end before the beginning comes.
     accept(store, &[resolved("late", 160)]);
     store.adopt_notices(&[row(&firing("late", 159), OutboxState::Pending, None)]).unwrap();
