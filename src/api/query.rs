@@ -18,7 +18,13 @@ impl Params {
     pub fn parse(query: &str) -> Self {
         let pairs = web::Query::<Vec<(String, String)>>::from_query(query).map(web::Query::into_inner);
         match pairs {
-            Ok(pairs) => Self { pairs, faults: Vec::new() },
+            Ok(pairs) => {
+                // Not every database can compare with it.
+                let has_nul = |(name, value): &(String, String)| name.contains('\0') || value.contains('\0');
+                let (bad, pairs): (Vec<_>, Vec<_>) = pairs.into_iter().partition(has_nul);
+                let faults = bad.into_iter().map(|(name, _)| Fault::new(name, "must not contain U+0000"));
+                Self { faults: faults.collect(), pairs }
+            }
             Err(_) => Self { pairs: Vec::new(), faults: vec![Fault::new("query", "is malformed")] },
         }
     }
@@ -99,6 +105,8 @@ mod tests {
         assert_eq!(params.with_prefix("metadata.").collect::<Vec<_>>(), [("line", "S 1")]);
         assert_eq!(params.text("q"), Some("a b"));
         let empty = Params::parse("q=&r");
+        let faults = Params::parse("type=a&metadata.a=x%00").faults;
+        assert_eq!(faults.iter().map(|fault| &*fault.field).collect::<Vec<_>>(), ["metadata.a"]);
         assert_eq!((empty.text("q"), empty.has("q"), empty.has("r"), empty.has("s")), (None, true, true, false));
     }
 }

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use super::{Error, UNFINISHED};
 
 /// What has its own way into a backup, or no place in it. (`run/` is of the running process.)
-const NOT_THESE: [&str; 4] = ["journal", "run", "archive", UNFINISHED];
+const NOT_THESE: [&str; 5] = ["journal", "run", "archive", UNFINISHED, LOST_AND_FOUND];
+/// The file system's own, in the root of a disk; only root may read it.
+const LOST_AND_FOUND: &str = "lost+found";
 
 /// The files below `root` but for `without`, which are real paths: the name from there, with `/` between its parts, and the
 /// path. Sorted.
@@ -24,7 +26,7 @@ pub(super) fn of_data_dir(root: &Path, without: &[PathBuf]) -> Result<Vec<(Strin
 
 /// All files below `root` that are not in `known` yet.
 pub(super) fn new_below(root: &Path, known: &BTreeSet<String>) -> Result<Vec<(String, PathBuf)>, Error> {
-    let mut found = below(root, &|_, _| true)?;
+    let mut found = below(root, &|name, _| name != LOST_AND_FOUND)?;
     found.retain(|(name, _)| !known.contains(name));
     found.sort();
     Ok(found)
@@ -97,6 +99,19 @@ pub(super) fn need(path: &Path, needed_bytes: u64) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_the_file_systems_own_is_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        for name in ["lost+found", "pki"] {
+            fs::create_dir(root.join(name)).unwrap();
+            fs::write(root.join(name).join("x"), "x").unwrap();
+        }
+        let names = |found: Vec<(String, PathBuf)>| found.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names(of_data_dir(root, &[]).unwrap()), ["pki/x"]);
+        assert_eq!(names(new_below(root, &BTreeSet::new()).unwrap()), ["pki/x"]);
+    }
 
     #[test]
     fn a_path_is_real_behind_links_and_where_nothing_is_yet() {

@@ -316,7 +316,8 @@ impl<'a> Plan<'a> {
     /// Follows the meter's counter; `true` = the message is not ahead of what was heard, and was not missing.
     fn count(&mut self, device: &DeviceId, counter: u32, ts: Timestamp, received_at: Timestamp) -> bool {
         let state = self.states.edit(device);
-        let observation = state.sequence.observe(counter, ts);
+        let now = state.last_seen.map_or(received_at, |heard| heard.max(received_at));
+        let observation = state.sequence.observe_at(counter, ts, now);
         let is_known = observation == Observation::Known;
         // Not a late copy after all: the meter was switched on again.
         if !is_known

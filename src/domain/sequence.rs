@@ -111,13 +111,35 @@ impl Observation {
 }
 
 impl SequenceState {
-    /// Takes in one counted message, in the order of receipt.
+    /// Takes in one counted message, in the order of receipt; `now` is when it was received. While the head has a time that was
+    /// still to come then, nothing would be later: a message of about now is judged by its number.
+    pub fn observe_at(&mut self, seq: u32, ts: Timestamp, now: Timestamp) -> Observation {
+        let Some(head) = self.head else { return self.observe(seq, ts) };
+        let is_live = !ts.is_ahead_of(now) && now.since(ts) < COPY_LAG.1;
+        if !head.1.is_ahead_of(now) || !is_live {
+            return self.observe(seq, ts);
+        }
+        let further = seq.wrapping_sub(head.0);
+        let begins_anew = seq < COPY_LAG.0 && head.0.wrapping_sub(seq) >= COPY_LAG.0 && further > WRAP_MARGIN;
+        let goes_on = (2..=u32::MAX / 2).contains(&further);
+        if !goes_on && !begins_anew {
+            return self.observe(seq, ts);
+        }
+        if let Some(gap) = self.heal(seq, ts) {
+            return Observation::Late(gap);
+        }
+        let observation = if goes_on { self.advance(head, seq, ts) } else { self.restart(head, seq, ts) };
+        self.hints.before_step = Some(head);
+        observation
+    }
+
+    /// [`observe_at`](Self::observe_at), of a meter whose clock has never been ahead.
     pub fn observe(&mut self, seq: u32, ts: Timestamp) -> Observation {
         let Some(head) = self.head else {
             self.head = Some((seq, ts));
             return Observation::First;
         };
-        if (seq, ts) == head {
+        if (seq, ts) == head || Some((seq, ts)) == self.hints.before_step {
             self.note_aside(seq, ts);
             return Observation::Known;
         }
@@ -160,7 +182,7 @@ impl SequenceState {
         if seq == expected {
             return Observation::Next;
         }
-        let gap = Gap::new(expected, seq.wrapping_sub(1), head.1, ts);
+        let gap = Gap::new(expected, seq.wrapping_sub(1), before_gap(head.1, ts), ts);
         self.follow(gap.clone());
         Observation::Jump(gap)
     }
@@ -169,7 +191,7 @@ impl SequenceState {
     /// unless it was heard beside the head.
     fn restart(&mut self, head: (u32, Timestamp), seq: u32, ts: Timestamp) -> Observation {
         let first_heard = if self.goes_on_aside(seq, ts) { self.aside_since_head().unwrap_or(seq) } else { seq };
-        let gap = first_heard.checked_sub(1).map(|last| Gap::new(0, last, head.1, ts));
+        let gap = first_heard.checked_sub(1).map(|last| Gap::new(0, last, before_gap(head.1, ts), ts));
         self.head = Some((seq, ts));
         self.reboots += 1;
         self.hints.before_step = None;
@@ -236,6 +258,12 @@ impl SequenceState {
     fn is_copy_from_aside(&self, seq: u32, ts: Timestamp) -> bool {
         self.hints.aside.is_some_and(|aside| is_copy_behind(aside.last, seq, ts))
     }
+}
+
+/// The time of the message before a gap that ends at `ts`: the head's, unless the clock was ahead then.
+fn before_gap(head: Timestamp, ts: Timestamp) -> Timestamp {
+    let lag = i64::try_from(COPY_LAG.1.as_micros()).unwrap_or(i64::MAX);
+    if head <= ts { head } else { ts.plus_us(-lag) }
 }
 
 /// Whether a message can be a copy, over a slower way, of one shortly before `last` or of that itself.

@@ -114,6 +114,37 @@ fn the_newest_message_is_by_time_and_by_the_count_where_the_heads_time_is_still_
     assert!(SequenceState::default().is_newest(5, s(1), s(100)));
 }
 
+/// Plays (number, second, second of receipt); checks the reboots and the ranges left missing.
+fn check_live(messages: &[(u32, i64, i64)], reboots: u64, missing: &[(u32, u32)]) {
+    let mut run = Run::default();
+    for (seq, second, now) in messages {
+        let observation = run.state.observe_at(*seq, s(*second), s(*now));
+        run.seen.push(observation);
+    }
+    assert_eq!((run.state.reboots, run.missing()), (reboots, missing.to_vec()), "{messages:?}: {:?}", run.seen);
+}
+
+#[test]
+fn a_message_stamped_ahead_hides_neither_losses_nor_a_reboot() {
+    const DAY: i64 = 72_000;
+    let losses = [(0, 0, 0), (1, 9, 1), (3, 3, 3), (4, 4, 4), (6, 6, 6), (7, 7, 7), (8, 12, 12)];
+    check_live(&losses, 0, &[(2, 2), (5, 5)]);
+    // The lost one was late; copies of everything come behind it.
+    check_live(&[(0, 0, 0), (1, DAY, 1), (3, 3, 3), (2, 2, 4), (3, 3, 5), (1, DAY, 5), (4, 4, 6)], 0, &[]);
+    check_live(
+        &[(5000, 0, 0), (5001, DAY, 1), (5001, DAY, 2), (5000, 0, 2), (5002, 3, 3), (5004, 5, 5)],
+        0,
+        &[(5003, 5003)],
+    );
+    check_live(&[(5000, 0, 0), (5001, DAY, 1), (0, 5, 5), (5001, DAY, 6), (1, 6, 6), (5000, 0, 7), (2, 7, 7)], 1, &[]);
+    check_live(&[(5000, 0, 0), (5001, DAY, 1), (2, 5, 5), (3, 6, 6)], 1, &[(0, 1)]);
+    check_live(&[(5000, 0, 0), (5001, DAY, 1), (2, 5, 5), (1, 4, 6), (0, 3, 6), (3, 6, 6)], 1, &[]);
+    // What has waited says nothing of now; and a clock that stays ahead is an ordinary one.
+    check_live(&[(5000, 0, 0), (5001, DAY, 1), (0, -3600, 2), (9000, -3600, 3), (5002, 4, 4)], 0, &[]);
+    check_live(&[(0, DAY, 0), (1, DAY + 1, 1), (3, DAY + 3, 3), (0, DAY + 60, 60)], 1, &[(2, 2)]);
+    check_live(&[(u32::MAX, DAY, 0), (1, 2, 2)], 0, &[(0, 0)]);
+}
+
 #[test]
 fn a_clock_set_back_is_no_reboot_and_no_gap() {
     check(&[(98, 100), (99, 110), (100, 60), (101, 70), (102, 80)], 0, &[]);

@@ -218,7 +218,8 @@ impl Queue {
         Self { items: VecDeque::new(), bytes: 0, tags: BTreeSet::new(), max_items, max_bytes, budget }
     }
 
-    /// Puts a delivery at the end. One message fits an empty queue whatever its size, if all queues together have room.
+    /// Puts a delivery at the end. One message fits an empty queue whatever its size, if all queues together have room; what has
+    /// a tag, of which there are few, fits whatever others hold.
     pub fn push(&mut self, mut delivery: Delivery) -> Pushed {
         if delivery.tag.is_some_and(|tag| self.tags.contains(&tag)) {
             return Pushed::Known;
@@ -229,7 +230,13 @@ impl Queue {
         if is_full {
             return Pushed::Full;
         }
-        let Some(room) = self.budget.room(size) else { return Pushed::Full };
+        let room = match delivery.tag {
+            Some(_) => self.budget.room_at_once(size),
+            None => {
+                let Some(room) = self.budget.room(size) else { return Pushed::Full };
+                room
+            }
+        };
         delivery.room = room;
         self.bytes = bytes;
         self.tags.extend(delivery.tag);
@@ -351,6 +358,13 @@ mod tests {
             assert_eq!(queues[n % 2].push(delivery("x", QoS::AtLeastOnce, None)), Pushed::Queued);
         }
         assert_eq!(queues[1].push(delivery("x", QoS::AtLeastOnce, None)), Pushed::Full);
+        let mut idle = Queue::new(9, 9000, Arc::clone(&budget));
+        assert_eq!(
+            idle.push(delivery("x", QoS::ExactlyOnce, Some(1))),
+            Pushed::Queued,
+            "a command, whoever has all the room"
+        );
+        drop(idle);
         let in_flight = queues[0].pop().unwrap();
         assert_eq!(queues[1].push(delivery("x", QoS::AtMostOnce, None)), Pushed::Full, "it is in memory");
         drop((in_flight.clone(), in_flight));

@@ -152,9 +152,8 @@ mod tests {
     #[test]
     fn a_limit_that_repeats_is_waited_for_twice_as_long_until_a_change_goes_through() {
         let mut pace = Pace::default();
-        let limited = |pace: &mut Pace| {
-            pace.settle(&row(1), Trouble::Limited(None), NOW).next_attempt_at.since(NOW).as_secs()
-        };
+        let limited =
+            |pace: &mut Pace| pace.settle(&row(1), Trouble::Limited(None), NOW).next_attempt_at.since(NOW).as_secs();
         let pauses: Vec<_> = (0..40).map(|_| limited(&mut pace)).collect();
         assert_eq!((&pauses[..4], pauses[39]), (&[60, 120, 240, 480][..], LONGEST_PAUSE.as_secs()));
         pace.is_well(false, None);

@@ -54,8 +54,15 @@ export async function signIn(key) {
 }
 
 export async function signOut() {
-  await send('DELETE', '/api/session');
+  // Another tab may have signed in since: its session is the one to end.
+  if (await readSession()) await send('DELETE', '/api/session');
   keep(null);
+}
+
+// Whether another tab has signed in since: then a write needs the token of its session.
+async function isOther(before) {
+  await readSession();
+  return csrf && csrf !== before;
 }
 
 async function call(method, path, body, how) {
@@ -65,6 +72,7 @@ async function call(method, path, body, how) {
     try {
       return await send(method, path, body, how);
     } catch (error) {
+      if (error.status === 403 && method !== 'GET' && await isOther(csrf)) continue;
       if (error.status !== 401) throw error;
       // Another call may have asked meanwhile: then the new session is tried.
       if (who === used) keep(null);

@@ -113,9 +113,15 @@ function route() {
 }
 
 document.getElementById('sign-out').addEventListener('click', async () => {
-  try { await api.signOut(); } catch (failure) { notice(failure.message); }
-  location.reload();
+  try {
+    await api.signOut();
+    location.reload();
+  } catch (failure) {
+    notice(`Still signed in: ${failure.message}`);
+  }
 });
 document.addEventListener('visibilitychange', () => { if (!document.hidden) refresh(); });
+// Not by its address, which would leave the page.
+document.getElementById('skip').addEventListener('click', (event) => { event.preventDefault(); main.focus(); });
 window.addEventListener('hashchange', () => { route(); main.focus(); });
 route();

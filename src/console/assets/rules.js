@@ -1,6 +1,6 @@
 // Alert rules: what is watched for, of which devices; administrators add, change, switch and remove them.
 import * as api from './api.js';
-import { el, fill, number, notice, table, word } from './dom.js';
+import { el, fill, notice, table, word } from './dom.js';
 
 const OPS = { gt: '>', ge: '≥', lt: '<', le: '≤', eq: '=', ne: '≠' };
 const METRICS = ['voltage_dc', 'current_dc', 'voltage_ac', 'current_ac', 'frequency', 'pf', 'thd_v', 'thd_i', 'temperature',
@@ -12,9 +12,9 @@ const path = (rule) => `/api/rules/${rule.id}`;
 const is_admin = () => (api.session() || {}).role === 'admin';
 
 function condition(rule) {
-  const parts = [`${rule.metric} ${OPS[rule.op]} ${number(rule.threshold)}`];
+  const parts = [`${rule.metric} ${OPS[rule.op]} ${rule.threshold}`];
   if (rule.for_s) parts.push(`for ${rule.for_s} s`);
-  if (rule.clear_threshold !== null) parts.push(`over at ${number(rule.clear_threshold)}`);
+  if (rule.clear_threshold !== null) parts.push(`over at ${rule.clear_threshold}`);
   return parts.join(', ');
 }
 

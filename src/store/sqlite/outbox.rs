@@ -219,8 +219,7 @@ fn adopt(connection: &mut SqliteConnection, rows: &[OutboxRow]) -> Result<(), Fa
 fn due(connection: &mut SqliteConnection, row: Row) -> Result<Due, Fault> {
     let row = read(row)?;
     // Not by id: what was taken over from elsewhere comes in behind what is later.
-    let later =
-        dsl::outbox.filter(dsl::fingerprint.eq(&row.fingerprint)).filter(dsl::created_at.gt(row.created_at.0));
+    let later = dsl::outbox.filter(dsl::fingerprint.eq(&row.fingerprint)).filter(dsl::created_at.gt(row.created_at.0));
     let done: i64 = later.filter(dsl::state.eq(OutboxState::Done.name())).count().get_result(connection)?;
     let issue = incident(connection, &row.fingerprint)?.and_then(|incident| incident.issue);
     Ok(Due { row, issue, is_overtaken: done > 0 })
