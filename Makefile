@@ -36,7 +36,7 @@ EXTRA := postgres,s3-tests,azure,gcs,otel,ops-tests
 
 test-extra: examples-tools azurite engine ## what a default build leaves out: Postgres, object stores, traces, alerts, dashboards, examples (CONTRIBUTING.md: what it needs)
 	$(CARGO) test --features $(EXTRA) --lib --test it --no-run
-	$(LIMIT) $(CARGO) test --features $(EXTRA) --lib -- store::postgres archive::bucket series::tests history::tests::postgres observe::trace::otlp console::tests
+	$(LIMIT) $(CARGO) test --features $(EXTRA) --lib -- store::postgres store::sqlite::node archive::bucket series::tests history::tests::postgres observe::trace::otlp console::tests
 	$(LIMIT) $(CARGO) test --features $(EXTRA) --test it -- postgres:: postgres_tls:: backup_postgres:: outages:: cloud:: notify::two_nodes notify::while_the_database_hangs alerting:: \
 	  grafana:: promtool:: traces:: import:: examples:: handbook:: performance::the_script engines:: nodes:: history::
 	IOT_METER_TEST_DATABASE=postgres $(LIMIT) $(CARGO) test --features $(EXTRA) --test it -- \
