@@ -206,7 +206,7 @@ fn database_files(source: &Source<'_>) -> Vec<PathBuf> {
 /// What a node keeps for itself beside a database on another machine, as a snapshot: others write to it.
 fn add_node_file(writer: &mut Writer<'_>, source: &Source<'_>, scratch: &Path) -> Result<(), Error> {
     let path = source.data_dir.join(store::NODE_FILE);
-    if !path.exists() {
+    if !store::may_be_away(source.database_url) || !path.exists() {
         return Ok(());
     }
     let url = format!("sqlite://{}", path.display());

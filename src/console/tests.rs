@@ -75,6 +75,18 @@ fn the_sign_in_cannot_be_closed_by_one_who_is_not_signed_in() {
 
 #[cfg(feature = "ops-tests")]
 #[test]
+fn what_was_read_before_the_server_hung_looks_old_and_grows_older() {
+    run(include_str!("tests/old.js"));
+}
+
+#[cfg(feature = "ops-tests")]
+#[test]
+fn who_signs_in_in_another_tab_can_write_and_sign_out_in_this_one() {
+    run(include_str!("tests/tabs.js"));
+}
+
+#[cfg(feature = "ops-tests")]
+#[test]
 fn figures_are_not_read_aloud_and_trouble_is_once() {
     run(include_str!("tests/aloud.js"));
 }

@@ -29,6 +29,9 @@ const JITTER: (u32, Duration) = (4, Duration::from_millis(100));
 /// time contradict each other.
 const COPY_LAG: (u32, Duration) = (1024, Duration::from_secs(600));
 
+/// While the head's time is still to come: a number so low, and so far behind the head, is of a new power-on and no copy.
+const BEGINNINGS: [(u32, u32); 2] = [(4, 64), (COPY_LAG.0, COPY_LAG.0)];
+
 /// Position in one meter's count. Bounded: at most [`MAX_OPEN_GAPS`] gaps and [`MAX_MISSING_PARTS`] ranges.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SequenceState {
@@ -115,22 +118,37 @@ impl SequenceState {
     /// still to come then, nothing would be later: a message of about now is judged by its number.
     pub fn observe_at(&mut self, seq: u32, ts: Timestamp, now: Timestamp) -> Observation {
         let Some(head) = self.head else { return self.observe(seq, ts) };
-        let is_live = !ts.is_ahead_of(now) && now.since(ts) < COPY_LAG.1;
-        if !head.1.is_ahead_of(now) || !is_live {
-            return self.observe(seq, ts);
+        let (further, behind) = (seq.wrapping_sub(head.0), head.0.wrapping_sub(seq));
+        match (head.1.is_ahead_of(now), ts.is_ahead_of(now)) {
+            (false, true) if !(1..=COPY_LAG.0).contains(&further) => return self.observe_ahead(seq, ts),
+            (true, false) if now.since(ts) < COPY_LAG.1 => {}
+            _ => return self.observe(seq, ts),
         }
-        let further = seq.wrapping_sub(head.0);
-        let begins_anew = seq < COPY_LAG.0 && head.0.wrapping_sub(seq) >= COPY_LAG.0 && further > WRAP_MARGIN;
+        let begins_anew = further > u32::MAX / 2
+            && BEGINNINGS.iter().any(|(first, least_behind)| seq <= *first && behind >= *least_behind);
         let goes_on = (2..=u32::MAX / 2).contains(&further);
         if !goes_on && !begins_anew {
             return self.observe(seq, ts);
         }
-        if let Some(gap) = self.heal(seq, ts) {
+        if let Some(gap) = self.heal(seq, |gap| gap.fits(ts)) {
             return Observation::Late(gap);
         }
         let observation = if goes_on { self.advance(head, seq, ts) } else { self.restart(head, seq, ts) };
         self.hints.before_step = Some(head);
         observation
+    }
+
+    /// A message stamped ahead that is not the next by its number: late or a copy, unless another one follows it while the head
+    /// stands still. Its time says nothing, so it heals by its number.
+    fn observe_ahead(&mut self, seq: u32, ts: Timestamp) -> Observation {
+        if let Some(gap) = self.heal(seq, |_| true) {
+            return Observation::Late(gap);
+        }
+        if self.goes_on_aside(seq, ts) && self.aside_since_head().is_some() {
+            return self.observe(seq, ts);
+        }
+        self.note_aside(seq, ts);
+        Observation::Known
     }
 
     /// [`observe_at`](Self::observe_at), of a meter whose clock has never been ahead.
@@ -150,7 +168,7 @@ impl SequenceState {
             let was_heard_aside = goes_on_aside && self.aside_since_head().is_some();
             return if was_heard_aside && !is_next { self.restart(head, seq, ts) } else { self.advance(head, seq, ts) };
         }
-        if let Some(gap) = self.heal(seq, ts) {
+        if let Some(gap) = self.heal(seq, |gap| gap.fits(ts)) {
             return Observation::Late(gap);
         }
         match place {
@@ -202,9 +220,9 @@ impl SequenceState {
         Observation::Reboot { gap }
     }
 
-    /// Takes `seq` out of the gap it belongs to by number and time; the gap as it then is.
-    fn heal(&mut self, seq: u32, ts: Timestamp) -> Option<Gap> {
-        let at = self.open.iter().rposition(|gap| gap.is_missing(seq) && gap.fits(ts))?;
+    /// Takes `seq` out of the gap it belongs to by number and, as `fits` says, by time; the gap as it then is.
+    fn heal(&mut self, seq: u32, fits: impl Fn(&Gap) -> bool) -> Option<Gap> {
+        let at = self.open.iter().rposition(|gap| gap.is_missing(seq) && fits(gap))?;
         self.open[at].fill(seq);
         let gap = self.open[at].clone();
         if gap.is_filled() {

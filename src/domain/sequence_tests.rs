@@ -141,8 +141,32 @@ fn a_message_stamped_ahead_hides_neither_losses_nor_a_reboot() {
     check_live(&[(5000, 0, 0), (5001, DAY, 1), (2, 5, 5), (1, 4, 6), (0, 3, 6), (3, 6, 6)], 1, &[]);
     // What has waited says nothing of now; and a clock that stays ahead is an ordinary one.
     check_live(&[(5000, 0, 0), (5001, DAY, 1), (0, -3600, 2), (9000, -3600, 3), (5002, 4, 4)], 0, &[]);
+    check_live(&[(500, 0, 0), (501, DAY, 1), (0, 5, 5), (1, 6, 6), (501, DAY, 7), (2, 8, 8)], 1, &[]);
+    check_live(&[(9, 0, 0), (10, DAY, 1), (8, -1, 2), (9, 0, 2), (11, 3, 3)], 0, &[]);
+    // Copies and a late one that are stamped ahead, of two such messages too.
+    check_live(&[(0, 0, 0), (1, DAY, 1), (2, 2 * DAY, 2), (3, 3, 3), (1, DAY, 4), (4, 5, 5), (2, 2 * DAY, 6)], 0, &[]);
+    check_live(&[(0, 0, 0), (1, DAY, 1), (3, 3, 3), (2, DAY, 4), (4, 5, 5)], 0, &[]);
+    check_live(
+        &[(9000, 0, 0), (9001, DAY, 1), (0, 3, 3), (9001, DAY, 4), (1, 5, 5), (9001, DAY, 6), (2, 7, 7)],
+        1,
+        &[],
+    );
+    // A meter that is switched on again with a clock that is ahead, and one whose clock always is.
+    check_live(&[(500, 0, 0), (0, DAY, 9), (1, DAY + 1, 10), (2, DAY + 2, 11)], 1, &[]);
+    check_live(&[(500, 5, 0), (501, 15, 10), (0, 65, 60), (1, 75, 70), (3, 95, 90)], 1, &[(2, 2)]);
     check_live(&[(0, DAY, 0), (1, DAY + 1, 1), (3, DAY + 3, 3), (0, DAY + 60, 60)], 1, &[(2, 2)]);
     check_live(&[(u32::MAX, DAY, 0), (1, 2, 2)], 0, &[(0, 0)]);
+}
+
+#[test]
+fn a_copy_of_a_message_from_the_future_is_no_reboot_when_hints_are_forgotten() {
+    let mut run = Run::default();
+    for (seq, second, now) in [(0, 0, 0), (1, 72_000, 1), (2, 2, 2), (3, 3, 3), (1, 72_000, 4), (4, 5, 5)] {
+        run.state.hints = Hints::default();
+        let observation = run.state.observe_at(seq, s(second), s(now));
+        run.seen.push(observation);
+    }
+    assert_eq!((run.state.reboots, run.missing()), (0, vec![]), "{:?}", run.seen);
 }
 
 #[test]

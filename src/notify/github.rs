@@ -1,8 +1,8 @@
 //! GitHub's REST API, version 2022-11-28, as far as we speak it: requests as values, answers judged. Pure.
 //!
 //! Limits: an answer 403 or 429 with `retry-after`, or with nothing left of `x-ratelimit-remaining`, or that speaks of a rate
-//! limit, is no refusal: it says when to come back. Where it does not, a minute is right, and twice as
-//! long each time it says so again.
+//! limit, is no refusal: it says when to come back. Where it does not, a minute is right, and twice as long each time it says
+//! so again.
 
 use std::time::Duration;
 
@@ -147,7 +147,7 @@ impl Entry {
 pub enum Trouble {
     /// No answer, or one of a server that is not well: later.
     Away(String),
-    /// Too much was asked: not before then.
+    /// Too much was asked: not before then, where it says when.
     Limited(Option<Timestamp>),
     /// It does not want to.
     Refused(String),

@@ -141,7 +141,7 @@ impl Spool {
         for notice in notices {
             let id = next.last().map_or(1, |row| row.id + 1);
             let known = known(&next, &notice.fingerprint);
-            next.extend(OutboxRow::accepted(id, known.as_ref(), notice));
+            next.extend(OutboxRow::accepted(id, known, notice).map(|(row, _)| row));
         }
         let taken = next.len() - rows.len();
         if taken > 0 {

@@ -238,14 +238,17 @@ impl Incident {
 }
 
 impl OutboxRow {
-    /// The row of a notice that comes in where `known` is known; `None` = that says it already. Who comes later has the
-    /// later word: clocks of two nodes differ, and one that is set back must not make an end old.
-    pub fn accepted(id: i64, known: Option<&Incident>, notice: &Notice) -> Option<Self> {
-        let at = known.map_or(notice.at, |known| notice.at.max(known.told_at.plus_us(1)));
+    /// The row of a notice that comes in where `known` is known, and what is known then; `None` = that says it already. Who
+    /// comes later has the later word: clocks of two nodes differ, and one that is set back must not make an end old.
+    pub fn accepted(id: i64, known: Option<Incident>, notice: &Notice) -> Option<(Self, Incident)> {
+        let at = known.as_ref().map_or(notice.at, |known| notice.at.max(known.told_at.plus_us(1)));
         let in_order = Notice { at, ..notice.clone() };
-        let is_new = Incident::news(known, &in_order) == News::New;
+        if Incident::news(known.as_ref(), &in_order) != News::New {
+            return None;
+        }
         // It is due by the clock of now, whatever its place in the order.
-        is_new.then(|| Self { next_attempt_at: notice.at, ..Self::of(id, &in_order) })
+        let row = Self { next_attempt_at: notice.at, ..Self::of(id, &in_order) };
+        Some((row, Incident::after(known, &in_order)))
     }
 
     /// A notice as it waits first.
@@ -397,7 +400,8 @@ mod tests {
     #[test]
     fn whoever_comes_later_has_the_later_word_whatever_the_clock_says() {
         let known = Incident::after(None, &notice(AlertStatus::Firing, 100, false));
-        let row = |status, at| OutboxRow::accepted(1, Some(&known), &notice(status, at, false));
+        let row =
+            |status, at| OutboxRow::accepted(1, Some(known.clone()), &notice(status, at, false)).map(|(row, _)| row);
         let times = |row: OutboxRow| (row.created_at, row.next_attempt_at);
         assert_eq!(row(AlertStatus::Resolved, 40).map(times), Some((Timestamp(101), Timestamp(40))));
         assert_eq!(row(AlertStatus::Resolved, 200).map(times), Some((Timestamp(200), Timestamp(200))));

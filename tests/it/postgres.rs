@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use iot_meter::domain::Timestamp;
 
+use crate::support::certified::Guarded;
 use crate::support::guides::{blocks_of, read};
 use crate::support::postgres::Server;
 use crate::support::process::{Server as Process, command};
@@ -196,6 +197,22 @@ fn meters_that_a_node_knows_come_in_when_it_is_started_while_its_database_is_awa
     app.mqtt(&Connect::id("unseen").login("unseen", unseen));
     settled(&api(&app));
     assert_eq!((stored(&server, &url, "stays"), stored(&server, &url, "goes")), ((3, 3), (2, 2)));
+}
+
+#[test]
+fn a_certificate_is_good_while_the_database_is_away_unless_it_was_revoked() {
+    let server = Server::start();
+    let app = Guarded::start(&[("database.url", &server.database()), ("database.connect_timeout_s", "1")]);
+    let cards = ["stays", "goes"].map(|device| app.enrol(device));
+    let [stays, goes] = [0, 1].map(|n| app.client(Some(&cards[n])));
+    app.connect(&stays, &Connect::id("stays"));
+    let mut other = app.connect(&goes, &Connect::id("goes"));
+    app.api.delete(&format!("/api/certificates/{}", cards[1].serial)).expect(200);
+    eventually("its connection ends", || other.receive().is_none());
+    server.stop();
+    app.connect(&stays, &Connect::id("stays")).ping();
+    assert!(!matches!(app.log_in(&goes, &Connect::id("goes")).1, Some(Packet::ConnAck { code: 0, .. })));
+    server.restart();
 }
 
 #[test]

@@ -4,6 +4,9 @@ let csrf = null;
 let who = null;
 let askToSignIn = async () => {};
 
+// What hangs for longer does not answer.
+const READ_MS = 30000;
+
 export const onSignInNeeded = (ask) => { askToSignIn = ask; };
 export const session = () => who;
 
@@ -14,15 +17,26 @@ export class Failure extends Error {
   }
 }
 
+// An answer and its body; what has gone wrong on the way is said in our words, as status 0.
+async function fetched(path, options) {
+  // A write may bring a large file and take its time.
+  const signal = options.method === 'GET' ? AbortSignal.timeout(READ_MS) : undefined;
+  try {
+    const response = await fetch(path, { ...options, signal, credentials: 'same-origin', cache: 'no-store' });
+    const is_json = (response.headers.get('Content-Type') || '').includes('json');
+    return [response, is_json ? await response.json() : null];
+  } catch {
+    throw new Failure(0, 'The server does not answer.');
+  }
+}
+
 async function send(method, path, body, { tag, type = 'application/json' } = {}) {
   const headers = { Accept: 'application/json' };
   if (method !== 'GET' && csrf) headers['X-CSRF-Token'] = csrf;
   if (body !== undefined) headers['Content-Type'] = type;
   if (tag) headers['If-Match'] = tag;
   const text = body === undefined || body instanceof Blob ? body : JSON.stringify(body);
-  const response = await fetch(path, { method, headers, body: text, credentials: 'same-origin', cache: 'no-store' });
-  const is_json = (response.headers.get('Content-Type') || '').includes('json');
-  const answer = is_json ? await response.json() : null;
+  const [response, answer] = await fetched(path, { method, headers, body: text });
   if (!response.ok) throw new Failure(response.status, (answer && answer.detail) || `status ${response.status}`);
   return { body: answer, total: Number(response.headers.get('X-Total-Count') || 0), tag: response.headers.get('ETag') };
 }
@@ -53,16 +67,26 @@ export async function signIn(key) {
   }
 }
 
-export async function signOut() {
-  // Another tab may have signed in since: its session is the one to end.
-  if (await readSession()) await send('DELETE', '/api/session');
-  keep(null);
+// A write that was refused for a token of before: somebody has signed in or out in another tab, and the cookie is of that
+// session. Whether there is another token now.
+async function isOvertaken(error) {
+  const before = csrf;
+  return error.status === 403 && Boolean(await readSession()) && csrf !== before;
 }
 
-// Whether another tab has signed in since: then a write needs the token of its session.
-async function isOther(before) {
-  await readSession();
-  return csrf && csrf !== before;
+// Ends the session of the cookie, whosever it is.
+export async function signOut() {
+  const end = () => send('DELETE', '/api/session');
+  try {
+    await end().catch(async (error) => {
+      if (!await isOvertaken(error)) throw error;
+      await end();
+    });
+  } catch (error) {
+    // Nobody is signed in.
+    if (error.status !== 401 && (error.status !== 403 || who)) throw error;
+  }
+  keep(null);
 }
 
 async function call(method, path, body, how) {
@@ -72,7 +96,11 @@ async function call(method, path, body, how) {
     try {
       return await send(method, path, body, how);
     } catch (error) {
-      if (error.status === 403 && method !== 'GET' && await isOther(csrf)) continue;
+      if (method !== 'GET' && await isOvertaken(error)) {
+        // What one person has chosen is not done as another.
+        if (who.actor === used.actor) return send(method, path, body, how);
+        throw new Failure(403, `Signed in as ${who.actor} meanwhile. Nothing was done.`);
+      }
       if (error.status !== 401) throw error;
       // Another call may have asked meanwhile: then the new session is tried.
       if (who === used) keep(null);

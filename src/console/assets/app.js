@@ -2,7 +2,7 @@
 import * as api from './api.js';
 import { alertsPage } from './alerts.js';
 import { devicePage } from './device.js';
-import { notice, say } from './dom.js';
+import { ago, notice, say } from './dom.js';
 import { energyPage } from './energy.js';
 import { fleetPage } from './fleet.js';
 import { rolloutsPage } from './rollouts.js';
@@ -15,6 +15,10 @@ const trouble = document.getElementById('trouble');
 let show = async () => {};
 let turn = 0;
 let timer = 0;
+// Closes the dialog, where it is open, for somebody who is signed in.
+let enter = () => {};
+// When what is shown was read; null = nothing was yet.
+let read_at = null;
 
 // Shows the dialog until somebody is signed in.
 async function signIn() {
@@ -34,16 +38,20 @@ async function signIn() {
     dialog.oncancel = (event) => event.preventDefault();
     // A browser closes it all the same when Esc is pressed again.
     dialog.onclose = () => dialog.showModal();
+    enter = () => {
+      if (!dialog.open) return;
+      dialog.onclose = null;
+      dialog.close();
+      resolve();
+    };
     form.onsubmit = async (event) => {
       event.preventDefault();
       const key = field.value.trim();
       field.value = '';
       try {
         await api.signIn(key);
-        dialog.onclose = null;
-        dialog.close();
         showWho();
-        resolve();
+        enter();
       } catch (failure) {
         error.textContent = failure.status === 401 ? 'This key is not accepted.' : failure.message;
         field.focus();
@@ -59,6 +67,12 @@ function showWho() {
   document.getElementById('sign-out').hidden = !is_person;
 }
 
+// Somebody may have signed in or out in another tab.
+async function lookWho() {
+  if (await api.readSession()) enter();
+  showWho();
+}
+
 // Several calls may find nobody signed in at once: they wait for one answer.
 let asking = null;
 api.onSignInNeeded(() => {
@@ -66,6 +80,7 @@ api.onSignInNeeded(() => {
   return asking;
 });
 
+// Writes the figures; what is wrong is its answer.
 async function strip() {
   const [status, stats] = await Promise.all([api.get('/api/system/status'), api.get('/api/stats')]);
   const troubled = Object.entries(status.tasks).filter(([, task]) => task.state !== 'running');
@@ -78,22 +93,35 @@ async function strip() {
     `archive ${status.archiver.lag_messages} behind`,
   ];
   system.textContent = parts.join(' · ');
-  say(trouble, troubled.map(([name, task]) => `${name}: ${task.state}`).join(' · '));
   document.getElementById('alert-count').textContent = stats.unacknowledged_alerts ? `(${stats.unacknowledged_alerts})` : '';
+  return troubled.map(([name, task]) => `${name}: ${task.state}`).join(' · ');
+}
+
+// What is shown is what was read last, and looks like it.
+function isOld(is_old) {
+  if (is_old) main.setAttribute('class', 'old');
+  else main.removeAttribute('class');
 }
 
 async function refresh() {
   clearTimeout(timer);
   turn += 1;
   const own = turn;
-  const results = await Promise.allSettled([show(), strip()]);
-  if (results[0].status === 'rejected') notice(results[0].reason.message);
-  if (results[1].status === 'rejected') {
-    const is_refused = results[1].reason.status === 403;
-    system.textContent = is_refused ? 'System status: not for this key' : '';
-    say(trouble, is_refused ? '' : 'The server does not answer.');
-  }
-  if (own === turn) timer = setTimeout(refresh, document.hidden ? EVERY_MS * 10 : EVERY_MS);
+  const [shown, told] = await Promise.allSettled([show(), strip()]);
+  showWho();
+  // A later turn tells what there is to tell.
+  if (own !== turn) return;
+  if (shown.status === 'fulfilled') read_at = new Date();
+  else if (shown.reason.status !== 0) notice(shown.reason.message);
+  isOld(shown.status === 'rejected');
+  const is_refused = told.reason?.status === 403;
+  if (told.reason) system.textContent = is_refused ? 'System status: not for this key' : '';
+  const silent = [shown, told].find((result) => result.reason?.status === 0);
+  const as_of = shown.reason && read_at ? ` What is shown is as of ${read_at.toLocaleTimeString()}.` : '';
+  if (silent) say(trouble, silent.reason.message + as_of);
+  else if (is_refused) say(trouble, '');
+  else say(trouble, told.reason ? told.reason.message : told.value);
+  timer = setTimeout(refresh, document.hidden ? EVERY_MS * 10 : EVERY_MS);
 }
 
 function route() {
@@ -109,6 +137,7 @@ function route() {
   else if (page === 'rollouts') show = rolloutsPage(main, refresh);
   else if (page === 'rules') show = rulesPage(main, refresh);
   else show = fleetPage(main, refresh);
+  read_at = null;
   refresh();
 }
 
@@ -117,11 +146,23 @@ document.getElementById('sign-out').addEventListener('click', async () => {
     await api.signOut();
     location.reload();
   } catch (failure) {
-    notice(`Still signed in: ${failure.message}`);
+    notice(`You are still signed in: ${failure.message}`);
   }
 });
-document.addEventListener('visibilitychange', () => { if (!document.hidden) refresh(); });
-// Not by its address, which would leave the page.
-document.getElementById('skip').addEventListener('click', (event) => { event.preventDefault(); main.focus(); });
+// The link's own way is another page.
+document.getElementById('skip').addEventListener('click', (event) => {
+  event.preventDefault();
+  main.focus();
+});
+document.addEventListener('visibilitychange', async () => {
+  if (document.hidden) return;
+  // Where the server does not answer, the page says so.
+  await lookWho().catch(() => {});
+  refresh();
+});
+// An age goes on also while nothing is read.
+setInterval(() => {
+  for (const time of document.querySelectorAll('time[datetime]')) say(time, ago(time.getAttribute('datetime')));
+}, 1000);
 window.addEventListener('hashchange', () => { route(); main.focus(); });
 route();

@@ -9,15 +9,15 @@ export function svg(name, attributes, text) {
   return node;
 }
 
-// Up to four round steps between the extremes; none where no step is between them, or no number is.
+// Two to five round steps between the extremes; none where no step is between them, or no number is.
 export function ticks(low, high) {
-  const rough = (high - low) / 3;
+  const rough = (high - low) / 2;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough);
+  const step = [5, 2, 1].map((n) => n * power).find((n) => n <= rough);
   if (!(step > 0 && step < Infinity)) return [];
   const first = Math.ceil(low / step);
   // Counted, not added up: beside a large value a small step adds nothing, and the end is never reached.
-  const many = Math.min(4, Math.floor(high / step) - first + 1);
+  const many = Math.min(5, Math.floor(high / step) - first + 1);
   return Array.from({ length: many }, (_, n) => Number(((first + n) * step).toPrecision(12)));
 }
 

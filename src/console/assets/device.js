@@ -3,7 +3,7 @@ import * as api from './api.js';
 import { chart } from './chart.js';
 import { alertTable } from './alerts.js';
 import { energyOf } from './energy.js';
-import { ago, el, fill, moment, notice, quantity, table, word } from './dom.js';
+import { el, fill, moment, notice, quantity, table, word } from './dom.js';
 
 const MINUTES = 10;
 const GROUPS = [
@@ -26,8 +26,8 @@ function charts(points, width) {
     const own = points.filter((p) => p.metric === name);
     if (own.length === 0) return null;
     const last = own[own.length - 1];
-    const label = `${title}: ${quantity(last.value, last.unit)} ${ago(last.time)}`;
-    return el('figure', { class: 'card' }, el('figcaption', {}, label),
+    return el('figure', { class: 'card' },
+      el('figcaption', {}, `${title}: ${quantity(last.value, last.unit)} `, moment(last.time)),
       chart(`${title}, last ${MINUTES} minutes`, own.map((p) => [Date.parse(p.time), p.value]), [from, to], kind, width));
   })).filter((figure) => figure !== null);
 }

@@ -1,7 +1,7 @@
 // What a screen reader hears of the strip while figures move, a task fails and the server is away.
 import { aloud, same, serve, settled } from './page.js';
 
-const LOST = 'The server does not answer.';
+const LOST = 'The server does not answer. What is shown is as of ';
 let [answers, state, bytes] = [true, 'running', 0];
 serve((path) => {
   if (!answers) throw new Error('connection refused');
@@ -11,6 +11,8 @@ serve((path) => {
   const [journal, behind] = [{ bytes }, { lag_messages: 0 }];
   return { version: '1', tasks: { collector: { state } }, journal, collector: behind, archiver: behind };
 });
+const now = new Date().toLocaleTimeString();
+Date.prototype.toLocaleTimeString = () => now;
 let refresh;
 globalThis.setTimeout = (act, after) => { if (after < 8000) refresh = act; return 0; };
 await import('./app.js');
@@ -32,7 +34,7 @@ await check(['collector: retrying'], 'a task is troubled');
 state = 'running';
 await check([''], 'the task is well again');
 answers = false;
-await check(['connection refused', LOST], 'the connection is lost');
+await check([`${LOST}${now}.`], 'the connection is lost');
 same(figures(), '', 'no figures of before');
 answers = true;
 await check([''], 'it is back');

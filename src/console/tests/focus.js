@@ -53,3 +53,10 @@ await check('/api/rollouts', 2, rolloutsPage);
 await check('/api/devices', 1, fleetPage);
 await check('/api/devices/m/commands', 1, (box, refresh) => devicePage(box, 'm', refresh));
 await check('/api/devices/m/alerts', 1, (box, refresh) => devicePage(box, 'm', refresh));
+
+// The link past the navigation stays on the page.
+globalThis.setTimeout = () => 0;
+await import('./app.js');
+let stayed = false;
+document.getElementById('skip').heard.click({ preventDefault() { stayed = true; } });
+same([stayed, document.activeElement === main], [true, true], 'the content has the focus, and its page stays');

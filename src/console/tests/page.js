@@ -7,7 +7,7 @@ export const aloud = [];
 
 class Node {
   constructor(name) {
-    Object.assign(this, { name, dataset: {}, children: [], above: null, hidden: false, open: false, scrollLeft: 0 });
+    Object.assign(this, { name, dataset: {}, children: [], above: null, hidden: false, open: false, scrollLeft: 0, heard: {} });
   }
 
   setAttribute(key, value) {
@@ -17,7 +17,9 @@ class Node {
 
   removeAttribute(key) { delete this[key]; }
 
-  addEventListener() {}
+  getAttribute(key) { return this[key] ?? null; }
+
+  addEventListener(kind, act) { this.heard[kind] = act; }
 
   append(...children) {
     for (const child of children) if (child instanceof Node) child.above = this;
@@ -48,6 +50,7 @@ class Node {
       '.scroll': (node) => (node.class || '').split(' ').includes('scroll'),
       '[data-key]': (node) => node.dataset.key,
       'nav a[data-page]': (node) => node.dataset.page,
+      'time[datetime]': (node) => node.name === 'time',
     }[selector];
     return this.within().filter(is);
   }
@@ -81,14 +84,18 @@ globalThis.document = {
   body,
   activeElement: body,
   hidden: false,
-  addEventListener() {},
+  heard: {},
+  addEventListener(kind, act) { this.heard[kind] = act; },
   createElement: (name) => new Node(name),
   createElementNS: (_, name) => new Node(name),
   getElementById: (id) => root.within().find((node) => node.id === id),
   querySelectorAll: (selector) => root.querySelectorAll(selector),
 };
 globalThis.window = { addEventListener() {} };
-globalThis.location = { hash: '' };
+globalThis.location = { hash: '', reload() {} };
+// What is done every second, by hand.
+export const seconds = [];
+globalThis.setInterval = (act) => { seconds.push(act); return 0; };
 
 // The server: `answer(path, options)` gives a body, or a status.
 export function serve(answer) {

@@ -68,13 +68,13 @@ impl Remembered {
             return;
         }
         let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
-        match now {
+        let before = match now {
             Some(_) if devices.len() >= DEVICES && !devices.contains_key(id) => return,
-            Some(credential) => drop(devices.insert(id.clone(), credential.clone())),
-            None => drop(devices.remove(id)),
-        }
+            Some(credential) => devices.insert(id.clone(), credential.clone()),
+            None => devices.remove(id),
+        };
         // Under the lock: of two changes the later one is in the file, too.
-        self.keep(|file| file.keep_credential(id, now));
+        self.keep(|file| file.keep_credential(id, now, before.is_some()));
     }
 
     /// Takes in what the database says of a certificate.

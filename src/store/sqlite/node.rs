@@ -2,7 +2,7 @@
 //! in with, which certificates are revoked. With it a node starts, and meters come in, while the database is away.
 //!
 //! Invariant: it belongs to this node alone, like its journal; what it says of credentials counts only while the database
-//! says nothing. What is written is on disk when the call returns.
+//! says nothing. What takes a right away, or changes one, is on disk when the call returns.
 
 use std::path::Path;
 
@@ -79,13 +79,16 @@ impl NodeFile {
         rows.into_iter().map(|row| read(row).ok_or(Fault::Corrupt("credential"))).collect()
     }
 
-    /// Keeps what a device may log in with; `None` = there is no such device.
+    /// Keeps what a device may log in with; `None` = there is no such device. Of one that was not known there is nothing to take
+    /// away: a fleet that comes for the first time does not wait for the disk meter by meter.
     pub(in crate::store) fn keep_credential(
         &self,
         id: &DeviceId,
         credential: Option<&DeviceCredential>,
+        was_known: bool,
     ) -> Result<(), Fault> {
-        self.connections.write(Sync::Now, |connection| {
+        let sync = if was_known { Sync::Now } else { Sync::Lazy };
+        self.connections.write(sync, |connection| {
             let Some(DeviceCredential { is_active, token_sha256 }) = credential else {
                 let delete = sql_query("DELETE FROM known_credentials WHERE device_id = ?");
                 delete.bind::<Text, _>(id.as_str()).execute(connection)?;
@@ -141,11 +144,11 @@ mod tests {
         for (name, kept) in
             [("a", credential(true, Some(1))), ("b", credential(false, None)), ("c", credential(true, None))]
         {
-            file.keep_credential(&device(name), Some(&kept)).unwrap();
+            file.keep_credential(&device(name), Some(&kept), false).unwrap();
         }
-        file.keep_credential(&device("a"), Some(&credential(true, Some(2)))).unwrap();
+        file.keep_credential(&device("a"), Some(&credential(true, Some(2))), true).unwrap();
         for gone in ["c", "never"] {
-            file.keep_credential(&device(gone), None).unwrap();
+            file.keep_credential(&device(gone), None, true).unwrap();
         }
         file.keep_revoked(&[("01", Timestamp(1)), ("02", Timestamp(2))], true).unwrap();
         file.keep_revoked(&[("02", Timestamp(3)), ("04", Timestamp(4))], true).unwrap();

@@ -174,10 +174,7 @@ fn accept(connection: &mut SqliteConnection, notices: &[Notice], room: u64) -> R
     let mut news = Vec::with_capacity(notices.len());
     for notice in notices {
         let incident = incident(connection, &notice.fingerprint)?;
-        if let Some(row) = OutboxRow::accepted(0, incident.as_ref(), notice) {
-            let told_at = row.created_at;
-            news.push((row, Incident { told_at, ..Incident::after(incident, notice) }));
-        }
+        news.extend(OutboxRow::accepted(0, incident, notice));
     }
     let waiting: i64 = dsl::outbox.filter(dsl::state.eq(WAITS)).count().get_result(connection)?;
     let taken = news.len();
